@@ -1,0 +1,223 @@
+use std::ops::Range;
+
+use anabranch_model::{Cut, Filter, Limits, NewEvent, Position, Query, StreamId, Version};
+
+use crate::error::{AppendError, ReadError};
+use crate::stream::{BoxFuture, EventStream};
+
+/// A durable log of events.
+///
+/// All methods may be called from any thread and any async runtime. Dropping a future of
+/// [`Log::append`] before it answers leaves the append either done or not done, never in
+/// part; repeating it with the same ids tells which.
+pub trait Log: Send + Sync + 'static {
+    /// What this engine can do. Constant for the life of the value.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Appends one atomic batch; answers when it is durable.
+    ///
+    /// Repeating an append with the same event ids returns the original places, also after
+    /// a restart and also when the streams have moved on since; its conditions are not
+    /// checked again.
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
+
+    /// Reads events of one stream, in the order of their versions or backward.
+    fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream;
+
+    /// Reads events of all streams that pass `filter`.
+    ///
+    /// Forward modes give the events that `from` does not include, in order of position in
+    /// each partition. [`ReadMode::Backward`] gives those that it does include, newest first.
+    fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream;
+
+    /// Every durable event there is now, as a cut.
+    fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>>;
+}
+
+/// One atomic batch of events, and what must hold for it to be written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Append {
+    /// What must hold. Checked atomically with the write; may name streams that the batch
+    /// does not write.
+    pub conditions: Vec<Condition>,
+    /// The events, of one or several streams, at least one. Their order is kept.
+    pub events: Vec<NewEvent>,
+}
+
+impl Append {
+    /// An unconditional append of these events.
+    pub fn events(events: impl Into<Vec<NewEvent>>) -> Self {
+        Self {
+            conditions: Vec::new(),
+            events: events.into(),
+        }
+    }
+
+    /// An unconditional append of one event.
+    pub fn event(event: NewEvent) -> Self {
+        Self::events(vec![event])
+    }
+
+    /// The same append with a condition on one stream.
+    #[must_use]
+    pub fn expect(mut self, stream: StreamId, expect: Expect) -> Self {
+        self.conditions.push(Condition::Stream(stream, expect));
+        self
+    }
+
+    /// The same append with the condition that no event after `after` matches `query`.
+    #[must_use]
+    pub fn unless(mut self, query: Query, after: Cut) -> Self {
+        self.conditions.push(Condition::NoMatch { query, after });
+        self
+    }
+}
+
+/// Something that must hold for an append to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// The stream is in this state.
+    Stream(StreamId, Expect),
+    /// No event that `after` does not include matches `query`: a dynamic consistency
+    /// boundary. `after` may lie beyond the last match, but not beyond the head.
+    NoMatch {
+        /// Which events would forbid the append.
+        query: Query,
+        /// What the caller had read when it decided; events after it count.
+        after: Cut,
+    },
+}
+
+/// The state a stream is expected to be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Any state.
+    Any,
+    /// No events yet.
+    Empty,
+    /// At least one event.
+    Exists,
+    /// The last event has this version.
+    At(Version),
+}
+
+impl Expect {
+    /// Whether a stream whose last version is `last` (`None`: empty) is as expected.
+    pub fn holds(self, last: Option<Version>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Empty => last.is_none(),
+            Self::Exists => last.is_some(),
+            Self::At(version) => last == Some(version),
+        }
+    }
+}
+
+/// What an append has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// Where the events stand, one entry for each, in order.
+    pub places: Vec<Placed>,
+    /// Whether an earlier append with the same ids had written them.
+    pub repeated: bool,
+}
+
+impl Appended {
+    /// The smallest cut that includes the events.
+    pub fn cut(&self) -> Cut {
+        let mut cut = Cut::start();
+        for placed in &self.places {
+            let place = placed.position;
+            if cut.get(place.partition) <= place.offset {
+                cut.set(place.partition, place.offset + 1);
+            }
+        }
+        cut
+    }
+}
+
+/// Where one event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// In the log.
+    pub position: Position,
+    /// In its stream.
+    pub version: Version,
+}
+
+/// Versions of a stream, from the first included to the last excluded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRange(pub Range<Version>);
+
+impl VersionRange {
+    /// The whole stream.
+    pub const ALL: Self = Self(0..Version::MAX);
+
+    /// The stream from this version on.
+    pub const fn from(version: Version) -> Self {
+        Self(version..Version::MAX)
+    }
+
+    /// The stream before this version.
+    pub const fn before(version: Version) -> Self {
+        Self(0..version)
+    }
+}
+
+/// Which way to read a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Oldest first.
+    #[default]
+    Forward,
+    /// Newest first.
+    Backward,
+}
+
+/// How far, and which way, to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadMode {
+    /// Forward to the head at the time of the call, then end.
+    #[default]
+    ToHead,
+    /// Forward to the head and on, for ever, without gap or duplicate.
+    Follow,
+    /// Backward from the cut to the start, then end.
+    Backward,
+}
+
+/// What an engine can do. A caller that needs what is missing learns it at start-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The engine's name, for people.
+    pub engine: &'static str,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// How far a batch may reach and still be atomic.
+    pub atomic_batches: AtomicBatches,
+    /// Whether conditions may name several streams, also streams not written.
+    pub multi_stream_conditions: bool,
+    /// Whether [`Condition::NoMatch`] works.
+    pub no_match_conditions: bool,
+    /// Whether all events stand in one order.
+    pub total_order: bool,
+    /// Whether [`ReadMode::Backward`] works.
+    pub backward_reads: bool,
+    /// Whether acknowledged events survive the end of the process.
+    pub survives_restart: bool,
+    /// Whether acknowledged events survive a power cut.
+    pub survives_power_cut: bool,
+    /// How large the parts of an append may be.
+    pub limits: Limits,
+}
+
+/// How far a batch may reach and still be atomic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AtomicBatches {
+    /// Within one stream.
+    Stream,
+    /// Within one partition.
+    Partition,
+    /// Over the whole log.
+    Log,
+}

@@ -1,0 +1,216 @@
+use std::time::Duration;
+
+use anabranch_model::{EventId, LimitError, NameError, Position, StreamId, Version};
+use thiserror::Error;
+
+/// Why an append was not acknowledged. Every variant says whether it may have happened.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AppendError {
+    /// Did not happen: a stream is not in the expected state.
+    #[error(
+        "conflict on stream {stream}: expected {}, but {}; read the stream and decide again",
+        expected_text(*.expected), actual_text(*.actual)
+    )]
+    Conflict {
+        /// The stream.
+        stream: StreamId,
+        /// What was expected.
+        expected: crate::Expect,
+        /// Its last version; `None`: it is empty.
+        actual: Option<Version>,
+    },
+    /// Did not happen: an event matches the query of a `NoMatch` condition.
+    #[error(
+        "conflict: the event at {position} matches the query of the append's condition; read on from your cut and decide again"
+    )]
+    Matched {
+        /// The first event found that matches.
+        position: Position,
+    },
+    /// Did not happen and never will: the append itself is wrong.
+    #[error("rejected: {0}")]
+    Rejected(#[from] Rejection),
+    /// Did not happen; it may later.
+    #[error("unavailable, nothing was written: {reason}")]
+    Unavailable {
+        /// What is the matter and what to do.
+        reason: String,
+        /// When to try again, if known.
+        retry_after: Option<Duration>,
+    },
+    /// May have happened. Repeating it with the same event ids is safe and tells.
+    #[error(
+        "unknown outcome, it may have been written: {reason}; repeat it with the same event ids to find out"
+    )]
+    Unknown {
+        /// What is the matter.
+        reason: String,
+    },
+}
+
+impl AppendError {
+    /// A stable code for programs and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Conflict { .. } => "conflict",
+            Self::Matched { .. } => "condition-matched",
+            Self::Rejected(_) => "rejected",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+
+    /// Whether nothing was written, for sure.
+    pub fn did_not_happen(&self) -> bool {
+        !matches!(self, Self::Unknown { .. })
+    }
+}
+
+fn expected_text(expected: crate::Expect) -> String {
+    match expected {
+        crate::Expect::Any => "any state".to_owned(),
+        crate::Expect::Empty => "an empty stream".to_owned(),
+        crate::Expect::Exists => "an existing stream".to_owned(),
+        crate::Expect::At(version) => format!("version {version}"),
+    }
+}
+
+fn actual_text(actual: Option<Version>) -> String {
+    actual.map_or("it is empty".to_owned(), |version| {
+        format!("it is at version {version}")
+    })
+}
+
+/// What is wrong with an append that can never be written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Rejection {
+    /// Too large or malformed.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// A name that cannot be used.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The id belongs to another event.
+    #[error(
+        "event id {id} is taken by a different event at {position}; an id names one event for ever"
+    )]
+    IdTaken {
+        /// The id.
+        id: EventId,
+        /// Where the event that has it stands.
+        position: Position,
+    },
+    /// Some of the batch's ids were written before, others not.
+    #[error(
+        "event id {id} was written before, at {position}, but not with the rest of this batch; append what is new with ids of its own"
+    )]
+    PartlyWritten {
+        /// The first id that was.
+        id: EventId,
+        /// Where.
+        position: Position,
+    },
+    /// A condition looks at events that do not exist yet.
+    #[error(
+        "a condition's cut {after} lies beyond the head {head}; use a cut that was read from this log"
+    )]
+    CutBeyondHead {
+        /// The cut.
+        after: anabranch_model::Cut,
+        /// The head.
+        head: anabranch_model::Cut,
+    },
+    /// The engine cannot do this; see its capabilities.
+    #[error("this log cannot {0}")]
+    Unsupported(&'static str),
+    /// The log is open for reading only.
+    #[error("the log is open for reading only")]
+    ReadOnly,
+}
+
+/// Why events could not be read. Events given before stay valid.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// Stored bytes are damaged.
+    #[error(
+        "{file}: damaged at byte {offset}: {what}; events {first}..={last} cannot be read; all others can. Run `anabranch log verify`"
+    )]
+    Damaged {
+        /// The file.
+        file: String,
+        /// Where the damage begins, in bytes.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+        /// The first event that cannot be read.
+        first: Position,
+        /// The last event that cannot be read.
+        last: Position,
+    },
+    /// The disk or the network refused.
+    #[error("{what}: {reason}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The read asks for what the log does not have.
+    #[error("{0}")]
+    Invalid(String),
+    /// The log was closed.
+    #[error("the log was closed")]
+    Closed,
+}
+
+/// Why a log could not be opened. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{path} is open in another process ({holder}); stop it, or open read-only")]
+    Locked {
+        /// The directory.
+        path: String,
+        /// What the other process wrote of itself.
+        holder: String,
+    },
+    /// Written by a later version.
+    #[error(
+        "{file} has format version {found}; this program reads up to {known}: use a newer program"
+    )]
+    NewerFormat {
+        /// The file.
+        file: String,
+        /// Its version.
+        found: u32,
+        /// The newest version known here.
+        known: u32,
+    },
+    /// There is no log.
+    #[error("{path} holds no log; append to it to make one, or check the address")]
+    NotFound {
+        /// The directory.
+        path: String,
+    },
+    /// Stored bytes are damaged so that writing on would hide it.
+    #[error(
+        "{file}: {what}. Nothing was changed; run `anabranch log verify`, then `anabranch log repair`"
+    )]
+    Damaged {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The disk refused.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The address or an option cannot be used.
+    #[error("{0}")]
+    Invalid(String),
+}

@@ -1,0 +1,259 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::event::{Event, EventRef};
+use crate::filter::Filter;
+use crate::place::{PartitionId, Position};
+use crate::record::{RecordError, Records};
+
+/// Where one stored batch stands in a [`Block`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockEntry {
+    /// Offset of its first event in the partition.
+    pub first: u64,
+    /// How many events it has.
+    pub count: u32,
+    /// When it was recorded: microseconds since 1970, UTC.
+    pub recorded_at: u64,
+    /// Where its records begin in the block, in bytes.
+    pub start: u32,
+    /// How long its records are, in bytes.
+    pub len: u32,
+}
+
+/// A run of stored batches that share one buffer, in the form of [`crate::record`].
+/// The checksums were verified by whoever made it.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// The buffer.
+    pub bytes: Bytes,
+    /// The batches in it, ascending.
+    pub entries: Vec<BlockEntry>,
+    /// The partition they stand in.
+    pub partition: PartitionId,
+}
+
+/// Some events of a log, in the order of the read.
+///
+/// The fast way to read: iterating decodes in place, without allocating.
+#[derive(Debug, Clone)]
+pub struct EventBatch(Repr);
+
+#[derive(Debug, Clone)]
+enum Repr {
+    Events(Vec<Event>),
+    Block {
+        block: Arc<Block>,
+        from: u64,
+        to: u64,
+        filter: Option<Arc<Filter>>,
+    },
+}
+
+impl From<Vec<Event>> for EventBatch {
+    fn from(events: Vec<Event>) -> Self {
+        Self(Repr::Events(events))
+    }
+}
+
+impl EventBatch {
+    /// The events of `block` with offsets in `from..to` that pass `filter`.
+    pub fn of_block(block: Arc<Block>, from: u64, to: u64, filter: Option<Arc<Filter>>) -> Self {
+        Self(Repr::Block {
+            block,
+            from,
+            to,
+            filter,
+        })
+    }
+
+    /// The events, decoded in place.
+    pub fn iter(&self) -> EventBatchIter<'_> {
+        match &self.0 {
+            Repr::Events(events) => EventBatchIter(Iter::Events(events.iter())),
+            Repr::Block {
+                block,
+                from,
+                to,
+                filter,
+            } => EventBatchIter(Iter::Block {
+                block,
+                entry: first_entry(block, *from),
+                records: None,
+                from: *from,
+                to: *to,
+                filter: filter.as_deref(),
+            }),
+        }
+    }
+}
+
+/// The first entry that holds an offset of at least `from`.
+fn first_entry(block: &Block, from: u64) -> usize {
+    block
+        .entries
+        .partition_point(|e| e.first + u64::from(e.count) <= from)
+}
+
+fn records<'a>(block: &'a Block, entry: &BlockEntry) -> Records<'a> {
+    let body = &block.bytes[entry.start as usize..(entry.start + entry.len) as usize];
+    let first = Position {
+        partition: block.partition,
+        offset: entry.first,
+    };
+    Records::new(body, first, entry.recorded_at)
+}
+
+impl<'a> IntoIterator for &'a EventBatch {
+    type Item = Result<EventRef<'a>, RecordError>;
+    type IntoIter = EventBatchIter<'a>;
+    fn into_iter(self) -> EventBatchIter<'a> {
+        self.iter()
+    }
+}
+
+/// Iterates over the events of an [`EventBatch`].
+pub struct EventBatchIter<'a>(Iter<'a>);
+
+enum Iter<'a> {
+    Events(std::slice::Iter<'a, Event>),
+    Block {
+        block: &'a Block,
+        entry: usize,
+        records: Option<Records<'a>>,
+        from: u64,
+        to: u64,
+        filter: Option<&'a Filter>,
+    },
+}
+
+impl<'a> Iterator for EventBatchIter<'a> {
+    type Item = Result<EventRef<'a>, RecordError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Iter::Events(events) => events.next().map(|e| Ok(e.as_ref())),
+            Iter::Block {
+                block,
+                entry,
+                records: current,
+                from,
+                to,
+                filter,
+            } => loop {
+                let Some(open) = current else {
+                    let next = block.entries.get(*entry)?;
+                    if next.first >= *to {
+                        return None;
+                    }
+                    *entry += 1;
+                    *current = Some(records(block, next));
+                    continue;
+                };
+                match open.next() {
+                    Some(Ok(event)) => {
+                        if event.position.offset >= *to {
+                            *entry = block.entries.len();
+                            *current = None;
+                            return None;
+                        }
+                        if event.position.offset >= *from
+                            && filter.is_none_or(|filter| filter.matches(&event))
+                        {
+                            return Some(Ok(event));
+                        }
+                    }
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => *current = None,
+                }
+            },
+        }
+    }
+}
+
+impl IntoIterator for EventBatch {
+    type Item = Result<Event, RecordError>;
+    type IntoIter = EventBatchIntoIter;
+
+    /// The events as owned values that share the block's memory.
+    fn into_iter(self) -> EventBatchIntoIter {
+        EventBatchIntoIter(match self.0 {
+            Repr::Events(events) => IntoIter::Events(events.into_iter()),
+            Repr::Block {
+                block,
+                from,
+                to,
+                filter,
+            } => IntoIter::Block {
+                entry: first_entry(&block, from),
+                batch: Vec::new().into_iter(),
+                block,
+                from,
+                to,
+                filter,
+            },
+        })
+    }
+}
+
+/// Iterates over the events of an [`EventBatch`], as owned values.
+pub struct EventBatchIntoIter(IntoIter);
+
+enum IntoIter {
+    Events(std::vec::IntoIter<Event>),
+    Block {
+        block: Arc<Block>,
+        entry: usize,
+        batch: std::vec::IntoIter<Result<Event, RecordError>>,
+        from: u64,
+        to: u64,
+        filter: Option<Arc<Filter>>,
+    },
+}
+
+impl Iterator for EventBatchIntoIter {
+    type Item = Result<Event, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            IntoIter::Events(events) => events.next().map(Ok),
+            IntoIter::Block {
+                block,
+                entry,
+                batch,
+                from,
+                to,
+                filter,
+            } => loop {
+                if let Some(event) = batch.next() {
+                    return Some(event);
+                }
+                let open = block.entries.get(*entry)?;
+                if open.first >= *to {
+                    return None;
+                }
+                *entry += 1;
+                let wanted = |event: &EventRef<'_>| {
+                    (*from..*to).contains(&event.position.offset)
+                        && filter.as_deref().is_none_or(|f| f.matches(event))
+                };
+                if open.count == 1 {
+                    match records(block, open).next() {
+                        Some(Ok(event)) if wanted(&event) => {
+                            return Some(Ok(event.share(&block.bytes)));
+                        }
+                        Some(Err(error)) => return Some(Err(error)),
+                        _ => continue,
+                    }
+                }
+                let events: Vec<_> = records(block, open)
+                    .filter(|r| r.as_ref().map_or(true, wanted))
+                    .map(|r| r.map(|event| event.share(&block.bytes)))
+                    .collect();
+                *batch = events.into_iter();
+            },
+        }
+    }
+}

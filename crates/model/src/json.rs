@@ -1,0 +1,195 @@
+//! The JSON form of a stored event: CloudEvents 1.0, structured mode.
+//! Source: CloudEvents 1.0.2, sections 3.1 and "JSON event format" 3.
+
+use std::io::Write as _;
+
+use serde::de::IgnoredAny;
+
+use crate::event::{EventRef, Meta};
+use crate::record::RecordError;
+
+/// The JSON form of `event`, on one line.
+///
+/// 64-bit numbers are strings. JSON data stands in `data` byte for byte as it was
+/// appended; data that is not JSON, or that holds a line break, stands in `data_base64`.
+pub fn to_cloud_event(event: &EventRef<'_>) -> Result<String, RecordError> {
+    let mut out = Vec::with_capacity(event.data.len() + 384);
+    write_cloud_event(event, &mut out)?;
+    Ok(String::from_utf8(out).expect("JSON text is UTF-8"))
+}
+
+/// As [`to_cloud_event`], appended to `out`.
+pub fn write_cloud_event(event: &EventRef<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    let meta = if event.meta.is_empty() {
+        Meta::default()
+    } else {
+        event.meta.decode()?
+    };
+    out.extend_from_slice(b"{\"specversion\":\"1.0\"");
+    attribute(out, "id", &event.id.to_string());
+    attribute(out, "type", event.event_type);
+    match &meta.source {
+        Some(source) => attribute(out, "source", source),
+        None => attribute(out, "source", &format!("/{}", event.category())),
+    }
+    attribute(out, "subject", event.stream);
+    attribute(out, "time", &rfc3339(event.recorded_at));
+    attribute(out, "sequence", &event.version.to_string());
+    attribute(out, "position", &event.position.to_string());
+    if event.schema_version != 1 {
+        attribute(
+            out,
+            "dataschema",
+            &format!("urn:event:{}:{}", event.event_type, event.schema_version),
+        );
+    }
+    for (name, value) in [
+        ("causationid", &meta.causation_id),
+        ("correlationid", &meta.correlation_id),
+        ("traceparent", &meta.traceparent),
+    ] {
+        if let Some(value) = value {
+            attribute(out, name, value);
+        }
+    }
+    if !meta.causes.iter().next().is_none() {
+        attribute(out, "causes", &meta.causes.to_string());
+    }
+    if !meta.tags.is_empty() {
+        attribute(out, "tags", &meta.tags.join(","));
+    }
+    for (name, value) in &meta.headers {
+        attribute(out, name, value);
+    }
+    let content_type = meta.content_type.as_deref().unwrap_or("application/json");
+    attribute(out, "datacontenttype", content_type);
+    write_data(event.data, content_type, out);
+    out.push(b'}');
+    Ok(())
+}
+
+fn write_data(data: &[u8], content_type: &str, out: &mut Vec<u8>) {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let is_json = essence.ends_with("/json") || essence.ends_with("+json");
+    let one_line = !data.iter().any(|&b| b == b'\n' || b == b'\r');
+    if is_json && one_line && serde_json::from_slice::<IgnoredAny>(data).is_ok() {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(data);
+    } else if let (false, Ok(text)) = (is_json, std::str::from_utf8(data)) {
+        attribute(out, "data", text);
+    } else {
+        out.extend_from_slice(b",\"data_base64\":\"");
+        base64(data, out);
+        out.push(b'"');
+    }
+}
+
+fn attribute(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.push(b',');
+    serde_json::to_writer(&mut *out, name).expect("writing to memory does not fail");
+    out.push(b':');
+    serde_json::to_writer(&mut *out, value).expect("writing to memory does not fail");
+}
+
+fn base64(data: &[u8], out: &mut Vec<u8>) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for chunk in data.chunks(3) {
+        let b = [
+            chunk[0],
+            chunk.get(1).copied().unwrap_or(0),
+            chunk.get(2).copied().unwrap_or(0),
+        ];
+        let bits = u32::from(b[0]) << 16 | u32::from(b[1]) << 8 | u32::from(b[2]);
+        for i in 0..4 {
+            if i <= chunk.len() {
+                out.push(ALPHABET[(bits >> (18 - 6 * i)) as usize & 63]);
+            } else {
+                out.push(b'=');
+            }
+        }
+    }
+}
+
+/// RFC 3339 text, UTC with microseconds, of a time in microseconds since 1970.
+pub fn rfc3339(unix_micros: u64) -> String {
+    let (seconds, micros) = (unix_micros / 1_000_000, unix_micros % 1_000_000);
+    let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
+    // Days to civil date in the proleptic Gregorian calendar, in eras of 400 years that
+    // begin on 1 March (H. Hinnant, "chrono-compatible low-level date algorithms").
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let day_of_era = z % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let mut text = Vec::with_capacity(27);
+    write!(
+        text,
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{micros:06}Z",
+        second_of_day / 3600,
+        second_of_day / 60 % 60,
+        second_of_day % 60
+    )
+    .expect("writing to memory does not fail");
+    String::from_utf8(text).expect("digits are UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Event, EventId, EventType, NewEvent, Position, StreamId};
+
+    fn event(data: &'static [u8]) -> NewEvent {
+        NewEvent::new(
+            EventId::from_u128(1),
+            StreamId::new("order/1").unwrap(),
+            EventType::new("OrderPlaced").unwrap(),
+            data,
+        )
+    }
+
+    fn json(new: &NewEvent) -> String {
+        let stored = Event::stored(new, Position::at(7), 3, 1_291_191_960_000_001);
+        to_cloud_event(&stored.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn an_event_reads_as_a_cloud_event() {
+        let new = event(br#"{"total": 1.50}"#)
+            .with_tag("sku:1")
+            .with_header("shop", "x");
+        assert_eq!(
+            json(&new),
+            "{\"specversion\":\"1.0\",\"id\":\"00000000-0000-0000-0000-000000000001\",\
+             \"type\":\"OrderPlaced\",\"source\":\"/order\",\"subject\":\"order/1\",\
+             \"time\":\"2010-12-01T08:26:00.000001Z\",\"sequence\":\"3\",\"position\":\"0:7\",\
+             \"tags\":\"sku:1\",\"shop\":\"x\",\"datacontenttype\":\"application/json\",\
+             \"data\":{\"total\": 1.50}}"
+        );
+    }
+
+    #[test]
+    fn data_that_json_cannot_hold_byte_for_byte_is_base64() {
+        assert!(json(&event(b"{\n}")).ends_with("\"data_base64\":\"ewp9\"}"));
+        assert!(json(&event(b"\xff\xfe")).ends_with("\"data_base64\":\"//4=\"}"));
+        assert!(json(&event(b"")).ends_with("\"data_base64\":\"\"}"));
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(rfc3339(951_782_400_000_000), "2000-02-29T00:00:00.000000Z");
+        assert_eq!(
+            rfc3339(4_107_542_399_999_999),
+            "2100-02-28T23:59:59.999999Z"
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! The words of Anabranch as types: ids, events, positions, cuts.
+//!
+//! An [`Event`] is an immutable fact of one stream. It stands at a [`Version`] in its
+//! stream and at a [`Position`] in the log. A [`Cut`] is a set of events: for each
+//! partition, how many of its first events are included.
+//!
+//! This crate does no I/O, reads no clock and draws no random number.
+
+mod batch;
+mod event;
+mod filter;
+mod json;
+mod limits;
+mod name;
+mod place;
+pub mod record;
+
+pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIter};
+pub use event::{Event, EventRef, Meta, MetaRef, NewEvent};
+pub use filter::{Filter, Query, QueryItem};
+pub use json::{rfc3339, to_cloud_event, write_cloud_event};
+pub use limits::{LimitError, Limits};
+pub use name::{EventId, EventType, NameError, StreamId};
+pub use place::{Cut, ParsePositionError, PartitionId, Position, Version};
