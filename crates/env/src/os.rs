@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,6 +122,22 @@ impl Disk for OsDisk {
             }
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        match OpenOptions::new().read(true).open(path) {
+            Ok(file) => match file.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(fs::TryLockError::WouldBlock) => Ok(true),
+                Err(fs::TryLockError::Error(error)) => Err(error),
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn is_world_writable(&self, dir: &Path) -> io::Result<bool> {
+        Ok(fs::metadata(dir)?.permissions().mode() & 0o002 != 0)
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
