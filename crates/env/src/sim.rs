@@ -13,6 +13,7 @@ mod crash;
 mod damage;
 mod disk;
 mod fault;
+mod file;
 mod node;
 mod tally;
 mod trace;

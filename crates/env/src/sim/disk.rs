@@ -5,14 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::crash::{Mood, Survival};
 use super::fault::{Calls, Fault, FaultKind, Plan};
+use super::file::SimFile;
 use super::tally::{Hit, Tally};
 use super::trace::Trace;
 use super::tree::{Entry, NodeRef, Place, Tree};
-use super::{SECTOR_BYTES, SimClock, SimRng};
+use super::{SimClock, SimRng};
 use crate::{Disk, DiskLock, DiskStats, Env, File, OpenMode, SplitMix64};
 
-/// Offset and length of direct transfers are multiples of this, in bytes.
-const DIRECT_BYTES: u64 = 4096;
 /// How much may still be written to a disk without a capacity, in bytes.
 const ENDLESS_BYTES: u64 = 1 << 50;
 
@@ -32,15 +31,15 @@ const ENDLESS_BYTES: u64 = 1 << 50;
 #[derive(Clone)]
 pub struct SimDisk {
     shared: Arc<Mutex<State>>,
-    clock: Arc<SimClock>,
+    pub(super) clock: Arc<SimClock>,
 }
 
-struct State {
+pub(super) struct State {
     tree: Tree,
     locks: BTreeMap<Place, (u64, String)>,
     locks_taken: u64,
     /// Rises when the process ends: what it had open is void.
-    process: u64,
+    pub(super) process: u64,
     /// The strike has come; nothing works until `crash` or `kill`.
     struck: bool,
     /// Calls that change something, left before the strike.
@@ -52,16 +51,16 @@ struct State {
     /// Content of files that were removed last: what recycled blocks may show.
     removed: Vec<Arc<Vec<u8>>>,
     plan: Plan,
-    rng: SplitMix64,
-    trace: Trace,
+    pub(super) rng: SplitMix64,
+    pub(super) trace: Trace,
     journal: Option<Vec<String>>,
-    stats: DiskStats,
-    tally: Tally,
+    pub(super) stats: DiskStats,
+    pub(super) tally: Tally,
 }
 
 /// What is to become of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Proceed,
     /// Do some of it, then fail: the end came in its midst.
     Cut,
@@ -270,7 +269,7 @@ impl SimDisk {
         change(&mut state.tree, &mut state.tally)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.shared)
     }
 }
@@ -294,11 +293,11 @@ fn normal(path: &Path) -> PathBuf {
         .collect()
 }
 
-fn errno(code: i32) -> io::Error {
+pub(super) fn errno(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
 }
 
-fn power_cut() -> io::Error {
+pub(super) fn power_cut() -> io::Error {
     io::Error::other("power cut")
 }
 
@@ -327,7 +326,7 @@ impl State {
     }
 
     /// Counts a call and decides what becomes of it.
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         clock: &SimClock,
         call: Calls,
@@ -370,7 +369,7 @@ impl State {
     }
 
     /// The error of a fault that leaves nothing done, if it is one.
-    fn refuse(&mut self, kind: FaultKind, io_hit: Hit) -> Option<io::Error> {
+    pub(super) fn refuse(&mut self, kind: FaultKind, io_hit: Hit) -> Option<io::Error> {
         let (hit, code) = match kind {
             FaultKind::Io | FaultKind::LostPages => (io_hit, libc::EIO),
             FaultKind::NoSpace => (Hit::NoSpace, libc::ENOSPC),
@@ -403,7 +402,7 @@ impl State {
     }
 
     /// How many of `wanted` further bytes fit.
-    fn room(&self, wanted: u64) -> u64 {
+    pub(super) fn room(&self, wanted: u64) -> u64 {
         match self.capacity {
             Some(capacity) => capacity.saturating_sub(self.used_bytes()).min(wanted),
             None => wanted,
@@ -421,7 +420,7 @@ impl State {
     }
 }
 
-fn done(cut: bool) -> io::Result<()> {
+pub(super) fn done(cut: bool) -> io::Result<()> {
     if cut { Err(power_cut()) } else { Ok(()) }
 }
 
@@ -620,249 +619,5 @@ impl Drop for SimLock {
         {
             state.locks.remove(&self.place);
         }
-    }
-}
-
-struct SimFile {
-    disk: SimDisk,
-    process: u64,
-    node: NodeRef,
-    name: String,
-    mode: OpenMode,
-}
-
-impl SimFile {
-    fn begin(
-        &self,
-        call: Calls,
-        offset: u64,
-        len: u64,
-    ) -> io::Result<(MutexGuard<'_, State>, Verdict)> {
-        let mut state = self.disk.state();
-        if self.process != state.process {
-            return Err(io::Error::other(
-                "the process that opened this file has ended",
-            ));
-        }
-        let verdict = state.begin(&self.disk.clock, call, &self.name, (offset, len))?;
-        Ok((state, verdict))
-    }
-
-    fn check_writable(&self) -> io::Result<()> {
-        match self.mode {
-            OpenMode::Read => Err(errno(libc::EBADF)),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_aligned(&self, offset: u64, len: usize) -> io::Result<()> {
-        let aligned = |n: u64| n.is_multiple_of(DIRECT_BYTES);
-        if self.mode == OpenMode::WriteDirect && !(aligned(offset) && aligned(len as u64)) {
-            return Err(errno(libc::EINVAL));
-        }
-        Ok(())
-    }
-
-    /// How much of a short transfer of `len` bytes is done; all of it when it is too small
-    /// to be short.
-    fn shortened(&self, state: &mut State, len: usize) -> usize {
-        let unit = match self.mode {
-            OpenMode::WriteDirect => DIRECT_BYTES as usize,
-            _ => 1,
-        };
-        let units = len / unit;
-        if units < 2 {
-            return len;
-        }
-        unit * (1 + state.rng.below(units as u64 - 1) as usize)
-    }
-}
-
-impl File for SimFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.check_aligned(offset, buf.len())?;
-        let (mut state, verdict) = self.begin(Calls::READ, offset, buf.len() as u64)?;
-        let mut len = buf.len();
-        if let Verdict::Fail(kind) = verdict {
-            if let Some(error) = state.refuse(kind, Hit::ReadError) {
-                return Err(error);
-            }
-            if kind == FaultKind::Short {
-                len = self.shortened(&mut state, len);
-                if len < buf.len() {
-                    state.tally.hit(Hit::ShortRead);
-                }
-            }
-        }
-        let node = lock(&self.node);
-        if let Some((start, end)) = node.bad
-            && offset < end
-            && start < offset + len as u64
-        {
-            state.tally.hit(Hit::BadSector);
-            return Err(errno(libc::EIO));
-        }
-        Ok(node.read(&mut buf[..len], offset as usize))
-    }
-
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.check_writable()?;
-        self.check_aligned(offset, buf.len())?;
-        let direct = self.mode == OpenMode::WriteDirect;
-        let call = if direct { Calls::DIRECT } else { Calls::WRITE };
-        let (mut state, verdict) = self.begin(call, offset, buf.len() as u64)?;
-        state.trace.bytes(buf);
-        let mut node = lock(&self.node);
-        let growth = (offset + buf.len() as u64).saturating_sub(node.len() as u64);
-        let mut buf = buf;
-        if growth > 0 && state.capacity.is_some() {
-            drop(node);
-            let missing = (growth - state.room(growth)) as usize;
-            node = lock(&self.node);
-            if missing > 0 {
-                state.tally.hit(Hit::Full);
-                let fits = buf.len().saturating_sub(missing);
-                let fits = if direct {
-                    fits - fits % DIRECT_BYTES as usize
-                } else {
-                    fits
-                };
-                if fits == 0 {
-                    return Err(errno(libc::ENOSPC));
-                }
-                buf = &buf[..fits];
-            }
-        }
-        match verdict {
-            Verdict::Proceed => {}
-            Verdict::Cut => {
-                // Which part reached the disk is decided sector by sector when the power
-                // is cut; of a killed process's buffered write, a run of pages did.
-                let len = match state.rng.below(3) {
-                    _ if direct => buf.len(),
-                    0 => self.shortened(&mut state, buf.len()),
-                    _ => buf.len(),
-                };
-                node.write(&buf[..len], offset as usize);
-                return Err(power_cut());
-            }
-            Verdict::Fail(FaultKind::Io) if direct => {
-                state.tally.hit(Hit::DirectError);
-                let keep = 1 + state.rng.below(4);
-                for (i, sector) in buf.chunks(SECTOR_BYTES).enumerate() {
-                    if keep > 1 && state.rng.one_in(keep) {
-                        node.write_durable(sector, offset as usize + i * SECTOR_BYTES);
-                    }
-                }
-                return Err(errno(libc::EIO));
-            }
-            Verdict::Fail(FaultKind::Io) => {
-                state.tally.hit(Hit::WriteError);
-                let part = state.rng.below(buf.len() as u64 + 1) as usize;
-                node.write(&buf[..part], offset as usize);
-                return Err(errno(libc::EIO));
-            }
-            Verdict::Fail(FaultKind::Short) => {
-                let len = self.shortened(&mut state, buf.len());
-                if len < buf.len() {
-                    state.tally.hit(Hit::ShortWrite);
-                    buf = &buf[..len];
-                }
-            }
-            Verdict::Fail(FaultKind::Misdirected) if direct => {
-                let room = (node.len() as u64).saturating_sub(buf.len() as u64) / DIRECT_BYTES;
-                if room > 0 {
-                    let mut wrong = state.rng.below(room) * DIRECT_BYTES;
-                    if wrong >= offset {
-                        wrong += DIRECT_BYTES;
-                    }
-                    state.tally.hit(Hit::Misdirected);
-                    node.write_durable(buf, wrong as usize);
-                    return Ok(buf.len());
-                }
-            }
-            Verdict::Fail(kind) => {
-                if let Some(error) = state.refuse(kind, Hit::WriteError) {
-                    return Err(error);
-                }
-            }
-        }
-        if direct {
-            node.write_durable(buf, offset as usize);
-            state.stats.syncs += 1;
-        } else {
-            node.write(buf, offset as usize);
-        }
-        state.stats.writes += 1;
-        state.stats.bytes_written += buf.len() as u64;
-        Ok(buf.len())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let (mut state, verdict) = self.begin(Calls::SYNC, 0, 0)?;
-        state.stats.syncs += 1;
-        let state = &mut *state;
-        let mut node = lock(&self.node);
-        match verdict {
-            Verdict::Proceed => {}
-            Verdict::Cut => return Err(power_cut()),
-            Verdict::Fail(FaultKind::Lying) => {
-                state.tally.hit(Hit::LyingSync);
-                return Ok(());
-            }
-            Verdict::Fail(FaultKind::Io) => {
-                state.tally.hit(Hit::SyncError);
-                node.sync_in_part(&mut state.rng, false);
-                return Err(errno(libc::EIO));
-            }
-            Verdict::Fail(FaultKind::LostPages) => {
-                state.tally.hit(Hit::LostPages);
-                node.sync_in_part(&mut state.rng, true);
-                return Err(errno(libc::EIO));
-            }
-            Verdict::Fail(FaultKind::Misdirected) => {
-                if node.sync_misdirected(&mut state.rng) {
-                    state.tally.hit(Hit::Misdirected);
-                    return Ok(());
-                }
-            }
-            Verdict::Fail(kind) => {
-                if let Some(error) = state.refuse(kind, Hit::SyncError) {
-                    return Err(error);
-                }
-            }
-        }
-        node.sync();
-        Ok(())
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let (mut state, verdict) = self.begin(Calls::LOOK, 0, 0)?;
-        if let Verdict::Fail(kind) = verdict
-            && let Some(error) = state.refuse(kind, Hit::OtherError)
-        {
-            return Err(error);
-        }
-        Ok(lock(&self.node).len() as u64)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check_writable()?;
-        let (mut state, verdict) = self.begin(Calls::SET_LEN, len, 0)?;
-        if let Verdict::Fail(kind) = verdict
-            && let Some(error) = state.refuse(kind, Hit::OtherError)
-        {
-            return Err(error);
-        }
-        let growth = len.saturating_sub(lock(&self.node).len() as u64);
-        if state.room(growth) < growth {
-            state.tally.hit(Hit::Full);
-            return Err(errno(libc::ENOSPC));
-        }
-        let cut = verdict == Verdict::Cut;
-        if !cut || state.rng.one_in(2) {
-            lock(&self.node).set_len(len as usize);
-        }
-        done(cut)
     }
 }
