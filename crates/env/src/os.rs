@@ -1,5 +1,11 @@
 //! The real machine.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the one place that touches files, reads the clock and draws a seed"
+)]
+
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -200,10 +206,6 @@ pub struct OsClock {
 
 impl OsClock {
     /// Clocks whose monotonic time starts now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
-    )]
     pub fn new() -> Self {
         Self {
             start: Instant::now(),
@@ -218,10 +220,6 @@ impl Default for OsClock {
 }
 
 impl Clock for OsClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
-    )]
     fn wall_micros(&self) -> u64 {
         // A clock before 1970 reads as 1970: the time is information only.
         SystemTime::now()
@@ -239,10 +237,6 @@ pub struct OsRng(Mutex<SplitMix64>);
 
 impl OsRng {
     /// A generator with a fresh seed.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that draws a seed"
-    )]
     pub fn new() -> Self {
         let seed = RandomState::new().hash_one(std::process::id());
         Self(Mutex::new(SplitMix64::new(seed)))
