@@ -28,7 +28,7 @@ use crate::writer::{Committer, DurablePoint, Upkeep, Writer};
 pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writer, OpenError> {
     check_options(&options)?;
     let disk = env.disk.clone();
-    disk.create_dir(dir)
+    make_dir(&env, dir)
         .map_err(|e| io_open(format!("making the directory {}", dir.display()), e))?;
     if disk
         .is_world_writable(dir)
@@ -111,6 +111,26 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
 
     let (method, align) = choose_method(&store, &options)?;
     finish_open(store, options, method, align, survey, &contents, mark, held)
+}
+
+/// Makes the log's directory and what is missing above it, durably.
+fn make_dir(env: &Env, dir: &Path) -> io::Result<()> {
+    let mut made = Vec::new();
+    for ancestor in dir.ancestors() {
+        if ancestor.as_os_str().is_empty() || env.disk.exists(ancestor)? {
+            break;
+        }
+        made.push(ancestor);
+    }
+    env.disk.create_dir(dir)?;
+    for new in made {
+        let parent = match new.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        env.disk.sync_dir(parent)?;
+    }
+    Ok(())
 }
 
 fn check_options(options: &Options) -> Result<(), OpenError> {

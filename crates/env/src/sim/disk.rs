@@ -589,6 +589,19 @@ impl Disk for SimDisk {
         })))
     }
 
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let place = place(path)?;
+        let mut state = self.state();
+        state.begin_entry(&self.clock, Calls::LOOK, &place.1)?;
+        Ok(state.locks.contains_key(&place))
+    }
+
+    fn is_world_writable(&self, _: &Path) -> io::Result<bool> {
+        let mut state = self.state();
+        state.begin_entry(&self.clock, Calls::LOOK, "")?;
+        Ok(false)
+    }
+
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
         let mut state = self.state();
         state.begin_entry(&self.clock, Calls::LOOK, "")?;
