@@ -32,7 +32,7 @@ mod upkeep;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -67,6 +67,19 @@ pub struct SegmentLog {
 enum Role {
     Writer(Arc<Writer>),
     Reader(Arc<Reader>),
+}
+
+/// What a log has written since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Commit groups: with `Durability::Sync`, one device flush each.
+    pub commits: u64,
+    /// Bytes of commit groups, block padding included.
+    pub commit_bytes: u64,
+    /// Bytes of index files.
+    pub index_bytes: u64,
+    /// Bytes of zeros written ahead of the log's end.
+    pub ahead_bytes: u64,
 }
 
 /// Keeps a read-only log up to date.
@@ -157,6 +170,18 @@ impl SegmentLog {
         match &self.role {
             Role::Writer(writer) => writer.method,
             Role::Reader(_) => WriteMethod::Auto,
+        }
+    }
+
+    /// What was written since the log was opened.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.store.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            commits: get(&counters.commits),
+            commit_bytes: get(&counters.commit_bytes),
+            index_bytes: get(&counters.index_bytes),
+            ahead_bytes: get(&counters.ahead_bytes),
         }
     }
 

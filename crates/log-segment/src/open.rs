@@ -168,6 +168,7 @@ fn make_mark(env: &Env, dir: &Path) -> Result<Mark, OpenError> {
     };
     let mut bytes = vec![0; PAGE];
     bytes.extend_from_slice(&mark.encode());
+    bytes.resize(MARK_FILE_BYTES, 0);
     crate::store::write_file(env, &dir.join(MARK_FILE), &bytes)
         .map_err(|e| io_open("making the mark file", e))?;
     Ok(mark)
@@ -468,6 +469,11 @@ fn rewrite_tail(
     Ok(part)
 }
 
+/// Behind its two slots the mark file has written blocks that nobody reads: there the disk
+/// is tried out, at no cost in metadata.
+const PROBE_START: u64 = 2 * PAGE as u64;
+const MARK_FILE_BYTES: usize = 16 * PAGE;
+
 /// Decides how to write, measuring if asked to; also finds the unit of direct writes.
 fn choose_method(store: &Store, options: &Options) -> Result<(WriteMethod, usize), OpenError> {
     const ROUNDS: usize = 8;
@@ -477,30 +483,24 @@ fn choose_method(store: &Store, options: &Options) -> Result<(WriteMethod, usize
     {
         return Ok(buffered);
     }
-    let disk = &store.env.disk;
-    let path = store.dir.join("probe.tmp");
+    let path = store.dir.join(MARK_FILE);
     let probe = || -> io::Result<(WriteMethod, usize)> {
-        if disk.exists(&path)? {
-            disk.remove(&path)?;
-        }
-        let through_cache = disk.open(&path, OpenMode::Create)?;
-        through_cache.write_all_at(&vec![0; 16 * PAGE], 0)?;
-        through_cache.sync_data()?;
-        let direct = disk.open(&path, OpenMode::WriteDirect)?;
+        let direct = store.env.disk.open(&path, OpenMode::WriteDirect)?;
         let mut page = AlignedBuf::with_capacity(PAGE);
         page.pad_to(PAGE);
-        direct.write_all_at(page.bytes(), 0)?;
-        let align = match direct.write_at(&page.bytes()[..512], 512) {
+        direct.write_all_at(page.bytes(), PROBE_START)?;
+        let align = match direct.write_at(&page.bytes()[..512], PROBE_START + 512) {
             Ok(512) => 512,
             _ => PAGE,
         };
         if options.write_method == WriteMethod::Direct {
             return Ok((WriteMethod::Direct, align));
         }
+        let through_cache = store.env.disk.open(&path, OpenMode::Write)?;
         let clock = &store.env.clock;
         let mut times = [Vec::new(), Vec::new()];
         for round in 0..ROUNDS {
-            let offset = (round * PAGE) as u64;
+            let offset = PROBE_START + (round * PAGE) as u64;
             let start = clock.monotonic();
             direct.write_all_at(page.bytes(), offset)?;
             let middle = clock.monotonic();
@@ -518,12 +518,7 @@ fn choose_method(store: &Store, options: &Options) -> Result<(WriteMethod, usize
             buffered
         })
     };
-    let chosen = probe();
-    if let Ok(true) = disk.exists(&path) {
-        disk.remove(&path)
-            .map_err(|e| io_open("removing the probe file", e))?;
-    }
-    match chosen {
+    match probe() {
         Ok(chosen) => Ok(chosen),
         // A file system without direct writes; buffered ones always work.
         Err(_) if options.write_method == WriteMethod::Auto => Ok(buffered),

@@ -135,10 +135,26 @@ pub(crate) struct Store {
     /// How many segment files are open for reading.
     open_files: AtomicUsize,
     pub read_only: bool,
+    pub counters: Counters,
     /// What went wrong and was mended, for `info`.
     notes: Mutex<Vec<String>>,
     #[cfg(feature = "sabotage")]
     pub sabotage: Option<crate::Bug>,
+}
+
+/// Counts for [`crate::Stats`].
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub commits: AtomicU64,
+    pub commit_bytes: AtomicU64,
+    pub index_bytes: AtomicU64,
+    pub ahead_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub fn add(counter: &AtomicU64, count: usize) {
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+    }
 }
 
 /// Events that are damaged on the disk and in no part.
@@ -189,6 +205,7 @@ impl Store {
             gaps: RwLock::default(),
             open_files: AtomicUsize::new(0),
             read_only,
+            counters: Counters::default(),
             notes: Mutex::default(),
             #[cfg(feature = "sabotage")]
             sabotage: None,

@@ -12,7 +12,7 @@ use crate::format::Mark;
 use crate::index::{SealedIndex, write_index};
 use crate::options::{Durability, Options};
 use crate::sequencer::Spare;
-use crate::store::{Part, PartIndex, write_file};
+use crate::store::{Counters, Part, PartIndex, write_file};
 use crate::sync::{lock, read, write};
 use crate::writer::{Upkeep, Writer, disk_says};
 
@@ -98,6 +98,7 @@ impl Writer {
         };
         let path = part.index_path();
         write_file(&self.store.env, &path, &bytes)?;
+        Counters::add(&self.store.counters.index_bytes, bytes.len());
         let file = self.store.env.disk.open(&path, OpenMode::Read)?;
         let sealed = SealedIndex::open(file).map_err(io::Error::other)?;
         let id_max = sealed.header.id_max;

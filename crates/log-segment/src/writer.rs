@@ -23,7 +23,7 @@ use crate::format::{DATA_START, Mark, SegmentHeader};
 use crate::index::{Lookup, Term, term_key};
 use crate::options::{Background, Durability, Options, WriteMethod};
 use crate::sequencer::{Group, NewSegment, Prepared, SealedAnswers, Sequencer, Spare, Step};
-use crate::store::{PartIndex, Store};
+use crate::store::{Counters, PartIndex, Store};
 use crate::sync::{Outcome, Signal, WakerSet, lock, read};
 
 /// How long appends are refused after a write failed, before the next attempt.
@@ -280,6 +280,8 @@ impl Writer {
         };
         let frames_end = group.buf.len();
         group.buf.pad_to(frames_end.next_multiple_of(self.align));
+        Counters::add(&self.store.counters.commits, 1);
+        Counters::add(&self.store.counters.commit_bytes, group.buf.len());
         let written = self.write_synced(&*file, group.buf.bytes(), group.start - group.lead as u64);
         group.buf.truncate(frames_end);
         written.map_err(|e| {
@@ -403,6 +405,7 @@ impl Writer {
             while offset < capacity {
                 let len = (capacity - offset).min(step as u64) as usize;
                 file.write_all_at(&zeros.bytes()[..len], offset)?;
+                Counters::add(&self.store.counters.ahead_bytes, len);
                 offset += len as u64;
             }
             file.sync_data()
