@@ -15,6 +15,7 @@
 //! * an index is written after its events are durable, and checked against them when used.
 
 mod buffer;
+mod catalog;
 mod format;
 mod heads;
 mod index;

@@ -283,6 +283,13 @@ fn finish_open(
         tail
     };
 
+    for useless in store.open_catalogue(&survey.runs) {
+        store
+            .env
+            .disk
+            .remove(&useless)
+            .map_err(|e| io_open(format!("removing {}", useless.display()), e))?;
+    }
     let mut sealed_id_max = 0;
     for part in store.parts().iter() {
         if let PartIndex::Sealed(index) = &*read(&part.index) {
@@ -320,6 +327,7 @@ fn finish_open(
         marked_at: now,
         synced: point,
         synced_at: now,
+        merge: None,
     };
     let mut spares = VecDeque::new();
     for (path, capacity) in survey.spares {
@@ -346,7 +354,7 @@ fn finish_open(
     };
     write_mark(&mut upkeep, opened).map_err(|e| io_open("writing the mark", e))?;
 
-    let heads = Heads::new(options.index_memory / 2, complete);
+    let heads = Heads::new(options.index_memory / 4 * 3, complete);
     let sequencer = Sequencer::new(
         store.clone(),
         End {

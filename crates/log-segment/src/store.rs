@@ -12,7 +12,8 @@ use bytes::BytesMut;
 
 use crate::format::{FrameAt, LogIdentity, find_frame_magic, frame_at};
 use crate::index::{
-    ActiveIndex, FramePlace, IndexError, Lookup, SealedIndex, StreamSpan, stream_key, write_index,
+    ActiveIndex, FramePlace, IndexError, Lookup, Run, SealedIndex, StreamSpan, stream_key,
+    write_index,
 };
 use crate::sync::{lock, read, write};
 use crate::tail::Tail;
@@ -124,6 +125,8 @@ pub(crate) struct Store {
     pub identity: LogIdentity,
     /// Ascending. The last one grows.
     parts: RwLock<Arc<Vec<Arc<Part>>>>,
+    /// The catalogue of stream heads, ascending; it covers the oldest parts.
+    runs: RwLock<Arc<Vec<Arc<Run>>>>,
     /// Every event before this position is durable and may be read.
     published: AtomicU64,
     /// Every event before this position is on the disk. Behind `published` only with
@@ -199,6 +202,7 @@ impl Store {
             dir,
             identity,
             parts: RwLock::default(),
+            runs: RwLock::default(),
             published: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             tail: Tail::default(),
@@ -234,6 +238,14 @@ impl Store {
 
     pub fn parts(&self) -> Arc<Vec<Arc<Part>>> {
         read(&self.parts).clone()
+    }
+
+    pub fn runs(&self) -> Arc<Vec<Arc<Run>>> {
+        read(&self.runs).clone()
+    }
+
+    pub fn set_runs(&self, runs: Vec<Arc<Run>>) {
+        *write(&self.runs) = Arc::new(runs);
     }
 
     pub fn change_parts(&self, change: impl FnOnce(&mut Vec<Arc<Part>>)) {

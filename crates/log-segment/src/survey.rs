@@ -34,6 +34,8 @@ pub(crate) struct Survey {
     pub header_problems: Vec<(String, u64, String)>,
     /// Index files by segment and first position.
     pub indexes: BTreeMap<(u64, u64), PathBuf>,
+    /// Runs of the catalogue.
+    pub runs: Vec<PathBuf>,
     /// Spare files written ahead, with their lengths.
     pub spares: Vec<(PathBuf, u64)>,
     /// Files left over from a crash.
@@ -70,6 +72,7 @@ impl Survey {
             segment_problems: Vec::new(),
             header_problems: Vec::new(),
             indexes: BTreeMap::new(),
+            runs: Vec::new(),
             spares: Vec::new(),
             leftovers: Vec::new(),
             strangers: Vec::new(),
@@ -84,6 +87,7 @@ impl Survey {
                     }
                     None => survey.strangers.push(name),
                 },
+                Some("cat") => survey.runs.push(path),
                 Some("pre") => {
                     let length = disk.open(&path, OpenMode::Read).and_then(|f| f.len());
                     let length = length.map_err(|e| io_open(format!("opening {name}"), e))?;

@@ -19,6 +19,7 @@ use anabranch_log::{Append, AppendError, Appended, Condition, Placed, ReadError,
 use anabranch_model::{PartitionId, Position, Query};
 
 use crate::buffer::AlignedBuf;
+use crate::catalog::MergeJob;
 use crate::format::{DATA_START, Mark, SegmentHeader};
 use crate::index::{Lookup, Term, term_key};
 use crate::options::{Background, Durability, Options, WriteMethod};
@@ -82,6 +83,8 @@ pub(crate) struct Upkeep {
     /// With `Durability::Interval`: what the last sync made durable, and when.
     pub synced: DurablePoint,
     pub synced_at: Duration,
+    /// A merge of the catalogue on its way.
+    pub merge: Option<MergeJob>,
 }
 
 /// Why a group was not written, and whether it may be on the disk all the same.
@@ -555,21 +558,20 @@ impl Writer {
                 }
             }
         }
-        for key in prepared.all_keys(append) {
-            let known = lock(&self.sequencer).heads.get(key);
-            let next = match known {
-                Some(next) => next,
-                None => {
-                    let mut next = None;
-                    for (part, _) in sealed.iter().rev() {
-                        if let Some(span) = self.store.stream_in(part, key).map_err(unavailable)? {
-                            next = Some(span.next_version);
-                            break;
-                        }
+        let mut unknown = Vec::new();
+        {
+            let mut sequencer = lock(&self.sequencer);
+            for key in prepared.all_keys(append) {
+                match sequencer.heads.get(key) {
+                    Some(next) => {
+                        answers.heads.insert(key, next.unwrap_or(0));
                     }
-                    next
+                    None => unknown.push(key),
                 }
-            };
+            }
+        }
+        for &key in &unknown {
+            let next = self.store.sealed_head(key).map_err(unavailable)?;
             answers.heads.insert(key, next.unwrap_or(0));
         }
         let published = self.store.published();
@@ -590,8 +592,8 @@ impl Writer {
         prepared.unmatched_before = prepared.unmatched_before.max(published);
         let mut sequencer = lock(&self.sequencer);
         if sequencer.generation() == generation {
-            for (&key, &next) in &answers.heads {
-                if next > 0 {
+            for &key in &unknown {
+                if let Some(&next) = answers.heads.get(&key).filter(|&&next| next > 0) {
                     sequencer.heads.insert(key, next);
                 }
             }
