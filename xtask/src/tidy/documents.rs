@@ -137,12 +137,17 @@ fn unknown_tests(
     document: &Document,
     files: &[SourceFile],
 ) -> Vec<Finding> {
-    let is_function = |name: &str| {
+    let is_test = |name: &str| {
         let name = name.rsplit("::").next().unwrap_or(name);
         let definition = format!("fn {name}(");
+        let has_tests = |file: &&SourceFile| {
+            file.path.ends_with(".rs")
+                && (file.text.contains("#[test]") || file.path.contains("/conformance/"))
+        };
         files
             .iter()
-            .any(|file| file.path.ends_with(".rs") && file.text.contains(&definition))
+            .filter(has_tests)
+            .any(|file| file.text.contains(&definition))
     };
     let mut found = Vec::new();
     for cell in &document.cells {
@@ -158,7 +163,7 @@ fn unknown_tests(
             ));
         }
         for span in spans {
-            if !is_function(&span) && !workspace.has(&span) && !span.starts_with("cargo ") {
+            if !is_test(&span) && !workspace.has(&span) && !span.starts_with("cargo ") {
                 let what = format!("there is no test or file {span}");
                 found.push(Finding::at(&file.path, cell.line, what));
             }
