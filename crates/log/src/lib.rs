@@ -11,6 +11,8 @@
 //!   the first time.
 //! * A reader gets contiguous positions, and never an event that is not yet durable.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 mod error;
 mod memory;
