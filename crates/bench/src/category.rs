@@ -42,6 +42,7 @@ pub async fn category_cost(
 ) -> Result<CategoryCost, BenchError> {
     let workload = Workload {
         categories: CATEGORIES,
+        streams: workload.streams.max(10 * CATEGORIES),
         ..workload.clone()
     };
     let mut env = Env::os();

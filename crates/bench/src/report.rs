@@ -11,7 +11,7 @@ use crate::follow::Followed;
 use crate::machine;
 use crate::measure::Config;
 use crate::replay::Replayed;
-use crate::table::{Table, number};
+use crate::table::{Table, count, number};
 
 /// The outcome of one measurement. Its JSON form is one object whose keys are its fields.
 #[derive(Debug, Clone, Serialize)]
@@ -123,13 +123,13 @@ impl Report {
                 "memory of this process: {} MB before, {} MB after {} events",
                 number(before as f64 / 1e6),
                 number(after as f64 / 1e6),
-                number(self.append.done.events as f64)
+                count(self.append.done.events)
             );
         }
         let _ = writeln!(
             text,
             "\nreplay of {} events: {} events/s in batches, {} events/s one at a time",
-            number(self.replay.events as f64),
+            count(self.replay.events),
             number(self.replay.events_per_second),
             number(self.replay.stream_events_per_second)
         );
@@ -156,7 +156,7 @@ impl Report {
             work.batch,
             plural(work.batch),
             work.size,
-            number(work.streams as f64),
+            count(work.streams),
             work.durability,
             work.rounds,
             work.seconds_per_round,

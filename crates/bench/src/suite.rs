@@ -18,7 +18,7 @@ use crate::opening::{Opening, Openings, openings};
 use crate::peers::Peer;
 use crate::report::Report;
 use crate::streams::{ManyStreams, StreamMemory, many_streams, stream_memory};
-use crate::table::{Table, number};
+use crate::table::{Table, count, number};
 use crate::workload::Workload;
 
 /// A part of the suite that can be run alone.
@@ -285,7 +285,7 @@ impl Run<'_> {
             many_streams: many,
             ..
         } = *self.scale;
-        self.say(&format!("appending to {} streams", number(many as f64)));
+        self.say(&format!("appending to {} streams", count(many)));
         self.dir.need(many * 2 * 600 + (2 << 30))?;
         let compared = runtime.block_on(many_streams(
             self.tools.engine,
@@ -422,8 +422,8 @@ fn category_rows(name: &str, cost: &CategoryCost) -> Vec<Row> {
 
 fn streams_row(compared: &ManyStreams) -> Row {
     Row::new(
-        &format!("append, {} streams", number(compared.many as f64)),
-        &format!("events/s over that with {}", number(compared.few as f64)),
+        &format!("append, {} streams", count(compared.many)),
+        &format!("events/s over that with {}", count(compared.few)),
         Some(compared.ratio.throughput),
         Reach::AtLeast(0.8),
     )

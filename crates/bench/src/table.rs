@@ -42,7 +42,8 @@ impl Table {
     }
 }
 
-/// A number with three significant digits if it is small, else whole, thousands apart.
+/// A measured number: three significant digits if it is small, else whole, thousands
+/// apart.
 pub fn number(value: f64) -> String {
     let decimals = match value.abs() {
         v if v >= 99.95 => 0,
@@ -50,17 +51,20 @@ pub fn number(value: f64) -> String {
         v if v >= 0.9995 || v == 0.0 => 2,
         _ => 3,
     };
-    let text = format!("{value:.decimals$}");
-    let whole = text.split('.').next().unwrap_or(&text).len();
-    let digits = text
-        .trim_start_matches('-')
-        .split('.')
-        .next()
-        .map_or(0, str::len);
-    let sign = whole - digits;
-    let mut apart = String::new();
-    for (i, c) in text.chars().enumerate() {
-        if i > sign && i < whole && (whole - i) % 3 == 0 {
+    apart(&format!("{value:.decimals$}"))
+}
+
+/// A counted number, thousands apart.
+pub fn count(value: u64) -> String {
+    apart(&value.to_string())
+}
+
+fn apart(text: &str) -> String {
+    let (sign, text) = text.split_at(text.len() - text.trim_start_matches('-').len());
+    let whole = text.find('.').unwrap_or(text.len());
+    let mut apart = sign.to_owned();
+    for (i, c) in text.char_indices() {
+        if i > 0 && i < whole && (whole - i) % 3 == 0 {
             apart.push(',');
         }
         apart.push(c);
@@ -87,6 +91,13 @@ mod tests {
             (999_999.9, "1,000,000"),
         ] {
             assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn counts_are_whole() {
+        for (value, text) in [(0, "0"), (50, "50"), (10_000, "10,000")] {
+            assert_eq!(count(value), text);
         }
     }
 
