@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anabranch_env::Env;
+use anabranch_log::Log;
 use anabranch_model::Filter;
 use serde::Serialize;
 
@@ -49,7 +50,8 @@ pub async fn category_cost(
     let disk = Arc::new(crate::counting::ReadCounting::new(env.disk));
     let read = disk.bytes_read();
     env.disk = disk;
-    let log = engine.open(env, dir, &workload)?;
+    let open = engine.open(env, dir, workload.durability)?;
+    let log: Arc<dyn Log> = open.clone();
     fill(&log, &workload, events).await?;
     let measure = async |filter: Filter| {
         let (mut seconds, mut bytes, mut events) = (Vec::new(), Vec::new(), 0);
@@ -72,6 +74,7 @@ pub async fn category_cost(
     };
     let all = measure(Filter::all()).await?;
     let one = measure(Filter::category(Streams::category(7))).await?;
+    open.close()?;
     cost(one, all)
 }
 

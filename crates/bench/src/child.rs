@@ -74,14 +74,17 @@ fn do_job(engine: &dyn Engine, job: ChildJob, out: &mut dyn Write) -> Result<(),
     let workload = filling();
     match job {
         ChildJob::FillUntilKilled { dir, events } => {
-            let log = engine.open(Env::os(), &dir, &workload)?;
+            let log: Arc<dyn Log> = engine.open(Env::os(), &dir, workload.durability)?;
             runtime.block_on(fill(&log, &workload, events))?;
             tell(out, ChildNote::Filled)?;
             runtime.block_on(fill(&log, &workload, u64::MAX / 2))
         }
         ChildJob::Memory { dir, streams } => {
-            let log = engine.open(Env::os(), &dir, &workload)?;
-            runtime.block_on(memory(&log, &workload, &streams, out))
+            let log = engine.open(Env::os(), &dir, workload.durability)?;
+            let appended: Arc<dyn Log> = log.clone();
+            runtime.block_on(memory(&appended, &workload, &streams, out))?;
+            log.close()?;
+            Ok(())
         }
     }
 }
@@ -176,10 +179,7 @@ impl RunningChild {
 
 impl Drop for RunningChild {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait()
-            && let Err(error) = self.kill_now()
-        {
-            eprintln!("a child process was not stopped: {error}");
-        }
+        // A child that cannot be killed has ended before.
+        let _ = self.kill_now();
     }
 }

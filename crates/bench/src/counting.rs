@@ -67,6 +67,14 @@ impl Disk for ReadCounting {
         self.disk.lock(path, note)
     }
 
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        self.disk.is_locked(path)
+    }
+
+    fn is_world_writable(&self, path: &Path) -> io::Result<bool> {
+        self.disk.is_world_writable(path)
+    }
+
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         self.disk.free_bytes(dir)
     }

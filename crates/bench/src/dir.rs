@@ -1,10 +1,15 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it removes what the measurement and the servers it started have written"
+)]
+
 use std::path::{Path, PathBuf};
 
 use anabranch_env::{Disk, Env};
 
 use crate::error::BenchError;
 
-/// A new directory of the measurement's own, removed with this value unless it shall be
+/// A new directory of the measurement's own, removed at the end unless it shall be
 /// kept. Nothing that was there before is touched.
 pub struct BenchDir {
     path: PathBuf,
@@ -45,6 +50,15 @@ impl BenchDir {
         remove(&path).map_err(BenchError::io(format!("removing {}", path.display())))
     }
 
+    /// Removes it all, unless it shall be kept.
+    pub fn finish(mut self) -> Result<(), BenchError> {
+        if self.keep {
+            return Ok(());
+        }
+        self.keep = true;
+        remove(&self.path).map_err(BenchError::io(format!("removing {}", self.path.display())))
+    }
+
     /// Refuses to go on if fewer than `bytes` may be written here.
     pub fn need(&self, bytes: u64) -> Result<(), BenchError> {
         need(&*Env::os().disk, &self.path, bytes)
@@ -72,10 +86,9 @@ fn remove(path: &Path) -> std::io::Result<()> {
 
 impl Drop for BenchDir {
     fn drop(&mut self) {
-        if !self.keep
-            && let Err(error) = remove(&self.path)
-        {
-            eprintln!("{} was not removed: {error}", self.path.display());
+        if !self.keep {
+            // Another error is on its way to the caller, and it counts more than this one.
+            let _ = remove(&self.path);
         }
     }
 }

@@ -1,3 +1,8 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a measurement waits for real time to pass"
+)]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -212,9 +217,11 @@ mod tests {
         }
     }
 
+    type Answer = oneshot::Sender<Result<(), BenchError>>;
+
     /// Appends wait until the test lets them go.
     struct Gate {
-        waiting: Mutex<Vec<(usize, oneshot::Sender<Result<(), BenchError>>)>>,
+        waiting: Mutex<Vec<(usize, Answer)>>,
         /// One permit for each append that has come.
         came: Semaphore,
     }

@@ -1,9 +1,15 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a measurement waits for real time to pass"
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_env::{Disk, Env};
 use anabranch_log::{Append, Log, OpenError};
+use anabranch_log_segment::{Durability, Options, SegmentLog, WriteMethod};
 
 use crate::drive::Client;
 use crate::error::BenchError;
@@ -11,9 +17,56 @@ use crate::workload::{EventSource, Workload};
 
 /// Opens logs to be measured.
 pub trait Engine: Send + Sync {
-    /// Opens the log in `dir`, and makes it if there is none. Dropping the last handle
-    /// closes it.
-    fn open(&self, env: Env, dir: &Path, workload: &Workload) -> Result<Arc<dyn Log>, OpenError>;
+    /// Opens the log in `dir`, and makes it if there is none.
+    fn open(
+        &self,
+        env: Env,
+        dir: &Path,
+        durability: Durability,
+    ) -> Result<Arc<dyn OpenLog>, OpenError>;
+}
+
+/// A log that is measured.
+pub trait OpenLog: Log {
+    /// How it writes, in a word or two.
+    fn method(&self) -> String;
+
+    /// Ends it in order.
+    fn close(&self) -> Result<(), OpenError>;
+}
+
+/// The embedded engine, with its usual options.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Segments;
+
+impl Engine for Segments {
+    fn open(
+        &self,
+        env: Env,
+        dir: &Path,
+        durability: Durability,
+    ) -> Result<Arc<dyn OpenLog>, OpenError> {
+        let options = Options {
+            durability,
+            ..Options::default()
+        };
+        Ok(Arc::new(SegmentLog::open(env, dir, options)?))
+    }
+}
+
+impl OpenLog for SegmentLog {
+    fn method(&self) -> String {
+        match self.write_method() {
+            WriteMethod::Auto => "auto",
+            WriteMethod::Buffered => "buffered",
+            WriteMethod::Direct => "direct",
+        }
+        .to_owned()
+    }
+
+    fn close(&self) -> Result<(), OpenError> {
+        Self::close(self)
+    }
 }
 
 /// A client of a log.

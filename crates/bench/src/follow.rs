@@ -1,5 +1,10 @@
 //! How long after its acknowledgement an event reaches a follower.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a measurement waits for real time to pass"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// How long things took: counts of durations from 1 ns to 10 minutes, exact to three
+/// How long things took: counts of durations up to 10 minutes, in nanoseconds, exact to three
 /// digits. Longer ones count as 10 minutes.
 #[derive(Clone)]
 pub struct Latencies(Histogram<u64>);
@@ -19,7 +19,7 @@ impl Latencies {
     /// Counts one.
     pub fn record(&mut self, took: Duration) {
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.0.saturating_record(ns.clamp(1, LONGEST_NS));
+        self.0.saturating_record(ns.min(LONGEST_NS));
     }
 
     /// Counts all of `other` as well.

@@ -40,8 +40,9 @@ mod workload;
 use std::io;
 use std::process::Command;
 
+pub use anabranch_log_segment::Durability;
 pub use child::run_child;
-pub use engine::Engine;
+pub use engine::{Engine, OpenLog, Segments};
 pub use error::BenchError;
 pub use figures::{Figures, Ratio};
 pub use measure::{Config, measure};

@@ -65,7 +65,9 @@ pub fn measure(config: &Config, tools: &Tools<'_>) -> Result<Report, BenchError>
         ));
     }
     let dir = BenchDir::below(&config.dir, config.keep)?;
-    on_runtime(|runtime| runtime.block_on(measure_in(&dir, config, tools)))
+    let report = on_runtime(|runtime| runtime.block_on(measure_in(&dir, config, tools)))?;
+    dir.finish()?;
+    Ok(report)
 }
 
 /// Runs `body` with the runtime that all clients run on, on a thread that belongs to no
@@ -102,7 +104,10 @@ pub(crate) async fn measure_in(
 
     let env = Env::os();
     let disk = Arc::clone(&env.disk);
-    let log = tools.engine.open(env, &dir.sub("log")?, workload)?;
+    let open = tools
+        .engine
+        .open(env, &dir.sub("log")?, workload.durability)?;
+    let log: Arc<dyn Log> = open.clone();
     let mut entries = Vec::new();
     for &peer in &config.peers {
         (tools.progress)(&format!("starting {peer}"));
@@ -117,8 +122,8 @@ pub(crate) async fn measure_in(
     (tools.progress)("following");
     let idle_appends = config.seconds.as_millis().clamp(10, 500) as u64;
     let followed = follow(&log, workload, idle_appends, rounds.each).await?;
-    let about = About::new(config, log.capabilities().engine);
-    drop(log);
+    let about = About::new(config, log.capabilities().engine, open.method());
+    open.close()?;
     dir.done_with("log")?;
     Ok(Report::new(about, compared, replayed, followed))
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anabranch_env::{Disk, Env};
-use anabranch_log::Log;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
@@ -101,25 +100,17 @@ impl Opener<'_> {
         env.disk = disk;
         let clock = Arc::clone(&env.clock);
         let begun = clock.monotonic();
-        let log = self.engine.open(env, self.dir, &filling())?;
+        let log = self.engine.open(env, self.dir, filling().durability)?;
         let head = self.runtime.block_on(log.head())?;
         let took: Duration = clock.monotonic().saturating_sub(begun);
         let bytes_read = read.load(Ordering::Relaxed);
         let events: u64 = head.iter().map(|(_, count)| count).sum();
-        close(log)?;
+        log.close()?;
         Ok(Opening {
             gigabytes: events as f64 * filling().size as f64 / 1e9,
             millis: took.as_secs_f64() * 1e3,
             bytes_read,
         })
-    }
-}
-
-/// Drops the last handle, which closes the log.
-fn close(log: Arc<dyn Log>) -> Result<(), BenchError> {
-    match Arc::strong_count(&log) {
-        1 => Ok(()),
-        _ => Err(BenchError::Void("the log is still in use".to_owned())),
     }
 }
 

@@ -45,6 +45,8 @@ pub struct AppendReport {
 pub struct About {
     /// The engine of the log.
     pub engine: &'static str,
+    /// How it writes.
+    pub method: String,
     /// Clients at work at the same time.
     pub clients: usize,
     /// Events of one append.
@@ -64,10 +66,11 @@ pub struct About {
 }
 
 impl About {
-    pub(crate) fn new(config: &Config, engine: &'static str) -> Self {
+    pub(crate) fn new(config: &Config, engine: &'static str, method: String) -> Self {
         let work = &config.workload;
         Self {
             engine,
+            method,
             clients: work.clients,
             batch: work.batch,
             size: work.size,
@@ -110,8 +113,8 @@ impl Report {
         let _ = writeln!(
             text,
             "\nthe log over the bare loop: {:.2} × the events per second, {:.2} × the median latency\n\
-             the bare loop was fastest {}",
-            self.ratio.throughput, self.ratio.p50, self.bare.method
+             the log wrote {}; the bare loop was fastest {}",
+            self.ratio.throughput, self.ratio.p50, self.append.work.method, self.bare.method
         );
         self.peer_notes(&mut text);
         if let (Some(before), Some(after)) = (

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anabranch_env::Env;
+use anabranch_log::Log;
 use serde::Serialize;
 
 use crate::append::{Contender, Driven, Rounds};
@@ -140,7 +141,7 @@ async fn filled(
     env.disk
         .create_dir(dir)
         .map_err(BenchError::io(format!("making {}", dir.display())))?;
-    let log = engine.open(env.clone(), dir, workload)?;
+    let log: Arc<dyn Log> = engine.open(env.clone(), dir, workload.durability)?;
     let names = Arc::new(Streams::unkept(streams));
     for _ in 0..events.div_ceil(streams) {
         fill_streams(&log, &filling(), &names, 0, streams).await?;

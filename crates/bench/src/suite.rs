@@ -168,6 +168,7 @@ pub fn suite(
         };
         on_runtime(|runtime| run.part(part, runtime, &mut suite))?;
     }
+    dir.finish()?;
     Ok(suite)
 }
 

@@ -1,6 +1,11 @@
 //! NATS JetStream: one stream of subjects, one acknowledged message for each event, those
 //! of a batch sent together.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the server is configured by a file"
+)]
+
 use std::path::Path;
 use std::process::Command;
 

@@ -86,8 +86,11 @@ struct Store {
     arrived: Condvar,
 }
 
+/// Tells a client what became of its append.
+type Done = oneshot::Sender<Result<(), String>>;
+
 struct Waiting {
-    appends: Vec<(Vec<NewEvent>, oneshot::Sender<Result<(), String>>)>,
+    appends: Vec<(Vec<NewEvent>, Done)>,
     over: bool,
 }
 
