@@ -217,10 +217,12 @@ impl SegmentLog {
     }
 
     /// Ends the log in order: writes what is pending and marks the end, so that the next
-    /// opening has nothing to recover. The log takes no appends afterwards.
+    /// opening has nothing to recover. The log takes no appends afterwards, and who follows
+    /// it is told that it closed.
     pub fn close(&self) -> Result<(), OpenError> {
         self.stop_threads();
         let Role::Writer(writer) = &self.role else {
+            self.store.close();
             return Ok(());
         };
         let held = lock(&writer.lock).take();
@@ -230,6 +232,7 @@ impl SegmentLog {
         let finished = writer
             .finish()
             .map_err(|e| survey::io_open("closing the log", e));
+        self.store.close();
         drop(held);
         finished
     }
@@ -270,6 +273,7 @@ impl Drop for SegmentLog {
         {
             self.store.note(error.to_string());
         }
+        self.store.close();
     }
 }
 
@@ -314,10 +318,10 @@ impl Log for SegmentLog {
         }
         let head = self.store.published();
         if !Cut::at(head).covers(from) {
-            return EventStream::failed(ReadError::Invalid(format!(
-                "the cut {from} lies beyond the head {}; it was not read from this log",
-                Cut::at(head)
-            )));
+            return EventStream::failed(ReadError::CutBeyondHead {
+                from: from.clone(),
+                head: Cut::at(head),
+            });
         }
         let count = from.get(PartitionId(0));
         let store = self.store.clone();

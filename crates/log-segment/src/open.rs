@@ -12,14 +12,15 @@ use bytes::BytesMut;
 
 use crate::buffer::AlignedBuf;
 use crate::format::{
-    DATA_START, FRAME_HEADER, FrameHeader, LogIdentity, Mark, PAGE, SegmentHeader, get, seal_frame,
+    DATA_START, FRAME_HEADER, FrameHeader, Live, LogIdentity, Mark, PAGE, SegmentHeader, get,
+    seal_frame,
 };
 use crate::heads::Heads;
 use crate::index::ActiveIndex;
 use crate::options::{Durability, Options, WriteMethod};
 use crate::sequencer::{End, Sequencer, Spare};
 use crate::store::{Part, PartIndex, Segment, Store, read_up_to, segment_path};
-use crate::survey::{Contents, LOCK_FILE, MARK_FILE, Survey, io_open};
+use crate::survey::{Contents, LIVE_FILE, LOCK_FILE, MARK_FILE, Survey, io_open};
 use crate::sync::{lock, read, write};
 use crate::upkeep::{next_segment_bytes, write_mark};
 use crate::writer::{Committer, DurablePoint, Upkeep, Writer};
@@ -354,6 +355,22 @@ fn finish_open(
     };
     write_mark(&mut upkeep, opened).map_err(|e| io_open("writing the mark", e))?;
 
+    let live_path = store.dir.join(LIVE_FILE);
+    let live_file = match store.env.disk.open(&live_path, OpenMode::Write) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            store.env.disk.open(&live_path, OpenMode::Create)
+        }
+        opened => opened,
+    };
+    let live_file = live_file.map_err(|e| io_open("opening the file that tells readers", e))?;
+    let live = Live {
+        epoch: opened.epoch,
+        published: end,
+    };
+    live_file
+        .write_all_at(&live.encode(), 0)
+        .map_err(|e| io_open("telling readers", e))?;
+
     let heads = Heads::new(options.index_memory / 4 * 3, complete);
     let sequencer = Sequencer::new(
         store.clone(),
@@ -374,6 +391,8 @@ fn finish_open(
     let committer = Committer {
         file,
         segment_id: part.segment.id,
+        live_file,
+        epoch: opened.epoch,
     };
     Ok(Writer::new(
         store,
@@ -566,19 +585,40 @@ pub(crate) fn open_reader(env: Env, dir: &Path) -> Result<Arc<Store>, OpenError>
     }
     let parts = std::mem::take(&mut contents.parts);
     store.change_parts(|current| *current = parts);
-    let written = store
-        .env
-        .disk
-        .is_locked(&dir.join(LOCK_FILE))
-        .map_err(|e| io_open("looking at the lock", e))?;
-    let end = if written {
-        // What is not known to be durable may still be taken back.
-        contents.durable.min(contents.end)
-    } else {
-        contents.end
-    };
+    let told = told(&store, survey.mark.map_or(0, |m| m.epoch))
+        .map_err(|e| OpenError::Invalid(e.to_string()))?;
+    let end = contents.durable.max(told).min(contents.end);
     store.set_published(end);
     Ok(Arc::new(store))
+}
+
+/// How far a writer says that the log may be read; 0 if it does not say. Without a writer
+/// nothing that is whole is taken back any more, so all of it may be read.
+fn told(store: &Store, epoch: u64) -> Result<u64, ReadError> {
+    let path = store.dir.join(LIVE_FILE);
+    let disk = &store.env.disk;
+    let failed = |e: io::Error| crate::store::io_error(&path, &e);
+    if !disk.is_locked(&store.dir.join(LOCK_FILE)).map_err(failed)? {
+        return Ok(u64::MAX);
+    }
+    let file = match disk.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(failed(e)),
+    };
+    // It may be written while it is read.
+    for _ in 0..8 {
+        let mut bytes = [0; Live::BYTES];
+        let len = read_up_to(&*file, &mut bytes, 0).map_err(failed)?;
+        if let Some(live) = Live::decode(&bytes[..len]) {
+            return Ok(if live.epoch == epoch {
+                live.published
+            } else {
+                0
+            });
+        }
+    }
+    Ok(0)
 }
 
 /// Takes in what a writer in another process has made durable since.
@@ -593,13 +633,19 @@ pub(crate) fn refresh(store: &Store, gate: &std::sync::Mutex<()>) -> Result<(), 
         .map_err(|e| crate::store::io_error(&store.dir.join(MARK_FILE), &e))?;
     let len = read_up_to(&*file, &mut mark, 0)
         .map_err(|e| crate::store::io_error(&store.dir.join(MARK_FILE), &e))?;
+    let mut epoch = 0;
     for slot in mark[..len].chunks_exact(PAGE) {
         if let Ok(mark) = Mark::decode(slot) {
             durable = durable.max(mark.durable);
+            epoch = epoch.max(mark.epoch);
         }
     }
+    durable = durable.max(told(store, epoch)?);
     loop {
         let Some(part) = store.parts().last().cloned() else {
+            if next_segment(store, None)? {
+                continue;
+            }
             break;
         };
         let (mut at, mut next) = match &*read(&part.index) {
@@ -620,7 +666,7 @@ pub(crate) fn refresh(store: &Store, gate: &std::sync::Mutex<()>) -> Result<(), 
             }
             (at, next) = (scanned.next_offset, scanned.end);
         }
-        if !next_segment(store, &part)? {
+        if !next_segment(store, Some(&part))? {
             break;
         }
     }
@@ -640,7 +686,22 @@ pub(crate) fn refresh(store: &Store, gate: &std::sync::Mutex<()>) -> Result<(), 
 }
 
 /// Goes on to the segment after the last one known, if there is one by now.
-fn next_segment(store: &Store, last: &Arc<Part>) -> Result<bool, ReadError> {
+fn next_segment(store: &Store, last: Option<&Arc<Part>>) -> Result<bool, ReadError> {
+    let names = store
+        .env
+        .disk
+        .list(&store.dir)
+        .map_err(|e| crate::store::io_error(&store.dir, &e))?;
+    let known = last.map_or(0, |part| part.segment.id);
+    let is_new = |name: &String| {
+        let id = name
+            .strip_suffix(".seg")
+            .and_then(|id| id.parse::<u64>().ok());
+        id.is_some_and(|id| id > known)
+    };
+    if !names.iter().any(is_new) {
+        return Ok(false);
+    }
     let survey = Survey::take(&store.env, &store.dir).map_err(|e| ReadError::Io {
         what: "looking for new segments".to_owned(),
         reason: e.to_string(),
@@ -648,18 +709,20 @@ fn next_segment(store: &Store, last: &Arc<Part>) -> Result<bool, ReadError> {
     let Some((segment, header)) = survey
         .segments
         .into_iter()
-        .find(|(segment, _)| segment.id > last.segment.id)
+        .find(|(segment, _)| last.is_none_or(|last| segment.id > last.segment.id))
     else {
         return Ok(false);
     };
-    if let PartIndex::Active(index) = &mut *write(&last.index) {
-        if header.first > index.end() {
-            // Its frames are not all visible yet.
-            return Ok(false);
+    if let Some(last) = last {
+        if let PartIndex::Active(index) = &mut *write(&last.index) {
+            if header.first > index.end() {
+                // Its frames are not all visible yet.
+                return Ok(false);
+            }
+            index.truncate(header.first);
         }
-        index.truncate(header.first);
+        last.set_end(header.first);
     }
-    last.set_end(header.first);
     let index = ActiveIndex::new(header.first, store.identity.hash_key, DATA_START);
     let part = Arc::new(Part::growing(segment, DATA_START, index));
     store.change_parts(|parts| parts.push(part));

@@ -90,6 +90,8 @@ pub(crate) enum Step {
     },
     /// All its ids were written before, at these positions.
     Repeated(Vec<u64>),
+    /// Some of its ids, by index in the batch, were written before, others not.
+    PartlyWritten(Vec<(usize, u64)>),
     /// The sealed indexes must be asked first.
     Lookup,
     /// The answer hangs on events that are not durable yet.
@@ -360,14 +362,7 @@ impl Sequencer {
                 found.into_iter().map(|(_, position)| position).collect(),
             ));
         }
-        let (i, position) = found[0];
-        Some(Step::Refused(
-            Rejection::PartlyWritten {
-                id: append.events[i].id,
-                position: Position::at(position),
-            }
-            .into(),
-        ))
+        Some(Step::PartlyWritten(found))
     }
 
     /// The version the next event of a stream gets; `None`: ask the sealed indexes.

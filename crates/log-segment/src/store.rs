@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use anabranch_env::{Env, File, OpenMode};
@@ -133,6 +133,7 @@ pub(crate) struct Store {
     /// `Durability::Interval`.
     synced: AtomicU64,
     pub tail: Tail,
+    closed: AtomicBool,
     /// Events that cannot be read, ascending.
     gaps: RwLock<Vec<Gap>>,
     /// How many segment files are open for reading.
@@ -206,6 +207,7 @@ impl Store {
             published: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             tail: Tail::default(),
+            closed: AtomicBool::new(false),
             gaps: RwLock::default(),
             open_files: AtomicUsize::new(0),
             read_only,
@@ -230,6 +232,16 @@ impl Store {
 
     pub fn set_synced(&self, position: u64) {
         self.synced.store(position, Ordering::Release);
+    }
+
+    /// Lets followers end.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.tail.wake();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     pub fn add_gap(&self, gap: Gap) {

@@ -18,6 +18,8 @@ use crate::store::{Gap, Part, Segment, Store, read_up_to};
 
 /// The name of the mark file.
 pub(crate) const MARK_FILE: &str = "mark";
+/// The name of the file that tells readers how far they may read.
+pub(crate) const LIVE_FILE: &str = "live";
 /// The name of the lock file.
 pub(crate) const LOCK_FILE: &str = "lock";
 
@@ -95,7 +97,7 @@ impl Survey {
                 }
                 Some("tmp") => survey.leftovers.push(path),
                 _ if name == MARK_FILE => survey.read_mark(env, &path)?,
-                _ if name == LOCK_FILE => {}
+                _ if name == LOCK_FILE || name == LIVE_FILE => {}
                 _ => survey.strangers.push(name),
             }
         }

@@ -20,7 +20,7 @@ use anabranch_model::{PartitionId, Position, Query};
 
 use crate::buffer::AlignedBuf;
 use crate::catalog::MergeJob;
-use crate::format::{DATA_START, Mark, SegmentHeader};
+use crate::format::{DATA_START, Live, Mark, SegmentHeader};
 use crate::index::{Lookup, Term, term_key};
 use crate::options::{Background, Durability, Options, WriteMethod};
 use crate::sequencer::{Group, NewSegment, Prepared, SealedAnswers, Sequencer, Spare, Step};
@@ -67,6 +67,9 @@ pub(crate) struct Committer {
     /// The segment being written.
     pub file: Option<Arc<dyn File>>,
     pub segment_id: u64,
+    pub live_file: Arc<dyn File>,
+    /// The epoch of this opening.
+    pub epoch: u64,
 }
 
 /// What only the upkeep touches.
@@ -165,7 +168,22 @@ impl Writer {
                         }
                     };
                 }
-                Step::Repeated(positions) => return self.confirm_repeat(&append, &positions),
+                Step::Repeated(positions) => {
+                    let found = positions.into_iter().enumerate().collect::<Vec<_>>();
+                    return Ok(Appended {
+                        places: self.confirm_written(&append, &found)?,
+                        repeated: true,
+                    });
+                }
+                Step::PartlyWritten(found) => {
+                    self.confirm_written(&append, &found)?;
+                    let (i, position) = found[0];
+                    return Err(Rejection::PartlyWritten {
+                        id: append.events[i].id,
+                        position: Position::at(position),
+                    }
+                    .into());
+                }
                 Step::Lookup => self.ask_sealed(&append, &mut prepared)?,
                 Step::WaitFor(completion) => {
                     self.drive().await;
@@ -247,7 +265,7 @@ impl Writer {
             }
         }
         match self.write_group(committer, &mut group) {
-            Ok(()) => self.publish(group),
+            Ok(()) => self.publish(committer, group),
             Err(failure) => self.fail(group, failure),
         }
         let took = self.store.env.clock.monotonic().saturating_sub(started);
@@ -433,13 +451,26 @@ impl Writer {
         self.store.tail.wake();
     }
 
-    fn publish(&self, group: Group) {
+    /// Lets readers in other processes see a group.
+    fn tell_readers(&self, committer: &mut Committer, published: u64) {
+        let live = Live {
+            epoch: committer.epoch,
+            published,
+        };
+        if let Err(error) = committer.live_file.write_all_at(&live.encode(), 0) {
+            // They fall back to the durable marks, and see it a little later.
+            self.store.note(disk_says("telling readers", &error));
+        }
+    }
+
+    fn publish(&self, committer: &mut Committer, group: Group) {
         *lock(&self.durable) = DurablePoint {
             position: group.end,
             segment_id: group.part.segment.id,
             offset: group.end_offset(),
         };
         self.show(&group);
+        self.tell_readers(committer, group.end);
         self.last_group_appends
             .store(group.appends, Ordering::Relaxed);
         group.completion.finish(Outcome::Durable, "");
@@ -639,41 +670,40 @@ impl Writer {
         Ok(None)
     }
 
-    /// The answer to an append all of whose ids are known.
-    fn confirm_repeat(&self, append: &Append, positions: &[u64]) -> Result<Appended, AppendError> {
-        let mut places = Vec::with_capacity(positions.len());
-        for (event, &position) in append.events.iter().zip(positions) {
-            let stored =
-                self.store
-                    .event_at(position)
-                    .map_err(|error| AppendError::Unavailable {
-                        reason: format!(
-                            "event {} was written before, at {}, but cannot be read: {error}",
-                            event.id,
-                            Position::at(position)
-                        ),
-                        retry_after: None,
-                    })?;
+    /// The places of events of a batch whose ids were written before, by index in the
+    /// batch; refuses ids that were written with another event.
+    fn confirm_written(
+        &self,
+        append: &Append,
+        found: &[(usize, u64)],
+    ) -> Result<Vec<Placed>, AppendError> {
+        let mut places = Vec::with_capacity(found.len());
+        for &(i, offset) in found {
+            let event = &append.events[i];
+            let position = Position::at(offset);
+            let stored = self.store.event_at(offset).map_err(|error| {
+                let id = event.id;
+                AppendError::Unavailable {
+                    reason: format!(
+                        "event {id} was written before, at {position}, but cannot be read: {error}"
+                    ),
+                    retry_after: None,
+                }
+            })?;
             let same = stored.stream() == event.stream.as_str()
                 && stored.event_type() == event.event_type.as_str()
                 && stored.schema_version == event.schema_version
                 && stored.data() == event.data;
             if !same {
-                return Err(Rejection::IdTaken {
-                    id: event.id,
-                    position: Position::at(position),
-                }
-                .into());
+                let id = event.id;
+                return Err(Rejection::IdTaken { id, position }.into());
             }
             places.push(Placed {
-                position: Position::at(position),
+                position,
                 version: stored.version,
             });
         }
-        Ok(Appended {
-            places,
-            repeated: true,
-        })
+        Ok(places)
     }
 
     /// A path for the next spare file.
