@@ -8,6 +8,28 @@ use serde::de::IgnoredAny;
 use crate::event::{EventRef, Meta};
 use crate::record::RecordError;
 
+/// The names that the JSON form has for the parts of an event. Headers stand beside them,
+/// so a header cannot have one of these names.
+pub const ATTRIBUTES: [&str; 17] = [
+    "specversion",
+    "id",
+    "type",
+    "source",
+    "subject",
+    "time",
+    "sequence",
+    "position",
+    "dataschema",
+    "causationid",
+    "correlationid",
+    "traceparent",
+    "causes",
+    "tags",
+    "datacontenttype",
+    "data",
+    "data_base64",
+];
+
 /// The JSON form of `event`, on one line.
 ///
 /// 64-bit numbers are strings. JSON data stands in `data` byte for byte as it was

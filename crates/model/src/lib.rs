@@ -19,7 +19,7 @@ pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIte
 pub use event::{Event, EventRef, Meta, MetaRef, NewEvent};
 pub use filter::{Filter, Query, QueryItem};
 pub use json::{
-    JSON_DEPTH_MAX, is_json_media_type, is_json_too_deep, rfc3339, to_cloud_event,
+    ATTRIBUTES, JSON_DEPTH_MAX, is_json_media_type, is_json_too_deep, rfc3339, to_cloud_event,
     write_cloud_event,
 };
 pub use limits::{LimitError, Limits};
