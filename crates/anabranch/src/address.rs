@@ -109,7 +109,10 @@ mod tests {
     #[test]
     fn texts_that_are_no_address_are_refused() {
         assert_eq!("".parse::<Address>(), Err(AddressError::Empty));
-        assert_eq!("memory:x".parse::<Address>(), Err(AddressError::NamedMemory));
+        assert_eq!(
+            "memory:x".parse::<Address>(),
+            Err(AddressError::NamedMemory)
+        );
         assert!(matches!(
             "redis://h".parse::<Address>(),
             Err(AddressError::UnknownScheme { .. })

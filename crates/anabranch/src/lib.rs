@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use anabranch_env::Env;
 use anabranch_log::{Log, MemoryLog, OpenError};
+use anabranch_log_segment::{Options, SegmentLog};
 
 /// The names that most programs need.
 pub mod prelude {
@@ -56,10 +57,26 @@ pub mod prelude {
 ///
 /// `./dir` is a log in that directory, which is made if there is none; `memory:` is a new
 /// log in memory, gone when it is dropped. Dropping the log closes it.
+///
+/// For options, and for errors at closing, open a [`segment::SegmentLog`] itself.
 pub fn open(address: &str) -> Result<Arc<dyn Log>, OpenError> {
     match parse(address)? {
         Address::Memory => Ok(Arc::new(MemoryLog::new(Env::os()))),
-        Address::Directory(dir) => Err(OpenError::Invalid(format!("{}: not yet", dir.display()))),
+        Address::Directory(dir) => {
+            let log = SegmentLog::open(Env::os(), dir, Options::default())?;
+            Ok(Arc::new(log))
+        }
+    }
+}
+
+/// Opens the log at `address` for reading, also while another process writes to it.
+pub fn open_read_only(address: &str) -> Result<Arc<dyn Log>, OpenError> {
+    match parse(address)? {
+        Address::Memory => Ok(Arc::new(MemoryLog::new(Env::os()))),
+        Address::Directory(dir) => {
+            let log = SegmentLog::open_read_only(Env::os(), dir, Options::default())?;
+            Ok(Arc::new(log))
+        }
     }
 }
 
