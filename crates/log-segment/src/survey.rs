@@ -24,8 +24,8 @@ pub(crate) const LOCK_FILE: &str = "lock";
 /// What stands in a log's directory.
 pub(crate) struct Survey {
     pub mark: Option<Mark>,
-    /// Slots of the mark file that cannot be read, and why.
-    pub mark_problems: Vec<String>,
+    /// Slots of the mark file that cannot be read: where, and why.
+    pub mark_problems: Vec<(u64, String)>,
     /// Ascending by id.
     pub segments: Vec<(Arc<Segment>, SegmentHeader)>,
     /// Segment files that do not fit in: name, and why.
@@ -60,9 +60,6 @@ impl Survey {
 
     pub fn take(env: &Env, dir: &Path) -> Result<Self, OpenError> {
         let disk = &env.disk;
-        let names = disk
-            .list(dir)
-            .map_err(|e| io_open(format!("reading the directory {}", dir.display()), e))?;
         let mut survey = Self {
             mark: None,
             mark_problems: Vec::new(),
@@ -74,6 +71,12 @@ impl Survey {
             leftovers: Vec::new(),
             strangers: Vec::new(),
         };
+        // The mark first: a writer may be at work, and what it made durable later may stand
+        // in files that are not on this list.
+        survey.read_mark(env, &dir.join(MARK_FILE))?;
+        let names = disk
+            .list(dir)
+            .map_err(|e| io_open(format!("reading the directory {}", dir.display()), e))?;
         for name in names {
             let path = dir.join(&name);
             match Path::new(&name).extension().and_then(|e| e.to_str()) {
@@ -84,14 +87,14 @@ impl Survey {
                     }
                     None => survey.strangers.push(name),
                 },
-                Some("pre") => {
-                    let length = disk.open(&path, OpenMode::Read).and_then(|f| f.len());
-                    let length = length.map_err(|e| io_open(format!("opening {name}"), e))?;
-                    survey.spares.push((path, length));
-                }
+                Some("pre") => match disk.open(&path, OpenMode::Read).and_then(|f| f.len()) {
+                    Ok(length) => survey.spares.push((path, length)),
+                    // A writer at work has made a segment of it since.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(io_open(format!("opening {name}"), e)),
+                },
                 Some("tmp") => survey.leftovers.push(path),
-                _ if name == MARK_FILE => survey.read_mark(env, &path)?,
-                _ if name == LOCK_FILE => {}
+                _ if name == MARK_FILE || name == LOCK_FILE => {}
                 _ => survey.strangers.push(name),
             }
         }
@@ -158,21 +161,23 @@ impl Survey {
     }
 
     fn read_mark(&mut self, env: &Env, path: &Path) -> Result<(), OpenError> {
-        let file = env
-            .disk
-            .open(path, OpenMode::Read)
-            .map_err(|e| io_open("opening the mark file", e))?;
-        let mut written = false;
-        for slot in 0..2 {
+        let file = match env.disk.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(io_open("opening the mark file", e)),
+        };
+        let mut empty = Vec::new();
+        for offset in [0, PAGE as u64] {
             let mut page = vec![0; PAGE];
-            let len = read_up_to(&*file, &mut page, slot * PAGE as u64)
-                .map_err(|e| io_open("reading the mark file", e))?;
-            if page[..len].iter().all(|&b| b == 0) && len == PAGE {
-                // A slot that was never written; the first mark goes into the other one.
-                continue;
-            }
-            written = true;
-            match Mark::decode(&page[..len]) {
+            let decoded = match read_up_to(&*file, &mut page, offset) {
+                Ok(PAGE) if page.iter().all(|&b| b == 0) => {
+                    empty.push(offset);
+                    continue;
+                }
+                Ok(len) => Mark::decode(&page[..len]),
+                Err(e) => Err(FormatError::Damaged(format!("the disk says: {e}"))),
+            };
+            match decoded {
                 Ok(mark) => {
                     if self.mark.is_none_or(|best| best.sequence < mark.sequence) {
                         self.mark = Some(mark);
@@ -185,14 +190,13 @@ impl Survey {
                         known: FORMAT_VERSION,
                     });
                 }
-                Err(error) => self.mark_problems.push(format!(
-                    "slot {slot} at byte {}: {error}",
-                    slot * PAGE as u64
-                )),
+                Err(error) => self.mark_problems.push((offset, error.to_string())),
             }
         }
-        if !written {
-            self.mark_problems.push("both slots are empty".to_owned());
+        // A new log has written one slot only.
+        if self.mark.is_none_or(|mark| mark.sequence > 1) {
+            let emptied = empty.into_iter().map(|at| (at, "the slot is empty".to_owned()));
+            self.mark_problems.extend(emptied);
         }
         Ok(())
     }
@@ -208,7 +212,7 @@ impl Survey {
         let Some(mark) = self.mark else {
             let what = self.mark_problems.first().map_or_else(
                 || "the file is missing although there are segments".to_owned(),
-                |problem| format!("no slot can be read ({problem})"),
+                |(_, problem)| format!("no slot can be read ({problem})"),
             );
             return Err(OpenError::Damaged {
                 file: MARK_FILE.to_owned(),
