@@ -14,7 +14,7 @@ use crate::format::{
     find_frame_magic, frame_at,
 };
 use crate::index::{ActiveIndex, SealedIndex};
-use crate::store::{Gap, Part, Segment, Store, read_up_to};
+use crate::store::{Gap, Part, Segment, Store, read_readable, read_up_to};
 
 /// The name of the mark file.
 pub(crate) const MARK_FILE: &str = "mark";
@@ -263,7 +263,7 @@ fn parse_index_name(name: &str) -> Option<(u64, u64)> {
 pub(crate) struct Contents {
     pub parts: Vec<Arc<Part>>,
     pub gaps: Vec<Gap>,
-    /// Position after the last event found.
+    /// Position after the last event found, or known to be lost.
     pub end: u64,
     /// Every event before this position is known to have been on the disk.
     pub durable: u64,
@@ -304,6 +304,16 @@ impl Contents {
                 });
             }
             contents.add_segment(store, segment, header, limit, &mut indexes)?;
+        }
+        if survey.segments.is_empty() && contents.durable > 0 {
+            contents.gaps.push(Gap {
+                file: MARK_FILE.to_owned(),
+                offset: 0,
+                what: "no segment is left that holds these events".to_owned(),
+                first: 0,
+                end: contents.durable,
+            });
+            contents.end = contents.durable;
         }
         contents.unused_indexes = indexes.into_values().collect();
         Ok(contents)
@@ -412,7 +422,7 @@ impl Contents {
             match rest.frame {
                 Some((at, header, why)) => {
                     self.durable = self.durable.max(rest.durable);
-                    if limit.is_none() && rest.durable <= end {
+                    if limit.is_none() && self.durable <= end {
                         // Frames of a flush that was never confirmed: remains of a tear.
                         return Ok(());
                     }
@@ -437,6 +447,7 @@ impl Contents {
                             first: end,
                             end: missing,
                         });
+                        self.end = self.end.max(missing);
                     }
                     return Ok(());
                 }
@@ -533,17 +544,15 @@ fn find_frame(
     let mut at = offset;
     let mut empty = 0;
     while at < segment.capacity && empty < EMPTY_MAX {
-        let len = match read_up_to(&*file, &mut buf, at) {
-            Ok(len) => len,
-            // An unreadable stretch: look behind it.
-            Err(_) => {
-                rest.is_empty = false;
-                at += PAGE as u64;
-                continue;
-            }
-        };
+        let (len, refused) = read_readable(&*file, &mut buf, at);
         if len == 0 {
-            break;
+            if refused.is_none() {
+                break;
+            }
+            // An unreadable page: look behind it.
+            rest.is_empty = false;
+            at = (at + 1).next_multiple_of(PAGE as u64);
+            continue;
         }
         if buf[..len].iter().all(|&b| b == 0) {
             empty += len as u64;

@@ -9,13 +9,14 @@ use anabranch_model::{EventRef, Position, StreamId};
 
 use super::layout::{Layout, Place};
 use super::report::{Damage, Progress, Remark, VerifyReport};
-use super::walk::{Frames, Look, read_readable};
+use super::walk::{Frames, Look};
 use super::{LOST_CATEGORY, LOST_TYPE};
 use crate::format::{
     DATA_START, FORMAT_VERSION, FRAME_HEADER, FrameHeader, PAGE, SegmentHeader,
 };
 use crate::heads::Heads;
 use crate::index::{ActiveIndex, IndexError, SealedIndex, stream_key, write_index};
+use crate::store::read_readable;
 use crate::survey::{MARK_FILE, io_open};
 
 /// Memory for the versions of streams, in bytes. Streams beyond it are checked within a

@@ -8,7 +8,7 @@ use anabranch_env::File;
 use crate::format::{
     FRAME_ALIGN, FRAME_HEADER, FrameAt, FrameHeader, PAGE, find_frame_magic, frame_at,
 };
-use crate::store::read_up_to;
+use crate::store::read_readable;
 
 const CHUNK: usize = 1 << 20;
 
@@ -144,28 +144,4 @@ impl<'a> Frames<'a> {
         }
         None
     }
-}
-
-/// Reads as many bytes as can be read before the end of the file or the first unreadable
-/// page.
-pub(super) fn read_readable(
-    file: &dyn File,
-    buf: &mut [u8],
-    offset: u64,
-) -> (usize, Option<io::Error>) {
-    if let Ok(len) = read_up_to(file, buf, offset) {
-        return (len, None);
-    }
-    let mut len = 0;
-    while len < buf.len() {
-        let at = offset + len as u64;
-        let step = (PAGE as u64 - at % PAGE as u64) as usize;
-        let step = step.min(buf.len() - len);
-        match read_up_to(file, &mut buf[len..len + step], at) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(error) => return (len, Some(error)),
-        }
-    }
-    (len, None)
 }
