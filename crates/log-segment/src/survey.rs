@@ -10,7 +10,8 @@ use anabranch_log::OpenError;
 use bytes::BytesMut;
 
 use crate::format::{
-    DATA_START, FORMAT_VERSION, FormatError, FrameAt, FrameHeader, Mark, PAGE, SegmentHeader,
+    DATA_START, FORMAT_VERSION, FormatError, FrameAt, FrameHeader, LogIdentity, Mark, PAGE,
+    SegmentHeader,
     find_frame_magic, frame_at,
 };
 use crate::index::{ActiveIndex, SealedIndex};
@@ -199,6 +200,41 @@ impl Survey {
             self.mark_problems.extend(emptied);
         }
         Ok(())
+    }
+
+    /// Which log this is: what most of the files say, and the mark where they tie.
+    pub fn identity(&self) -> Option<LogIdentity> {
+        let of_mark = self.mark.map(|mark| mark.identity);
+        let of_segments = self.segments.iter().map(|(_, header)| header.identity);
+        let all: Vec<_> = of_mark.into_iter().chain(of_segments).collect();
+        let votes = |identity: &LogIdentity| all.iter().filter(|&i| i == identity).count();
+        all.iter().rev().max_by_key(|&i| votes(i)).copied()
+    }
+
+    /// Sets aside what belongs to another log, or does not follow what is before it.
+    pub fn keep_own(&mut self, identity: LogIdentity) {
+        if self.mark.is_some_and(|mark| mark.identity != identity) {
+            self.mark = None;
+            self.mark_problems
+                .push((0, "the file belongs to another log".to_owned()));
+        }
+        let mut before = 0;
+        let problems = &mut self.segment_problems;
+        self.segments.retain(|(segment, header)| {
+            let what = if header.identity != identity {
+                "the file belongs to another log".to_owned()
+            } else if header.first < before {
+                format!(
+                    "it begins at position {}, before the segment that precedes it ({before})",
+                    header.first
+                )
+            } else {
+                before = header.first;
+                return true;
+            };
+            problems.push((segment.name(), what));
+            false
+        });
     }
 
     /// What keeps the files from being one log: the first problem found.

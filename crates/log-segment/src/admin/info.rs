@@ -94,7 +94,6 @@ pub fn info(env: Env, dir: impl AsRef<Path>) -> Result<Info, OpenError> {
         index_bytes += file_bytes(&env, path).map_err(|e| io_open("looking at an index", e))?;
     }
     let mut problems = store.notes();
-    problems.extend(survey.check().err().map(|e| e.to_string()));
     let copies = survey.header_problems.iter();
     problems.extend(copies.map(|(file, at, what)| format!("{file}: byte {at}: {what}")));
     if !written {

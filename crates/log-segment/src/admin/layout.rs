@@ -47,22 +47,20 @@ impl Layout {
             .disk
             .is_locked(&dir.join(LOCK_FILE))
             .map_err(|e| io_open("looking at the lock", e))?;
-        let survey = Survey::take(env, dir)?;
+        let mut survey = Survey::take(env, dir)?;
         if survey.is_empty() {
             return Err(not_found());
         }
-        let identity = identity(&survey).ok_or_else(|| OpenError::Damaged {
+        let identity = survey.identity().ok_or_else(|| OpenError::Damaged {
             file: MARK_FILE.to_owned(),
             what: "neither the mark nor any segment can be read: nothing tells which log this is"
                 .to_owned(),
         })?;
+        survey.keep_own(identity);
         let mut layout = Self {
             identity,
             written,
-            durable: survey
-                .mark
-                .filter(|mark| mark.identity == identity)
-                .map_or(0, |mark| mark.durable),
+            durable: survey.mark.map_or(0, |mark| mark.durable),
             places: Vec::new(),
             damages: Vec::new(),
             survey,
@@ -83,15 +81,8 @@ impl Layout {
     }
 
     fn judge_mark(&mut self) {
-        match self.survey.mark {
-            Some(mark) if mark.identity != self.identity => {
-                self.damage(MARK_FILE, 0, "the file belongs to another log", false);
-            }
-            Some(_) => {}
-            None if self.survey.mark_problems.is_empty() => {
-                self.damage(MARK_FILE, 0, "the file is missing", false);
-            }
-            None => {}
+        if self.survey.mark.is_none() && self.survey.mark_problems.is_empty() {
+            self.damage(MARK_FILE, 0, "the file is missing", false);
         }
         let heals = self.survey.mark.is_some();
         for (offset, what) in self.survey.mark_problems.clone() {
@@ -109,21 +100,7 @@ impl Layout {
         for (file, what) in self.survey.segment_problems.clone() {
             self.damage(&file, 0, what, false);
         }
-        let mut before = 0;
         for (segment, header) in self.survey.segments.clone() {
-            if header.identity != self.identity {
-                self.damage(&segment.name(), 0, "the file belongs to another log", false);
-                continue;
-            }
-            if header.first < before {
-                let what = format!(
-                    "it begins at position {}, before the segment that precedes it ({before})",
-                    header.first
-                );
-                self.damage(&segment.name(), 48, what, false);
-                continue;
-            }
-            before = header.first;
             if let Some(last) = self.places.last_mut() {
                 last.limit = Some(header.first);
             }
@@ -134,21 +111,4 @@ impl Layout {
             });
         }
     }
-}
-
-/// Which log this is: what most of the files say.
-fn identity(survey: &Survey) -> Option<LogIdentity> {
-    let of_segments = survey.segments.iter().map(|(_, header)| header.identity);
-    let all: Vec<_> = survey
-        .mark
-        .map(|mark| mark.identity)
-        .into_iter()
-        .chain(of_segments)
-        .collect();
-    let votes = |identity: &LogIdentity| all.iter().filter(|other| *other == identity).count();
-    // Of equals the first: the mark.
-    all.iter()
-        .rev()
-        .max_by_key(|identity| votes(identity))
-        .copied()
 }

@@ -417,6 +417,10 @@ impl Check<'_> {
         self.read(&name, bytes.len() as u64);
         let index = open_index(&self.env, &file.path)?;
         let broken = match &index {
+            Some(index) if !self.fits(place, &part, index) => Some(IndexError::Damaged {
+                offset: 0,
+                what: "it is the index of other events",
+            }),
             Some(index) => index.check_pages(bytes.len() as u64).err(),
             None => Some(IndexError::Damaged {
                 offset: 0,
@@ -438,6 +442,18 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the log would use this index for `part`.
+    fn fits(&self, place: &Place, part: &Part, index: &SealedIndex) -> bool {
+        let header = &index.header;
+        header.identity == self.layout.identity
+            && header.segment_id == place.segment.id
+            && header.first == part.index.first()
+            && header.start_offset == part.start_offset
+            && header.end > header.first
+            && place.limit.is_none_or(|limit| header.end <= limit)
+            && header.end_offset <= place.segment.capacity
     }
 
     fn end(&mut self) {
