@@ -11,8 +11,7 @@ use bytes::BytesMut;
 
 use crate::format::{
     DATA_START, FORMAT_VERSION, FormatError, FrameAt, FrameHeader, LogIdentity, Mark, PAGE,
-    SegmentHeader,
-    find_frame_magic, frame_at,
+    SegmentHeader, find_frame_magic, frame_at,
 };
 use crate::index::{ActiveIndex, SealedIndex};
 use crate::store::{Gap, Part, Segment, Store, read_readable, read_up_to};
@@ -196,7 +195,9 @@ impl Survey {
         }
         // A new log has written one slot only.
         if self.mark.is_none_or(|mark| mark.sequence > 1) {
-            let emptied = empty.into_iter().map(|at| (at, "the slot is empty".to_owned()));
+            let emptied = empty
+                .into_iter()
+                .map(|at| (at, "the slot is empty".to_owned()));
             self.mark_problems.extend(emptied);
         }
         Ok(())
@@ -365,6 +366,8 @@ impl Contents {
     ) -> Result<(), OpenError> {
         let (mut position, mut offset) = (header.first, DATA_START);
         let end = limit.unwrap_or(u64::MAX);
+        // A segment is made after all that is before it was synced.
+        self.durable = self.durable.max(header.first);
         while position < end {
             let Some(path) = indexes.remove(&(segment.id, position)) else {
                 break;

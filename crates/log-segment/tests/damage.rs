@@ -41,7 +41,10 @@ fn no_flipped_bit_is_silent() {
         let (file, range) = &ranges[rng.below(ranges.len() as u64) as usize];
         let offset = range.start + rng.below(range.end - range.start);
         let bit = rng.below(8) as u32;
-        let what = format!("seed {}, flip {n}: {region:?} {file} byte {offset} bit {bit}", seed());
+        let what = format!(
+            "seed {}, flip {n}: {region:?} {file} byte {offset} bit {bit}",
+            seed()
+        );
         let trial = fixture.trial();
         trial.disk.flip_bit(&trial.path(file), offset, bit).unwrap();
         *counts.entry(region).or_default() += 1;
@@ -77,7 +80,11 @@ fn no_flipped_bit_is_silent() {
 fn no_cut_of_a_file_is_silent() {
     let fixture = Fixture::new();
     let every_byte = dose("ANABRANCH_EVERY_BYTE", 0) == 1;
-    for file in [fixture.last_segment(), fixture.an_index(), "mark".to_owned()] {
+    for file in [
+        fixture.last_segment(),
+        fixture.an_index(),
+        "mark".to_owned(),
+    ] {
         let length = fixture.length(&file);
         let used = fixture.used(&file);
         let mut cut = 0;
@@ -102,7 +109,10 @@ fn no_page_of_zeros_is_silent() {
     for (file, length) in fixture.files() {
         for page in 0..length.div_ceil(4096) {
             let trial = fixture.trial();
-            trial.disk.zero(&trial.path(&file), page * 4096, 4096).unwrap();
+            trial
+                .disk
+                .zero(&trial.path(&file), page * 4096, 4096)
+                .unwrap();
             if trial.bytes(&file) == fixture.bytes(&file) {
                 continue;
             }
@@ -134,16 +144,26 @@ fn no_lost_copied_swapped_or_renamed_file_is_silent() {
 
         let trial = fixture.trial();
         let renamed = format!("0000000009.{}", kind(file));
-        trial.env.disk.rename(&trial.path(file), &trial.path(&renamed)).unwrap();
+        trial
+            .env
+            .disk
+            .rename(&trial.path(file), &trial.path(&renamed))
+            .unwrap();
         trial.check_reported(&fixture, file, &format!("{file} renamed to {renamed}"));
 
         for other in files.iter().filter(|o| *o != file && kind(o) == kind(file)) {
             let trial = fixture.trial();
-            trial.disk.duplicate(&trial.path(file), &trial.path(other)).unwrap();
+            trial
+                .disk
+                .duplicate(&trial.path(file), &trial.path(other))
+                .unwrap();
             trial.check_reported(&fixture, other, &format!("{file} copied over {other}"));
             if file < other {
                 let trial = fixture.trial();
-                trial.disk.swap(&trial.path(file), &trial.path(other)).unwrap();
+                trial
+                    .disk
+                    .swap(&trial.path(file), &trial.path(other))
+                    .unwrap();
                 trial.check_reported(&fixture, file, &format!("{file} and {other} swapped"));
             }
         }
@@ -158,7 +178,10 @@ fn files_of_another_log_are_not_taken_for_its_own() {
             continue;
         }
         let trial = fixture.trial();
-        trial.disk.plant(&trial.path(&file), &other.bytes(&file)).unwrap();
+        trial
+            .disk
+            .plant(&trial.path(&file), &other.bytes(&file))
+            .unwrap();
         trial.check_reported(&fixture, &file, &format!("{file} of another log"));
     }
 }
@@ -166,7 +189,11 @@ fn files_of_another_log_are_not_taken_for_its_own() {
 #[test]
 fn a_newer_format_is_refused_in_every_kind_of_file() {
     let fixture = Fixture::new();
-    for file in [fixture.last_segment(), fixture.an_index(), "mark".to_owned()] {
+    for file in [
+        fixture.last_segment(),
+        fixture.an_index(),
+        "mark".to_owned(),
+    ] {
         let trial = fixture.trial();
         trial.make_newer(&file);
         for refused in [
@@ -175,7 +202,11 @@ fn a_newer_format_is_refused_in_every_kind_of_file() {
             anabranch_log_segment::verify(trial.env.clone(), fixture::DIR, &mut |_| {}).err(),
         ] {
             match refused {
-                Some(OpenError::NewerFormat { file: named, found, known }) => {
+                Some(OpenError::NewerFormat {
+                    file: named,
+                    found,
+                    known,
+                }) => {
                     assert_eq!((named, found, known), (file.clone(), 2, 1));
                 }
                 other => panic!("{file} of a newer format: {other:?}"),
@@ -190,7 +221,10 @@ fn a_segment_whose_first_header_copy_is_gone_is_read_by_the_second() {
     for segment in fixture.segments() {
         for copy in [0, 4096] {
             let trial = fixture.trial();
-            trial.disk.overwrite(&trial.path(&segment), copy, &[0xff; 4096]).unwrap();
+            trial
+                .disk
+                .overwrite(&trial.path(&segment), copy, &[0xff; 4096])
+                .unwrap();
             let read = trial.read_all();
             assert_eq!(read.missing, [], "{segment}");
             fixture.compare(&read, &segment);
@@ -210,7 +244,10 @@ fn a_frame_length_out_of_bounds_costs_one_batch_and_no_memory() {
             let trial = fixture.trial();
             let at = frame.0.1 + 8;
             let path = trial.path(&frame.0.0);
-            trial.disk.overwrite(&path, at, &length.to_le_bytes()).unwrap();
+            trial
+                .disk
+                .overwrite(&path, at, &length.to_le_bytes())
+                .unwrap();
             let what = format!("{} byte {at}: length {length}", frame.0.0);
             let read = trial.read_all();
             assert_eq!(read.missing, [frame.1.clone()], "{what}");
@@ -231,13 +268,20 @@ fn an_unreadable_page_costs_the_batches_on_it_and_no_others() {
             let what = format!("{file}: page {page} cannot be read");
             let trial = fixture.trial();
             let range = page * 4096..(page + 1) * 4096;
-            trial.disk.make_unreadable(&trial.path(&file), range.start, 4096).unwrap();
+            trial
+                .disk
+                .make_unreadable(&trial.path(&file), range.start, 4096)
+                .unwrap();
             let read = trial.read_all();
             assert_eq!(read.missing, fixture.frames_on(&file, &range), "{what}");
             fixture.compare(&read, &what);
             let report = trial.verify();
             assert!(names(&report, &file), "{what}: nothing is said");
-            assert_eq!(report.lost(), Trial::count(&read.missing), "{what}: {report:?}");
+            assert_eq!(
+                report.lost(),
+                Trial::count(&read.missing),
+                "{what}: {report:?}"
+            );
         }
     }
 }

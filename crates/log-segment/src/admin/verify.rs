@@ -11,9 +11,7 @@ use super::layout::{Layout, Place};
 use super::report::{Damage, Progress, Remark, VerifyReport};
 use super::walk::{Frames, Look};
 use super::{LOST_CATEGORY, LOST_TYPE};
-use crate::format::{
-    DATA_START, FORMAT_VERSION, FRAME_HEADER, FrameHeader, PAGE, SegmentHeader,
-};
+use crate::format::{DATA_START, FORMAT_VERSION, FRAME_HEADER, FrameHeader, PAGE, SegmentHeader};
 use crate::heads::Heads;
 use crate::index::{ActiveIndex, IndexError, SealedIndex, stream_key, write_index};
 use crate::store::read_readable;
@@ -363,12 +361,7 @@ impl Check<'_> {
         self.heads.insert(key, event.version + 1);
     }
 
-    fn begin_part(
-        &mut self,
-        place: &Place,
-        offset: u64,
-        follows: bool,
-    ) -> Result<Part, OpenError> {
+    fn begin_part(&mut self, place: &Place, offset: u64, follows: bool) -> Result<Part, OpenError> {
         let path = self.indexes.remove(&(place.segment.id, self.next));
         let file = match path {
             None => None,
@@ -467,7 +460,11 @@ impl Check<'_> {
     }
 
     fn other_files(&mut self) -> Result<(), OpenError> {
-        let last = self.layout.places.last().map_or(0, |place| place.segment.id);
+        let last = self
+            .layout
+            .places
+            .last()
+            .map_or(0, |place| place.segment.id);
         for ((segment, _), path) in std::mem::take(&mut self.indexes) {
             let newer = self.layout.written && segment >= last;
             open_index(&self.env, &path)?;

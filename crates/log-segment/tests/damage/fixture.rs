@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use anabranch_env::Env;
 use anabranch_env::sim::{self, SimDisk};
 use anabranch_log::{Append, Log, OpenError, Order, ReadError, ReadMode, VersionRange};
-use anabranch_log_segment::{
-    Background, Options, SegmentLog, VerifyReport, WriteMethod, verify,
-};
+use anabranch_log_segment::{Background, Options, SegmentLog, VerifyReport, WriteMethod, verify};
 use anabranch_model::{Cut, Event, EventId, EventType, Filter, NewEvent, StreamId};
 use futures_executor::block_on;
 
@@ -63,7 +61,9 @@ pub fn batch(n: u64) -> Vec<NewEvent> {
             let data = format!("{{\"n\":{n},\"i\":{i},\"pad\":\"{}\"}}", "x".repeat(150));
             let event = NewEvent::new(id, stream, EventType::new("Placed").unwrap(), data);
             if n.is_multiple_of(11) {
-                event.with_tag(format!("rare:{}", n % 3)).with_header("by", "test")
+                event
+                    .with_tag(format!("rare:{}", n % 3))
+                    .with_header("by", "test")
             } else {
                 event
             }
@@ -149,7 +149,11 @@ impl Fixture {
     }
 
     pub fn length(&self, file: &str) -> u64 {
-        self.files().iter().find(|(name, _)| name == file).unwrap().1
+        self.files()
+            .iter()
+            .find(|(name, _)| name == file)
+            .unwrap()
+            .1
     }
 
     pub fn bytes(&self, file: &str) -> Vec<u8> {
@@ -175,7 +179,10 @@ impl Fixture {
     /// How many bytes of a file say something.
     pub fn used(&self, file: &str) -> u64 {
         let frames = self.frames.iter().filter(|frame| frame.file == file);
-        frames.map(|f| f.bytes.end).max().unwrap_or(self.length(file))
+        frames
+            .map(|f| f.bytes.end)
+            .max()
+            .unwrap_or(self.length(file))
     }
 
     /// A frame at the beginning, in the middle and at the end of each segment: where it
@@ -194,9 +201,7 @@ impl Fixture {
 
     /// The events of the frames that have a byte in `range`, as one run.
     pub fn frames_on(&self, file: &str, range: &Range<u64>) -> Vec<Range<u64>> {
-        let on = |f: &&Frame| {
-            f.file == file && f.bytes.start < range.end && range.start < f.body
-        };
+        let on = |f: &&Frame| f.file == file && f.bytes.start < range.end && range.start < f.body;
         let mut frames = self.frames.iter().filter(on);
         let first = frames.next();
         let last = frames.next_back().or(first);
@@ -245,7 +250,10 @@ impl Fixture {
         let mut regions: BTreeMap<Region, Vec<(String, Range<u64>)>> = BTreeMap::new();
         let mut add = |region, file: &str, range: Range<u64>| {
             if !range.is_empty() {
-                regions.entry(region).or_default().push((file.to_owned(), range));
+                regions
+                    .entry(region)
+                    .or_default()
+                    .push((file.to_owned(), range));
             }
         };
         for frame in &self.frames {
@@ -382,7 +390,10 @@ impl Trial {
             }
             Err(error) => {
                 assert!(!missing.is_empty(), "{what}: {error}");
-                assert!(matches!(error, OpenError::Damaged { .. }), "{what}: {error}");
+                assert!(
+                    matches!(error, OpenError::Damaged { .. }),
+                    "{what}: {error}"
+                );
             }
         }
     }
@@ -402,7 +413,11 @@ impl Trial {
         };
         let read = read(&log, Filter::all());
         fixture.compare(&read, what);
-        assert_eq!(report.lost(), Self::count(&read.missing), "{what}: {report:?}");
+        assert_eq!(
+            report.lost(),
+            Self::count(&read.missing),
+            "{what}: {report:?}"
+        );
         if report.damages.iter().all(|d| d.heals) || report.lost() > 0 {
             self.check_writer(&read.missing, what);
         } else {
@@ -416,7 +431,9 @@ pub fn read(log: &SegmentLog, filter: Filter) -> Read {
     let mut got = Read {
         events: Vec::new(),
         missing: Vec::new(),
-        head: block_on(log.head()).unwrap().get(anabranch_model::PartitionId(0)),
+        head: block_on(log.head())
+            .unwrap()
+            .get(anabranch_model::PartitionId(0)),
     };
     let mut from = 0;
     while from < got.head {
