@@ -14,6 +14,7 @@
 //!   whatever the failed file holds behind it does not count;
 //! * an index is written after its events are durable, and checked against them when used.
 
+mod admin;
 mod buffer;
 mod catalog;
 mod format;
@@ -45,6 +46,7 @@ use anabranch_log::{
 };
 use anabranch_model::{Cut, Filter, PartitionId, StreamId};
 
+pub use admin::{Damage, Info, Progress, Remark, SegmentInfo, VerifyReport, info, verify};
 pub use options::{Background, Durability, Options, WriteMethod};
 #[cfg(feature = "sabotage")]
 pub use sabotage::Bug;

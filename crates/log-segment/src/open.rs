@@ -565,19 +565,19 @@ pub(crate) fn open_reader(env: Env, dir: &Path) -> Result<Arc<Store>, OpenError>
     {
         return Err(not_found());
     }
-    let survey = Survey::take(&env, dir)?;
+    let mut survey = Survey::take(&env, dir)?;
     if survey.is_empty() {
         return Err(not_found());
     }
-    let identity = survey
-        .mark
-        .map(|m| m.identity)
-        .or_else(|| survey.segments.first().map(|(_, h)| h.identity))
-        .ok_or_else(|| OpenError::Damaged {
-            file: MARK_FILE.to_owned(),
-            what: "neither the mark nor any segment can be read".to_owned(),
-        })?;
+    let identity = survey.identity().ok_or_else(|| OpenError::Damaged {
+        file: MARK_FILE.to_owned(),
+        what: "neither the mark nor any segment can be read".to_owned(),
+    })?;
+    survey.keep_own(identity);
     let store = Store::new(env, dir.to_owned(), identity, true);
+    for (file, what) in &survey.segment_problems {
+        store.note(format!("{file}: {what}"));
+    }
     let mut contents = Contents::take(&store, &survey)?;
     for gap in &contents.gaps {
         store.note(gap.error().to_string());
@@ -625,19 +625,22 @@ fn told(store: &Store, epoch: u64) -> Result<u64, ReadError> {
 pub(crate) fn refresh(store: &Store, gate: &std::sync::Mutex<()>) -> Result<(), ReadError> {
     let _one_at_a_time = lock(gate);
     let mut durable = store.published();
-    let mut mark = vec![0; 2 * PAGE];
-    let file = store
+    let mut epoch = 0;
+    // Without a mark that can be read, the frames themselves tell, a little later.
+    if let Ok(file) = store
         .env
         .disk
         .open(&store.dir.join(MARK_FILE), OpenMode::Read)
-        .map_err(|e| crate::store::io_error(&store.dir.join(MARK_FILE), &e))?;
-    let len = read_up_to(&*file, &mut mark, 0)
-        .map_err(|e| crate::store::io_error(&store.dir.join(MARK_FILE), &e))?;
-    let mut epoch = 0;
-    for slot in mark[..len].chunks_exact(PAGE) {
-        if let Ok(mark) = Mark::decode(slot) {
-            durable = durable.max(mark.durable);
-            epoch = epoch.max(mark.epoch);
+    {
+        for slot in [0, PAGE as u64] {
+            let mut page = vec![0; PAGE];
+            if let Ok(PAGE) = read_up_to(&*file, &mut page, slot)
+                && let Ok(mark) = Mark::decode(&page)
+                && mark.identity == store.identity
+            {
+                durable = durable.max(mark.durable);
+                epoch = epoch.max(mark.epoch);
+            }
         }
     }
     durable = durable.max(told(store, epoch)?);
@@ -702,10 +705,11 @@ fn next_segment(store: &Store, last: Option<&Arc<Part>>) -> Result<bool, ReadErr
     if !names.iter().any(is_new) {
         return Ok(false);
     }
-    let survey = Survey::take(&store.env, &store.dir).map_err(|e| ReadError::Io {
+    let mut survey = Survey::take(&store.env, &store.dir).map_err(|e| ReadError::Io {
         what: "looking for new segments".to_owned(),
         reason: e.to_string(),
     })?;
+    survey.keep_own(store.identity);
     let Some((segment, header)) = survey
         .segments
         .into_iter()

@@ -336,8 +336,7 @@ impl Store {
         loop {
             let room = part.segment.capacity.saturating_sub(offset);
             buf.resize(want.min(usize::try_from(room).unwrap_or(usize::MAX)), 0);
-            let len = read_up_to(&*file, &mut buf, offset)
-                .map_err(|e| self.unreadable(part, offset, position, &e))?;
+            let (len, refused) = read_readable(&*file, &mut buf, offset);
             buf.truncate(len);
             let mut entries: Vec<BlockEntry> = Vec::new();
             let (mut at, mut next) = (0, position);
@@ -346,7 +345,9 @@ impl Store {
                     break None;
                 }
                 let rest = &buf[at.min(buf.len())..];
-                match frame_at(rest, room - at as u64, part.segment.id, self.checks()) {
+                // The padding of the last frame may be cut off.
+                let room = room.saturating_sub(at as u64);
+                match frame_at(rest, room, part.segment.id, self.checks()) {
                     FrameAt::Frame(header) if header.first == next => {
                         entries.push(header.entry(at));
                         next = header.end();
@@ -365,7 +366,10 @@ impl Store {
             match problem {
                 Some("") => continue,
                 Some(why) if entries.is_empty() => {
-                    return Err(self.damage(part, offset, position, why));
+                    return Err(match refused {
+                        Some(error) => self.unreadable(part, offset, position, &error),
+                        None => self.damage(part, offset, position, why),
+                    });
                 }
                 _ => {}
             }
@@ -451,9 +455,14 @@ impl Store {
         let mut buf = vec![0; CHUNK];
         loop {
             offset = (offset + 8).next_multiple_of(8);
-            let len = read_up_to(&*file, &mut buf, offset).ok()?;
-            if len < 40 {
+            if offset >= part.segment.capacity {
                 return None;
+            }
+            let (len, _) = read_readable(&*file, &mut buf, offset);
+            if len < 40 {
+                // The end, or a page that cannot be read.
+                offset = (offset + 1).next_multiple_of(4096) - 8;
+                continue;
             }
             let mut from = 0;
             while let Some(found) = find_frame_magic(&buf[from..len]) {
@@ -627,7 +636,7 @@ impl Store {
         let mut entries = Vec::with_capacity(places.len().min(1024));
         buf.clear();
         let mut done = 0;
-        while done < places.len() && (done == 0 || buf.len() < CHUNK) {
+        'runs: while done < places.len() && (done == 0 || buf.len() < CHUNK) {
             // A run of frames that stand close together.
             let start = u64::from(places[done].offset);
             let mut last = done;
@@ -642,9 +651,7 @@ impl Store {
             let room = part.segment.capacity.saturating_sub(start);
             'read: loop {
                 buf.resize(base + want.min(room as usize), 0);
-                let len = read_up_to(&*file, &mut buf[base..], start).map_err(|e| {
-                    self.unreadable(part, start, part.first + u64::from(places[done].rel), &e)
-                })?;
+                let (len, refused) = read_readable(&*file, &mut buf[base..], start);
                 buf.truncate(base + len);
                 let run_start = entries.len();
                 for place in &places[done..=last] {
@@ -654,23 +661,27 @@ impl Store {
                     let header =
                         match frame_at(bytes, room - at as u64, part.segment.id, self.checks()) {
                             FrameAt::Frame(header) if header.first == position => header,
-                            FrameAt::Short(needed) if at + needed > want => {
+                            FrameAt::Short(needed) if at + needed > want && refused.is_none() => {
                                 want = at + needed;
                                 entries.truncate(run_start);
                                 continue 'read;
                             }
+                            // What is good before it is given first.
+                            _ if !entries.is_empty() => {
+                                done = entries.len();
+                                break 'runs;
+                            }
                             bad => {
-                                let why = match bad {
-                                    FrameAt::Bad(why) => why,
-                                    FrameAt::Short(_) => "the file ends inside a frame",
-                                    FrameAt::Frame(_) => "the frame belongs to another position",
+                                let why = match (bad, refused) {
+                                    (FrameAt::Bad(why), _) => why.to_owned(),
+                                    (FrameAt::Frame(_), _) => {
+                                        "the frame belongs to another position".to_owned()
+                                    }
+                                    (_, Some(error)) => format!("the disk says: {error}"),
+                                    _ => "the file ends inside a frame".to_owned(),
                                 };
-                                return Err(self.damage(
-                                    part,
-                                    u64::from(place.offset),
-                                    position,
-                                    why,
-                                ));
+                                let offset = u64::from(place.offset);
+                                return Err(self.damage(part, offset, position, &why));
                             }
                         };
                     entries.push(header.entry(base + at));
@@ -718,6 +729,31 @@ pub(crate) fn read_up_to(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Re
         }
     }
     Ok(len)
+}
+
+/// Reads as many bytes as can be read before the end of the file or the first unreadable
+/// page.
+pub(crate) fn read_readable(
+    file: &dyn File,
+    buf: &mut [u8],
+    offset: u64,
+) -> (usize, Option<io::Error>) {
+    if let Ok(len) = read_up_to(file, buf, offset) {
+        return (len, None);
+    }
+    const PAGE: u64 = 4096;
+    let mut len = 0;
+    while len < buf.len() {
+        let at = offset + len as u64;
+        let step = (PAGE - at % PAGE) as usize;
+        let step = step.min(buf.len() - len);
+        match read_up_to(file, &mut buf[len..len + step], at) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) => return (len, Some(error)),
+        }
+    }
+    (len, None)
 }
 
 /// The frame at `offset`, if it is whole.

@@ -280,13 +280,20 @@ impl Writer {
     ) -> Result<(), WriteFailure> {
         let segment = group.part.segment.clone();
         if let Some(new) = group.new_segment.take() {
-            // Until its first group is synced the segment holds nothing that counts.
-            let file = self.begin_segment(group, new).map_err(|e| {
-                WriteFailure::NotWritten(format!(
-                    "{}; nothing was written, appends resume by themselves when there is room",
-                    disk_says("making a new segment", &e)
-                ))
-            })?;
+            // Until its first group is synced the segment holds nothing that counts. Its being
+            // there says that everything before it is on the disk.
+            let before = match (&committer.file, self.options.durability) {
+                (Some(file), Durability::Interval(_)) => file.sync_data(),
+                _ => Ok(()),
+            };
+            let file = before
+                .and_then(|()| self.begin_segment(group, new))
+                .map_err(|e| {
+                    WriteFailure::NotWritten(format!(
+                        "{}; nothing was written, appends resume by themselves when there is room",
+                        disk_says("making a new segment", &e)
+                    ))
+                })?;
             committer.file = Some(file);
             committer.segment_id = segment.id;
         }

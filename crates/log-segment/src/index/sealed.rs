@@ -510,6 +510,21 @@ impl SealedIndex {
         Ok(found)
     }
 
+    /// Reads every page of a file of `length` bytes and checks it.
+    pub fn check_pages(&self, length: u64) -> Result<(), IndexError> {
+        if !length.is_multiple_of(PAGE as u64) {
+            return Err(IndexError::Damaged {
+                offset: length / PAGE as u64 * PAGE as u64,
+                what: "the index ends inside a page",
+            });
+        }
+        let mut page = [0; PAGE];
+        for number in 0..(length / PAGE as u64) as u32 {
+            self.pages().page(number, &mut page)?;
+        }
+        Ok(())
+    }
+
     /// The first frame that begins after byte `offset` of the segment, if any.
     pub fn frame_after(&self, offset: u64) -> Result<Option<FramePlace>, IndexError> {
         let frames = self.header.frames;

@@ -1,0 +1,19 @@
+//! Looking after a log: what it holds, whether it is whole, mending it, copying it.
+//!
+//! Nothing here is on the way of an append or a read. [`info`] and [`verify`] change
+//! nothing and work beside a writer; [`RepairPlan::apply`] takes the log for itself.
+
+mod info;
+mod layout;
+mod report;
+mod verify;
+mod walk;
+
+pub use info::{Info, SegmentInfo, info};
+pub use report::{Damage, Progress, Remark, VerifyReport};
+pub use verify::verify;
+
+/// The type of an event that stands for one that is lost.
+pub(crate) const LOST_TYPE: &str = "$EventLost";
+/// The category of the streams of such events.
+pub(crate) const LOST_CATEGORY: &str = "$lost";
