@@ -580,13 +580,11 @@ impl Writer {
                 continue;
             };
             let from = prepared.unmatched_before.max(after.get(PartitionId(0)));
-            if let Some(position) = self
+            prepared.matched = self
                 .find_match(query, from, published)
-                .map_err(unavailable)?
-            {
-                return Err(AppendError::Matched {
-                    position: Position::at(position),
-                });
+                .map_err(unavailable)?;
+            if prepared.matched.is_some() {
+                break;
             }
         }
         prepared.unmatched_before = prepared.unmatched_before.max(published);

@@ -24,5 +24,5 @@ pub trait Machine: Send {
     fn step(&self) -> bool;
 
     /// Ends in good order.
-    fn close(self: Box<Self>);
+    fn close(self: Box<Self>) -> Result<(), OpenError>;
 }

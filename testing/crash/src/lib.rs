@@ -32,6 +32,7 @@ mod model;
 mod poll;
 pub mod reference;
 mod run;
+mod segment;
 mod violation;
 mod workload;
 
@@ -39,4 +40,5 @@ pub use campaign::{Campaign, Failed, Totals};
 pub use engine::{Engine, Machine};
 pub use model::Model;
 pub use run::{Report, Settings, run};
+pub use segment::Segment;
 pub use violation::{Violation, Wrong};

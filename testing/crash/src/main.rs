@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use anabranch_crash::reference::{Bug, Reference};
-use anabranch_crash::{Campaign, Engine, Settings, Totals};
+use anabranch_crash::reference::{self, Reference};
+use anabranch_crash::{Campaign, Engine, Segment, Settings, Totals};
 use anabranch_env::Env;
+use anabranch_log_segment::Bug;
 
 const USAGE: &str = "\
 Cuts the power under a log, many times, and compares what is left with what was told.
@@ -15,7 +16,7 @@ Usage: anabranch-crash [OPTIONS]
   --runs N       do at most so many runs
   --seed S       the first seed; the others follow it (default: a fresh one)
   --threads N    how many threads to use (default: one for each core)
-  --engine NAME  reference (default)
+  --engine NAME  segment (default) or reference
   --sabotage     turn on the planted bugs one after another: each must be caught
   --journal      print what a failed run did, line by line
 
@@ -26,8 +27,38 @@ const SUCCESS_SHARE_MIN: f64 = 0.5;
 
 struct Arguments {
     campaign: Campaign,
+    engine: Kind,
     sabotage: bool,
     journal: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Segment,
+    Reference,
+}
+
+impl Kind {
+    fn sound(self) -> Box<dyn Engine> {
+        match self {
+            Self::Segment => Box::new(Segment::default()),
+            Self::Reference => Box::new(Reference::default()),
+        }
+    }
+
+    /// The engine with each of its planted bugs.
+    fn sabotaged(self) -> Vec<(String, Box<dyn Engine>)> {
+        let segment = |bug: Bug| -> (String, Box<dyn Engine>) {
+            (format!("{bug:?}"), Box::new(Segment { bug: Some(bug) }))
+        };
+        let reference = |bug: reference::Bug| -> (String, Box<dyn Engine>) {
+            (format!("{bug:?}"), Box::new(Reference { bug: Some(bug) }))
+        };
+        match self {
+            Self::Segment => Bug::ALL.into_iter().map(segment).collect(),
+            Self::Reference => reference::Bug::ALL.iter().copied().map(reference).collect(),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -47,7 +78,7 @@ fn main() -> ExitCode {
     let good = if arguments.sabotage {
         sabotage(&arguments)
     } else {
-        check(&arguments, &Reference::default())
+        check(&arguments, arguments.engine.sound().as_ref())
     };
     if good {
         ExitCode::SUCCESS
@@ -66,6 +97,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
             threads: cores,
             settings: Settings::default(),
         },
+        engine: Kind::Segment,
         sabotage: false,
         journal: false,
     };
@@ -84,7 +116,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
             "--sabotage" => arguments.sabotage = true,
             "--journal" => arguments.journal = true,
             "--engine" => match words.next().as_deref() {
-                Some("reference") => {}
+                Some("segment") => arguments.engine = Kind::Segment,
+                Some("reference") => arguments.engine = Kind::Reference,
                 other => return Err(format!("--engine: {other:?} is unknown")),
             },
             "-h" | "--help" => return Ok(None),
@@ -147,25 +180,22 @@ fn print_totals(totals: &Totals, seconds: f64) {
 
 /// Turns on one bug after another. Whether all were caught.
 fn sabotage(arguments: &Arguments) -> bool {
-    let mut missed = 0;
-    for &bug in Bug::ALL {
-        let engine = Reference { bug: Some(bug) };
-        let totals = arguments.campaign.run(&engine);
+    let bugs = arguments.engine.sabotaged();
+    let count = bugs.len();
+    let mut caught = 0;
+    for (bug, engine) in bugs {
+        let totals = arguments.campaign.run(engine.as_ref());
         match totals.failed {
-            Some(failed) => println!(
-                "caught      {bug:?} after {} states, seed {}: {}",
-                totals.report.states, failed.seed, failed.violation
-            ),
-            None => {
-                missed += 1;
-                println!("NOT caught  {bug:?} in {} states", totals.report.states);
+            Some(failed) => {
+                caught += 1;
+                println!(
+                    "caught      {bug} after {} states, seed {}: {}",
+                    totals.report.states, failed.seed, failed.violation
+                );
             }
+            None => println!("NOT caught  {bug} in {} states", totals.report.states),
         }
     }
-    println!(
-        "{} of {} bugs caught.",
-        Bug::ALL.len() - missed,
-        Bug::ALL.len()
-    );
-    missed == 0
+    println!("{caught} of {count} bugs caught.");
+    caught == count
 }

@@ -159,8 +159,9 @@ impl Machine for Handle {
         self.log.inner().step()
     }
 
-    fn close(self: Box<Self>) {
+    fn close(self: Box<Self>) -> Result<(), OpenError> {
         while self.step() {}
+        Ok(())
     }
 }
 
