@@ -236,6 +236,12 @@ impl Sequencer {
         self.generation
     }
 
+    /// The parts whose ids and heads the sequencer looks up itself, and the generation of
+    /// that answer.
+    pub fn unsealed(&self) -> (u64, Vec<Arc<Part>>) {
+        (self.generation, self.unsealed.clone())
+    }
+
     /// Position the next event gets.
     #[cfg(feature = "sabotage")]
     pub fn next(&self) -> u64 {

@@ -30,6 +30,8 @@ pub(crate) struct Life<'w, 'e> {
     in_trouble: bool,
     /// The trouble is a full disk, and nothing else.
     full: bool,
+    /// Reads from the disk fail: what they would have given may be called damaged.
+    reads_fail: bool,
 }
 
 impl<'w, 'e> Life<'w, 'e> {
@@ -44,6 +46,7 @@ impl<'w, 'e> Life<'w, 'e> {
             clients_max,
             in_trouble: false,
             full: false,
+            reads_fail: false,
         }
     }
 
@@ -345,6 +348,7 @@ impl<'w, 'e> Life<'w, 'e> {
         self.world.trace(77);
         match error {
             ReadError::Io { .. } | ReadError::Closed if self.is_excused() => Ok(()),
+            ReadError::Damaged { .. } if self.reads_fail || self.world.disk.is_struck() => Ok(()),
             _ => {
                 let text = format!("{what} failed without cause: {error}");
                 Err(Violation::new(Wrong::Unavailable, text))
@@ -515,6 +519,7 @@ impl<'w, 'e> Life<'w, 'e> {
             fault.kind,
             FaultKind::Short | FaultKind::Interrupted | FaultKind::Slow(Duration::ZERO)
         ) && !matches!(fault.kind, FaultKind::Slow(by) if by < Duration::from_secs(1));
+        self.reads_fail = fault.calls.meets(Calls::READ) && fault.kind == FaultKind::Io;
         self.world.say(|| format!("fault: {fault:?}"));
         self.world.disk.inject(fault);
     }

@@ -221,8 +221,10 @@ impl<'e> World<'e> {
                 self.disk.strike_at(1 + self.rng.below(40));
             }
             let faulty = self.rng.one_in(10);
+            let mut unreadable = false;
             if faulty {
                 let fault = opening_fault(&mut self.rng);
+                unreadable = fault.calls.meets(Calls::READ);
                 self.say(|| format!("fault while opening: {fault:?}"));
                 self.disk.inject(fault);
             }
@@ -233,7 +235,7 @@ impl<'e> World<'e> {
             self.disk.call_off();
             match opened {
                 Ok(machine) if !struck => return Ok(machine),
-                Err(OpenError::Damaged { file, what }) => {
+                Err(OpenError::Damaged { file, what }) if !unreadable => {
                     let text = format!("damage reported after an honest end: {file}: {what}");
                     return Err(Violation::new(Wrong::Unavailable, text));
                 }
