@@ -28,6 +28,9 @@ pub(crate) struct Prepared {
     pub sealed: Option<SealedAnswers>,
     /// No event before this position matches a `NoMatch` condition.
     pub unmatched_before: u64,
+    /// A durable event that matches one. It counts only once the ids are known to be new:
+    /// a repeat's conditions are not checked again.
+    pub matched: Option<u64>,
 }
 
 #[derive(Default)]
@@ -63,6 +66,7 @@ impl Prepared {
             ids_ascend: append.events.windows(2).all(|w| w[0].id < w[1].id),
             sealed: None,
             unmatched_before: 0,
+            matched: None,
         }
     }
 
@@ -232,6 +236,12 @@ impl Sequencer {
 
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The parts whose ids and heads the sequencer looks up itself, and the generation of
+    /// that answer.
+    pub fn unsealed(&self) -> (u64, Vec<Arc<Part>>) {
+        (self.generation, self.unsealed.clone())
     }
 
     /// Position the next event gets.
@@ -455,6 +465,11 @@ impl Sequencer {
                 }
                 .into(),
             ));
+        }
+        if let Some(position) = prepared.matched {
+            return Some(Step::Refused(AppendError::Matched {
+                position: Position::at(position),
+            }));
         }
         let from = prepared.unmatched_before.max(after_count);
         let in_memory = self.unsealed.first().map_or(self.next, |part| part.first);

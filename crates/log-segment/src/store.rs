@@ -19,7 +19,7 @@ use crate::sync::{lock, read, write};
 use crate::tail::Tail;
 
 /// How much is read at a time.
-const CHUNK: usize = 256 << 10;
+pub(crate) const CHUNK: usize = 256 << 10;
 
 /// A segment file.
 pub(crate) struct Segment {

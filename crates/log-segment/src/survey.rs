@@ -105,7 +105,23 @@ impl Survey {
             }
         }
         survey.segments.sort_by_key(|(segment, _)| segment.id);
+        survey.drop_superseded();
         Ok(survey)
+    }
+
+    /// Leaves out segments that lie wholly behind the beginning of a later one: a recovery
+    /// wrote again, from before them on, all that counts.
+    fn drop_superseded(&mut self) {
+        let mut limit = u64::MAX;
+        let mut kept: Vec<_> = std::mem::take(&mut self.segments);
+        kept.reverse();
+        kept.retain(|(_, header)| {
+            let counts = header.first <= limit;
+            limit = limit.min(header.first);
+            counts
+        });
+        kept.reverse();
+        self.segments = kept;
     }
 
     fn add_segment(&mut self, env: &Env, name: &str, path: PathBuf) -> Result<(), OpenError> {
@@ -278,15 +294,6 @@ impl Survey {
                             "events 0..={} are missing: no segment before this one, which begins at {}",
                             header.first - 1,
                             header.first
-                        ),
-                    });
-                }
-                Some(before) if header.first < before.first => {
-                    return Err(OpenError::Damaged {
-                        file: segment.name(),
-                        what: format!(
-                            "it begins at position {}, before the segment that precedes it ({})",
-                            header.first, before.first
                         ),
                     });
                 }
@@ -529,8 +536,16 @@ fn scan_run(
     let mut buf = BytesMut::new();
     while next < part.end() {
         // Where it ends, and whether what is there is damage, is looked at by the caller.
-        let Ok(scanned) = store.scan(&part, at, next, u64::MAX, buf) else {
-            break;
+        let scanned = match store.scan(&part, at, next, u64::MAX, buf) {
+            Ok(scanned) => scanned,
+            Err(_) if store.read_only => break,
+            Err(_) => {
+                check_readable(store, segment, at)?;
+                match store.scan(&part, at, next, u64::MAX, BytesMut::new()) {
+                    Ok(scanned) => scanned,
+                    Err(_) => break,
+                }
+            }
         };
         for entry in &scanned.block.entries {
             let start = entry.start as usize - crate::format::FRAME_HEADER;
@@ -550,6 +565,16 @@ fn scan_run(
     }
     part.set_end(u64::MAX);
     Ok((Arc::new(part), durable))
+}
+
+/// Frames that cannot be read just now are not frames that are not there: a writer must
+/// not take them for the end of the log.
+fn check_readable(store: &Store, segment: &Segment, offset: u64) -> Result<(), OpenError> {
+    let failed = |e| io_open(format!("reading {}", segment.name()), e);
+    let file = store.env.disk.open(&segment.path, OpenMode::Read);
+    let mut buf = vec![0; crate::store::CHUNK];
+    read_up_to(&*file.map_err(failed)?, &mut buf, offset).map_err(failed)?;
+    Ok(())
 }
 
 /// What was found behind the end of a run of frames.

@@ -556,17 +556,20 @@ impl Writer {
             reason: format!("the index cannot be read: {error}"),
             retry_after: Some(RETRY_AFTER),
         };
-        let generation = lock(&self.sequencer).generation();
+        let (generation, unsealed) = lock(&self.sequencer).unsealed();
         let parts = self.store.parts();
         let mut answers = SealedAnswers {
             generation,
             ..SealedAnswers::default()
         };
+        // With the range of their ids. A sealed part whose index file cannot be read has
+        // its index in memory again, and may hold any.
         let sealed: Vec<_> = parts
             .iter()
-            .filter_map(|part| match &*read(&part.index) {
-                PartIndex::Sealed(index) => Some((part, index.header)),
-                PartIndex::Active(_) => None,
+            .filter(|part| !unsealed.iter().any(|p| Arc::ptr_eq(p, part)))
+            .map(|part| match &*read(&part.index) {
+                PartIndex::Sealed(index) => (part, index.header.id_min..=index.header.id_max),
+                PartIndex::Active(_) => (part, 0..=u128::MAX),
             })
             .collect();
         #[cfg(feature = "sabotage")]
@@ -575,8 +578,8 @@ impl Writer {
         let forget = false;
         for (i, event) in append.events.iter().enumerate() {
             let id = event.id.as_u128();
-            for (part, header) in sealed.iter().rev() {
-                if forget || id < header.id_min || id > header.id_max {
+            for (part, ids) in sealed.iter().rev() {
+                if forget || !ids.contains(&id) {
                     continue;
                 }
                 let candidates = self
@@ -618,13 +621,11 @@ impl Writer {
                 continue;
             };
             let from = prepared.unmatched_before.max(after.get(PartitionId(0)));
-            if let Some(position) = self
+            prepared.matched = self
                 .find_match(query, from, published)
-                .map_err(unavailable)?
-            {
-                return Err(AppendError::Matched {
-                    position: Position::at(position),
-                });
+                .map_err(unavailable)?;
+            if prepared.matched.is_some() {
+                break;
             }
         }
         prepared.unmatched_before = prepared.unmatched_before.max(published);
