@@ -59,23 +59,19 @@ impl Store {
         useless
     }
 
-    /// The version the next event of a stream gets, as far as sealed parts tell.
-    pub fn sealed_head(&self, key: u128) -> Result<Option<u64>, ReadError> {
+    /// The version the next event of a stream gets, as far as the parts tell that begin
+    /// before position `before`.
+    pub fn sealed_head(&self, key: u128, before: u64) -> Result<Option<u64>, ReadError> {
         let runs = self.runs();
         let covered = runs.last().map_or(0, |run| run.end);
         for part in self.parts().iter().rev() {
             if part.first < covered {
                 break;
             }
-            let index = match &*read(&part.index) {
-                PartIndex::Sealed(index) => index.clone(),
-                PartIndex::Active(_) => continue,
-            };
-            let found = match index.stream(key) {
-                Ok(found) => found,
-                Err(_) => self.stream_in(part, key)?,
-            };
-            if let Some(span) = found {
+            if part.first >= before {
+                continue;
+            }
+            if let Some(span) = self.stream_in(part, key)? {
                 return Ok(Some(span.next_version));
             }
         }
@@ -85,7 +81,7 @@ impl Store {
                 Ok(None) => {}
                 Err(error) => {
                     self.drop_runs(&format!("{error}"));
-                    return self.sealed_head(key);
+                    return self.sealed_head(key, before);
                 }
             }
         }

@@ -105,23 +105,7 @@ impl Survey {
             }
         }
         survey.segments.sort_by_key(|(segment, _)| segment.id);
-        survey.drop_superseded();
         Ok(survey)
-    }
-
-    /// Leaves out segments that lie wholly behind the beginning of a later one: a recovery
-    /// wrote again, from before them on, all that counts.
-    fn drop_superseded(&mut self) {
-        let mut limit = u64::MAX;
-        let mut kept: Vec<_> = std::mem::take(&mut self.segments);
-        kept.reverse();
-        kept.retain(|(_, header)| {
-            let counts = header.first <= limit;
-            limit = limit.min(header.first);
-            counts
-        });
-        kept.reverse();
-        self.segments = kept;
     }
 
     fn add_segment(&mut self, env: &Env, name: &str, path: PathBuf) -> Result<(), OpenError> {
@@ -294,6 +278,15 @@ impl Survey {
                             "events 0..={} are missing: no segment before this one, which begins at {}",
                             header.first - 1,
                             header.first
+                        ),
+                    });
+                }
+                Some(before) if header.first < before.first => {
+                    return Err(OpenError::Damaged {
+                        file: segment.name(),
+                        what: format!(
+                            "it begins at position {}, before the segment that precedes it ({})",
+                            header.first, before.first
                         ),
                     });
                 }

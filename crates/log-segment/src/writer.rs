@@ -611,8 +611,9 @@ impl Writer {
                 }
             }
         }
+        let before = unsealed.first().map_or(u64::MAX, |part| part.first);
         for &key in &unknown {
-            let next = self.store.sealed_head(key).map_err(unavailable)?;
+            let next = self.store.sealed_head(key, before).map_err(unavailable)?;
             answers.heads.insert(key, next.unwrap_or(0));
         }
         let published = self.store.published();
