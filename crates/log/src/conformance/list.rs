@@ -396,7 +396,7 @@ macro_rules! __conformance_cases {
                 a_match_deep_in_a_long_log_is_found [NoMatchConditions];
                 every_event_of_a_batch_can_match [NoMatchConditions];
                 a_user_name_is_taken_once_by_many_at_once [NoMatchConditions];
-                a_course_is_never_overbooked [NoMatchConditions, BackwardReads];
+                a_course_is_never_overbooked [NoMatchConditions];
                 disjoint_tags_never_get_in_each_others_way [NoMatchConditions];
             }
             racing {
