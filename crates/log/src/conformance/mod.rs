@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use crate::Log;
 
-pub use list::{Case, cases, check, check_lacking};
+pub use list::{Case, cases, cases_as_markdown, check, check_lacking};
 pub use need::Need;
 pub use report::{Finding, Outcome, Report, run};
 
@@ -70,7 +70,8 @@ pub trait Subject: Send + Sync {
     }
 
     /// Called whenever a case waits for the engine. An engine without threads of its own
-    /// does its pending work here. May be called by several threads at once.
+    /// does here all that was asked of it before the call. May be called by several threads
+    /// at once.
     fn settle(&self) {}
 
     /// How long the engine may stay silent before a case fails.
