@@ -64,7 +64,7 @@ pub trait Subject: Send + Sync {
     fn open(&self) -> Arc<dyn Log>;
 
     /// Opens the log for reading only while the one that [`Subject::open`] gave is open.
-    /// `None`: the engine cannot.
+    /// It may lag behind for a moment. `None`: the engine cannot.
     fn open_read_only(&self) -> Option<Arc<dyn Log>> {
         None
     }
