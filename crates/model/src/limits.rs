@@ -9,7 +9,8 @@ use crate::name::{NameError, check_name};
 pub struct Limits {
     /// The largest `data` of one event, in bytes.
     pub data_bytes_max: usize,
-    /// The largest sum of header names and values, tags and ids of one event, in bytes.
+    /// The largest sum of header names and values, tags, ids and causes of one event, in
+    /// bytes; each partition of the causes counts 16.
     pub headers_bytes_max: usize,
     /// The largest batch, in bytes of data and metadata.
     pub batch_bytes_max: usize,
@@ -18,6 +19,9 @@ pub struct Limits {
     /// The most tags of one event.
     pub tags_max: usize,
 }
+
+/// What one partition of an event's causes counts, in bytes.
+const CAUSE_BYTES: usize = 16;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -170,6 +174,7 @@ impl Limits {
                     name(check_name(what, text, 1024))?;
                 }
             }
+            meta_bytes += CAUSE_BYTES * meta.causes.iter().count();
         }
         if meta_bytes > self.headers_bytes_max {
             return Err(LimitError::HeadersBytes {

@@ -2,7 +2,7 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::pin;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -83,13 +83,18 @@ pub(super) fn while_writing(count: usize, write: impl Fn(usize) + Sync, mut watc
     watch();
 }
 
-/// Runs `work` on `count` threads at once and gives what each returned, by its index.
-/// A panic of one is the caller's panic.
+/// Runs `work` on `count` threads, begun at the same moment, and gives what each returned,
+/// by its index. A panic of one is the caller's panic.
 pub(super) fn together<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let work = &work;
+    let (work, begin) = (&work, &Barrier::new(count));
     let results: Vec<Result<T, Box<dyn Any + Send>>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..count)
-            .map(|index| scope.spawn(move || work(index)))
+            .map(|index| {
+                scope.spawn(move || {
+                    begin.wait();
+                    work(index)
+                })
+            })
             .collect();
         threads.into_iter().map(|thread| thread.join()).collect()
     });

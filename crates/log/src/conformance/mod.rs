@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use crate::Log;
 
-pub use list::{Case, cases, check, check_lacking};
+pub use list::{Case, cases, cases_as_markdown, check, check_lacking};
 pub use need::Need;
 pub use report::{Finding, Outcome, Report, run};
 
@@ -64,13 +64,14 @@ pub trait Subject: Send + Sync {
     fn open(&self) -> Arc<dyn Log>;
 
     /// Opens the log for reading only while the one that [`Subject::open`] gave is open.
-    /// `None`: the engine cannot.
+    /// It may lag behind for a moment. `None`: the engine cannot.
     fn open_read_only(&self) -> Option<Arc<dyn Log>> {
         None
     }
 
     /// Called whenever a case waits for the engine. An engine without threads of its own
-    /// does its pending work here. May be called by several threads at once.
+    /// does here all that was asked of it before the call. May be called by several threads
+    /// at once.
     fn settle(&self) {}
 
     /// How long the engine may stay silent before a case fails.

@@ -33,7 +33,7 @@ impl Clock for Still {
 /// lets others read: it offers everything that the suite has cases for.
 #[derive(Default)]
 pub struct Kept {
-    journal: Arc<Mutex<Vec<Vec<NewEvent>>>>,
+    pub journal: Arc<Mutex<Vec<Vec<NewEvent>>>>,
     open: Mutex<Weak<KeptLog>>,
 }
 
@@ -56,10 +56,13 @@ impl Kept {
         log
     }
 
+    /// The log as it is open for writing.
+    pub fn writer(&self) -> Arc<KeptLog> {
+        lock(&self.open).upgrade().expect("the writer is open")
+    }
+
     pub fn reader(&self) -> Arc<Reader> {
-        Arc::new(Reader(
-            lock(&self.open).upgrade().expect("the writer is open"),
-        ))
+        Arc::new(Reader(self.writer()))
     }
 }
 

@@ -174,22 +174,22 @@ pub fn all_of_several_tags(stage: &mut Stage<'_>) {
     gives(stage, tagged(&["a:1", "b:1"]), &written, &[0, 2]);
 }
 
-/// One event for each of 2⁴ choices of category, type, tag and header.
+/// One event for each of 2⁵ choices of category, type, tag, header and key.
 fn choices(stage: &Stage<'_>) -> Vec<Written> {
     let choice = |n: usize| {
         let pick =
             |bit: usize, [no, yes]: [&'static str; 2]| if n >> bit & 1 == 1 { yes } else { no };
-        let name = format!("{}/1", pick(0, ["payment", "order"]));
+        let name = format!("{}/{}", pick(0, ["payment", "order"]), pick(4, ["1", "2"]));
         let event = stage.typed(&name, pick(1, ["Paid", "Placed"]));
         let event = event.with_tag(pick(2, ["t:0", "t:1"]));
         stage.put(event.with_header("h", pick(3, ["0", "1"])))
     };
-    (0..16).map(choice).collect()
+    (0..32).map(choice).collect()
 }
 
 pub fn all_fields_of_a_filter_must_fit(stage: &mut Stage<'_>) {
     let written = choices(stage);
-    for mask in 0..16 {
+    for mask in 0..32 {
         let mut filter = Filter::all();
         if mask & 1 != 0 {
             filter.categories = texts(&["order"]);
@@ -203,7 +203,10 @@ pub fn all_fields_of_a_filter_must_fit(stage: &mut Stage<'_>) {
         if mask & 8 != 0 {
             filter.headers = headers(&[("h", "1")]).headers;
         }
-        let fit: Vec<_> = (0..16).filter(|n| n & mask == mask).collect();
+        if mask & 16 != 0 {
+            filter.streams = streams(&["order/2", "payment/2"]).streams;
+        }
+        let fit: Vec<_> = (0..32).filter(|n| n & mask == mask).collect();
         gives(stage, filter, &written, &fit);
     }
 }
@@ -295,9 +298,9 @@ pub fn a_filtered_backward_read_gives_the_newest_first(stage: &mut Stage<'_>) {
 pub fn a_filtered_follower_gives_what_fits(stage: &mut Stage<'_>) {
     let mut written = choices(stage);
     let mut follower = stage.reader(&Cut::start(), tagged(&["t:1"]), ReadMode::Follow);
-    let mut read = follower.take(8);
+    let mut read = follower.take(16);
     written.extend(choices(stage));
-    read.extend(follower.take(8));
+    read.extend(follower.take(16));
     let fits = |w: &&Written| w.new.meta.as_ref().is_some_and(|m| m.tags == ["t:1"]);
     just_these(&read, written.iter().filter(fits));
 }

@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use anabranch_model::{Cut, Event, Filter};
 
@@ -195,61 +197,62 @@ pub fn a_follower_may_move_between_threads(stage: &mut Stage<'_>) {
 }
 
 pub fn followers_miss_nothing_while_many_write(stage: &mut Stage<'_>) {
-    const WRITERS: usize = 4;
-    const APPENDS: usize = 80;
+    const FOLLOWERS: usize = 3;
     let stage = &*stage;
-    let history = stage.put_all(stage.events("order/0", 50)).len();
-    // Batches of 1, 2 and 3 in turn.
-    let total = history + WRITERS * (0..APPENDS).map(|n| 1 + n % 3).sum::<usize>();
-    let follow_from = |cut: Cut| {
-        let mut follower = stage.follow(&cut);
-        let read = follower.take(total - count(&cut));
-        no_gap(&read, &cut);
-        (cut, read)
-    };
-    let write = |thread| {
-        for n in 0..APPENDS {
-            stage.put_all(stage.events(&format!("order/{thread}"), 1 + n % 3));
+    let written = AtomicUsize::new(stage.put_all(stage.events("order/0", 50)).len());
+    let wanted = AtomicUsize::new(0);
+    let following = AtomicUsize::new(FOLLOWERS);
+    let followed = together(FOLLOWERS + 4, |thread| {
+        let mut followed = Vec::new();
+        if thread < FOLLOWERS {
+            let _done = Done(&following);
+            // Again and again, so that the switch to live happens at many moments.
+            for n in 0..12 {
+                let head = stage.head();
+                let from = if n % 4 == 0 {
+                    Cut::start()
+                } else {
+                    head.clone()
+                };
+                let mut follower = stage.follow(&from);
+                wanted.fetch_max(count(&head) + 20, Ordering::AcqRel);
+                let read = follower.take(count(&head) - count(&from) + 20);
+                followed.push((from, read));
+            }
+        } else {
+            let mut size = 1;
+            while following.load(Ordering::Acquire) > 0 {
+                // Ahead of what the followers need, but not without bound.
+                if written.load(Ordering::Acquire) < wanted.load(Ordering::Acquire) + 100 {
+                    size = size % 3 + 1;
+                    let batch = stage.events(&format!("order/{thread}"), size);
+                    written.fetch_add(stage.put_all(batch).len(), Ordering::AcqRel);
+                }
+                thread::yield_now();
+            }
         }
-    };
-    let followed = together(WRITERS + 4, |thread| match thread {
-        0 => vec![follow_from(Cut::start())],
-        // Begins again and again, so that the switch to live happens at many moments.
-        1 | 2 => (0..10).map(|_| begin_and_leave(stage)).collect(),
-        3 => vec![follow_from(stage.head())],
-        writer => {
-            write(writer);
-            Vec::new()
-        }
+        followed
     });
     let all = stage.read_all();
-    assert_eq!(all.len(), total);
-    for (cut, read) in followed.iter().flatten() {
-        let end = no_gap(read, cut);
-        let wanted = all
-            .iter()
-            .filter(|e| !cut.includes(e.position) && end.includes(e.position));
+    for (from, read) in followed.iter().flatten() {
+        let end = no_gap(read, from);
+        let between =
+            |event: &&Event| !from.includes(event.position) && end.includes(event.position);
+        let mut wanted: Vec<&Event> = all.iter().filter(between).collect();
         let mut read: Vec<&Event> = read.iter().collect();
-        read.sort_by_key(|event| event.position);
-        let mut wanted: Vec<&Event> = wanted.collect();
         wanted.sort_by_key(|event| event.position);
-        assert!(read == wanted, "a follower from {cut} gave other events");
+        read.sort_by_key(|event| event.position);
+        assert!(read == wanted, "a follower from {from} gave other events");
     }
 }
 
-/// Follows from the head there is, for as long as it takes to have read what was written
-/// until the head was asked for again.
-fn begin_and_leave(stage: &Stage<'_>) -> (Cut, Vec<Event>) {
-    let cut = stage.head();
-    let mut follower = stage.follow(&cut);
-    let until = stage.head();
-    let mut read = Vec::new();
-    let mut end = cut.clone();
-    while !end.covers(&until) {
-        read.extend(follower.take(1));
-        end = no_gap(&read, &cut);
+/// Tells the writers that one more follower is done, also when it panics.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
     }
-    (cut, read)
 }
 
 pub fn a_follower_never_runs_ahead_of_the_head(stage: &mut Stage<'_>) {

@@ -1,6 +1,6 @@
 //! Each limit is kept to the last unit, before anything is written.
 
-use anabranch_model::{LimitError, Limits, NewEvent};
+use anabranch_model::{LimitError, Limits, NewEvent, PartitionId};
 use bytes::Bytes;
 
 use crate::conformance::check::just_these;
@@ -83,6 +83,22 @@ pub fn every_text_of_the_metadata_counts(stage: &mut Stage<'_>) {
         LimitError::HeadersBytes { .. }
     ));
     accepted(stage, vec![event(rest)]);
+}
+
+pub fn every_partition_of_the_causes_counts(stage: &mut Stage<'_>) {
+    let max = stage.limits().headers_bytes_max;
+    let event = |partitions: usize| {
+        let mut event = stage.event("order/1");
+        for partition in 0..partitions as u32 {
+            event.meta_mut().causes.set(PartitionId(partition), 1);
+        }
+        event
+    };
+    assert!(matches!(
+        refused(stage, vec![event(max / 16 + 1)]),
+        LimitError::HeadersBytes { .. }
+    ));
+    accepted(stage, vec![event(max / 16)]);
 }
 
 pub fn as_many_tags_as_allowed_are_accepted(stage: &mut Stage<'_>) {

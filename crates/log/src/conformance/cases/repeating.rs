@@ -218,7 +218,14 @@ pub fn a_refused_append_does_not_use_up_its_ids(stage: &mut Stage<'_>) {
 
 pub fn any_id_is_accepted(stage: &mut Stage<'_>) {
     let seed = stage.seed();
-    let ids = [u128::MAX, 0, 1, u128::MAX - 1, 1 << 127, u128::from(seed)];
+    let ids = [
+        u128::MAX,
+        0,
+        1,
+        u128::MAX - 1,
+        1 << 127,
+        u128::from(seed) << 40 | 2,
+    ];
     let events: Vec<_> = ids
         .into_iter()
         .map(|bits| {
