@@ -175,19 +175,24 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub const BYTES: usize = 24;
+    pub const BYTES: usize = 20;
 
-    pub fn encode(&self) -> [u8; Self::BYTES] {
+    fn checksum(bytes: &[u8], identity: LogIdentity) -> u32 {
+        crc32c(&bytes[..16]) ^ identity.log_id as u32
+    }
+
+    pub fn encode(&self, identity: LogIdentity) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[0..8].copy_from_slice(&self.epoch.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.published.to_le_bytes());
-        let crc = crc32c(&bytes[..16]);
+        let crc = Self::checksum(&bytes, identity);
         bytes[16..20].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let whole = bytes.len() == Self::BYTES && get!(u32, bytes, 16) == crc32c(&bytes[..16]);
+    pub fn decode(bytes: &[u8], identity: LogIdentity) -> Option<Self> {
+        let whole =
+            bytes.len() == Self::BYTES && get!(u32, bytes, 16) == Self::checksum(bytes, identity);
         whole.then(|| Self {
             epoch: get!(u64, bytes, 0),
             published: get!(u64, bytes, 8),

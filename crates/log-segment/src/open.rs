@@ -110,6 +110,7 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
     }
     store.change_parts(|parts| *parts = std::mem::take(&mut contents.parts));
 
+    clear_probe(&store).map_err(|e| io_open("clearing the blocks for trying out the disk", e))?;
     let (method, align) = choose_method(&store, &options)?;
     finish_open(store, options, method, align, survey, &contents, mark, held)
 }
@@ -220,7 +221,7 @@ fn finish_open(
         }
         let taken = match &mut *write(&part.index) {
             PartIndex::Active(index) => Some(std::mem::replace(
-                index,
+                &mut **index,
                 ActiveIndex::new(part.first, store.identity.hash_key, part.start_offset),
             )),
             PartIndex::Sealed(_) => None,
@@ -368,7 +369,7 @@ fn finish_open(
         published: end,
     };
     live_file
-        .write_all_at(&live.encode(), 0)
+        .write_all_at(&live.encode(store.identity), 0)
         .map_err(|e| io_open("telling readers", e))?;
 
     let heads = Heads::new(options.index_memory / 4 * 3, complete);
@@ -499,7 +500,23 @@ fn rewrite_tail(
 /// Behind its two slots the mark file has written blocks that nobody reads: there the disk
 /// is tried out, at no cost in metadata.
 const PROBE_START: u64 = 2 * PAGE as u64;
-const MARK_FILE_BYTES: usize = 16 * PAGE;
+/// The length of the mark file.
+pub(crate) const MARK_FILE_BYTES: usize = 16 * PAGE;
+
+/// Makes the blocks for trying out the disk what they should be, if they are not.
+fn clear_probe(store: &Store) -> io::Result<()> {
+    let file = store
+        .env
+        .disk
+        .open(&store.dir.join(MARK_FILE), OpenMode::Write)?;
+    let mut blocks = vec![0; MARK_FILE_BYTES - PROBE_START as usize];
+    let len = read_up_to(&*file, &mut blocks, PROBE_START)?;
+    if len == blocks.len() && blocks.iter().all(|&b| b == 0) {
+        return Ok(());
+    }
+    blocks.fill(0);
+    file.write_all_at(&blocks, PROBE_START)
+}
 
 /// Decides how to write, measuring if asked to; also finds the unit of direct writes.
 fn choose_method(store: &Store, options: &Options) -> Result<(WriteMethod, usize), OpenError> {
@@ -610,7 +627,7 @@ fn told(store: &Store, epoch: u64) -> Result<u64, ReadError> {
     for _ in 0..8 {
         let mut bytes = [0; Live::BYTES];
         let len = read_up_to(&*file, &mut bytes, 0).map_err(failed)?;
-        if let Some(live) = Live::decode(&bytes[..len]) {
+        if let Some(live) = Live::decode(&bytes[..len], store.identity) {
             return Ok(if live.epoch == epoch {
                 live.published
             } else {

@@ -60,7 +60,7 @@ pub(crate) struct Part {
 }
 
 pub(crate) enum PartIndex {
-    Active(ActiveIndex),
+    Active(Box<ActiveIndex>),
     Sealed(Arc<SealedIndex>),
 }
 
@@ -71,7 +71,7 @@ impl Part {
             first: index.first(),
             start_offset,
             end: AtomicU64::new(u64::MAX),
-            index: RwLock::new(PartIndex::Active(index)),
+            index: RwLock::new(PartIndex::Active(Box::new(index))),
         }
     }
 
@@ -585,7 +585,7 @@ impl Store {
         };
         let replaced = match sealed {
             Some(sealed) => PartIndex::Sealed(Arc::new(sealed)),
-            None => PartIndex::Active(index),
+            None => PartIndex::Active(Box::new(index)),
         };
         *write(&part.index) = replaced;
     }

@@ -41,7 +41,11 @@ impl Writer {
     pub fn keep_up_until_closed(&self) {
         while !self.closing.load(Ordering::Acquire) {
             self.upkeep_bell.wait(MARK_EVERY);
-            while !self.closing.load(Ordering::Acquire) && self.keep_up() {}
+            while self.keep_up() {
+                if self.closing.load(Ordering::Acquire) {
+                    return;
+                }
+            }
         }
     }
 

@@ -464,7 +464,10 @@ impl Writer {
             epoch: committer.epoch,
             published,
         };
-        if let Err(error) = committer.live_file.write_all_at(&live.encode(), 0) {
+        if let Err(error) = committer
+            .live_file
+            .write_all_at(&live.encode(self.store.identity), 0)
+        {
             // They fall back to the durable marks, and see it a little later.
             self.store.note(disk_says("telling readers", &error));
         }

@@ -11,11 +11,14 @@ use super::layout::{Layout, Place};
 use super::report::{Damage, Progress, Remark, VerifyReport};
 use super::walk::{Frames, Look};
 use super::{LOST_CATEGORY, LOST_TYPE};
-use crate::format::{DATA_START, FORMAT_VERSION, FRAME_HEADER, FrameHeader, PAGE, SegmentHeader};
+use crate::format::{
+    DATA_START, FORMAT_VERSION, FRAME_HEADER, FrameHeader, Live, PAGE, SegmentHeader,
+};
 use crate::heads::Heads;
-use crate::index::{ActiveIndex, IndexError, SealedIndex, stream_key, write_index};
+use crate::index::{ActiveIndex, IndexError, Run, SealedIndex, stream_key, write_index};
+use crate::open::MARK_FILE_BYTES;
 use crate::store::read_readable;
-use crate::survey::{MARK_FILE, io_open};
+use crate::survey::{LIVE_FILE, MARK_FILE, io_open};
 
 /// Memory for the versions of streams, in bytes. Streams beyond it are checked within a
 /// segment only.
@@ -477,13 +480,50 @@ impl Check<'_> {
         }
         let survey = &self.layout.survey;
         self.skim(&self.dir.join(MARK_FILE), |check, name, bytes| {
-            let length = 2 * PAGE;
-            if bytes.len() < length && check.layout.survey.mark.is_some() {
+            let slots = 2 * PAGE;
+            if bytes.len() < MARK_FILE_BYTES && check.layout.survey.mark.is_some() {
                 check.harmless(name, bytes.len() as u64, "the file is cut short", true);
-            } else if bytes.len() > length {
-                check.remark(name, length as u64, "bytes follow the two slots");
+            } else if bytes.len() > MARK_FILE_BYTES {
+                let what = "bytes follow where the disk is tried out";
+                check.remark(name, MARK_FILE_BYTES as u64, what);
+            }
+            if let Some(at) = bytes.iter().skip(slots).position(|&b| b != 0) {
+                let what = "the blocks for trying out the disk hold something";
+                check.harmless(name, (slots + at) as u64, what, true);
             }
         });
+        let live = self.dir.join(LIVE_FILE);
+        let exists = self.env.disk.exists(&live);
+        if exists.map_err(|e| io_open("looking for files", e))? {
+            self.skim(&live, |check, name, bytes| {
+                // A writer at work may be writing it just now; it counts for readers only.
+                let told = Live::decode(bytes, check.layout.identity);
+                if !check.layout.written && told.is_none() {
+                    check.harmless(name, 0, "what it tells readers fails its checksum", true);
+                }
+            });
+        } else {
+            let what = "the file that tells readers how far to read is missing";
+            self.harmless(LIVE_FILE, 0, what, true);
+        }
+        for path in &survey.runs {
+            let run = self
+                .env
+                .disk
+                .open(path, OpenMode::Read)
+                .map_err(IndexError::from)
+                .and_then(|file| Run::open(file, self.layout.identity))
+                .and_then(|run| run.verify());
+            self.skim(path, |check, name, _| {
+                if let Err(error) = run {
+                    let offset = match error {
+                        IndexError::Damaged { offset, .. } => offset,
+                        _ => 0,
+                    };
+                    check.harmless(name, offset, error.to_string(), true);
+                }
+            });
+        }
         for (path, _) in &survey.spares {
             self.skim(path, |check, name, bytes| {
                 if let Some(at) = bytes.iter().position(|&b| b != 0) {

@@ -134,20 +134,37 @@ impl ActiveIndex {
         event_type: &str,
         tags: impl Iterator<Item = &'a str>,
     ) {
+        self.push_next(id, key, |_| version, category, event_type, tags);
+    }
+
+    /// As [`ActiveIndex::push`]; `version` is told the version that follows the stream's
+    /// last event here, if there is one, and decides. Returns what it decided.
+    #[inline]
+    pub fn push_next<'a>(
+        &mut self,
+        id: u128,
+        key: u128,
+        version: impl FnOnce(Option<u64>) -> u64,
+        category: &str,
+        event_type: &str,
+        tags: impl Iterator<Item = &'a str>,
+    ) -> u64 {
         let rel = self.count();
         self.ids.push(id);
-        self.versions.push(version);
         let ids = &self.ids;
         self.id_table
             .insert_unique(id_key(id), rel, |&r| id_key(ids[r as usize]));
-        match self.streams.find_mut(key as u64, |e| e.key == key) {
+        let version = match self.streams.find_mut(key as u64, |e| e.key == key) {
             Some(entry) => {
+                let version = version(Some(entry.next_version));
                 self.previous.push(entry.last);
                 entry.last = rel;
                 entry.count += 1;
                 entry.next_version = version + 1;
+                version
             }
             None => {
+                let version = version(None);
                 self.previous.push(NONE);
                 let entry = StreamEntry {
                     key,
@@ -158,8 +175,10 @@ impl ActiveIndex {
                 };
                 self.streams
                     .insert_unique(key as u64, entry, |e| e.key as u64);
+                version
             }
-        }
+        };
+        self.versions.push(version);
         let hash_key = self.hash_key;
         let mut term = |t| {
             self.terms
@@ -172,6 +191,7 @@ impl ActiveIndex {
         for tag in tags {
             term(Term::Tag(tag));
         }
+        version
     }
 
     /// Adds the events of a frame that was read back.
@@ -261,17 +281,23 @@ impl ActiveIndex {
 
     /// The events of a stream, oldest first.
     pub fn stream_rels(&self, key: u128) -> Vec<u32> {
-        let Some(entry) = self.streams.find(key as u64, |e| e.key == key) else {
-            return Vec::new();
-        };
-        let mut rels = Vec::with_capacity(entry.count as usize);
+        let mut rels = Vec::new();
+        if let Some(entry) = self.streams.find(key as u64, |e| e.key == key) {
+            self.rels_of(entry, &mut rels);
+        }
+        rels
+    }
+
+    /// Puts the events of a stream, oldest first, into `rels`.
+    pub fn rels_of(&self, entry: &StreamEntry, rels: &mut Vec<u32>) {
+        rels.clear();
+        rels.reserve(entry.count as usize);
         let mut rel = entry.last;
         while rel != NONE {
             rels.push(rel);
             rel = self.previous[rel as usize];
         }
         rels.reverse();
-        rels
     }
 
     /// How many events a lookup would give.

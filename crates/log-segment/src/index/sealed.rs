@@ -212,6 +212,7 @@ pub(crate) fn write_index(
     streams.sort_unstable_by_key(|entry| entry.key);
     let mut bloom = Bloom::with_keys(streams.len());
     let mut postings = Vec::new();
+    let mut rels = Vec::new();
     bytes.clear();
     for entry in streams {
         bloom.insert((entry.key >> 64) as u64);
@@ -220,7 +221,8 @@ pub(crate) fn write_index(
         bytes.extend_from_slice(&entry.next_version.to_le_bytes());
         bytes.extend_from_slice(&entry.count.to_le_bytes());
         bytes.extend_from_slice(&(postings.len() as u32).to_le_bytes());
-        put_postings(&mut postings, active.stream_rels(entry.key).into_iter());
+        active.rels_of(entry, &mut rels);
+        put_postings(&mut postings, rels.iter().copied());
     }
     let streams = array(&mut pages, &bytes, STREAM_SIZE);
     let stream_postings = (pages.blob(&postings), postings.len() as u32);

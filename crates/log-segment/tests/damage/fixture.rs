@@ -23,12 +23,13 @@ pub enum Region {
     Unused,
     Index,
     Mark,
+    Live,
     Spare,
     Lock,
 }
 
 impl Region {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SegmentHeader,
         Self::FrameHeader,
         Self::Body,
@@ -36,6 +37,7 @@ impl Region {
         Self::Unused,
         Self::Index,
         Self::Mark,
+        Self::Live,
         Self::Spare,
         Self::Lock,
     ];
@@ -271,6 +273,7 @@ impl Fixture {
                 Some("idx") => add(Region::Index, &file, 0..length),
                 Some("pre") => add(Region::Spare, &file, 0..length),
                 _ if file == "mark" => add(Region::Mark, &file, 0..length),
+                _ if file == "live" => add(Region::Live, &file, 0..length),
                 _ => add(Region::Lock, &file, 0..length),
             }
         }
