@@ -9,7 +9,7 @@ use anabranch_env::{Disk, Env};
 use anabranch_log::{BoxFuture, Log};
 use serde::Serialize;
 
-use crate::bare::{self, Bare, BareClient, Way};
+use crate::bare::{self, Bare, BareClient, Method, Way};
 use crate::drive::{Client, Length, Meter, drive};
 use crate::engine::{LogClient, settle};
 use crate::error::BenchError;
@@ -159,7 +159,10 @@ impl Contender for BareContender {
 
 /// Each method has a file of its own: a direct write drops what the page cache has.
 fn bare_file(dir: &Path, way: Way) -> std::path::PathBuf {
-    dir.join(format!("bare-{}", way.method))
+    dir.join(match way.method {
+        Method::Buffered => "bare-buffered",
+        Method::Direct { .. } => "bare-direct",
+    })
 }
 
 /// One way of the bare loop and what it gave when it was tried.

@@ -168,18 +168,21 @@ impl Report {
     }
 
     fn appends(&self) -> String {
-        let mut table = Table::new(&[
-            "append",
-            "events/s",
-            "p50 µs",
-            "p90 µs",
-            "p99 µs",
-            "p99.9 µs",
-            "max µs",
-            "syncs/s",
-            "syncs/append",
-            "bytes/byte",
-        ]);
+        let mut table = Table::new(
+            1,
+            &[
+                "append",
+                "events/s",
+                "p50 µs",
+                "p90 µs",
+                "p99 µs",
+                "p99.9 µs",
+                "max µs",
+                "syncs/s",
+                "syncs/append",
+                "bytes/byte",
+            ],
+        );
         table.row(cells(
             &format!("anabranch {}", self.append.work.engine),
             &self.append.done.figures,
