@@ -22,7 +22,7 @@ Examples:
   anabranch bench log
   anabranch bench log --clients 1 --seconds 30
   anabranch bench log --clients 16 --batch 100 --peer redis --peer postgres --output json
-  anabranch bench log --suite --peer redis --peer postgres --dir /var/tmp/bench
+  anabranch bench log --suite --peer redis --peer postgres --dir /mnt/ssd
   anabranch bench log --durability interval:1s --peer redis
   anabranch bench log --suite --only opening --gigabytes 10")]
 pub struct BenchLog {

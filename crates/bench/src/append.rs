@@ -94,9 +94,7 @@ impl<C: Client> Contender for Driven<C> {
 
     fn settle(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if let Some(disk) = &self.meter.disk {
-                settle(&**disk).await;
-            }
+            settle(self.meter.disk.as_deref()).await;
         })
     }
 }
@@ -367,6 +365,10 @@ pub async fn compare(
             (peer.name, lane)
         })
         .collect();
+    // Opening may leave work behind as well.
+    for lane in &mut lanes {
+        lane.contender.settle().await;
+    }
     let length = Length::time(rounds.each);
     for round in 0..rounds.count {
         progress(&format!("round {} of {}", round + 1, rounds.count));
