@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anabranch_env::{Disk, File, OpenMode, SplitMix64};
 use anabranch_log_segment::Durability;
@@ -486,7 +487,7 @@ impl Shared {
         }
     }
 
-    fn sync_every(&self, file: &dyn File, every: std::time::Duration) {
+    fn sync_every(&self, file: &dyn File, every: Duration) {
         let mut over = lock(&self.over);
         while !*over {
             (over, _) = self
@@ -512,7 +513,6 @@ mod tests {
     use crate::append::{Contender, Driven, sources};
     use crate::dir::BenchDir;
     use crate::drive::Length;
-    use crate::workload::INTERVAL;
 
     const FILE: u64 = 1 << 20;
 
@@ -612,7 +612,7 @@ mod tests {
     #[tokio::test]
     async fn what_need_not_be_durable_is_not_synced_each_time() {
         let lazy = Workload {
-            durability: Durability::Interval(INTERVAL),
+            durability: Durability::Interval(Duration::from_secs(1)),
             ..crowd()
         };
         for way in Way::for_work(&lazy) {

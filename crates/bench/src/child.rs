@@ -8,11 +8,13 @@ use std::sync::Arc;
 use anabranch_env::Env;
 use anabranch_log::Log;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
 
 use crate::engine::Engine;
 use crate::error::BenchError;
 use crate::fill::{fill, fill_streams};
 use crate::machine::Process;
+use crate::measure::on_runtime;
 use crate::workload::{Streams, Workload};
 
 /// What a child process shall do. Travels as JSON, as one argument.
@@ -66,11 +68,15 @@ pub fn filling() -> Workload {
 pub fn run_child(engine: &dyn Engine, job: &str) -> Result<(), BenchError> {
     let job: ChildJob = serde_json::from_str(job)
         .map_err(|e| BenchError::Invalid(format!("not a job for a child process: {e}")))?;
-    do_job(engine, job, &mut io::stdout().lock())
+    on_runtime(|runtime| do_job(engine, runtime, job, &mut io::stdout().lock()))
 }
 
-fn do_job(engine: &dyn Engine, job: ChildJob, out: &mut dyn Write) -> Result<(), BenchError> {
-    let runtime = crate::runtime()?;
+fn do_job(
+    engine: &dyn Engine,
+    runtime: &Runtime,
+    job: ChildJob,
+    out: &mut dyn Write,
+) -> Result<(), BenchError> {
     let workload = filling();
     match job {
         ChildJob::FillUntilKilled { dir, events } => {
@@ -214,7 +220,8 @@ mod tests {
             streams: vec![1_500, 4_000],
         };
         let mut out = Vec::new();
-        do_job(&Segments, job.clone(), &mut out).unwrap();
+        let runtime = crate::runtime().unwrap();
+        do_job(&Segments, &runtime, job.clone(), &mut out).unwrap();
         let told: Vec<u64> = String::from_utf8(out)
             .unwrap()
             .lines()
@@ -233,7 +240,7 @@ mod tests {
         let log = Segments
             .open(Env::os(), &dir, filling().durability)
             .unwrap();
-        let head = crate::runtime().unwrap().block_on(log.head()).unwrap();
+        let head = runtime.block_on(log.head()).unwrap();
         assert_eq!(head.to_string(), "0:4000", "each stream has one event");
     }
 

@@ -30,3 +30,20 @@ fn a_bench_that_cannot_be_done_fails() {
     scratch.run("bench log --peer oracle").fails(2);
     scratch.run("bench").fails(2);
 }
+
+#[test]
+fn a_log_is_opened_after_its_process_was_killed_and_without_its_indexes() {
+    let scratch = Scratch::new("bench-opening");
+    let text = scratch
+        .run("bench log --suite --only opening --gigabytes 0.005 --output json")
+        .ok();
+    let suite: Value = serde_json::from_str(&text).unwrap();
+    let opening = &suite["runs"]["opening"];
+    for kind in ["clean", "killed", "index_gone"] {
+        // The log holds at least what was acknowledged before the first kill.
+        let gigabytes = opening[kind]["gigabytes"].as_f64().unwrap();
+        assert!(gigabytes >= 0.005, "{kind}: {gigabytes}");
+        assert!(opening[kind]["millis"].as_f64().unwrap() > 0.0, "{kind}");
+    }
+    assert_eq!(suite["rows"].as_array().unwrap().len(), 3);
+}
