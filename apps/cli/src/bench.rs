@@ -7,7 +7,7 @@ use std::time::Duration;
 use anabranch_bench::peers::Peer;
 use anabranch_bench::suite::{Part, Scale, suite};
 use anabranch_bench::{
-    BenchError, Config, Durability, INTERVAL, Segments, Tools, Workload, measure, run_child,
+    BenchError, Config, Durability, Segments, Tools, Workload, measure, run_child,
 };
 use clap::{Args, ValueEnum};
 
@@ -22,7 +22,8 @@ Examples:
   anabranch bench log
   anabranch bench log --clients 1 --seconds 30
   anabranch bench log --clients 16 --batch 100 --peer redis --peer postgres --output json
-  anabranch bench log --suite --peer redis --peer postgres --dir /var/tmp/bench
+  anabranch bench log --suite --peer redis --peer postgres --dir /mnt/ssd
+  anabranch bench log --durability interval:1s --peer redis
   anabranch bench log --suite --only opening --gigabytes 10")]
 pub struct BenchLog {
     /// Clients at work at the same time
@@ -48,10 +49,6 @@ pub struct BenchLog {
     /// Rounds
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// When an append is acknowledged: when it is on the disk, or earlier, the disk following
-    /// once a second
-    #[arg(long, value_name = "WHEN", default_value = "sync")]
-    durability: Acknowledge,
     /// Where the random numbers of the work begin
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -84,12 +81,6 @@ pub struct BenchLog {
     /// Do this work for a measurement in another process
     #[arg(long, value_name = "JOB", hide = true)]
     child: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Acknowledge {
-    Sync,
-    Interval,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -128,6 +119,7 @@ pub enum ResultForm {
 pub fn run(
     args: &BenchLog,
     beside: PathBuf,
+    durability: Durability,
     form: ResultForm,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<String, BenchError> {
@@ -144,7 +136,7 @@ pub fn run(
         child: &child,
         progress,
     };
-    let config = config(args, beside)?;
+    let config = config(args, beside, durability)?;
     if args.suite {
         let suite = suite(&config, &parts(args), &scale(args)?, &tools)?;
         return print(form, suite.to_text(), &suite);
@@ -153,7 +145,7 @@ pub fn run(
     print(form, report.to_text(), &report)
 }
 
-fn config(args: &BenchLog, beside: PathBuf) -> Result<Config, BenchError> {
+fn config(args: &BenchLog, beside: PathBuf, durability: Durability) -> Result<Config, BenchError> {
     let seconds = Duration::try_from_secs_f64(args.seconds)
         .map_err(|e| BenchError::Invalid(format!("--seconds {}: {e}", args.seconds)))?;
     let workload = Workload {
@@ -161,10 +153,7 @@ fn config(args: &BenchLog, beside: PathBuf) -> Result<Config, BenchError> {
         batch: args.batch,
         size: args.size,
         streams: args.streams,
-        durability: match args.durability {
-            Acknowledge::Sync => Durability::Sync,
-            Acknowledge::Interval => Durability::Interval(INTERVAL),
-        },
+        durability,
         seed: args.seed,
         ..Workload::default()
     };

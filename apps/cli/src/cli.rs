@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{append, completions, config, import, log, read};
+use crate::commands::{append, bench, completions, config, import, log, read};
 use crate::output::Form;
 
 /// A durable log of events, and what services need to keep their state as events.
@@ -71,6 +71,8 @@ pub enum Command {
     Tail(read::TailArgs),
     #[command(subcommand)]
     Log(log::LogCommand),
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     #[command(subcommand)]
     Config(config::ConfigCommand),
     Completions(completions::CompletionsArgs),

@@ -5,6 +5,7 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod cli;
 mod commands;
 mod event_line;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anabranch_env::{Disk, File, OpenMode, SplitMix64};
 use anabranch_log_segment::Durability;
@@ -31,7 +32,10 @@ pub enum Method {
     /// Through the page cache, then `fdatasync`.
     Buffered,
     /// Past the page cache, durable when the write returns: `O_DIRECT|O_DSYNC`.
-    Direct,
+    Direct {
+        /// What lengths are filled up to a multiple of, in bytes.
+        block: usize,
+    },
 }
 
 /// Who commits a group.
@@ -58,7 +62,11 @@ impl Way {
     /// page cache.
     pub fn for_work(workload: &Workload) -> Vec<Self> {
         let methods = match workload.durability {
-            Durability::Sync => &[Method::Buffered, Method::Direct][..],
+            Durability::Sync => &[
+                Method::Buffered,
+                Method::Direct { block: PAGE },
+                Method::Direct { block: SECTOR },
+            ][..],
             Durability::Interval(_) => &[Method::Buffered],
         };
         let committers = match workload.clients {
@@ -79,10 +87,10 @@ impl Way {
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Buffered => "buffered",
-            Self::Direct => "direct",
-        })
+        match self {
+            Self::Buffered => f.write_str("buffered"),
+            Self::Direct { block } => write!(f, "direct in blocks of {block} bytes"),
+        }
     }
 }
 
@@ -95,8 +103,11 @@ impl fmt::Display for Way {
     }
 }
 
-/// What `O_DIRECT` wants offsets, lengths and memory to be multiples of.
-const BLOCK: usize = 4096;
+/// Offsets, lengths and memory that are multiples of this fit every disk's `O_DIRECT`.
+const PAGE: usize = 4096;
+
+/// The same for many disks, but not all.
+const SECTOR: usize = 512;
 
 /// The size of the file that the loop goes round in: small enough to stay in the page
 /// cache, large enough that no disk takes it for one hot spot.
@@ -124,10 +135,17 @@ pub fn write_ahead(disk: &dyn Disk, path: &Path, bytes: u64) -> Result<(), Bench
     write().map_err(BenchError::io(format!("writing {} ahead", path.display())))
 }
 
-/// Whether the disk can write this way into the file at `path`: some file systems have no
-/// direct writes.
+/// Whether the disk can write this way into the file at `path`, found out by doing it.
 pub fn offered(disk: &dyn Disk, path: &Path, way: Way) -> bool {
-    way.method == Method::Buffered || disk.open(path, OpenMode::WriteDirect).is_ok()
+    let Method::Direct { block } = way.method else {
+        return true;
+    };
+    let mut probe = Group::new(block);
+    probe.push(&[1]);
+    let written = disk
+        .open(path, OpenMode::WriteDirect)
+        .and_then(|file| file.write_all_at(probe.blocks(block), block as u64));
+    written.is_ok()
 }
 
 /// A running bare loop.
@@ -178,7 +196,7 @@ impl Open {
 /// Data of several clients, on its way to the disk together.
 struct Group {
     memory: Vec<u8>,
-    /// Where the memory is aligned to a block.
+    /// Where the memory is aligned to a page.
     start: usize,
     len: usize,
     waiters: Vec<Waker>,
@@ -186,8 +204,8 @@ struct Group {
 
 impl Group {
     fn new(capacity: usize) -> Self {
-        let memory = vec![0; capacity.next_multiple_of(BLOCK) + BLOCK];
-        let start = memory.as_ptr().align_offset(BLOCK);
+        let memory = vec![0; capacity.next_multiple_of(PAGE) + PAGE];
+        let start = memory.as_ptr().align_offset(PAGE);
         Self {
             memory,
             start,
@@ -203,10 +221,10 @@ impl Group {
     }
 
     /// The data, filled up with zeros to whole blocks.
-    fn blocks(&mut self) -> &[u8] {
+    fn blocks(&mut self, block: usize) -> &[u8] {
         let (end, full) = (
             self.start + self.len,
-            self.start + self.len.next_multiple_of(BLOCK),
+            self.start + self.len.next_multiple_of(block),
         );
         self.memory[end..full].fill(0);
         &self.memory[self.start..full]
@@ -228,7 +246,7 @@ struct Writer {
 impl Writer {
     fn write(&mut self, group: &mut Group) -> io::Result<()> {
         let bytes = match self.method {
-            Method::Direct => group.blocks(),
+            Method::Direct { block } => group.blocks(block),
             Method::Buffered => group.bytes(),
         };
         if self.offset + bytes.len() as u64 > self.bytes {
@@ -238,7 +256,7 @@ impl Writer {
         self.offset += bytes.len() as u64;
         match self.method {
             Method::Buffered if self.durable => self.file.sync_data(),
-            Method::Buffered | Method::Direct => Ok(()),
+            Method::Buffered | Method::Direct { .. } => Ok(()),
         }
     }
 }
@@ -254,7 +272,7 @@ impl Bare {
     ) -> Result<Self, BenchError> {
         // In a closed loop no client has more than one append in a group.
         let capacity = workload.clients * workload.append_bytes();
-        if capacity.next_multiple_of(BLOCK) as u64 > bytes {
+        if capacity.next_multiple_of(PAGE) as u64 > bytes {
             return Err(BenchError::Invalid(format!(
                 "{} clients with {} bytes each do not fit into the {} MiB that the bare loop \
                  writes; take fewer clients, smaller batches or smaller events",
@@ -265,7 +283,7 @@ impl Bare {
         }
         let mode = match way.method {
             Method::Buffered => OpenMode::Write,
-            Method::Direct => OpenMode::WriteDirect,
+            Method::Direct { .. } => OpenMode::WriteDirect,
         };
         let file = disk
             .open(path, mode)
@@ -469,7 +487,7 @@ impl Shared {
         }
     }
 
-    fn sync_every(&self, file: &dyn File, every: std::time::Duration) {
+    fn sync_every(&self, file: &dyn File, every: Duration) {
         let mut over = lock(&self.over);
         while !*over {
             (over, _) = self
@@ -495,7 +513,6 @@ mod tests {
     use crate::append::{Contender, Driven, sources};
     use crate::dir::BenchDir;
     use crate::drive::Length;
-    use crate::workload::INTERVAL;
 
     const FILE: u64 = 1 << 20;
 
@@ -545,7 +562,7 @@ mod tests {
         let dir = BenchDir::below(&std::env::temp_dir(), false).unwrap();
         let path = dir.sub("bare").unwrap().join("file");
         let disk = Env::os().disk;
-        write_ahead(&*disk, &path, 4096).unwrap();
+        write_ahead(&*disk, &path, 8192).unwrap();
         let mut ways = Way::for_work(workload);
         ways.retain(|&way| offered(&*disk, &path, way));
         ways
@@ -572,7 +589,7 @@ mod tests {
             );
             match way.method {
                 Method::Buffered => assert_eq!(disk.bytes_written, 20_000),
-                Method::Direct => assert_eq!(disk.bytes_written % 4096, 0),
+                Method::Direct { block } => assert_eq!(disk.bytes_written % block as u64, 0),
             }
         }
     }
@@ -595,7 +612,7 @@ mod tests {
     #[tokio::test]
     async fn what_need_not_be_durable_is_not_synced_each_time() {
         let lazy = Workload {
-            durability: Durability::Interval(INTERVAL),
+            durability: Durability::Interval(Duration::from_secs(1)),
             ..crowd()
         };
         for way in Way::for_work(&lazy) {

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use anabranch_env::Env;
 use anabranch_log::Log;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
 
 use crate::engine::Engine;
 use crate::error::BenchError;
 use crate::fill::{fill, fill_streams};
 use crate::machine::Process;
+use crate::measure::on_runtime;
 use crate::workload::{Streams, Workload};
 
 /// What a child process shall do. Travels as JSON, as one argument.
@@ -66,11 +68,15 @@ pub fn filling() -> Workload {
 pub fn run_child(engine: &dyn Engine, job: &str) -> Result<(), BenchError> {
     let job: ChildJob = serde_json::from_str(job)
         .map_err(|e| BenchError::Invalid(format!("not a job for a child process: {e}")))?;
-    do_job(engine, job, &mut io::stdout().lock())
+    on_runtime(|runtime| do_job(engine, runtime, job, &mut io::stdout().lock()))
 }
 
-fn do_job(engine: &dyn Engine, job: ChildJob, out: &mut dyn Write) -> Result<(), BenchError> {
-    let runtime = crate::runtime()?;
+fn do_job(
+    engine: &dyn Engine,
+    runtime: &Runtime,
+    job: ChildJob,
+    out: &mut dyn Write,
+) -> Result<(), BenchError> {
     let workload = filling();
     match job {
         ChildJob::FillUntilKilled { dir, events } => {
@@ -181,5 +187,96 @@ impl Drop for RunningChild {
     fn drop(&mut self) {
         // A child that cannot be killed has ended before.
         let _ = self.kill_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anabranch_env::Env;
+
+    use super::*;
+    use crate::dir::BenchDir;
+    use crate::engine::Segments;
+
+    /// A child whose program is this text for the shell.
+    fn shell(text: &str) -> RunningChild {
+        let command = |_: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", text]);
+            Ok(command)
+        };
+        let job = ChildJob::Memory {
+            dir: PathBuf::new(),
+            streams: Vec::new(),
+        };
+        RunningChild::start(&command, &job).unwrap()
+    }
+
+    #[test]
+    fn the_memory_of_each_step_is_told() {
+        let dir = BenchDir::below(&std::env::temp_dir(), false).unwrap();
+        let job = ChildJob::Memory {
+            dir: dir.sub("log").unwrap(),
+            streams: vec![1_500, 4_000],
+        };
+        let mut out = Vec::new();
+        let runtime = crate::runtime().unwrap();
+        do_job(&Segments, &runtime, job.clone(), &mut out).unwrap();
+        let told: Vec<u64> = String::from_utf8(out)
+            .unwrap()
+            .lines()
+            .map(|line| match serde_json::from_str(line).unwrap() {
+                ChildNote::Memory {
+                    streams,
+                    resident_bytes,
+                } if resident_bytes > 0 => streams,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(told, [1_500, 4_000]);
+        let ChildJob::Memory { dir, .. } = job else {
+            unreachable!()
+        };
+        let log = Segments
+            .open(Env::os(), &dir, filling().durability)
+            .unwrap();
+        let head = runtime.block_on(log.head()).unwrap();
+        assert_eq!(head.to_string(), "0:4000", "each stream has one event");
+    }
+
+    #[test]
+    fn a_job_travels_as_one_argument() {
+        let job = ChildJob::FillUntilKilled {
+            dir: "a b/\"c\"".into(),
+            events: 7,
+        };
+        let text = serde_json::to_string(&job).unwrap();
+        assert_eq!(serde_json::from_str::<ChildJob>(&text).unwrap(), job);
+        assert!(matches!(
+            run_child(&Segments, "nonsense"),
+            Err(BenchError::Invalid(_))
+        ));
+    }
+
+    #[test]
+    fn notes_come_until_the_child_has_ended_well() {
+        let mut child = shell("echo '\"filled\"'");
+        assert_eq!(child.note().unwrap(), Some(ChildNote::Filled));
+        assert_eq!(child.note().unwrap(), None);
+    }
+
+    #[test]
+    fn a_child_that_fails_is_an_error() {
+        let error = shell("exit 3").note().unwrap_err().to_string();
+        assert!(error.contains("exit status: 3"), "{error}");
+        let error = shell("echo nonsense").note().unwrap_err().to_string();
+        assert!(error.contains("nonsense"), "{error}");
+    }
+
+    #[test]
+    fn a_child_can_be_killed_at_any_time() {
+        let mut child = shell("echo '\"filled\"'; exec tail -f /dev/null");
+        assert_eq!(child.note().unwrap(), Some(ChildNote::Filled));
+        child.kill().unwrap();
     }
 }

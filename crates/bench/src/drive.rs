@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use anabranch_env::{Clock, Disk, DiskStats};
@@ -28,7 +28,8 @@ pub trait Client: Send + 'static {
 /// How long clients are at work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// For a time, after a time that does not count.
+    /// For a time, after a time that does not count; longer if nothing was acknowledged
+    /// in it.
     Time {
         /// Does not count.
         warm_up: Duration,
@@ -84,6 +85,9 @@ const STOPPED: u8 = 2;
 struct Run {
     phase: AtomicU8,
     stopped: Notify,
+    /// Whether an append was counted, and who waits for the first.
+    counted: AtomicBool,
+    first_counted: Notify,
     clock: Arc<dyn Clock>,
     appends_each: Option<u64>,
 }
@@ -92,6 +96,15 @@ impl Run {
     fn stop(&self) {
         self.phase.store(STOPPED, Ordering::Relaxed);
         self.stopped.notify_one();
+        self.first_counted.notify_one();
+    }
+
+    fn note_counted(&self) {
+        // Most often it is set, and only read.
+        if !self.counted.load(Ordering::Relaxed) {
+            self.counted.store(true, Ordering::Relaxed);
+            self.first_counted.notify_one();
+        }
     }
 }
 
@@ -115,6 +128,8 @@ pub async fn drive<C: Client>(
     let run = Arc::new(Run {
         phase: AtomicU8::new(first_phase),
         stopped: Notify::new(),
+        counted: AtomicBool::new(false),
+        first_counted: Notify::new(),
         clock: Arc::clone(&meter.clock),
         appends_each,
     });
@@ -131,8 +146,9 @@ pub async fn drive<C: Client>(
         if tokio::time::timeout(warm_up, &mut stopped).await.is_err() {
             begun = meter.read();
             run.phase.store(MEASURED, Ordering::Relaxed);
-            // Running out of time is how a good run ends.
-            let _ = tokio::time::timeout(measured, &mut stopped).await;
+            if tokio::time::timeout(measured, &mut stopped).await.is_err() {
+                run.first_counted.notified().await;
+            }
             ended = Some(meter.read());
             run.stop();
         }
@@ -166,7 +182,19 @@ pub async fn drive<C: Client>(
     Ok((clients, slice))
 }
 
+/// Stops the run when its client panics, so that nobody waits for it.
+struct StopOnPanic<'a>(&'a Run);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
 async fn work<C: Client>(mut client: C, run: Arc<Run>) -> Result<(C, Latencies), BenchError> {
+    let _stop = StopOnPanic(&run);
     let mut seen = Latencies::new();
     let mut done = 0;
     while run.appends_each.is_none_or(|appends| done < appends)
@@ -182,6 +210,7 @@ async fn work<C: Client>(mut client: C, run: Arc<Run>) -> Result<(C, Latencies),
         done += 1;
         if run.phase.load(Ordering::Relaxed) == MEASURED {
             seen.record(ended.saturating_sub(begun));
+            run.note_counted();
         }
         // A contender that answers at once must not keep the other clients from working.
         tokio::task::consume_budget().await;
@@ -314,6 +343,47 @@ mod tests {
         gate.answer(0, Err(BenchError::Invalid("no more".to_owned())));
         let error = run.await.unwrap().map(drop).unwrap_err();
         assert_eq!(error.to_string(), "no more");
+    }
+
+    struct Panicking;
+
+    impl Client for Panicking {
+        fn prepare(&mut self) {}
+
+        async fn append(&mut self) -> Result<(), BenchError> {
+            panic!("a client of this test panics")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_panics_ends_the_run() {
+        let hour = Length::time(Duration::from_secs(3_600));
+        let run = drive(vec![Panicking], 1, 1, hour, &meter()).await;
+        assert!(matches!(run, Err(BenchError::Void(what)) if what.contains("panic")));
+    }
+
+    #[tokio::test]
+    async fn a_timed_run_goes_on_until_something_is_acknowledged() {
+        let gate = Gate::new();
+        let clients = gated(&gate, 1);
+        let no_time = Length::Time {
+            warm_up: Duration::ZERO,
+            measured: Duration::ZERO,
+        };
+        let run = tokio::spawn(async move { drive(clients, 1, 1, no_time, &meter()).await });
+        gate.arrivals(1).await;
+        assert!(!run.is_finished());
+        gate.answer(0, Ok(()));
+        // What it still asks for while it is told to stop is answered as well.
+        let answering = tokio::spawn(async move {
+            loop {
+                gate.arrivals(1).await;
+                gate.answer(0, Ok(()));
+            }
+        });
+        let (_, slice) = run.await.unwrap().unwrap();
+        answering.abort();
+        assert!(slice.appends >= 1);
     }
 
     /// Answers at once and counts.

@@ -226,3 +226,106 @@ fn delays(times: &Times, delivered: &[u64]) -> Result<Latencies, BenchError> {
     }
     Ok(delays)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll};
+
+    use anabranch_log::{
+        AppendError, Appended, BatchSource, BoxFuture, Capabilities, EventStream, MemoryLog, Order,
+        ReadError, VersionRange,
+    };
+    use anabranch_model::{Event, EventBatch, StreamId};
+
+    use super::*;
+
+    fn some() -> Workload {
+        Workload {
+            clients: 2,
+            batch: 3,
+            ..Workload::default()
+        }
+    }
+
+    fn briefly() -> Pace {
+        Pace::Paused(Duration::ZERO, 5)
+    }
+
+    #[tokio::test]
+    async fn every_event_that_was_acknowledged_is_seen_delivered() {
+        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+        let delays = follow_once(&log, &some(), briefly()).await.unwrap();
+        assert_eq!(delays.count(), 2 * 3 * 5);
+    }
+
+    /// A log whose followers get every event but one.
+    struct Forgetful(MemoryLog);
+
+    struct Skipping {
+        events: EventStream,
+        left_out: u64,
+    }
+
+    impl BatchSource for Skipping {
+        fn poll_next_batch(
+            &mut self,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<EventBatch, ReadError>>> {
+            let mut batch = std::pin::pin!(self.events.next_batch());
+            let Poll::Ready(batch) = batch.as_mut().poll(cx) else {
+                return Poll::Pending;
+            };
+            Poll::Ready(batch.map(|batch| {
+                let events = batch?.into_iter().map(|event| event.unwrap());
+                let kept = events.filter(|e| e.position.offset != self.left_out);
+                Ok(kept.collect::<Vec<Event>>().into())
+            }))
+        }
+    }
+
+    impl Log for Forgetful {
+        fn capabilities(&self) -> Capabilities {
+            self.0.capabilities()
+        }
+
+        fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+            self.0.append(append)
+        }
+
+        fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
+            self.0.read_stream(stream, range, order)
+        }
+
+        fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
+            EventStream::new(Skipping {
+                events: self.0.read(from, filter, mode),
+                left_out: 7,
+            })
+        }
+
+        fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
+            self.0.head()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_misses_an_event_voids_the_measurement() {
+        let log: Arc<dyn Log> = Arc::new(Forgetful(MemoryLog::new(Env::os())));
+        let outcome = follow_once(&log, &some(), briefly()).await;
+        let reason = outcome.map(|_| ()).unwrap_err().to_string();
+        assert!(reason.contains("0:8 instead of the one at 0:7"), "{reason}");
+    }
+
+    #[test]
+    fn delivery_before_the_acknowledgement_counts_as_no_delay() {
+        let times = Times {
+            base: 0,
+            clock: Env::os().clock,
+            acknowledged: [5_000, 0, 1_000].map(AtomicU64::new).into(),
+        };
+        let delays = delays(&times, &[4_000, 9_000, 3_000]).unwrap();
+        assert_eq!(delays.count(), 2, "nobody noted the second acknowledgement");
+        assert_eq!(delays.micros_at(0.5), 0.0);
+        assert!((delays.micros_max() - 2.0).abs() < 0.01);
+    }
+}

@@ -47,7 +47,7 @@ pub use error::BenchError;
 pub use figures::{Figures, Ratio};
 pub use measure::{Config, measure};
 pub use report::Report;
-pub use workload::{INTERVAL, Workload};
+pub use workload::Workload;
 
 /// What a measurement needs from the program that runs it.
 #[derive(Clone, Copy)]

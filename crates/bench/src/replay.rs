@@ -175,3 +175,55 @@ async fn read_stream(
     }
     Ok((events, data_bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use anabranch_log::MemoryLog;
+
+    use super::*;
+    use crate::fill::fill;
+    use crate::workload::{Streams, Workload};
+
+    async fn filled(events: u64) -> Arc<dyn Log> {
+        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+        let workload = Workload {
+            clients: 1,
+            batch: 1,
+            size: 10,
+            categories: 2,
+            ..Workload::default()
+        };
+        fill(&log, &workload, events).await.unwrap();
+        log
+    }
+
+    #[tokio::test]
+    async fn both_readers_read_every_event_and_all_of_its_data() {
+        let log = filled(50).await;
+        for reader in [Reader::Batches, Reader::Stream] {
+            let pass = pass(&log, Filter::all(), reader, u64::MAX).await.unwrap();
+            assert_eq!((pass.events, pass.data_bytes), (50, 500), "{reader:?}");
+            assert!(!pass.elapsed.is_zero());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_parts_that_categories_have_add_up() {
+        let log = filled(60).await;
+        let mut events = 0;
+        for category in 0..2 {
+            let filter = Filter::category(Streams::category(category));
+            let pass = pass(&log, filter, Reader::Batches, u64::MAX).await.unwrap();
+            assert!(pass.events > 0);
+            events += pass.events;
+        }
+        assert_eq!(events, 60);
+    }
+
+    #[tokio::test]
+    async fn what_is_read_is_bounded() {
+        let log = filled(50).await;
+        let pass = pass(&log, Filter::all(), Reader::Stream, 20).await.unwrap();
+        assert_eq!(pass.events, 20);
+    }
+}

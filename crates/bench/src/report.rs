@@ -55,8 +55,8 @@ pub struct About {
     pub size: usize,
     /// Streams.
     pub streams: u64,
-    /// `sync` or `interval`.
-    pub durability: &'static str,
+    /// `sync`, or `interval:` and how far the disk may be behind.
+    pub durability: String,
     /// Rounds that the figures are medians of.
     pub rounds: usize,
     /// How long each contender appended in each round.
@@ -76,8 +76,8 @@ impl About {
             size: work.size,
             streams: work.streams,
             durability: match work.durability {
-                Durability::Sync => "sync",
-                Durability::Interval(_) => "interval",
+                Durability::Sync => "sync".to_owned(),
+                Durability::Interval(every) => format!("interval:{every:?}"),
             },
             rounds: config.rounds,
             seconds_per_round: config.seconds.as_secs_f64() / config.rounds as f64,
@@ -168,18 +168,21 @@ impl Report {
     }
 
     fn appends(&self) -> String {
-        let mut table = Table::new(&[
-            "append",
-            "events/s",
-            "p50 µs",
-            "p90 µs",
-            "p99 µs",
-            "p99.9 µs",
-            "max µs",
-            "syncs/s",
-            "syncs/append",
-            "bytes/byte",
-        ]);
+        let mut table = Table::new(
+            1,
+            &[
+                "append",
+                "events/s",
+                "p50 µs",
+                "p90 µs",
+                "p99 µs",
+                "p99.9 µs",
+                "max µs",
+                "syncs/s",
+                "syncs/append",
+                "bytes/byte",
+            ],
+        );
         table.row(cells(
             &format!("anabranch {}", self.append.work.engine),
             &self.append.done.figures,

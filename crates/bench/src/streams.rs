@@ -110,6 +110,9 @@ pub async fn many_streams(
             Vec::new(),
         ));
     }
+    for (lane, _) in &mut lanes {
+        lane.settle().await;
+    }
     for round in 0..rounds.count {
         for turn in 0..2 {
             let (lane, seen) = &mut lanes[(round + turn) % 2];

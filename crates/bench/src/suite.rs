@@ -437,7 +437,7 @@ impl Suite {
 
     /// The suite for people.
     pub fn to_text(&self) -> String {
-        let mut table = Table::new(&["work", "figure", "measured", "reach", ""]);
+        let mut table = Table::new(2, &["work", "figure", "measured", "reach", ""]);
         for row in &self.rows {
             table.row(vec![
                 row.work.clone(),

@@ -1,12 +1,14 @@
-/// A table for people: the first column left, the others right.
+/// A table for people: the first columns left, the others right.
 pub struct Table {
+    left: usize,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with these column names.
-    pub fn new(columns: &[&str]) -> Self {
+    /// A table with these column names, `left` of them for words.
+    pub fn new(left: usize, columns: &[&str]) -> Self {
         Self {
+            left,
             rows: vec![columns.iter().map(|&name| name.to_owned()).collect()],
         }
     }
@@ -29,10 +31,14 @@ impl Table {
             let mut line = String::new();
             for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
                 let space = " ".repeat(width - cell.chars().count());
-                if column == 0 {
-                    line.push_str(&(cell.clone() + &space));
+                let gap = if column == 0 { "" } else { "  " };
+                line.push_str(gap);
+                if column < self.left {
+                    line.push_str(cell);
+                    line.push_str(&space);
                 } else {
-                    line.push_str(&format!("  {space}{cell}"));
+                    line.push_str(&space);
+                    line.push_str(cell);
                 }
             }
             text.push_str(line.trim_end());
@@ -103,7 +109,7 @@ mod tests {
 
     #[test]
     fn columns_stand_under_their_names() {
-        let mut table = Table::new(&["what", "µs"]);
+        let mut table = Table::new(1, &["what", "µs"]);
         table.row(vec!["a longer name".to_owned(), "1,000".to_owned()]);
         table.row(vec!["b".to_owned(), "–".to_owned()]);
         assert_eq!(

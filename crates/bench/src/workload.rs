@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use anabranch_env::{Clock, SplitMix64};
 use anabranch_log_segment::Durability;
@@ -41,10 +40,6 @@ impl Default for Workload {
         }
     }
 }
-
-/// What `--durability interval` means here: the disk follows once a second, as it does
-/// with the peers' own settings of this kind.
-pub const INTERVAL: Duration = Duration::from_secs(1);
 
 impl Workload {
     /// Refuses what cannot be measured.

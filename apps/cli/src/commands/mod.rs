@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub mod append;
+pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod import;
@@ -30,6 +31,7 @@ pub async fn run(command: Command, settings: Settings) -> Outcome {
         Command::Import(args) => import::run(args, &context).await,
         Command::Read(args) => read::run(args, &context).await,
         Command::Tail(args) => read::tail(args, &context).await,
+        Command::Bench(command) => bench::run(&command, &context),
         Command::Log(command) => log::run(command, &context).await,
         Command::Config(command) => config::run(&command, &context),
         Command::Completions(args) => completions::run(&args),

@@ -6,6 +6,7 @@
 )]
 
 mod append;
+mod bench;
 mod config;
 mod follow;
 mod help;
