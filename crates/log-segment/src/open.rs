@@ -114,22 +114,25 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
     finish_open(store, options, method, align, survey, &contents, mark, held)
 }
 
-/// Makes the log's directory and what is missing above it, durably.
+/// Makes the directory of a log, so that a power cut cannot take it away with the log in it.
 fn make_dir(env: &Env, dir: &Path) -> io::Result<()> {
-    let mut made = Vec::new();
-    for ancestor in dir.ancestors() {
-        if ancestor.as_os_str().is_empty() || env.disk.exists(ancestor)? {
-            break;
-        }
-        made.push(ancestor);
+    let disk = &env.disk;
+    if disk.exists(&dir.join(MARK_FILE))? {
+        return Ok(());
     }
-    env.disk.create_dir(dir)?;
-    for new in made {
-        let parent = match new.parent() {
+    disk.create_dir(dir)?;
+    // An opening that was killed may have made some of these, so all are synced. Those
+    // that may not be opened were there before us.
+    for made in dir.ancestors() {
+        let parent = match made.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+            Some(_) => Path::new("."),
+            None => break,
         };
-        env.disk.sync_dir(parent)?;
+        match disk.sync_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
     }
     Ok(())
 }
