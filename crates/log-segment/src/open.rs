@@ -294,18 +294,21 @@ fn finish_open(
             .remove(&useless)
             .map_err(|e| io_open(format!("removing {}", useless.display()), e))?;
     }
-    let mut sealed_id_max = 0;
-    for part in store.parts().iter() {
-        if let PartIndex::Sealed(index) = &*read(&part.index) {
-            sealed_id_max = sealed_id_max.max(index.header.id_max);
-        }
-    }
-    let unsealed: Vec<_> = store
-        .parts()
+    // The last parts that have no index file. One before them whose file could not be
+    // written is asked as the sealed ones are, though its index is in memory.
+    let is_active = |part: &Arc<Part>| matches!(&*read(&part.index), PartIndex::Active(_));
+    let parts = store.parts();
+    let sealed_count = parts
         .iter()
-        .filter(|p| matches!(&*read(&p.index), PartIndex::Active(_)))
-        .cloned()
-        .collect();
+        .rposition(|p| !is_active(p))
+        .map_or(0, |i| i + 1);
+    let (sealed, unsealed) = parts.split_at(sealed_count);
+    let unsealed = unsealed.to_vec();
+    let id_max = |part: &Arc<Part>| match &*read(&part.index) {
+        PartIndex::Sealed(index) => index.header.id_max,
+        PartIndex::Active(_) => u128::MAX,
+    };
+    let sealed_id_max = sealed.iter().map(id_max).max().unwrap_or(0);
     let complete = unsealed.len() == store.parts().len();
 
     store.set_published(end);
