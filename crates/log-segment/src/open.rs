@@ -49,6 +49,9 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
             holder,
         })?;
 
+    // Names that a killed process left may not be durable; what follows builds on them.
+    disk.sync_dir(dir)
+        .map_err(|e| io_open("syncing the directory", e))?;
     let survey = Survey::take(&env, dir)?;
     for leftover in &survey.leftovers {
         disk.remove(leftover)
@@ -359,7 +362,11 @@ fn finish_open(
         clean: false,
         ..mark
     };
-    write_mark(&mut upkeep, opened).map_err(|e| io_open("writing the mark", e))?;
+    // The mark that was read may be in the page cache only: the other slot is not to be
+    // touched before this one is on the disk.
+    write_mark(&mut upkeep, mark)
+        .and_then(|()| write_mark(&mut upkeep, opened))
+        .map_err(|e| io_open("writing the mark", e))?;
 
     let live_path = store.dir.join(LIVE_FILE);
     let live_file = match store.env.disk.open(&live_path, OpenMode::Write) {
