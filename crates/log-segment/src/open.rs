@@ -488,10 +488,14 @@ fn rewrite_tail(
 
     for part in parts.iter() {
         if part.end() > durable && part.first < durable {
+            part.set_end(durable);
             if let PartIndex::Active(index) = &mut *write(&part.index) {
                 index.truncate(durable);
+                continue;
             }
-            part.set_end(durable);
+            // Its index file knows of what now stands in the new segment.
+            let shorter = store.build_index(part).map_err(failed)?;
+            *write(&part.index) = PartIndex::Active(shorter);
         }
     }
     let segment = Arc::new(Segment::new(segment_id, path, capacity));
