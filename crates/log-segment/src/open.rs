@@ -49,6 +49,9 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
             holder,
         })?;
 
+    // Names that a killed process left may not be durable; what follows builds on them.
+    disk.sync_dir(dir)
+        .map_err(|e| io_open("syncing the directory", e))?;
     let survey = Survey::take(&env, dir)?;
     for leftover in &survey.leftovers {
         disk.remove(leftover)
@@ -115,22 +118,25 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
     finish_open(store, options, method, align, survey, &contents, mark, held)
 }
 
-/// Makes the log's directory and what is missing above it, durably.
+/// Makes the directory of a log, so that a power cut cannot take it away with the log in it.
 fn make_dir(env: &Env, dir: &Path) -> io::Result<()> {
-    let mut made = Vec::new();
-    for ancestor in dir.ancestors() {
-        if ancestor.as_os_str().is_empty() || env.disk.exists(ancestor)? {
-            break;
-        }
-        made.push(ancestor);
+    let disk = &env.disk;
+    if disk.exists(&dir.join(MARK_FILE))? {
+        return Ok(());
     }
-    env.disk.create_dir(dir)?;
-    for new in made {
-        let parent = match new.parent() {
+    disk.create_dir(dir)?;
+    // An opening that was killed may have made some of these, so all are synced. Those
+    // that may not be opened were there before us.
+    for made in dir.ancestors() {
+        let parent = match made.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+            Some(_) => Path::new("."),
+            None => break,
         };
-        env.disk.sync_dir(parent)?;
+        match disk.sync_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
     }
     Ok(())
 }
@@ -292,18 +298,21 @@ fn finish_open(
             .remove(&useless)
             .map_err(|e| io_open(format!("removing {}", useless.display()), e))?;
     }
-    let mut sealed_id_max = 0;
-    for part in store.parts().iter() {
-        if let PartIndex::Sealed(index) = &*read(&part.index) {
-            sealed_id_max = sealed_id_max.max(index.header.id_max);
-        }
-    }
-    let unsealed: Vec<_> = store
-        .parts()
+    // The last parts that have no index file. One before them whose file could not be
+    // written is asked as the sealed ones are, though its index is in memory.
+    let is_active = |part: &Arc<Part>| matches!(&*read(&part.index), PartIndex::Active(_));
+    let parts = store.parts();
+    let sealed_count = parts
         .iter()
-        .filter(|p| matches!(&*read(&p.index), PartIndex::Active(_)))
-        .cloned()
-        .collect();
+        .rposition(|p| !is_active(p))
+        .map_or(0, |i| i + 1);
+    let (sealed, unsealed) = parts.split_at(sealed_count);
+    let unsealed = unsealed.to_vec();
+    let id_max = |part: &Arc<Part>| match &*read(&part.index) {
+        PartIndex::Sealed(index) => index.header.id_max,
+        PartIndex::Active(_) => u128::MAX,
+    };
+    let sealed_id_max = sealed.iter().map(id_max).max().unwrap_or(0);
     let complete = unsealed.len() == store.parts().len();
 
     store.set_published(end);
@@ -354,7 +363,11 @@ fn finish_open(
         clean: false,
         ..mark
     };
-    write_mark(&mut upkeep, opened).map_err(|e| io_open("writing the mark", e))?;
+    // The mark that was read may be in the page cache only: the other slot is not to be
+    // touched before this one is on the disk.
+    write_mark(&mut upkeep, mark)
+        .and_then(|()| write_mark(&mut upkeep, opened))
+        .map_err(|e| io_open("writing the mark", e))?;
 
     let live_path = store.dir.join(LIVE_FILE);
     let live_file = match store.env.disk.open(&live_path, OpenMode::Write) {
@@ -476,10 +489,14 @@ fn rewrite_tail(
 
     for part in parts.iter() {
         if part.end() > durable && part.first < durable {
+            part.set_end(durable);
             if let PartIndex::Active(index) = &mut *write(&part.index) {
                 index.truncate(durable);
+                continue;
             }
-            part.set_end(durable);
+            // Its index file knows of what now stands in the new segment.
+            let shorter = store.build_index(part).map_err(failed)?;
+            *write(&part.index) = PartIndex::Active(shorter);
         }
     }
     let segment = Arc::new(Segment::new(segment_id, path, capacity));

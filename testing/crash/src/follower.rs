@@ -91,6 +91,8 @@ pub(crate) struct Follower {
     pub(crate) account: Account,
     /// It said that there is nothing more for now.
     pub(crate) waits: bool,
+    /// It gave an error, and has ended.
+    failed: bool,
 }
 
 impl Follower {
@@ -100,6 +102,7 @@ impl Follower {
             bell: Bell::new(),
             account: Account::new(filter, from),
             waits: false,
+            failed: false,
         }
     }
 
@@ -123,7 +126,11 @@ impl Follower {
                     self.waits = false;
                     self.account.give(model, &event)?;
                 }
-                Poll::Ready(Some(Err(error))) => return Ok(Some(error)),
+                Poll::Ready(Some(Err(error))) => {
+                    self.failed = true;
+                    return Ok(Some(error));
+                }
+                Poll::Ready(None) if self.failed => return Ok(None),
                 Poll::Ready(None) => {
                     let text = "a follower ended, which it never should";
                     return Err(Violation::new(Wrong::Read, text));
