@@ -3,6 +3,8 @@
 
 #[path = "damage/fixture.rs"]
 mod fixture;
+#[path = "damage/repair.rs"]
+mod repair;
 
 use std::collections::BTreeMap;
 

@@ -5,11 +5,13 @@
 
 mod info;
 mod layout;
+mod repair;
 mod report;
 mod verify;
 mod walk;
 
 pub use info::{Info, SegmentInfo, info};
+pub use repair::{Action, Loss, LostEvent, RepairPlan, plan_repair};
 pub use report::{Damage, Progress, Remark, VerifyReport};
 pub use verify::verify;
 
@@ -17,3 +19,7 @@ pub use verify::verify;
 pub(crate) const LOST_TYPE: &str = "$EventLost";
 /// The category of the streams of such events.
 pub(crate) const LOST_CATEGORY: &str = "$lost";
+/// The header of such an event that names the stream's key, in hexadecimal.
+pub(crate) const LOST_KEY_HEADER: &str = "lost-stream-key";
+/// The header of such an event that names the version it had in its stream.
+pub(crate) const LOST_VERSION_HEADER: &str = "lost-version";
