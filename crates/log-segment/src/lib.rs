@@ -47,8 +47,8 @@ use anabranch_log::{
 use anabranch_model::{Cut, Filter, PartitionId, StreamId};
 
 pub use admin::{
-    Action, Damage, Info, Loss, LostEvent, Progress, Remark, RepairPlan, SegmentInfo, VerifyReport,
-    info, plan_repair, verify,
+    Action, BackupReport, Damage, Info, Loss, LostEvent, Progress, Remark, RepairPlan, SegmentInfo,
+    VerifyReport, backup, info, plan_repair, restore, verify,
 };
 pub use options::{Background, Durability, Options, WriteMethod};
 #[cfg(feature = "sabotage")]

@@ -114,8 +114,8 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
     finish_open(store, options, method, align, survey, &contents, mark, held)
 }
 
-/// Makes the log's directory and what is missing above it, durably.
-fn make_dir(env: &Env, dir: &Path) -> io::Result<()> {
+/// Makes a directory and what is missing above it, durably.
+pub(crate) fn make_dir(env: &Env, dir: &Path) -> io::Result<()> {
     let mut made = Vec::new();
     for ancestor in dir.ancestors() {
         if ancestor.as_os_str().is_empty() || env.disk.exists(ancestor)? {

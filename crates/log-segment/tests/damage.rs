@@ -1,6 +1,8 @@
 //! What time, cosmic rays and people do to a log's files: nothing of it is silent, and
 //! what is not damaged can still be read.
 
+#[path = "damage/backup.rs"]
+mod backup;
 #[path = "damage/fixture.rs"]
 mod fixture;
 #[path = "damage/repair.rs"]
@@ -252,7 +254,7 @@ fn a_frame_length_out_of_bounds_costs_one_batch_and_no_memory() {
                 .unwrap();
             let what = format!("{} byte {at}: length {length}", frame.0.0);
             let read = trial.read_all();
-            assert_eq!(read.missing, [frame.1.clone()], "{what}");
+            assert_eq!(read.missing, std::slice::from_ref(&frame.1), "{what}");
             fixture.compare(&read, &what);
             assert_eq!(trial.verify().lost(), Trial::count(&read.missing), "{what}");
         }
