@@ -46,7 +46,10 @@ use anabranch_log::{
 };
 use anabranch_model::{Cut, Filter, PartitionId, StreamId};
 
-pub use admin::{Damage, Info, Progress, Remark, SegmentInfo, VerifyReport, info, verify};
+pub use admin::{
+    Action, BackupReport, Damage, Info, Loss, LostEvent, Progress, Remark, RepairPlan, SegmentInfo,
+    VerifyReport, backup, info, plan_repair, restore, verify,
+};
 pub use options::{Background, Durability, Options, WriteMethod};
 #[cfg(feature = "sabotage")]
 pub use sabotage::Bug;

@@ -119,7 +119,7 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
 }
 
 /// Makes the directory of a log, so that a power cut cannot take it away with the log in it.
-fn make_dir(env: &Env, dir: &Path) -> io::Result<()> {
+pub(crate) fn make_dir(env: &Env, dir: &Path) -> io::Result<()> {
     let disk = &env.disk;
     if disk.exists(&dir.join(MARK_FILE))? {
         return Ok(());

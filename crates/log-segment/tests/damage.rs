@@ -1,8 +1,12 @@
 //! What time, cosmic rays and people do to a log's files: nothing of it is silent, and
 //! what is not damaged can still be read.
 
+#[path = "damage/backup.rs"]
+mod backup;
 #[path = "damage/fixture.rs"]
 mod fixture;
+#[path = "damage/repair.rs"]
+mod repair;
 
 use std::collections::BTreeMap;
 

@@ -35,7 +35,21 @@ pub(super) struct Place {
 }
 
 impl Layout {
+    /// Looks at the directory, in which a writer may be at work.
     pub fn take(env: &Env, dir: &Path) -> Result<Self, OpenError> {
+        let written = env
+            .disk
+            .is_locked(&dir.join(LOCK_FILE))
+            .map_err(|e| io_open("looking at the lock", e))?;
+        Self::of(env, dir, written)
+    }
+
+    /// Looks at the directory when nobody writes: the caller has the lock or knows.
+    pub fn take_alone(env: &Env, dir: &Path) -> Result<Self, OpenError> {
+        Self::of(env, dir, false)
+    }
+
+    fn of(env: &Env, dir: &Path, written: bool) -> Result<Self, OpenError> {
         let not_found = || OpenError::NotFound {
             path: dir.display().to_string(),
         };
@@ -43,10 +57,6 @@ impl Layout {
         if !exists.map_err(|e| io_open("looking for the log", e))? {
             return Err(not_found());
         }
-        let written = env
-            .disk
-            .is_locked(&dir.join(LOCK_FILE))
-            .map_err(|e| io_open("looking at the lock", e))?;
         let mut survey = Survey::take(env, dir)?;
         if survey.is_empty() {
             return Err(not_found());

@@ -42,6 +42,16 @@ pub fn verify(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<VerifyReport, OpenError> {
     let layout = Layout::take(&env, dir.as_ref())?;
+    verify_layout(env, dir.as_ref(), &layout, on_progress)
+}
+
+/// As [`verify`], of a directory that was looked at before.
+pub(super) fn verify_layout(
+    env: Env,
+    dir: &Path,
+    layout: &Layout,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<VerifyReport, OpenError> {
     let mut check = Check {
         indexes: layout.survey.indexes.clone(),
         durable: layout.durable,
@@ -54,11 +64,11 @@ pub fn verify(
         heads: Heads::new(HEADS_MEMORY, true),
         lost: 0,
         next: 0,
-        bytes_total: total_bytes(&env, dir.as_ref())?,
+        bytes_total: total_bytes(&env, dir)?,
         reported: 0,
         on_progress,
-        dir: dir.as_ref().to_owned(),
-        layout: &layout,
+        dir: dir.to_owned(),
+        layout,
         env,
     };
     for place in &layout.places {
@@ -610,7 +620,10 @@ fn read_whole(env: &Env, path: &Path) -> Result<Vec<u8>, (u64, io::Error)> {
 }
 
 /// The events of a frame, every field of them looked at.
-fn decode<'b>(header: &FrameHeader, body: &'b [u8]) -> Result<Vec<EventRef<'b>>, String> {
+pub(super) fn decode<'b>(
+    header: &FrameHeader,
+    body: &'b [u8],
+) -> Result<Vec<EventRef<'b>>, String> {
     let records = Records::new(body, Position::at(header.first), header.recorded_at);
     let events: Vec<_> = records
         .take(usize::from(header.count) + 1)

@@ -2,6 +2,8 @@ use hashbrown::{HashMap, HashTable};
 
 use anabranch_model::{Block, EventRef};
 
+use crate::admin::{LOST_CATEGORY, LOST_KEY_HEADER, LOST_TYPE, LOST_VERSION_HEADER};
+
 use super::{FramePlace, Lookup, NONE, StreamSpan, Term, id_key, term_key};
 
 /// The index of the log's end, in memory.
@@ -22,6 +24,9 @@ pub(crate) struct ActiveIndex {
     versions: Vec<u64>,
     streams: HashTable<StreamEntry>,
     terms: HashMap<u64, Vec<u32>, Identity>,
+    /// Versions of lost events, which are not given again: the event that tells of it, the
+    /// stream, and the version after.
+    lost: Vec<(u32, u128, u64)>,
     /// Where the last frame ends, in bytes.
     end_offset: u64,
 }
@@ -74,6 +79,7 @@ impl ActiveIndex {
             versions: Vec::new(),
             streams: HashTable::new(),
             terms: HashMap::default(),
+            lost: Vec::new(),
             end_offset: offset,
         }
     }
@@ -212,6 +218,28 @@ impl ActiveIndex {
                 event.event_type,
                 event.meta.tags(),
             );
+            if let Some((key, version)) = lost_version(&event) {
+                self.lost.push((self.count() - 1, key, version + 1));
+                self.pass_over(key, version + 1);
+            }
+        }
+    }
+
+    /// Makes the next event of a stream get at least the version `next`.
+    fn pass_over(&mut self, key: u128, next: u64) {
+        match self.streams.find_mut(key as u64, |e| e.key == key) {
+            Some(entry) => entry.next_version = entry.next_version.max(next),
+            None => {
+                let entry = StreamEntry {
+                    key,
+                    first_version: next,
+                    next_version: next,
+                    last: NONE,
+                    count: 0,
+                };
+                self.streams
+                    .insert_unique(key as u64, entry, |e| e.key as u64);
+            }
         }
     }
 
@@ -235,6 +263,10 @@ impl ActiveIndex {
             }
             entry.last != NONE
         });
+        self.lost.retain(|&(rel, ..)| rel < keep);
+        for (_, key, next) in self.lost.clone() {
+            self.pass_over(key, next);
+        }
         self.terms.retain(|_, rels| {
             rels.truncate(rels.partition_point(|&rel| rel < keep));
             !rels.is_empty()
@@ -363,6 +395,16 @@ impl ActiveIndex {
     pub fn terms(&self) -> impl Iterator<Item = (u64, &[u32])> {
         self.terms.iter().map(|(&key, rels)| (key, rels.as_slice()))
     }
+}
+
+/// The stream and version of the event that `event` says is lost, if it says so.
+fn lost_version(event: &EventRef<'_>) -> Option<(u128, u64)> {
+    if event.event_type != LOST_TYPE || event.category() != LOST_CATEGORY {
+        return None;
+    }
+    let key = u128::from_str_radix(event.meta.header(LOST_KEY_HEADER)?, 16).ok()?;
+    let version = event.meta.header(LOST_VERSION_HEADER)?.parse().ok()?;
+    (version < u64::MAX).then_some((key, version))
 }
 
 /// Adds every frame of `block`, whose bytes stand at `base` in the segment, to `index`.

@@ -512,6 +512,25 @@ impl SealedIndex {
         Ok(found)
     }
 
+    /// Of each event whose version is sure: its rel, its stream's key, its version.
+    pub fn versions(&self) -> Result<Vec<(u32, u128, u64)>, IndexError> {
+        let streams = self.header.streams;
+        let mut cursor = streams.cursor(self.pages());
+        let mut versions = Vec::new();
+        for at in 0..streams.count {
+            let key = get!(u128, cursor.get(at)?, 0);
+            let Some((span, _)) = self.stream_entry(key)? else {
+                return damaged("a stream is not found by its key");
+            };
+            if u64::from(span.count) == span.next_version - span.first_version {
+                let rels = self.stream_rels(key)?;
+                let numbered = rels.into_iter().zip(span.first_version..);
+                versions.extend(numbered.map(|(rel, version)| (rel, key, version)));
+            }
+        }
+        Ok(versions)
+    }
+
     /// Reads every page of a file of `length` bytes and checks it.
     pub fn check_pages(&self, length: u64) -> Result<(), IndexError> {
         if !length.is_multiple_of(PAGE as u64) {

@@ -187,6 +187,13 @@ impl Fixture {
             .unwrap_or(self.length(file))
     }
 
+    /// The events of a segment.
+    pub fn events_of(&self, file: &str) -> Range<u64> {
+        let mut frames = self.frames.iter().filter(|frame| frame.file == file);
+        let first = frames.next().unwrap();
+        first.first..frames.next_back().unwrap_or(first).end
+    }
+
     /// A frame at the beginning, in the middle and at the end of each segment: where it
     /// begins, and its events.
     pub fn some_frames(&self) -> Vec<((String, u64), Range<u64>)> {
