@@ -496,7 +496,7 @@ fn rewrite_tail(
             }
             // Its index file knows of what now stands in the new segment.
             let shorter = store.build_index(part).map_err(failed)?;
-            *write(&part.index) = PartIndex::Active(shorter);
+            *write(&part.index) = PartIndex::Active(Box::new(shorter));
         }
     }
     let segment = Arc::new(Segment::new(segment_id, path, capacity));
