@@ -25,7 +25,7 @@ Examples:
   anabranch import events.jsonl.gz
   anabranch read --category order --type OrderPlaced --output jsonl
   anabranch tail --category payment
-  anabranch log export events.jsonl
+  anabranch log verify
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 unavailable (try again).
 Every setting can also come from the environment (ANABRANCH_LOG, ANABRANCH_DURABILITY, …) or from

@@ -29,6 +29,16 @@ pub struct EventLine {
     pub expect: Expect,
 }
 
+/// What a line is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    /// An event to append.
+    Event(EventLine),
+    /// An event of the platform itself, from another log. It tells of that log, so it has no
+    /// place in this one.
+    OfPlatform,
+}
+
 /// Why a line is no event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineError {
@@ -39,7 +49,7 @@ pub struct LineError {
 }
 
 /// Reads one line, without its line break. An event that brings no id gets `derived_id`.
-pub fn parse(line: &[u8], derived_id: EventId) -> Result<EventLine, LineError> {
+pub fn parse(line: &[u8], derived_id: EventId) -> Result<Parsed, LineError> {
     let line = std::str::from_utf8(line).map_err(|error| {
         let before = std::str::from_utf8(&line[..error.valid_up_to()]).unwrap_or_default();
         LineError {
@@ -64,8 +74,9 @@ pub fn parse(line: &[u8], derived_id: EventId) -> Result<EventLine, LineError> {
         ));
     }
     match form.get("specversion") {
-        Some(version) => form.cloud_event(version, derived_id),
-        None => form.plain(derived_id),
+        Some(_) if form.is_of_platform() => Ok(Parsed::OfPlatform),
+        Some(version) => form.cloud_event(version, derived_id).map(Parsed::Event),
+        None => form.plain(derived_id).map(Parsed::Event),
     }
 }
 
@@ -282,6 +293,16 @@ impl<'a> Form<'a> {
             Err(_) => field.value.get().into(),
         };
         parse_expect(&text).map_err(|reason| self.wrong(field, format!("`expect`: {reason}")))
+    }
+
+    /// Whether it was printed from a log (it has a position) and stood in a stream that no
+    /// user can write.
+    fn is_of_platform(&self) -> bool {
+        let in_system_stream = |field: &Field<'a>| {
+            self.text(field)
+                .is_ok_and(|subject| subject.starts_with('$'))
+        };
+        self.get("position").is_some() && self.get("subject").is_some_and(in_system_stream)
     }
 
     fn cloud_event(
@@ -538,7 +559,20 @@ mod tests {
     const DERIVED: EventId = EventId::from_u128(77);
 
     fn read(line: &str) -> EventLine {
-        parse(line.as_bytes(), DERIVED).unwrap()
+        match parse(line.as_bytes(), DERIVED).unwrap() {
+            Parsed::Event(event) => event,
+            Parsed::OfPlatform => panic!("taken for an event of the platform: {line}"),
+        }
+    }
+
+    #[test]
+    fn events_of_the_platform_are_known_as_such() {
+        let line = |rest: &str| {
+            let line = format!(r#"{{"specversion":"1.0","type":"T","subject":"$sys/x"{rest}}}"#);
+            parse(line.as_bytes(), DERIVED)
+        };
+        assert_eq!(line(r#","position":"0:7""#), Ok(Parsed::OfPlatform));
+        assert!(line("").unwrap_err().reason.contains("reserved"));
     }
 
     #[test]

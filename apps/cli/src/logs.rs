@@ -73,6 +73,20 @@ pub fn open_read_only(context: &Context) -> Result<Opened, Failure> {
     Ok(directory(context, log))
 }
 
+/// The directory of the log, for commands that only a log in a directory has.
+pub fn directory_of(context: &Context) -> Result<&Path, Failure> {
+    match &context.settings.log {
+        Address::Directory(dir) => {
+            check_kind(dir)?;
+            Ok(dir)
+        }
+        Address::Memory => Err(Failure::usage(
+            "a log in memory ends with the command, so there is nothing to look after",
+        )
+        .remedy("name a directory with --log")),
+    }
+}
+
 fn directory(context: &Context, log: SegmentLog) -> Opened {
     let segment = Arc::new(log);
     Opened {

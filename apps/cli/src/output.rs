@@ -138,6 +138,14 @@ impl Progress {
         Self(None)
     }
 
+    /// So much is done of what there is.
+    pub fn set_of(&self, done: u64, total: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    }
+
     /// So much is done.
     pub fn set(&self, done: u64) {
         if let Some(bar) = &self.0 {

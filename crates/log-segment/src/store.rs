@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use anabranch_env::{Env, File, OpenMode};
 use anabranch_log::ReadError;
-use anabranch_model::{Block, BlockEntry, PartitionId, Position};
+use anabranch_model::record::RecordError;
+use anabranch_model::{Block, BlockEntry, Event, EventBatch, PartitionId, Position};
 use bytes::BytesMut;
 
 use crate::format::{FrameAt, LogIdentity, find_frame_magic, frame_at};
@@ -699,21 +700,59 @@ impl Store {
     }
 
     /// One event, by its position.
-    pub fn event_at(&self, position: u64) -> Result<anabranch_model::Event, ReadError> {
+    pub fn event_at(&self, position: u64) -> Result<Event, ReadError> {
+        match self.frame_from(position)?.iter().next() {
+            Some(Ok(event)) => Ok(event.to_event()),
+            Some(Err(error)) => Err(malformed(error)),
+            None => Err(no_event(position)),
+        }
+    }
+
+    /// Passes the events at these positions to `see`, in their order, with their index, until
+    /// it answers `Some`. Events that stand side by side in one frame are read at one go.
+    pub fn look_at<T>(
+        &self,
+        positions: impl Iterator<Item = u64>,
+        mut see: impl FnMut(usize, Result<Event, ReadError>) -> Option<T>,
+    ) -> Option<T> {
+        let mut frame = EventBatch::from(Vec::new()).into_iter();
+        let mut before = None;
+        for (index, position) in positions.enumerate() {
+            let follows = before.is_some_and(|before| position == before + 1);
+            before = Some(position);
+            let event = match frame.next().filter(|_| follows) {
+                Some(event) => event.map_err(malformed),
+                None => self.frame_from(position).and_then(|events| {
+                    frame = events.into_iter();
+                    let first = frame.next().ok_or_else(|| no_event(position))?;
+                    first.map_err(malformed)
+                }),
+            };
+            if let Some(answer) = see(index, event) {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    /// The events of the frame that holds `position`, from there on.
+    fn frame_from(&self, position: u64) -> Result<EventBatch, ReadError> {
         let part = self.part_for(position)?;
-        let missing = || ReadError::Invalid(format!("there is no event at position {position}"));
         let place = self.locate(&part, position)?;
         let (block, _) = self.read_frames(&part, &[place], BytesMut::new())?;
-        let batch =
-            anabranch_model::EventBatch::of_block(Arc::new(block), position, position + 1, None);
-        match batch.iter().next() {
-            Some(Ok(event)) => Ok(event.to_event()),
-            Some(Err(error)) => Err(ReadError::Io {
-                what: "decoding stored events".to_owned(),
-                reason: error.to_string(),
-            }),
-            None => Err(missing()),
-        }
+        let block = Arc::new(block);
+        Ok(EventBatch::of_block(block, position, u64::MAX, None))
+    }
+}
+
+fn no_event(position: u64) -> ReadError {
+    ReadError::Invalid(format!("there is no event at position {position}"))
+}
+
+fn malformed(error: RecordError) -> ReadError {
+    ReadError::Io {
+        what: "decoding stored events".to_owned(),
+        reason: error.to_string(),
     }
 }
 

@@ -579,13 +579,15 @@ impl Writer {
         let forget = self.bug(crate::Bug::ForgetIds);
         #[cfg(not(feature = "sabotage"))]
         let forget = false;
+        // Where an index says that an id may be: an index knows a part of its hash only.
+        let mut candidates: Vec<(u64, usize)> = Vec::new();
         for (i, event) in append.events.iter().enumerate() {
             let id = event.id.as_u128();
             for (part, ids) in sealed.iter().rev() {
                 if forget || !ids.contains(&id) {
                     continue;
                 }
-                let candidates = self
+                let found = self
                     .store
                     .with_index(
                         part,
@@ -593,14 +595,25 @@ impl Writer {
                         |s| s.find_id(id),
                     )
                     .map_err(unavailable)?;
-                for rel in candidates {
-                    let position = part.first + u64::from(rel);
-                    let found = self.store.event_at(position).map_err(unavailable)?;
-                    if found.id == event.id {
-                        answers.ids.insert(i, position);
-                    }
-                }
+                let positions = found.into_iter().map(|rel| part.first + u64::from(rel));
+                candidates.extend(positions.map(|position| (position, i)));
             }
+        }
+        candidates.sort_unstable();
+        let positions = candidates.iter().map(|&(position, _)| position);
+        let failed = self.store.look_at(positions, |index, stored| {
+            let (position, i) = candidates[index];
+            match stored {
+                Ok(stored) if stored.id == append.events[i].id => {
+                    answers.ids.insert(i, position);
+                    None
+                }
+                Ok(_) => None,
+                Err(error) => Some(unavailable(error)),
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
         }
         let mut unknown = Vec::new();
         {
@@ -690,32 +703,36 @@ impl Writer {
         found: &[(usize, u64)],
     ) -> Result<Vec<Placed>, AppendError> {
         let mut places = Vec::with_capacity(found.len());
-        for &(i, offset) in found {
-            let event = &append.events[i];
-            let position = Position::at(offset);
-            let stored = self.store.event_at(offset).map_err(|error| {
-                let id = event.id;
-                AppendError::Unavailable {
-                    reason: format!(
-                        "event {id} was written before, at {position}, but cannot be read: {error}"
-                    ),
-                    retry_after: None,
+        let offsets = found.iter().map(|&(_, offset)| offset);
+        let refused = self.store.look_at(offsets, |index, stored| {
+            let (i, offset) = found[index];
+            let (event, position) = (&append.events[i], Position::at(offset));
+            let id = event.id;
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) => {
+                    return Some(AppendError::Unavailable {
+                        reason: format!(
+                            "event {id} was written before, at {position}, but cannot be read: {error}"
+                        ),
+                        retry_after: None,
+                    });
                 }
-            })?;
+            };
             let same = stored.stream() == event.stream.as_str()
                 && stored.event_type() == event.event_type.as_str()
                 && stored.schema_version == event.schema_version
                 && stored.data() == event.data;
             if !same {
-                let id = event.id;
-                return Err(Rejection::IdTaken { id, position }.into());
+                return Some(Rejection::IdTaken { id, position }.into());
             }
             places.push(Placed {
                 position,
                 version: stored.version,
             });
-        }
-        Ok(places)
+            None
+        });
+        refused.map_or(Ok(places), Err)
     }
 
     /// A path for the next spare file.

@@ -38,7 +38,10 @@ fn help_says_what_a_stranger_needs() {
         check(command, &scratch.run(&format!("{command} --help")).ok());
     }
     check("bench-log", &scratch.run("bench log --help").ok());
-    check("log-export", &scratch.run("log export --help").ok());
+    for verb in ["info", "verify", "export"] {
+        let name = format!("log-{verb}");
+        check(&name, &scratch.run(&format!("log {verb} --help")).ok());
+    }
     check("config-show", &scratch.run("config show --help").ok());
 }
 

@@ -299,3 +299,13 @@ fn an_import_can_be_tried_in_memory() {
     assert!(text.starts_with("10 events: 10 new"), "{text}");
     assert!(!scratch.path(".anabranch").exists());
 }
+
+#[test]
+fn events_of_the_platform_are_left_out() {
+    let scratch = Scratch::new("import-platform");
+    let line = r#"{"specversion":"1.0","type":"T","subject":"$sys/x","position":"0:7","data":1}"#;
+    scratch.file("f.jsonl", format!("{}{line}\n", lines("a/b", 0..1)));
+    let text = scratch.run("import f.jsonl").ok();
+    assert!(text.contains("; 1 of the platform left out"), "{text}");
+    assert_eq!(scratch.events("").len(), 1);
+}

@@ -25,4 +25,5 @@ fn an_import_that_is_killed_goes_on_without_loss_or_duplicate() {
     }
     scratch.run("import f.jsonl").ok();
     assert_eq!(numbers(&scratch.events("")), (0..total).collect::<Vec<_>>());
+    scratch.run("log verify").ok();
 }

@@ -7,7 +7,7 @@ use anabranch::model::{EventId, LimitError, Limits, NewEvent};
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::event_line;
+use crate::event_line::{self, Parsed};
 use crate::failure::{Exit, Failure, InputPlace};
 use crate::input::{Input, LineFault};
 
@@ -35,8 +35,8 @@ pub enum Fed {
     Lines(Vec<Line>),
     /// A line that is no event; nothing follows.
     Bad(Failure),
-    /// The end of the input.
-    End,
+    /// The end of the input. So many events of the platform were left out.
+    End(u64),
 }
 
 /// Starts to read `input`.
@@ -44,6 +44,7 @@ pub fn start(input: Input, limits: Limits, source: &str) -> Result<mpsc::Receive
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     let reader = Reader {
         ids: LineIds::new(source),
+        left_out: 0,
         input,
         limits,
         sender,
@@ -74,6 +75,7 @@ struct Reader {
     input: Input,
     limits: Limits,
     ids: LineIds,
+    left_out: u64,
     sender: mpsc::Sender<Fed>,
 }
 
@@ -93,11 +95,12 @@ impl Reader {
             }
             match self.input.next_line(&mut line, bytes_max) {
                 Ok(true) => {}
-                Ok(false) => break Fed::End,
+                Ok(false) => break Fed::End(self.left_out),
                 Err(fault) => break Fed::Bad(self.fault(fault)),
             }
             match self.parse(&line) {
-                Ok(parsed) => chunk.push(parsed),
+                Ok(Some(parsed)) => chunk.push(parsed),
+                Ok(None) => self.left_out += 1,
                 Err(failure) => break Fed::Bad(failure),
             }
             chunk_bytes += line.len();
@@ -108,20 +111,24 @@ impl Reader {
         }
     }
 
-    fn parse(&mut self, line: &[u8]) -> Result<Line, Failure> {
+    /// The event of a line; none if it is one of the platform.
+    fn parse(&mut self, line: &[u8]) -> Result<Option<Line>, Failure> {
         let derived_id = self.ids.next(line);
         let parsed = event_line::parse(line, derived_id)
             .map_err(|error| self.bad_line("bad-line", Some(error.column), error.reason))?;
+        let Parsed::Event(parsed) = parsed else {
+            return Ok(None);
+        };
         let event_bytes = self
             .limits
             .check_event(0, &parsed.event)
             .map_err(|error| self.bad_line("limit", None, limit_text(&error)))?;
-        Ok(Line {
+        Ok(Some(Line {
             number: self.input.line_number(),
             event_bytes,
             event: parsed.event,
             expect: parsed.expect,
-        })
+        }))
     }
 
     fn fault(&self, fault: LineFault) -> Failure {

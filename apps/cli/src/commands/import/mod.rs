@@ -37,7 +37,8 @@ command again: it goes on where it stopped. Nothing is written twice, because an
 id gets one that is made of its line and all lines before it.
 
 Positions are given anew. The time of a CloudEvent stays as its header originaltime, an id that is
-no UUID as originalid.
+no UUID as originalid. Events of the platform itself ($… streams) in what was printed from another
+log are left out.
 
 Examples:
   anabranch import events.jsonl.gz
@@ -89,20 +90,27 @@ pub async fn run(args: ImportArgs, context: &Context) -> Outcome {
     // What was acknowledged is durable whether or not closing works, so the first error is
     // the one to show.
     let closed = opened.close();
-    result.map_err(no_reader_is_a_failure)?;
+    let left_out = result.map_err(no_reader_is_a_failure)?;
     closed?;
     let seconds = (context.env.clock.monotonic() - started).as_secs_f64();
     let summary = match form {
-        Form::Text => format!(
-            "{} events: {} new, {} in the log before; {seconds:.1} s",
-            counts.new + counts.repeated,
-            counts.new,
-            counts.repeated
-        ),
+        Form::Text => {
+            let left_out = match left_out {
+                0 => String::new(),
+                n => format!("; {n} of the platform left out"),
+            };
+            format!(
+                "{} events: {} new, {} in the log before{left_out}; {seconds:.1} s",
+                counts.new + counts.repeated,
+                counts.new,
+                counts.repeated
+            )
+        }
         Form::Json | Form::Jsonl => json!({
             "events": counts.new + counts.repeated,
             "new": counts.new,
             "repeated": counts.repeated,
+            "left_out": left_out,
             "seconds": seconds,
         })
         .to_string(),
@@ -143,7 +151,8 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    async fn run(&mut self) -> Outcome {
+    /// Imports to the end; gives how many events of the platform were left out.
+    async fn run(&mut self) -> Outcome<u64> {
         loop {
             match self.next().await? {
                 Some(Fed::Lines(lines)) => {
@@ -154,7 +163,10 @@ impl Import<'_> {
                     }
                 }
                 Some(Fed::Bad(failure)) => return Err(self.refuse(failure).into()),
-                Some(Fed::End) => return self.write_rest().await,
+                Some(Fed::End(left_out)) => {
+                    self.write_rest().await?;
+                    return Ok(left_out);
+                }
                 // A feed that somebody is still writing has nothing more just now.
                 None => self.write_rest().await?,
             }
