@@ -18,7 +18,7 @@ use crate::heads::Heads;
 use crate::index::{ActiveIndex, IndexError, Run, SealedIndex, stream_key, write_index};
 use crate::open::MARK_FILE_BYTES;
 use crate::store::read_readable;
-use crate::survey::{LIVE_FILE, MARK_FILE, io_open};
+use crate::survey::{LIVE_FILE, LOCK_FILE, MARK_FILE, io_open};
 
 /// Memory for the versions of streams, in bytes. Streams beyond it are checked within a
 /// segment only.
@@ -64,6 +64,7 @@ pub(super) fn verify_layout(
         heads: Heads::new(HEADS_MEMORY, true),
         lost: 0,
         next: 0,
+        runs: Vec::new(),
         bytes_total: total_bytes(&env, dir)?,
         reported: 0,
         on_progress,
@@ -71,6 +72,7 @@ pub(super) fn verify_layout(
         layout,
         env,
     };
+    check.open_runs()?;
     for place in &layout.places {
         check.segment(place)?;
     }
@@ -102,6 +104,8 @@ struct Check<'a> {
     /// Index files that no part has claimed yet.
     indexes: BTreeMap<(u64, u64), PathBuf>,
     heads: Heads,
+    /// The runs of the catalogue whose end is still to come.
+    runs: Vec<(String, Run)>,
     /// How many events are known to be lost so far: versions may jump by that many.
     lost: u64,
     /// Position of the next event.
@@ -224,6 +228,7 @@ impl Check<'_> {
                     offset += header.frame_len() as u64;
                     self.read(&name, header.frame_len() as u64);
                     self.next = header.end();
+                    self.runs_that_end_here();
                     if self.ends_part(place, &part) {
                         self.finish_part(place, part)?;
                         part = self.begin_part(place, offset, true)?;
@@ -462,7 +467,65 @@ impl Check<'_> {
             && header.end_offset <= place.segment.capacity
     }
 
+    /// Reads the catalogue of streams, but for what its versions are compared with.
+    fn open_runs(&mut self) -> Result<(), OpenError> {
+        for path in &self.layout.survey.runs {
+            let name = file_name(path);
+            let opened = match self.env.disk.open(path, OpenMode::Read) {
+                // A writer at work has merged it into another one since.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && self.layout.written => continue,
+                opened => opened
+                    .map_err(IndexError::from)
+                    .and_then(|file| Run::open(file, self.layout.identity))
+                    .and_then(|run| run.verify().map(|()| run)),
+            };
+            match opened {
+                Ok(run) => self.runs.push((name, run)),
+                Err(IndexError::Newer { found }) => {
+                    return Err(OpenError::NewerFormat {
+                        file: name,
+                        found,
+                        known: FORMAT_VERSION,
+                    });
+                }
+                Err(IndexError::Damaged { offset, what }) => {
+                    self.harmless(&name, offset, what, true);
+                }
+                Err(error) => self.harmless(&name, 0, error.to_string(), true),
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the runs of the catalogue that end at this position with the versions seen.
+    fn runs_that_end_here(&mut self) {
+        let next = self.next;
+        let ending: Vec<_> = self
+            .runs
+            .extract_if(.., |(_, run)| run.end == next)
+            .collect();
+        for (name, run) in ending {
+            let (heads, lost) = (&mut self.heads, self.lost);
+            let mut wrong = 0;
+            let seen = run.for_each(|key, version| {
+                let explained = heads.get(key).is_none_or(|known| {
+                    let known = known.unwrap_or(0);
+                    (known..=known + lost).contains(&version)
+                });
+                wrong += u64::from(!explained);
+            });
+            if seen.is_err() || wrong > 0 {
+                let what = format!("{wrong} streams have other versions than their events say");
+                self.harmless(&name, 0, what, false);
+            }
+        }
+    }
+
     fn end(&mut self) {
+        for (name, _) in std::mem::take(&mut self.runs) {
+            let what = "it ends where no event ends";
+            self.harmless(&name, 0, what, true);
+        }
         if self.next < self.durable {
             let what = "no segment is left that holds these events";
             self.gone(MARK_FILE, 0, what, self.next, self.durable);
@@ -513,26 +576,13 @@ impl Check<'_> {
                 }
             });
         } else {
+            // A restored log has none until it is opened.
             let what = "the file that tells readers how far to read is missing";
-            self.harmless(LIVE_FILE, 0, what, true);
+            self.remark(LIVE_FILE, 0, what);
         }
+        self.skim(&self.dir.join(LOCK_FILE), |_, _, _| {});
         for path in &survey.runs {
-            let run = self
-                .env
-                .disk
-                .open(path, OpenMode::Read)
-                .map_err(IndexError::from)
-                .and_then(|file| Run::open(file, self.layout.identity))
-                .and_then(|run| run.verify());
-            self.skim(path, |check, name, _| {
-                if let Err(error) = run {
-                    let offset = match error {
-                        IndexError::Damaged { offset, .. } => offset,
-                        _ => 0,
-                    };
-                    check.harmless(name, offset, error.to_string(), true);
-                }
-            });
+            self.skim(path, |_, _, _| {});
         }
         for (path, _) in &survey.spares {
             self.skim(path, |check, name, bytes| {
