@@ -186,8 +186,8 @@ fn every_table_of_the_format_says_where_the_code_puts_things() {
         epoch: 51,
         published: 52,
     };
-    let bytes = live.encode();
-    let crc = u128::from(crate::format::crc32c(&bytes[..16]));
+    let bytes = live.encode(IDENTITY);
+    let crc = u128::from(crate::format::crc32c(&bytes[..16]) ^ IDENTITY.log_id as u32);
     check(
         &tables[3],
         &bytes,
