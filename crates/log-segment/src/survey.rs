@@ -638,7 +638,11 @@ fn find_frame(
                 .filter(|h| h.first > position && h.end() <= limit);
             if let Some(header) = good {
                 rest.durable = rest.durable.max(header.durable);
-                if rest.frame.is_none() {
+                // A frame that the disk wrote to a wrong place must not hide those before it.
+                if rest
+                    .frame
+                    .is_none_or(|(_, next, _)| header.first < next.first)
+                {
                     rest.frame = Some((start, header, why));
                 }
                 // On to the frame behind it.

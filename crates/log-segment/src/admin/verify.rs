@@ -293,7 +293,7 @@ impl Check<'_> {
     fn behind(&mut self, place: &Place, frames: &mut Frames<'_>, offset: u64) -> Behind {
         let position = self.next;
         if let Some(limit) = place.limit {
-            let found = frames.search(offset, |h| h.first > position && h.end() <= limit);
+            let found = frames.resume(offset, |h| h.first > position && h.end() <= limit);
             return found.map_or(Behind::Nothing(limit), |(at, header)| {
                 Behind::Frame(at, header)
             });
@@ -301,7 +301,7 @@ impl Check<'_> {
         if self.layout.written && position >= self.durable {
             return Behind::End;
         }
-        let found = frames.search(offset, |h| h.first > position);
+        let found = frames.resume(offset, |h| h.first > position);
         let mut later = found;
         while let Some((at, header)) = later {
             self.durable = self.durable.max(header.durable);

@@ -229,6 +229,13 @@ impl Fixture {
         self.segments().into_iter().flat_map(of).collect()
     }
 
+    /// The length of the frame that begins at this byte.
+    pub fn length_at(&self, file: &str, offset: u64) -> u64 {
+        let mut frames = self.frames.iter();
+        let found = frames.find(|f| f.file == file && f.bytes.start == offset);
+        found.map_or(0, |frame| frame.bytes.end - frame.bytes.start)
+    }
+
     /// The events of the frames that have a byte in `range`, as one run.
     pub fn frames_on(&self, file: &str, range: &Range<u64>) -> Vec<Range<u64>> {
         let on = |f: &&Frame| f.file == file && f.bytes.start < range.end && range.start < f.body;

@@ -310,7 +310,7 @@ fn walk_segment(
             Look::Bad(why) => why,
         };
         let wanted = |h: &FrameHeader| h.first > position && h.end() <= end;
-        let next = frames.search(offset, wanted);
+        let next = frames.resume(offset, wanted);
         let mut later = next;
         while let (None, Some((at, header))) = (limit, later) {
             durable = durable.max(header.durable);
