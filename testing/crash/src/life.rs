@@ -69,7 +69,7 @@ impl<'w, 'e> Life<'w, 'e> {
     pub(crate) fn live_with(mut self, fault: Fault) -> Result<(), Violation> {
         self.world.say(|| format!("fault: {fault:?}"));
         self.world.disk.inject(fault);
-        self.in_trouble = true;
+        (self.in_trouble, self.reads_fail) = (true, true);
         let actions = 10 + self.world.rng.below(40);
         self.act_until_struck(actions)
     }
