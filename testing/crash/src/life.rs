@@ -60,7 +60,17 @@ impl<'w, 'e> Life<'w, 'e> {
         if self.world.rng.one_in(3) {
             self.plan_faults();
         }
+        self.retry_what_was_missed()?;
         let actions = 20 + self.world.rng.below(160);
+        self.act_until_struck(actions)
+    }
+
+    /// Lives on a disk that lies, for a short while. What it loses is not the log's fault.
+    pub(crate) fn live_with(mut self, fault: Fault) -> Result<(), Violation> {
+        self.world.say(|| format!("fault: {fault:?}"));
+        self.world.disk.inject(fault);
+        (self.in_trouble, self.reads_fail) = (true, true);
+        let actions = 10 + self.world.rng.below(40);
         self.act_until_struck(actions)
     }
 
@@ -70,8 +80,24 @@ impl<'w, 'e> Life<'w, 'e> {
             let calls = 1 + self.world.rng.below(12);
             self.world.disk.strike_at(calls);
         }
+        self.retry_what_was_missed()?;
         let actions = 5 + self.world.rng.below(15);
         self.act_until_struck(actions)
+    }
+
+    /// Clients whose answer never came try again first thing, as they should.
+    fn retry_what_was_missed(&mut self) -> Result<(), Violation> {
+        if self.world.rng.one_in(3) {
+            return Ok(());
+        }
+        for batch in std::mem::take(&mut self.world.model.missed) {
+            if self.world.disk.is_struck() || self.pending.len() >= self.clients_max {
+                break;
+            }
+            self.submit_again(batch)?;
+            while self.world.rng.one_in(2) && self.machine.step() {}
+        }
+        Ok(())
     }
 
     fn act_until_struck(&mut self, actions: u64) -> Result<(), Violation> {
@@ -106,8 +132,12 @@ impl<'w, 'e> Life<'w, 'e> {
                 self.world.trace(u64::from(worked));
                 Ok(())
             }
-            78..88 => self.follow(),
-            88..95 => self.read(),
+            78..87 => self.follow(),
+            87..94 => self.read(),
+            94 => {
+                self.machine.upkeep();
+                Ok(())
+            }
             _ => {
                 self.pass_time();
                 Ok(())
@@ -125,7 +155,15 @@ impl<'w, 'e> Life<'w, 'e> {
         if self.pending.len() >= self.clients_max {
             return self.poll_one();
         }
-        let append = workload::append(&mut self.world.rng, &self.world.model);
+        let twin = match self.world.model.open_batches().last() {
+            Some(batch) if self.world.rng.one_in(3) => Some(batch),
+            _ => None,
+        };
+        let (rng, model) = (&mut self.world.rng, &self.world.model);
+        let append = match twin {
+            Some(batch) => workload::twin(rng, model, batch),
+            None => workload::append(rng, model),
+        };
         self.world.say(|| describe(&append));
         let attempt = self.world.model.submit(append.clone());
         self.start(attempt, append)
@@ -149,6 +187,10 @@ impl<'w, 'e> Life<'w, 'e> {
         let Some(batch) = chosen else {
             return Ok(());
         };
+        self.submit_again(batch)
+    }
+
+    fn submit_again(&mut self, batch: usize) -> Result<(), Violation> {
         self.world.say(|| format!("append batch {batch} again"));
         let append = (*self.world.model.batches[batch].append).clone();
         let attempt = self.world.model.submit_again(batch);
