@@ -196,7 +196,7 @@ impl RepairPlan {
 
     /// Does it: takes the log for itself, and keeps every damaged file under another name.
     ///
-    /// An interrupted repair leaves nothing worse than it was: make a new plan.
+    /// Needs memory for one segment. An interrupted repair leaves nothing worse than it was: make a new plan.
     ///
     /// # Errors
     ///

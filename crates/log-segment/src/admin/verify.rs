@@ -26,7 +26,8 @@ const HEADS_MEMORY: usize = 128 << 20;
 /// How many bytes lie between two reports of progress.
 const PROGRESS_STEP: u64 = 4 << 20;
 
-/// Reads every byte of every file of the log in `dir` and says what is not as it was
+/// Reads every byte of every file of the log in `dir`, but for files that are none of its
+/// own, and says what is not as it was
 /// written. Changes nothing.
 ///
 /// Works beside a writer too: what it writes meanwhile, beyond the durable mark, is not
@@ -560,15 +561,15 @@ impl Check<'_> {
             });
         }
         let survey = &self.layout.survey;
-        self.skim(&self.dir.join(MARK_FILE), |check, name, bytes| {
+        self.skim(&self.dir.join(MARK_FILE), |check, name, file| {
             let slots = 2 * PAGE;
-            if bytes.len() < MARK_FILE_BYTES && check.layout.survey.mark.is_some() {
-                check.harmless(name, bytes.len() as u64, "the file is cut short", true);
-            } else if bytes.len() > MARK_FILE_BYTES {
+            if file.len < MARK_FILE_BYTES as u64 && check.layout.survey.mark.is_some() {
+                check.harmless(name, file.len, "the file is cut short", true);
+            } else if file.len > MARK_FILE_BYTES as u64 {
                 let what = "bytes follow where the disk is tried out";
                 check.remark(name, MARK_FILE_BYTES as u64, what);
             }
-            if let Some(at) = bytes.iter().skip(slots).position(|&b| b != 0) {
+            if let Some(at) = file.head.iter().skip(slots).position(|&b| b != 0) {
                 let what = "the blocks for trying out the disk hold something";
                 check.harmless(name, (slots + at) as u64, what, true);
             }
@@ -576,9 +577,9 @@ impl Check<'_> {
         let live = self.dir.join(LIVE_FILE);
         let exists = self.env.disk.exists(&live);
         if exists.map_err(|e| io_open("looking for files", e))? {
-            self.skim(&live, |check, name, bytes| {
+            self.skim(&live, |check, name, file| {
                 // A writer at work may be writing it just now; it counts for readers only.
-                let told = Live::decode(bytes, check.layout.identity);
+                let told = Live::decode(&file.head, check.layout.identity);
                 if !check.layout.written && told.is_none() {
                     check.harmless(name, 0, "what it tells readers fails its checksum", true);
                 }
@@ -593,44 +594,72 @@ impl Check<'_> {
             self.skim(path, |_, _, _| {});
         }
         for (path, _) in &survey.spares {
-            self.skim(path, |check, name, bytes| {
-                if let Some(at) = bytes.iter().position(|&b| b != 0) {
-                    check.remark(name, at as u64, "a segment written ahead is not empty");
+            self.skim(path, |check, name, file| {
+                if let Some(at) = file.nonzero {
+                    check.remark(name, at, "a segment written ahead is not empty");
                 }
             });
         }
         for path in &survey.leftovers {
-            self.skim(path, |check, name, _| {
-                let what = "left over from a crash; the next opening removes it";
-                check.remark(name, 0, what);
-            });
+            let what = "left over from a crash; the next opening removes it";
+            self.remark(&file_name(path), 0, what);
         }
         for name in &survey.strangers {
-            self.skim(&self.dir.join(name), |check, name, _| {
-                let what = if name.contains(".damaged-") {
-                    "kept aside by a repair; not part of the log"
-                } else {
-                    "not a file of this log"
-                };
-                check.remark(name, 0, what);
-            });
+            let what = if name.contains(".damaged-") {
+                "kept aside by a repair; not part of the log"
+            } else {
+                "not a file of this log"
+            };
+            self.remark(name, 0, what);
         }
         Ok(())
     }
 
-    /// Reads a file that holds no events.
-    fn skim(&mut self, path: &Path, judge: impl FnOnce(&mut Self, &str, &[u8])) {
+    /// Reads a file that holds no events, a little at a time; a file that is gone is passed
+    /// over.
+    fn skim(&mut self, path: &Path, judge: impl FnOnce(&mut Self, &str, &Skimmed)) {
         let name = file_name(path);
-        match read_whole(&self.env, path) {
-            Ok(bytes) => {
-                self.begin_file(&name);
-                self.read(&name, bytes.len() as u64);
-                judge(self, &name, &bytes);
+        let file = match self.env.disk.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                return self.harmless(&name, 0, format!("the disk says: {error}"), true);
             }
-            Err((_, error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err((at, error)) => self.harmless(&name, at, format!("the disk says: {error}"), true),
+        };
+        self.begin_file(&name);
+        let mut skimmed = Skimmed::default();
+        let mut buf = vec![0; 1 << 20];
+        loop {
+            let (len, refused) = read_readable(&*file, &mut buf, skimmed.len);
+            let at = skimmed.len;
+            let nonzero = buf[..len].iter().position(|&b| b != 0);
+            skimmed.nonzero = skimmed.nonzero.or(nonzero.map(|n| at + n as u64));
+            if at == 0 {
+                skimmed.head = buf[..len.min(MARK_FILE_BYTES)].to_vec();
+            }
+            skimmed.len += len as u64;
+            self.read(&name, len as u64);
+            if let Some(error) = refused {
+                let what = format!("the disk says: {error}");
+                return self.harmless(&name, skimmed.len, what, true);
+            }
+            if len < buf.len() {
+                break;
+            }
         }
+        judge(self, &name, &skimmed);
     }
+}
+
+/// What a quick look at a file gives.
+#[derive(Default)]
+struct Skimmed {
+    /// Its first bytes, as many as a mark file has.
+    head: Vec<u8>,
+    /// Its length, in bytes.
+    len: u64,
+    /// The first byte that is not zero.
+    nonzero: Option<u64>,
 }
 
 /// What stands behind a place where no frame begins.
