@@ -225,6 +225,7 @@ fn damage_something(disk: &SimDisk, rng: &mut SplitMix64) -> Option<String> {
         12 => disk
             .make_unreadable(&path, at / 512 * 512, 512)
             .map(|()| format!("an unreadable sector at {at} of {name}")),
+        13 | 14 => put_look_alike(disk, &files, rng)?,
         _ => {
             let (source, source_len) = any(rng)?;
             let from = place_in(disk, &source, source_len, rng);
@@ -240,6 +241,75 @@ fn damage_something(disk: &SimDisk, rng: &mut SplitMix64) -> Option<String> {
         }
     };
     done.ok()
+}
+
+/// Something that a file consists of: where it begins, and how long it is.
+struct Piece<'f> {
+    path: &'f Path,
+    start: usize,
+    bytes: &'f [u8],
+}
+
+/// Puts a piece of one file into the place of a piece of another that looks much like it at
+/// the beginning, and not in the rest: the right kind of bytes in the wrong place.
+fn put_look_alike(
+    disk: &SimDisk,
+    files: &[(PathBuf, u64)],
+    rng: &mut SplitMix64,
+) -> Option<std::io::Result<String>> {
+    /// How much of a piece is compared as its beginning, in bytes.
+    const HEAD: usize = 32;
+    let contents: Vec<_> = files
+        .iter()
+        .filter_map(|(path, _)| Some((path.as_path(), disk.content(path).ok()?)))
+        .collect();
+    let pieces: Vec<Piece<'_>> = contents
+        .iter()
+        .flat_map(|(path, bytes)| pieces(path, bytes))
+        .collect();
+    let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a != b).count();
+    let mut pairs = Vec::new();
+    for from in &pieces {
+        for to in &pieces {
+            if from.path == to.path
+                || from.bytes.len() != to.bytes.len()
+                || from.bytes.len() <= HEAD
+            {
+                continue;
+            }
+            let rest = differ(&from.bytes[HEAD..], &to.bytes[HEAD..]);
+            if rest > 12 {
+                pairs.push((differ(&from.bytes[..HEAD], &to.bytes[..HEAD]), from, to));
+            }
+        }
+    }
+    pairs.sort_by_key(|(distance, ..)| *distance);
+    let best = pairs.len().min(4) as u64;
+    let (_, from, to) = pairs.get(rng.below(best) as usize)?;
+    let what = format!(
+        "{} bytes at {} of {} from {} of {}, which look alike",
+        from.bytes.len(),
+        to.start,
+        to.path.display(),
+        from.start,
+        from.path.display()
+    );
+    let done = disk.overwrite(to.path, to.start as u64, from.bytes);
+    Some(done.map(|()| what))
+}
+
+fn pieces<'f>(path: &'f Path, bytes: &'f [u8]) -> Vec<Piece<'f>> {
+    let mut starts = beginnings(bytes);
+    let end = bytes.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1);
+    starts.push(end.next_multiple_of(8).min(bytes.len()));
+    let piece = |pair: &[usize]| {
+        Some(Piece {
+            path,
+            start: pair[0],
+            bytes: bytes.get(pair[0]..pair[1])?,
+        })
+    };
+    starts.windows(2).filter_map(piece).collect()
 }
 
 /// A place in a file: any, or one where something seems to begin. What that is the checker

@@ -95,7 +95,10 @@ impl<'w, 'e> Life<'w, 'e> {
                 break;
             }
             self.submit_again(batch)?;
-            while self.world.rng.one_in(2) && self.machine.step() {}
+            while !self.world.rng.one_in(3) && self.machine.step() {}
+            if self.world.rng.one_in(3) {
+                break;
+            }
         }
         Ok(())
     }
@@ -155,10 +158,9 @@ impl<'w, 'e> Life<'w, 'e> {
         if self.pending.len() >= self.clients_max {
             return self.poll_one();
         }
-        let twin = match self.world.model.open_batches().last() {
-            Some(batch) if self.world.rng.one_in(3) => Some(batch),
-            _ => None,
-        };
+        // Some clients give up on what they do not know of and send something else.
+        let given_up = self.world.model.open_batches().last();
+        let twin = given_up.filter(|_| self.world.rng.one_in(2));
         let (rng, model) = (&mut self.world.rng, &self.world.model);
         let append = match twin {
             Some(batch) => workload::twin(rng, model, batch),
@@ -511,6 +513,7 @@ impl<'w, 'e> Life<'w, 'e> {
     fn plan_faults(&mut self) {
         let rng = &mut self.world.rng;
         let nth = 1 + rng.below(30);
+        let soon = 1 + rng.below(10);
         let write = Calls::WRITE | Calls::DIRECT;
         let any_sync = Calls::SYNC | Calls::DIRECT | Calls::SYNC_DIR;
         let fault = match rng.below(20) {
@@ -522,8 +525,8 @@ impl<'w, 'e> Life<'w, 'e> {
                 Fault::one_in(8, Calls::ANY, FaultKind::Slow(long))
             }
             // What it must answer for.
-            6..8 => Fault::nth(nth, Calls::SYNC, FaultKind::LostPages),
-            8 => Fault::nth(nth, any_sync, FaultKind::Io),
+            6..8 => Fault::nth(soon, Calls::SYNC, FaultKind::LostPages),
+            8 => Fault::nth(soon, any_sync, FaultKind::Io),
             9 => Fault {
                 when: anabranch_env::sim::When::From(nth),
                 ..Fault::every(any_sync, FaultKind::Io)
