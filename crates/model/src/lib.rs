@@ -7,6 +7,7 @@
 //! This crate does no I/O, reads no clock and draws no random number.
 
 mod batch;
+mod command_id;
 mod event;
 mod filter;
 mod json;
@@ -16,6 +17,7 @@ mod place;
 pub mod record;
 
 pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIter};
+pub use command_id::{CommandId, content_hash};
 pub use event::{Event, EventRef, Meta, MetaRef, NewEvent};
 pub use filter::{Filter, Query, QueryItem};
 pub use json::{rfc3339, to_cloud_event, write_cloud_event};
