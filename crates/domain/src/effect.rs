@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::EncodeError;
 use crate::json::Json;
-use crate::rejection::Rejection;
 use crate::retry::Retry;
 
 /// A call to the world outside, as a value: the intent. The runtime records the intent, makes
@@ -140,15 +139,4 @@ pub struct CallEnvelope {
     pub call: Call,
     /// The process or saga that waits for the outcome.
     pub reply_to: StreamId,
-}
-
-/// What became of a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CallOutcome {
-    /// Carried out; this came back.
-    Done(Json),
-    /// The third party said no; nothing was carried out.
-    Refused(Rejection),
-    /// Not known: it may have been carried out, and the policy allows no further attempt.
-    Unknown(String),
 }

@@ -23,14 +23,14 @@ mod wire;
 pub use anabranch_domain_derive::{Event, Rejection};
 pub use anabranch_model::{CommandId, EventRef, StreamId};
 
-pub use command::{Command, CommandEnvelope, CommandError, Outgoing, Role};
-pub use effect::{Breaker, Call, CallEnvelope, CallOutcome, CallPolicy, Effect, Repeat};
+pub use command::{
+    Command, CommandEnvelope, CommandError, Outcome, Outgoing, RecordedEvent, ReplyEnvelope, Role,
+};
+pub use effect::{Breaker, Call, CallEnvelope, CallPolicy, Effect, Repeat};
 pub use entity::{Decide, Entity};
 pub use event::{DecodeError, EncodeError, Event, EventKind, NoEvent};
 pub use json::Json;
-pub use process::{
-    Action, Correlate, Input, Process, Reaction, RecordedEvent, Reply, SagaStart, Source, Timer,
-};
+pub use process::{Action, Correlate, Input, Process, Reaction, Reply, SagaStart, Source, Timer};
 pub use rejection::Rejection;
 pub use retry::Retry;
 pub use saga::Saga;

@@ -1,13 +1,12 @@
-use anabranch_model::{EventRef, Position, StreamId, Version};
+use anabranch_model::{EventId, EventRef, NameError, Position, StreamId, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Command, CommandError, Outgoing};
-use crate::effect::{Call, CallOutcome, Effect};
+use crate::command::{Command, CommandError, Outcome, Outgoing};
+use crate::effect::{Call, Effect};
 use crate::entity::{Decide, Entity};
 use crate::event::{EncodeError, Event};
 use crate::json::Json;
-use crate::rejection::Rejection;
 use crate::time::Timestamp;
 
 /// A durable state machine that reacts to events by sending commands, setting timers and
@@ -62,20 +61,16 @@ pub enum Input<E> {
     Event(E, Source),
     /// A timer that it set is due.
     Timer(Timer),
-    /// What became of a command that it sent.
+    /// What became of a command that it sent, of a call that it made, or of a saga that it
+    /// started.
     Reply(Reply),
-    /// What became of a call that it made.
-    Outcome {
-        /// The call.
-        call: Call,
-        /// What became of it.
-        outcome: CallOutcome,
-    },
 }
 
 /// Where an event comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
+    /// Its id.
+    pub id: EventId,
     /// Its stream.
     pub stream: StreamId,
     /// Its place in the stream.
@@ -87,6 +82,17 @@ pub struct Source {
 }
 
 impl Source {
+    /// Where `event` comes from.
+    pub fn of(event: &EventRef<'_>) -> Result<Self, NameError> {
+        Ok(Self {
+            id: event.id,
+            stream: StreamId::system(event.stream)?,
+            version: event.version,
+            position: event.position,
+            recorded_at: Timestamp::from_micros(event.recorded_at),
+        })
+    }
+
     /// The key of its stream.
     pub fn key(&self) -> &str {
         self.stream.key()
@@ -105,27 +111,15 @@ pub struct Timer {
     pub data: Json,
 }
 
-/// What became of a command that a process has sent.
+/// What became of something that a process has asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
-    /// The receiver.
+    /// Who answers: the entity, or the saga; of a call, the process's own stream.
     pub from: StreamId,
-    /// The command's type name.
-    pub command: String,
-    /// The events it recorded, or why not.
-    pub outcome: Result<Vec<RecordedEvent>, Rejection>,
-}
-
-/// An event that a command has recorded, as the sender of the command sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordedEvent {
-    /// The type name.
-    #[serde(rename = "type")]
+    /// The command's type name, or the effect's.
     pub name: String,
-    /// The schema version.
-    pub version: u32,
-    /// The data.
-    pub data: Json,
+    /// What became of it: done, refused or unknown.
+    pub outcome: Outcome,
 }
 
 /// What a process does about an input. Values only: nothing has been done yet.

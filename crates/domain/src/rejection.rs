@@ -34,6 +34,10 @@ pub struct Rejection {
     /// Details for programs; `null` when there are none.
     #[serde(default, skip_serializing_if = "Json::is_null")]
     pub data: Json,
+    /// Whether the same command may be allowed a little later, for example when a lock is
+    /// released. A saga then asks again until its step's time is up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub try_again: bool,
 }
 
 impl Rejection {
@@ -43,6 +47,7 @@ impl Rejection {
             code: code.into(),
             message: message.into(),
             data: Json::null(),
+            try_again: false,
         }
     }
 
@@ -59,6 +64,7 @@ impl Rejection {
             code,
             message: value.to_string(),
             data: data.unwrap_or_default(),
+            try_again: false,
         }
     }
 
@@ -66,6 +72,13 @@ impl Rejection {
     #[must_use]
     pub fn with_data(mut self, data: Json) -> Self {
         self.data = data;
+        self
+    }
+
+    /// The same rejection, only for now: the sender may ask again.
+    #[must_use]
+    pub fn for_now(mut self) -> Self {
+        self.try_again = true;
         self
     }
 }

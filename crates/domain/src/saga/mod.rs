@@ -2,6 +2,7 @@
 //! distributed transaction.
 
 mod definition;
+mod step_id;
 
 use anabranch_model::EventRef;
 use serde::Serialize;
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::event::Event;
 
 pub use definition::{Definition, Promise, Request, StepBuilder, StepContext, StepKind};
+pub use step_id::{ParseStepIdError, StepId};
 
 /// A saga: a declared DAG of steps. It ends completed, when every step took effect once, or
 /// compensated, when everything that may have taken effect was undone.
