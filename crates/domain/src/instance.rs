@@ -122,10 +122,7 @@ impl<E: Entity> EntityInstance<E> {
             .admit_under(asked.id, asked.role, saga, self.rules);
         match admission {
             Admission::Decide => {}
-            Admission::Repeat(remembered) if self.rules.keep(Rule::RememberUntilEnd) => {
-                return Decided::Repeat(remembered);
-            }
-            Admission::Repeat(_) => {}
+            Admission::Repeat(remembered) => return Decided::Repeat(remembered),
             Admission::Nothing(note) => return Decided::Note(note, Ok(())),
             Admission::NothingAgain => return Decided::Nothing(Ok(())),
         }
@@ -143,9 +140,7 @@ impl<E: Entity> EntityInstance<E> {
             ),
             // A refusal that could become a yes when the same request comes a second time would
             // leave an effect that the saga does not know of.
-            Err(rejection)
-                if matches!(asked.role, Role::Step(_)) && !rejection.try_again =>
-            {
+            Err(rejection) if matches!(asked.role, Role::Step(_)) && !rejection.try_again => {
                 Decided::Note(
                     Note::Refused {
                         command: asked.id,
@@ -185,7 +180,9 @@ impl<E: Entity> EntityInstance<E> {
     ) -> Result<bool, DecodeError> {
         if Note::version_of(event.event_type).is_some() {
             let note = Note::decode(event.event_type, event.schema_version, event.data)?;
-            self.memory.noted(&note, event.version);
+            if self.rules.keep(Rule::RememberUntilEnd) {
+                self.memory.noted(&note, event.version);
+            }
             self.version = Some(event.version);
             return Ok(true);
         }
@@ -194,7 +191,9 @@ impl<E: Entity> EntityInstance<E> {
             self.state.evolve(event);
         }
         self.version = Some(event.version);
-        if let Some((command, saga)) = cause(event) {
+        if self.rules.keep(Rule::RememberUntilEnd)
+            && let Some((command, saga)) = cause(event)
+        {
             let versions = event.version..event.version + 1;
             self.memory.recorded(command, versions, saga.as_ref());
         }

@@ -13,7 +13,7 @@ mod event;
 mod instance;
 mod json;
 mod memory;
-mod process;
+pub mod process;
 mod rejection;
 mod retry;
 pub mod saga;

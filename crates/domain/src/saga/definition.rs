@@ -184,11 +184,7 @@ impl<I> Definition<I> {
 
     /// Adds the point of no return.
     #[must_use]
-    pub fn pivot(
-        self,
-        name: &str,
-        declare: impl FnOnce(StepBuilder<I>) -> StepBuilder<I>,
-    ) -> Self {
+    pub fn pivot(self, name: &str, declare: impl FnOnce(StepBuilder<I>) -> StepBuilder<I>) -> Self {
         self.step(name, StepKind::Pivot, declare)
     }
 

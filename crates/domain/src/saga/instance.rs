@@ -90,10 +90,9 @@ impl SagaInstance {
         }
         self.plan = match (&self.state.started, input) {
             // R11: on the definition that it was started with.
-            (Some(started), _) if self.rules.keep(Rule::StayOnDefinition) => Some(
-                self.saga
-                    .plan_on(started.definition, &started.input)?,
-            ),
+            (Some(started), _) if self.rules.keep(Rule::StayOnDefinition) => {
+                Some(self.saga.plan_on(started.definition, &started.input)?)
+            }
             (Some(started), _) => Some(self.saga.plan(&started.input)?),
             (None, SagaInput::Start { input, .. }) if self.state.phase == Phase::New => {
                 Some(self.saga.plan(input)?)

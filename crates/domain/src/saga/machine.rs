@@ -14,12 +14,12 @@ use super::rules::{Rule, Rules};
 use super::shape::StepShape;
 use super::state::{At, InFlight, Phase, SagaState};
 use super::step_id::StepId;
+use crate::CommandId;
 use crate::command::{Outcome, Role};
 use crate::json::Json;
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
 use crate::view::HandleError;
-use crate::CommandId;
 
 /// What reaches an instance of a saga.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -663,7 +663,10 @@ impl<'a> Run<'a> {
                     wake,
                 });
             }
-            Err(error) => self.park(step, format!("its compensation cannot be asked for: {error}")),
+            Err(error) => self.park(
+                step,
+                format!("its compensation cannot be asked for: {error}"),
+            ),
         }
     }
 
@@ -840,9 +843,9 @@ impl<'a> Run<'a> {
     }
 
     fn find(&self, step: &StepId) -> Result<(usize, usize), Rejection> {
-        self.state.locate(step).ok_or_else(|| {
-            Rejection::new("no-such-step", format!("the saga has no step {step}"))
-        })
+        self.state
+            .locate(step)
+            .ok_or_else(|| Rejection::new("no-such-step", format!("the saga has no step {step}")))
     }
 
     // After a crash.
@@ -1045,4 +1048,3 @@ fn abort_reply(state: &SagaState, to: Option<&Parent>) -> Option<Dispatch> {
     };
     to.cloned().map(|to| Dispatch::Reply { to, outcome })
 }
-

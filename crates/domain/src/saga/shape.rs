@@ -80,7 +80,10 @@ pub struct DefinitionError {
 }
 
 fn list(faults: &[Fault]) -> String {
-    faults.iter().map(|fault| format!("\n  - {fault}")).collect()
+    faults
+        .iter()
+        .map(|fault| format!("\n  - {fault}"))
+        .collect()
 }
 
 /// One thing that is wrong with a saga's definition, and what to do about it.
@@ -152,10 +155,14 @@ pub enum Fault {
     #[error("step {0} is compensatable but has no compensation; add `.undo(Promise::ALL, …)`")]
     NoUndo(String),
     /// A compensation that never runs.
-    #[error("step {0} is never undone, but has a compensation; remove `.undo(…)`, or make it compensatable")]
+    #[error(
+        "step {0} is never undone, but has a compensation; remove `.undo(…)`, or make it compensatable"
+    )]
     UselessUndo(String),
     /// A compensation that does not promise what it must.
-    #[error("the compensation of step {step} does not promise {promise:?}; make it so, then say so")]
+    #[error(
+        "the compensation of step {step} does not promise {promise:?}; make it so, then say so"
+    )]
     PromiseMissing {
         /// The step.
         step: String,
@@ -197,7 +204,10 @@ pub enum Fault {
 
 impl Shape {
     /// Checks the definition of the saga `name`.
-    pub(super) fn check<I>(name: &str, definition: &Definition<I>) -> Result<Self, DefinitionError> {
+    pub(super) fn check<I>(
+        name: &str,
+        definition: &Definition<I>,
+    ) -> Result<Self, DefinitionError> {
         let mut faults = Vec::new();
         if let Err(error) = StreamId::of(name, "x") {
             faults.push(Fault::Name(error.to_string()));
@@ -324,7 +334,11 @@ fn cycle(after: &[Vec<usize>], placed: &[bool]) -> Vec<usize> {
     let mut at = placed.iter().position(|p| !p).unwrap_or(0);
     while !path.contains(&at) {
         path.push(at);
-        at = after[at].iter().copied().find(|&p| !placed[p]).unwrap_or(at);
+        at = after[at]
+            .iter()
+            .copied()
+            .find(|&p| !placed[p])
+            .unwrap_or(at);
     }
     path.drain(..path.iter().position(|&p| p == at).unwrap_or(0));
     path.push(at);
@@ -349,7 +363,12 @@ fn check_kinds<I>(
     descendants: &[BTreeSet<usize>],
     faults: &mut Vec<Fault>,
 ) {
-    let of_kind = |kind| steps.iter().enumerate().filter(move |(_, s)| s.kind == kind);
+    let of_kind = |kind| {
+        steps
+            .iter()
+            .enumerate()
+            .filter(move |(_, s)| s.kind == kind)
+    };
     let mut pivots = of_kind(StepKind::Pivot);
     let Some((pivot_index, pivot_step)) = pivots.next() else {
         let first = |kind| of_kind(kind).next().map(|(_, s)| s.name.clone());
@@ -455,8 +474,16 @@ fn hash<I>(name: &str, definition: &Definition<I>) -> DefinitionHash {
             StepKind::Pivot => "pivot",
             StepKind::Retriable => "retriable",
         };
-        let branches = if step.for_each.is_some() { "many" } else { "one" };
-        let sending = if step.at_most_once { "once" } else { "repeated" };
+        let branches = if step.for_each.is_some() {
+            "many"
+        } else {
+            "one"
+        };
+        let sending = if step.at_most_once {
+            "once"
+        } else {
+            "repeated"
+        };
         let mut after = step.after.clone();
         after.sort_unstable();
         parts.extend([kind, branches, sending].map(str::to_owned));
