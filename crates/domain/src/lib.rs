@@ -18,6 +18,8 @@ mod rejection;
 mod retry;
 pub mod saga;
 mod schema;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 mod time;
 mod view;
 mod wire;

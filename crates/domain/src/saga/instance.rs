@@ -244,6 +244,7 @@ impl Dispatch {
                 name: "StartSaga".to_owned(),
                 role: to.role,
                 outcome,
+                causes: causes.clone(),
             }),
             Self::Ended => Sent::Ended,
         })
