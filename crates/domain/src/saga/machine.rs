@@ -580,6 +580,10 @@ impl<'a> Run<'a> {
 
     /// R9: until the point of no return has been started.
     fn can_abort(&self) -> bool {
+        let ended = self.state.phase == Phase::Completed;
+        if ended && !self.rules.keep(Rule::TerminalIsFinal) {
+            return true;
+        }
         self.state.phase == Phase::Running
             && self
                 .state
