@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
@@ -162,7 +162,7 @@ fn check_name(literal: &LitStr) -> Result<()> {
 }
 
 fn refuse_repeated_names(variants: &[EventVariant<'_>]) -> Result<()> {
-    let mut seen: HashMap<&str, &Ident> = HashMap::new();
+    let mut seen: BTreeMap<&str, &Ident> = BTreeMap::new();
     for variant in variants {
         if let EventVariant::Own {
             ident,

@@ -299,8 +299,10 @@ impl<P: Process> ProcessInstance<P> {
         let Some(asked) = self.outbox.get(&envelope.id).filter(|_| !passing) else {
             return Ok(());
         };
-        let to_entity =
-            matches!(asked, Planned::Command(c) if c.role.is_plain() && c.name != START);
+        let to_entity = match asked {
+            Planned::Command(command) => command.name != START,
+            _ => false,
+        };
         let refused = matches!(envelope.outcome, Outcome::Refused(_));
         let wanted = P::REPLIES == Replies::All || refused || !to_entity;
         if wanted && self.phase == Phase::Running {

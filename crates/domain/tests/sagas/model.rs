@@ -109,19 +109,19 @@ fn random_dag(choices: &mut Choices) -> Dag {
     let count = 3 + choices.below(3) as usize;
     let pivot = (!choices.one_in(5)).then(|| choices.below(count as u64) as usize);
     let mut steps = vec![Step::default(); count];
-    for i in 0..count {
+    for (i, step) in steps.iter_mut().enumerate() {
         for before in 0..i {
             if choices.one_in(2) {
-                steps[i].after.insert(before);
+                step.after.insert(before);
             }
         }
         let undoable = pivot.is_none_or(|pivot| i < pivot);
-        steps[i].branches = match choices.below(4) {
+        step.branches = match choices.below(4) {
             0 if pivot != Some(i) => choices.below(4) as usize,
             _ => 1,
         };
         if undoable && choices.one_in(2) {
-            steps[i].timeout = Some(Duration::from_secs(1 + choices.below(20)));
+            step.timeout = Some(Duration::from_secs(1 + choices.below(20)));
         }
     }
     if let Some(pivot) = pivot {
@@ -214,6 +214,11 @@ fn check_journal(dag: &Dag, journal: &[SagaEvent]) -> Verdict {
         if ended && !matches!(event, SagaEvent::LateReply { .. }) {
             return wrong("the saga has ended");
         }
+        let mut moved =
+            |step: &StepId, from: Stands, to: Stands| match stands.insert(locate(step), to) {
+                Some(before) if before == from => Ok(()),
+                before => wrong(&format!("it stands at {before:?}")),
+            };
         match event {
             SagaEvent::SagaStarted { .. } if at > 0 => return wrong("it has begun"),
             SagaEvent::StepStarted { step, .. } => {
@@ -229,21 +234,12 @@ fn check_journal(dag: &Dag, journal: &[SagaEvent]) -> Verdict {
                     return wrong("it has been started before");
                 }
             }
-            SagaEvent::StepOk { step, .. } => {
-                if stands.insert(locate(step), Stands::Done) != Some(Stands::Started) {
-                    return wrong("it is not under way");
-                }
-            }
-            SagaEvent::StepRefused { step, .. } => {
-                if stands.insert(locate(step), Stands::Refused) != Some(Stands::Started) {
-                    return wrong("it is not under way");
-                }
-            }
+            SagaEvent::StepOk { step, .. } => moved(step, Stands::Started, Stands::Done)?,
+            SagaEvent::StepRefused { step, .. } => moved(step, Stands::Started, Stands::Refused)?,
             SagaEvent::StepTimedOut { step } | SagaEvent::StepUnknown { step, .. } => {
-                if stands.insert(locate(step), Stands::Unknown) != Some(Stands::Started) {
-                    return wrong("it is not under way");
-                }
+                moved(step, Stands::Started, Stands::Unknown)?;
             }
+            SagaEvent::CompOk { step, .. } => moved(step, Stands::Undoing, Stands::Undone)?,
             SagaEvent::AbortRequested { .. } => {
                 let past = (0..dag.steps.len()).any(|i| {
                     dag.pivot.is_some_and(|pivot| i >= pivot)
@@ -273,11 +269,6 @@ fn check_journal(dag: &Dag, journal: &[SagaEvent]) -> Verdict {
                     Some(Stands::Started | Stands::Done | Stands::Unknown)
                 ) {
                     return wrong("there is nothing to undo");
-                }
-            }
-            SagaEvent::CompOk { step, .. } => {
-                if stands.insert(locate(step), Stands::Undone) != Some(Stands::Undoing) {
-                    return wrong("it is not being undone");
                 }
             }
             SagaEvent::SagaCompleted | SagaEvent::SagaCompensated => ended = true,

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use anabranch_model::{
     Cut, Event as StoredEvent, EventId, EventType, NewEvent, PartitionId, Position, StreamId,
@@ -14,7 +14,7 @@ pub struct WorldLog {
     partitions: Vec<Partition>,
     /// The first partition that is written to; those before it are sealed.
     open_from: usize,
-    streams: HashMap<StreamId, Vec<Position>>,
+    streams: BTreeMap<StreamId, Vec<Position>>,
     next_id: u128,
 }
 
@@ -63,7 +63,7 @@ impl WorldLog {
         Self {
             partitions: empty.take(partitions.max(1) as usize).collect(),
             open_from: 0,
-            streams: HashMap::new(),
+            streams: BTreeMap::new(),
             next_id: 1,
         }
     }

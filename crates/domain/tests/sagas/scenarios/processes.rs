@@ -24,6 +24,10 @@ enum OrderCommand {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "an event's name says what it is about"
+)]
 enum OrderEvent {
     OrderPlaced,
     OrderPaid,

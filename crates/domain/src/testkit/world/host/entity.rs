@@ -1,5 +1,5 @@
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use anabranch_model::{Cut, StreamId};
 
@@ -15,14 +15,14 @@ use crate::testkit::world::message::Message;
 
 pub struct EntityHost<E: Entity> {
     reader: Reader<E::Event>,
-    loaded: HashMap<StreamId, EntityInstance<E>>,
+    loaded: BTreeMap<StreamId, EntityInstance<E>>,
 }
 
 impl<E: Entity> EntityHost<E> {
     pub fn new() -> Self {
         Self {
             reader: Reader::new().unwrap_or_else(|error| panic!("{}: {error}", E::CATEGORY)),
-            loaded: HashMap::new(),
+            loaded: BTreeMap::new(),
         }
     }
 

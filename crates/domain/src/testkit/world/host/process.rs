@@ -1,5 +1,5 @@
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anabranch_model::{Cut, Event as StoredEvent, StreamId};
@@ -19,7 +19,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub struct ProcessHost<P: Process> {
     process: ProcessType<P>,
     reader: Reader<ProcessEvent>,
-    loaded: HashMap<StreamId, ProcessInstance<P>>,
+    loaded: BTreeMap<StreamId, ProcessInstance<P>>,
 }
 
 impl<P: Process> ProcessHost<P> {
@@ -28,7 +28,7 @@ impl<P: Process> ProcessHost<P> {
             process: ProcessType::new()
                 .unwrap_or_else(|error| panic!("process {}: {error}", P::NAME)),
             reader: Reader::new().unwrap_or_else(|error| panic!("{error}")),
-            loaded: HashMap::new(),
+            loaded: BTreeMap::new(),
         }
     }
 

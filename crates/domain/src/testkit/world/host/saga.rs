@@ -1,5 +1,5 @@
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_model::{Cut, Event as StoredEvent, StreamId};
@@ -16,7 +16,7 @@ use crate::testkit::world::message::Message;
 pub struct SagaHost {
     saga: Arc<SagaType>,
     reader: Reader<SagaEvent>,
-    loaded: HashMap<StreamId, SagaInstance>,
+    loaded: BTreeMap<StreamId, SagaInstance>,
 }
 
 impl SagaHost {
@@ -25,7 +25,7 @@ impl SagaHost {
         Self {
             saga: Arc::new(saga),
             reader: Reader::new().unwrap_or_else(|error| panic!("{error}")),
-            loaded: HashMap::new(),
+            loaded: BTreeMap::new(),
         }
     }
 
