@@ -123,6 +123,14 @@ impl Upcasts {
             }
         }
         for (name, version) in self.steps.keys() {
+            if current.get(name.as_str()).is_some_and(|now| now <= version) {
+                return Err(SchemaError::FromCurrent {
+                    name: name.clone(),
+                    version: *version,
+                });
+            }
+        }
+        for (name, version) in self.steps.keys() {
             self.check_chain(name, *version, &current)?;
         }
         Ok(())
@@ -135,12 +143,6 @@ impl Upcasts {
         current: &BTreeMap<&str, u32>,
     ) -> Result<(), SchemaError> {
         let (name, version) = (name.to_owned(), version);
-        if current
-            .get(name.as_str())
-            .is_some_and(|&known| known <= version)
-        {
-            return Err(SchemaError::FromCurrent { name, version });
-        }
         let mut at = (name.clone(), version);
         let mut steps = 0;
         while let Some(step) = self.steps.get(&at) {

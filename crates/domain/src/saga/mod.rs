@@ -1,5 +1,92 @@
 //! Sagas: durable workflows over several entities, where a compensation takes the place of a
 //! distributed transaction.
+//!
+//! ```
+//! use anabranch_domain::saga::{Definition, Promise, Request};
+//! use anabranch_domain::{NoEvent, Saga};
+//! use serde::{Deserialize, Serialize};
+//! use std::time::Duration;
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Order {
+//!     skus: Vec<String>,
+//!     mills: u64,
+//! }
+//!
+//! /// Commands of other services, as this one knows them.
+//! #[derive(Serialize, Deserialize)]
+//! enum Ask {
+//!     Reserve,
+//!     Release,
+//!     Pay { mills: u64 },
+//!     Ship,
+//! }
+//!
+//! struct Checkout;
+//!
+//! impl Saga for Checkout {
+//!     const NAME: &'static str = "checkout";
+//!     type Event = NoEvent;
+//!     type Input = Order;
+//!
+//!     fn define() -> Definition<Order> {
+//!         Definition::<Order>::new(1)
+//!             .compensatable("reserve", |reserve| {
+//!                 reserve
+//!                     .changes("stock")
+//!                     .for_each(|order: &Order| order.skus.len())
+//!                     .commutes()
+//!                     .request(|order, cx| {
+//!                         Request::to_category("stock", &order.skus[cx.branch()], &Ask::Reserve)
+//!                     })
+//!                     .undo(Promise::ALL, |order, cx| {
+//!                         Request::to_category("stock", &order.skus[cx.branch()], &Ask::Release)
+//!                     })
+//!                     .timeout(Duration::from_secs(30))
+//!             })
+//!             .pivot("pay", |pay| {
+//!                 pay.after(["reserve"]).changes("payment").request(|order, cx| {
+//!                     Request::to_category("payment", cx.key(), &Ask::Pay { mills: order.mills })
+//!                 })
+//!             })
+//!             .retriable("ship", |ship| {
+//!                 ship.after(["pay"]).changes("shipment").request(|_, cx| {
+//!                     Request::to_category("shipment", cx.key(), &Ask::Ship)
+//!                 })
+//!             })
+//!     }
+//! }
+//!
+//! # use anabranch_domain::testkit;
+//! # fn stock(sku: &str, ask: Ask) -> Request { Request::to_category("stock", sku, &ask).unwrap() }
+//! // In a test:
+//! let order = Order { skus: vec!["85123A".into(), "71053".into()], mills: 5 };
+//! testkit::saga::<Checkout>("536365", &order)
+//!     .then_asks([
+//!         ("reserve", stock("85123A", Ask::Reserve)),
+//!         ("reserve/1", stock("71053", Ask::Reserve)),
+//!     ])
+//!     .when_ok("reserve")
+//!     .when_refused("reserve/1", "out-of-stock")
+//!     .then_undoes([("reserve", stock("85123A", Ask::Release))])
+//!     .when_undone("reserve")
+//!     .then_compensated();
+//! ```
+//!
+//! # What is promised
+//!
+//! A saga ends completed, when the request of every step took effect once, or compensated, when
+//! for everything that may have been received a compensation was acknowledged. In between
+//! others see what has been done so far: [`SemanticLock`](crate::SemanticLock) says so to them.
+//! A saga that can do neither is parked, with a reason that a person can read, and goes on when
+//! that person says so.
+//!
+//! # How it is kept
+//!
+//! The journal is the saga's own stream. [`SagaInstance::decide`] turns an input into events;
+//! what is sent follows from the events alone ([`outputs`]), with ids that follow from saga and
+//! step. So a node that takes over sends the same again, and receivers know what they have seen.
+//! Receivers remember by [`CommandMemory`](crate::CommandMemory).
 
 mod definition;
 mod instance;
@@ -27,10 +114,9 @@ pub use shape::{DefinitionError, DefinitionHash, Fault, Shape};
 pub use state::{Phase, SagaState};
 pub use step_id::{ParseStepIdError, StepId};
 
-/// A saga: a declared DAG of steps. It ends completed, when every step took effect once, or
-/// compensated, when everything that may have taken effect was undone.
+/// A saga: a declared DAG of steps; see [the module](self) for an example.
 ///
-/// Its journal is the stream `NAME/key`.
+/// The journal of an instance is the stream `NAME/key`.
 pub trait Saga: Sized + Send + Sync + 'static {
     /// The saga's name, and the category of its journals.
     const NAME: &'static str;
