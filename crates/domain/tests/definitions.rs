@@ -79,7 +79,7 @@ fn a_well_formed_saga_is_registered() {
 
 #[test]
 fn each_fault_is_named_with_what_to_do() {
-    let cases: [(Define, &str); 18] = [
+    let cases: [(Define, &str); 19] = [
         (new, "it has no steps"),
         (
             || {
@@ -165,6 +165,10 @@ fn each_fault_is_named_with_what_to_do() {
         (
             || new().retriable("a", |s| forward(s).at_most_once()),
             "step a is retriable and at most once; only one of the two can be",
+        ),
+        (
+            || new().pivot("a", |s| forward(s).at_most_once()),
+            "step a is sent at most once, and waits for ever if the request is lost; add `.timeout(…)`",
         ),
         (
             || new().retriable("a", |s| s.request(ask)),

@@ -223,7 +223,8 @@ impl<P: Process> ProcessInstance<P> {
     }
 
     /// What a node that takes the instance over does again: everything that was sent and is not
-    /// answered, in the order in which it was sent, and every timer. Receivers know what they have seen before by its id.
+    /// answered, in the order in which it was sent, and every timer. Receivers know what they
+    /// have seen before by its id.
     pub fn outstanding(&self) -> Vec<Planned> {
         if self.is_complete() && self.outbox.is_empty() {
             return Vec::new();

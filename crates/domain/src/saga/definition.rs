@@ -290,7 +290,8 @@ impl<I> StepBuilder<I> {
         self
     }
 
-    /// How long it may take before the saga is aborted. Only for steps that can be undone.
+    /// How long it may take before the saga is aborted. Only for steps that can be undone, and
+    /// for a pivot that is sent at most once: the saga is parked then.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -315,7 +316,8 @@ impl<I> StepBuilder<I> {
     }
 
     /// The receiver has no memory of keys: the request is never sent twice. After a crash in
-    /// between nobody knows what became of it, and the saga is aborted.
+    /// between, or when the time is up, nobody knows what became of it, and the saga is aborted;
+    /// if it is the pivot, the saga is parked. Needs a [`StepBuilder::timeout`].
     #[must_use]
     pub const fn at_most_once(mut self) -> Self {
         self.at_most_once = true;

@@ -157,7 +157,7 @@ impl SagaInput {
                 by,
             } => Self::Settle {
                 step,
-                as_: settlement,
+                settlement,
                 by,
             },
         })

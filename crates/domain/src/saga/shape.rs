@@ -174,6 +174,11 @@ pub enum Fault {
         "step {0} has a time-out, but from the pivot on a saga cannot be aborted; remove `.timeout(…)`"
     )]
     TimeoutAfterPivot(String),
+    /// A step that would wait for ever for an answer to a request that was lost.
+    #[error(
+        "step {0} is sent at most once, and waits for ever if the request is lost; add `.timeout(…)`"
+    )]
+    OnceWithoutTimeout(String),
     /// A retriable step that must not be repeated.
     #[error("step {0} is retriable and at most once; only one of the two can be")]
     RetriableOnce(String),
@@ -425,11 +430,14 @@ fn check_step<I>(step: &StepBuilder<I>, faults: &mut Vec<Fault>) {
         }
         None => {}
     }
-    if step.timeout.is_some() && !compensatable {
+    let pivot_once = step.kind == StepKind::Pivot && step.at_most_once;
+    if step.timeout.is_some() && !compensatable && !pivot_once {
         faults.push(Fault::TimeoutAfterPivot(name()));
     }
     if step.at_most_once && step.kind == StepKind::Retriable {
         faults.push(Fault::RetriableOnce(name()));
+    } else if step.at_most_once && step.timeout.is_none() {
+        faults.push(Fault::OnceWithoutTimeout(name()));
     }
     if step.changes.is_empty() {
         faults.push(Fault::NoChanges(name()));

@@ -163,7 +163,7 @@ impl SagaTest {
     pub fn when_settled(mut self, step: &str, settlement: Settlement) -> Self {
         let answer = self.give(SagaInput::Settle {
             step: parse(step),
-            as_: settlement,
+            settlement,
             by: operator(),
         });
         if let Err(rejection) = answer {

@@ -232,6 +232,7 @@ impl Saga for Once {
                 charge
                     .changes("money")
                     .at_most_once()
+                    .timeout(TIMEOUT)
                     .request(|_, _| Request::call(&Charge { by: 1 }))
                     .undo(Promise::ALL, |_, cx| undo_it("charge", cx))
             })

@@ -312,6 +312,9 @@ impl Run<'_> {
             return;
         }
         if shape.at_most_once && self.rules.keep(Rule::AtMostOnce) {
+            if late {
+                self.unknown(shape.kind, step, "it did not answer in time".to_owned());
+            }
             return;
         }
         let attempt = attempt + 1;

@@ -72,7 +72,7 @@ pub enum SagaInput {
         /// The step.
         step: StepId,
         /// What is so.
-        as_: Settlement,
+        settlement: Settlement,
         /// Who.
         by: Operator,
     },
@@ -209,7 +209,11 @@ impl<'a> Run<'a> {
             }
             SagaInput::Abort { why, by } => self.abort_asked(why, by),
             SagaInput::Resume { step, by } => self.resume(step, by),
-            SagaInput::Settle { step, as_, by } => self.settle(step, as_, by),
+            SagaInput::Settle {
+                step,
+                settlement,
+                by,
+            } => self.settle(step, settlement, by),
             SagaInput::Recovered => {
                 self.recovered();
                 Ok(())

@@ -78,7 +78,7 @@ impl Run<'_> {
     pub(super) fn settle(
         &mut self,
         step: StepId,
-        as_: Settlement,
+        settlement: Settlement,
         by: Operator,
     ) -> Result<(), Rejection> {
         let (index, branch) = self.find(&step)?;
@@ -86,7 +86,7 @@ impl Run<'_> {
         let forward = self.state.phase == Phase::Running;
         let open = matches!(at, At::Started(_) | At::Unknown);
         let by = Some(by);
-        match as_ {
+        match settlement {
             Settlement::Done(result) if forward && open => {
                 self.emit(SagaEvent::StepOk { step, result, by });
             }

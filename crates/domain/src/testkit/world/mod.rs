@@ -38,6 +38,69 @@ use service::{Place, ServiceState};
 ///
 /// Nothing happens by itself: [`World::run`] delivers what is on its way, [`World::pass`] lets
 /// time go by, and timers fire then.
+///
+/// ```
+/// # use anabranch_domain::{Correlate, Decide, Entity, Event, EventRef, Input, Process, Reaction};
+/// # use anabranch_domain::Rejection;
+/// # use serde::{Deserialize, Serialize};
+/// use anabranch_domain::testkit::{Service, World};
+/// #
+/// # #[derive(Serialize, Deserialize)]
+/// # enum OrderCommand { Place }
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # enum OrderEvent { OrderPlaced }
+/// # #[derive(Default, Serialize, Deserialize)]
+/// # struct Order;
+/// # impl Entity for Order {
+/// #     const CATEGORY: &'static str = "order";
+/// #     type Command = OrderCommand;
+/// #     type Event = OrderEvent;
+/// #     type Rejection = Rejection;
+/// #     fn decide(&self, _: &OrderCommand, _: &Decide) -> Result<Vec<OrderEvent>, Rejection> {
+/// #         Ok(vec![OrderEvent::OrderPlaced])
+/// #     }
+/// #     fn evolve(&mut self, _: &OrderEvent) {}
+/// # }
+/// # #[derive(Serialize, Deserialize)]
+/// # enum ParcelCommand { Ship }
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # enum ParcelEvent { ParcelShipped }
+/// # #[derive(Default, Serialize, Deserialize)]
+/// # struct Parcel { shipped: u32 }
+/// # impl Entity for Parcel {
+/// #     const CATEGORY: &'static str = "parcel";
+/// #     type Command = ParcelCommand;
+/// #     type Event = ParcelEvent;
+/// #     type Rejection = Rejection;
+/// #     fn decide(&self, _: &ParcelCommand, _: &Decide) -> Result<Vec<ParcelEvent>, Rejection> {
+/// #         Ok(vec![ParcelEvent::ParcelShipped])
+/// #     }
+/// #     fn evolve(&mut self, _: &ParcelEvent) { self.shipped += 1; }
+/// # }
+/// # #[derive(Default, Serialize, Deserialize)]
+/// # struct Shipping;
+/// # impl Process for Shipping {
+/// #     const NAME: &'static str = "shipping";
+/// #     const CATEGORIES: &'static [&'static str] = &["order"];
+/// #     type Event = OrderEvent;
+/// #     fn correlate(_: &OrderEvent, about: &EventRef) -> Correlate {
+/// #         Correlate::Start(about.key().to_owned())
+/// #     }
+/// #     fn decide(&self, _: &Input<OrderEvent>, cx: &Decide) -> Reaction {
+/// #         Reaction::none().send::<Parcel>(cx.key(), &ParcelCommand::Ship)
+/// #     }
+/// #     fn evolve(&mut self, _: &Input<OrderEvent>) {}
+/// # }
+/// let mut world = World::new(42)
+///     .with(Service::new("orders").entity::<Order>())
+///     .with(Service::new("shipping").entity::<Parcel>().process::<Shipping>());
+/// // The shipping service is down while an order is placed, and comes back.
+/// world.crash("shipping");
+/// world.ask::<Order>("7", &OrderCommand::Place);
+/// world.restart("shipping");
+/// world.run();
+/// assert_eq!(world.state::<Parcel>("7").shipped, 1);
+/// ```
 pub struct World {
     seed: u64,
     rng: Rng,

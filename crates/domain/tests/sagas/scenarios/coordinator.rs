@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use anabranch_domain::StreamId;
-use anabranch_domain::saga::{Phase, Rule, Rules, SagaCommand, SagaEvent};
+use anabranch_domain::saga::{
+    Definition, Phase, Promise, Request, Rule, Rules, SagaCommand, SagaEvent, Settlement,
+};
 use anabranch_domain::testkit::{CrashPoint, Faults, Message, Provider, World};
+use anabranch_domain::{Json, NoEvent, Rejection, Saga, StreamId, testkit};
 
 use crate::ensure;
 use crate::fixture::*;
@@ -91,6 +93,75 @@ fn scenario_03_a_step_sent_at_most_once_is_undone_after_a_crash() {
 #[test]
 fn scenario_03_needs_unknown_steps_not_to_be_repeated() {
     needs(Rule::AtMostOnce, crash_with_at_most_once);
+}
+
+/// The pivot itself may be sent only once, and the node crashes: it can be neither repeated nor
+/// undone, so a person has to find out.
+#[test]
+fn scenario_03_a_pivot_that_nobody_knows_about_waits_for_a_person() {
+    for (settlement, phase) in [
+        (Settlement::Done(Json::null()), Phase::Completed),
+        (
+            Settlement::Refused(Rejection::new("declined", "the bank says no")),
+            Phase::Compensated,
+        ),
+    ] {
+        testkit::saga::<PayOnce>("1", &Nothing {})
+            .when_ok("a")
+            .when_recovered()
+            .then_phase(Phase::Running)
+            .then_parked(Some("pay"))
+            .when_settled("pay", settlement)
+            .then_parked(None)
+            .finish(phase);
+    }
+}
+
+#[test]
+fn scenario_03_an_answer_that_comes_after_all_settles_the_pivot() {
+    testkit::saga::<PayOnce>("1", &Nothing {})
+        .when_ok("a")
+        .when_wakes("pay")
+        .then_parked(Some("pay"))
+        .when_ok("pay")
+        .then_completed();
+}
+
+struct PayOnce;
+
+impl Saga for PayOnce {
+    const NAME: &'static str = "pay-once";
+    type Event = NoEvent;
+    type Input = Nothing;
+
+    fn define() -> Definition<Nothing> {
+        Definition::<Nothing>::new(1)
+            .compensatable("a", |a| {
+                a.changes("part")
+                    .request(|_, cx| do_it("a", cx))
+                    .undo(Promise::ALL, |_, cx| undo_it("a", cx))
+            })
+            .pivot("pay", |pay| {
+                pay.after(["a"])
+                    .changes("money")
+                    .at_most_once()
+                    .timeout(TIMEOUT)
+                    .request(|_, _| Request::call(&Charge { by: 1 }))
+            })
+    }
+}
+
+trait Finish {
+    fn finish(self, phase: Phase);
+}
+
+impl Finish for testkit::SagaTest {
+    fn finish(self, phase: Phase) {
+        match phase {
+            Phase::Compensated => self.when_undone("a").then_compensated(),
+            _ => self.then_completed(),
+        };
+    }
 }
 
 fn crash_after_send(rules: Rules) -> Verdict {
