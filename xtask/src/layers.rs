@@ -27,7 +27,14 @@ use crate::workspace::{DependencyKind, Package, Workspace};
 const FRUGAL: [(&str, &[&str]); 2] = [
     (
         "anabranch-model",
-        &["bytes", "serde", "serde_json", "thiserror", "uuid"],
+        &[
+            "blake3",
+            "bytes",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "uuid",
+        ],
     ),
     (
         "anabranch-domain",

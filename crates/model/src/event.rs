@@ -172,6 +172,11 @@ impl<'a> EventRef<'a> {
         category_of(self.stream)
     }
 
+    /// The key of its stream.
+    pub fn key(&self) -> &'a str {
+        self.stream.split_once('/').map_or("", |(_, key)| key)
+    }
+
     /// An event of its own, with its own memory.
     pub fn to_event(&self) -> Event {
         let mut bytes = Vec::with_capacity(
@@ -306,7 +311,7 @@ impl Event {
 
     /// The key of its stream.
     pub fn key(&self) -> &str {
-        self.stream().split_once('/').map_or("", |(_, key)| key)
+        self.as_ref().key()
     }
 
     /// What happened.

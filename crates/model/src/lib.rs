@@ -7,6 +7,7 @@
 //! This crate does no I/O, reads no clock and draws no random number.
 
 mod batch;
+mod command_id;
 mod event;
 mod filter;
 mod json;
@@ -14,8 +15,10 @@ mod limits;
 mod name;
 mod place;
 pub mod record;
+mod token;
 
 pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIter};
+pub use command_id::{CommandId, content_hash};
 pub use event::{Event, EventRef, Meta, MetaRef, NewEvent};
 pub use filter::{Filter, Query, QueryItem};
 pub use json::{
@@ -25,3 +28,4 @@ pub use json::{
 pub use limits::{LimitError, Limits};
 pub use name::{EventId, EventType, NameError, StreamId};
 pub use place::{Cut, ParsePositionError, PartitionId, Position, Version};
+pub use token::{Session, TOKEN_CHARS_MAX, TokenError, TokenKey, TokenSeal};

@@ -1,0 +1,160 @@
+//! What is sent: a function of the journal alone.
+
+use super::{Dispatch, SagaTimer};
+use crate::CommandId;
+use crate::command::{Outcome, Role};
+use crate::json::Json;
+use crate::rejection::Rejection;
+use crate::saga::definition::StepKind;
+use crate::saga::journal::{Parent, SagaEvent, Undo};
+use crate::saga::rules::{Rule, Rules};
+use crate::saga::state::{At, InFlight, Phase, SagaState};
+use crate::saga::step_id::StepId;
+
+/// What `event` makes be sent, when `state` is the state after it. A function of the journal
+/// alone: replaying it gives the same commands with the same ids, bit by bit.
+pub fn outputs(state: &SagaState, event: &SagaEvent) -> Vec<Dispatch> {
+    outputs_under(state, event, Rules::ALL)
+}
+
+pub(super) fn outputs_under(state: &SagaState, event: &SagaEvent, rules: Rules) -> Vec<Dispatch> {
+    match event {
+        SagaEvent::StepStarted { step, .. }
+        | SagaEvent::StepRetried { step, .. }
+        | SagaEvent::CompStarted { step, .. }
+        | SagaEvent::CompRetried { step, .. } => in_flight(state, step, rules),
+        SagaEvent::SagaCompleted | SagaEvent::SagaCompensated => {
+            let parent = state.started.as_ref().and_then(|s| s.parent.as_ref());
+            let asked = state.abort.as_ref().and_then(|(_, by)| by.as_ref());
+            let mut out: Vec<Dispatch> = end_reply(state, parent).into_iter().collect();
+            out.extend(abort_reply(state, asked));
+            out.push(Dispatch::Ended);
+            out
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Everything that was sent and is not answered, and every timer that is set: what a node that
+/// takes over sends again. Receivers know what they have seen before by its id.
+pub(in crate::saga) fn outstanding(state: &SagaState, rules: Rules) -> Vec<Dispatch> {
+    if state.phase.is_terminal() {
+        return Vec::new();
+    }
+    let waiting = state.steps.iter().flat_map(|step| {
+        let open = |at: &At| matches!(at, At::Started(_) | At::Undoing(_));
+        let branches = step.branches.iter().enumerate();
+        branches
+            .filter(move |(_, branch)| open(&branch.at))
+            .map(|(i, _)| StepId::new(step.name.clone(), i as u32))
+    });
+    waiting
+        .flat_map(|step| in_flight(state, &step, rules))
+        .filter(|d| rules.keep(Rule::DurableTimers) || !matches!(d, Dispatch::Timer(_)))
+        .collect()
+}
+
+/// The request, or compensation, that a step waits for, and its timer.
+fn in_flight(state: &SagaState, step: &StepId, rules: Rules) -> Vec<Dispatch> {
+    let Some((index, branch)) = state.locate(step) else {
+        return Vec::new();
+    };
+    let kind = state.steps[index].kind;
+    match &state.steps[index].branches[branch].at {
+        At::Started(waiting) => {
+            let id = command_id(state, step, false, false, rules, waiting.attempt);
+            let role = match kind {
+                StepKind::Retriable => Role::Forward(step.clone()),
+                _ => Role::Step(step.clone()),
+            };
+            let request = Undo::Ask(waiting.request.clone());
+            with_timer(id, request, role, step, waiting)
+        }
+        At::Undoing(waiting) => {
+            let id = command_id(state, step, true, waiting.second, rules, waiting.attempt);
+            let role = Role::Undo {
+                step: step.clone(),
+                of: command_id(state, step, false, false, rules, 1),
+            };
+            with_timer(id, waiting.request.clone(), role, step, waiting)
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn with_timer<R>(
+    id: CommandId,
+    request: Undo,
+    role: Role,
+    step: &StepId,
+    waiting: &InFlight<R>,
+) -> Vec<Dispatch> {
+    let timer = waiting.wake.map(|at| {
+        Dispatch::Timer(SagaTimer {
+            step: step.clone(),
+            undo: matches!(role, Role::Undo { .. }),
+            attempt: waiting.attempt,
+            at,
+        })
+    });
+    let request = Dispatch::Request { id, request, role };
+    std::iter::once(request).chain(timer).collect()
+}
+
+/// The id of what is sent for a step: a hash of the saga and the step. R2: the same for every
+/// attempt.
+pub(super) fn command_id(
+    state: &SagaState,
+    step: &StepId,
+    undo: bool,
+    second: bool,
+    rules: Rules,
+    attempt: u32,
+) -> CommandId {
+    let source = state.started.as_ref().map_or(0, |s| s.id.as_u128());
+    let what: &[u8] = match (undo, second) {
+        (false, _) => b"do",
+        (true, false) => b"undo",
+        (true, true) => b"undo completed",
+    };
+    let stream = state.stream.as_str().as_bytes();
+    let (name, branch) = (step.name.as_bytes(), step.branch.to_be_bytes());
+    if rules.keep(Rule::SameKey) {
+        CommandId::derived(source, &[stream, name, &branch, what])
+    } else {
+        CommandId::derived(
+            source,
+            &[stream, name, &branch, what, &attempt.to_be_bytes()],
+        )
+    }
+}
+
+pub(super) fn completed() -> Rejection {
+    Rejection::new(
+        "saga-completed",
+        "the saga has completed; it is undone by another saga",
+    )
+}
+
+/// What one hears who has started the saga.
+pub(super) fn end_reply(state: &SagaState, to: Option<&Parent>) -> Option<Dispatch> {
+    let outcome = match state.phase {
+        Phase::Completed => Outcome::Done(Json::null()),
+        Phase::Compensated => Outcome::Refused(Rejection::new(
+            "saga-compensated",
+            state.abort_reason().unwrap_or("the saga was aborted"),
+        )),
+        _ => return None,
+    };
+    to.cloned().map(|to| Dispatch::Reply { to, outcome })
+}
+
+/// What one hears who has asked for the abort.
+pub(super) fn abort_reply(state: &SagaState, to: Option<&Parent>) -> Option<Dispatch> {
+    let outcome = match state.phase {
+        Phase::Completed => Outcome::Refused(completed()),
+        Phase::Compensated => Outcome::Done(Json::null()),
+        _ => return None,
+    };
+    to.cloned().map(|to| Dispatch::Reply { to, outcome })
+}

@@ -1,0 +1,159 @@
+//! What people do about a saga, and what a node does that takes it over.
+
+use super::{Run, Settlement};
+use crate::rejection::Rejection;
+use crate::saga::definition::StepKind;
+use crate::saga::journal::{Operator, SagaEvent};
+use crate::saga::rules::Rule;
+use crate::saga::state::{At, Phase};
+use crate::saga::step_id::StepId;
+
+impl Run<'_> {
+    pub(super) fn resume(&mut self, step: StepId, by: Operator) -> Result<(), Rejection> {
+        let (index, branch) = self.find(&step)?;
+        let (Some(plan), true) = (
+            self.plan,
+            self.state.steps[index].branches[branch].parked.is_some(),
+        ) else {
+            return Err(Rejection::new(
+                "not-parked",
+                format!("step {step} is not parked; there is nothing to resume"),
+            ));
+        };
+        let resumed = SagaEvent::Resumed {
+            step: step.clone(),
+            by,
+        };
+        let shape = &plan.shape.steps[index];
+        match &self.state.steps[index].branches[branch].at {
+            At::Started(waiting) => {
+                let (attempt, deadline) = (waiting.attempt + 1, waiting.deadline);
+                self.emit(resumed);
+                let wake = self.next_wake(shape, &step, false, attempt, deadline);
+                self.emit(SagaEvent::StepRetried {
+                    step,
+                    attempt,
+                    wake,
+                });
+            }
+            At::Undoing(waiting) => {
+                let attempt = waiting.attempt + 1;
+                self.emit(resumed);
+                let wake = self.next_wake(shape, &step, true, attempt, None);
+                self.emit(SagaEvent::CompRetried {
+                    step,
+                    attempt,
+                    wake,
+                });
+            }
+            At::New => {
+                self.emit(resumed);
+                match self.make_request(plan, index, &step) {
+                    Ok(request) => {
+                        let (wake, deadline) = self.first_wake(shape, &step);
+                        self.emit(SagaEvent::StepStarted {
+                            step,
+                            request,
+                            wake,
+                            deadline,
+                        });
+                    }
+                    Err(error) => self.cannot_start(&step, error.to_string()),
+                }
+            }
+            At::Unknown if shape.kind == StepKind::Pivot => {
+                return Err(Rejection::new(
+                    "settle-it",
+                    format!("nobody knows what became of step {step}; find out and settle it"),
+                ));
+            }
+            _ => {
+                self.emit(resumed);
+                self.undo(plan, index, branch, &step, false);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        step: StepId,
+        settlement: Settlement,
+        by: Operator,
+    ) -> Result<(), Rejection> {
+        let (index, branch) = self.find(&step)?;
+        let at = &self.state.steps[index].branches[branch].at;
+        let forward = self.state.phase == Phase::Running;
+        let open = matches!(at, At::Started(_) | At::Unknown);
+        let by = Some(by);
+        match settlement {
+            Settlement::Done(result) if forward && open => {
+                self.emit(SagaEvent::StepOk { step, result, by });
+            }
+            Settlement::Refused(why)
+                if forward && open && self.state.steps[index].kind != StepKind::Retriable =>
+            {
+                let reason = format!("step {step} was refused: {why}");
+                self.emit(SagaEvent::StepRefused { step, why, by });
+                self.abort(reason, None);
+            }
+            Settlement::Undone
+                if self.state.phase == Phase::Aborting
+                    && (open || matches!(at, At::Undoing(_) | At::Done { .. })) =>
+            {
+                self.emit(SagaEvent::CompOk { step, by });
+            }
+            _ => {
+                return Err(Rejection::new(
+                    "cannot-settle",
+                    format!(
+                        "step {step} is {} while the saga is {:?}; it cannot be settled this way",
+                        at.name(),
+                        self.state.phase
+                    ),
+                ));
+            }
+        }
+        self.go_on();
+        Ok(())
+    }
+
+    pub(super) fn find(&self, step: &StepId) -> Result<(usize, usize), Rejection> {
+        self.state
+            .locate(step)
+            .ok_or_else(|| Rejection::new("no-such-step", format!("the saga has no step {step}")))
+    }
+
+    /// R2: what may be sent only once, and may have been, is not sent again. Everything else is
+    /// sent again with the ids it had; see [`outstanding`].
+    pub(super) fn recovered(&mut self) {
+        let Some(plan) = self.plan else {
+            return;
+        };
+        if !self.rules.keep(Rule::AtMostOnce) {
+            return;
+        }
+        let mut lost = Vec::new();
+        for (index, shape) in plan.shape.steps.iter().enumerate() {
+            if !shape.at_most_once {
+                continue;
+            }
+            for (branch, state) in self.state.steps[index].branches.iter().enumerate() {
+                if matches!(state.at, At::Started(_)) {
+                    lost.push((shape.kind, StepId::new(shape.name.clone(), branch as u32)));
+                }
+            }
+        }
+        for (kind, step) in lost {
+            // An abort because of one may have reached the next.
+            let at = self.state.locate(&step);
+            let still = at.is_some_and(|(index, branch)| {
+                matches!(self.state.steps[index].branches[branch].at, At::Started(_))
+            });
+            if still {
+                let why = "the node that asked for it stopped before the answer came";
+                self.unknown(kind, &step, why.to_owned());
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+use anabranch_domain::Event;
+
+#[derive(Event)]
+enum OrderEvent {}
+
+fn main() {}

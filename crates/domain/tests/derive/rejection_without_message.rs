@@ -1,0 +1,9 @@
+use anabranch_domain::Rejection;
+use serde::Serialize;
+
+#[derive(Serialize, Rejection)]
+enum OrderRejection {
+    AlreadyPlaced,
+}
+
+fn main() {}
