@@ -14,7 +14,7 @@ pub enum OpenMode {
     Create,
     /// Write past the page cache, each write durable when it returns (`O_DIRECT` and
     /// `O_DSYNC`). The file exists; offset, length and memory of every write are multiples
-    /// of 4,096 bytes.
+    /// of the disk's block: 4,096 bytes always do, 512 on many disks.
     WriteDirect,
 }
 
@@ -46,6 +46,12 @@ pub trait Disk: Send + Sync + 'static {
     /// Takes the lock file at `path` for this process and writes `note` into it, or tells
     /// what the holder wrote: `Ok(Err(note))`. The lock ends with its value or its process.
     fn lock(&self, path: &Path, note: &str) -> io::Result<Result<Box<dyn DiskLock>, String>>;
+
+    /// Whether another value or process holds the lock file at `path`. Changes nothing.
+    fn is_locked(&self, path: &Path) -> io::Result<bool>;
+
+    /// Whether anybody on the machine may write to this directory.
+    fn is_world_writable(&self, dir: &Path) -> io::Result<bool>;
 
     /// Bytes that may still be written below `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;

@@ -1,9 +1,15 @@
 //! The real machine.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the one place that touches files, reads the clock and draws a seed"
+)]
+
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -124,6 +130,22 @@ impl Disk for OsDisk {
         }
     }
 
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        match OpenOptions::new().read(true).open(path) {
+            Ok(file) => match file.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(fs::TryLockError::WouldBlock) => Ok(true),
+                Err(fs::TryLockError::Error(error)) => Err(error),
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn is_world_writable(&self, dir: &Path) -> io::Result<bool> {
+        Ok(fs::metadata(dir)?.permissions().mode() & 0o002 != 0)
+    }
+
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -184,10 +206,6 @@ pub struct OsClock {
 
 impl OsClock {
     /// Clocks whose monotonic time starts now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
-    )]
     pub fn new() -> Self {
         Self {
             start: Instant::now(),
@@ -202,10 +220,6 @@ impl Default for OsClock {
 }
 
 impl Clock for OsClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
-    )]
     fn wall_micros(&self) -> u64 {
         // A clock before 1970 reads as 1970: the time is information only.
         SystemTime::now()
@@ -223,10 +237,6 @@ pub struct OsRng(Mutex<SplitMix64>);
 
 impl OsRng {
     /// A generator with a fresh seed.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that draws a seed"
-    )]
     pub fn new() -> Self {
         let seed = RandomState::new().hash_one(std::process::id());
         Self(Mutex::new(SplitMix64::new(seed)))
@@ -245,5 +255,177 @@ impl Rng for OsRng {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .next_u64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A directory of the test's own, removed at its end.
+    struct TempDir(PathBuf);
+
+    impl TempDir {
+        fn new() -> Self {
+            let name = format!("anabranch-env-{:032x}", OsRng::new().next_u128());
+            let path = std::env::temp_dir().join(name);
+            OsDisk::new().create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+    }
+
+    impl Drop for TempDir {
+        fn drop(&mut self) {
+            if let Err(error) = fs::remove_dir_all(&self.0) {
+                eprintln!("{}: {error}", self.0.display());
+            }
+        }
+    }
+
+    fn create(dir: &TempDir, name: &str) -> Arc<dyn File> {
+        OsDisk::new()
+            .open(&dir.path(name), OpenMode::Create)
+            .unwrap()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let dir = TempDir::new();
+        let file = create(&dir, "x");
+        file.write_all_at(b"hello", 3).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(file.len().unwrap(), 8);
+        let mut back = [9; 8];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!(&back, b"\0\0\0hello");
+        assert_eq!(file.read_at(&mut back, 8).unwrap(), 0);
+        let beyond = file.read_exact_at(&mut back, 1).unwrap_err();
+        assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_file_is_cut_and_extended_with_zeros() {
+        let dir = TempDir::new();
+        let file = create(&dir, "x");
+        assert!(file.is_empty().unwrap());
+        file.write_all_at(b"hello", 0).unwrap();
+        file.set_len(2).unwrap();
+        file.set_len(4).unwrap();
+        let mut back = [9; 4];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!(&back, b"he\0\0");
+    }
+
+    #[test]
+    fn files_and_directories_are_private_to_the_owner() {
+        let dir = TempDir::new();
+        create(&dir, "x");
+        assert_eq!(mode(&dir.0), 0o700);
+        assert_eq!(mode(&dir.path("x")), 0o600);
+        let _lock = OsDisk::new().lock(&dir.path("lock"), "").unwrap().ok();
+        assert_eq!(mode(&dir.path("lock")), 0o600);
+    }
+
+    #[test]
+    fn each_mode_opens_what_it_should() {
+        let dir = TempDir::new();
+        let disk = OsDisk::new();
+        let open = |mode| disk.open(&dir.path("x"), mode).map_err(|e| e.kind());
+        let missing = Some(io::ErrorKind::NotFound);
+        assert_eq!(open(OpenMode::Read).err(), missing);
+        assert_eq!(open(OpenMode::Write).err(), missing);
+        assert_eq!(open(OpenMode::Create).err(), None);
+        let taken = Some(io::ErrorKind::AlreadyExists);
+        assert_eq!(open(OpenMode::Create).err(), taken);
+        let read_only = open(OpenMode::Read).unwrap();
+        assert!(read_only.write_at(b"x", 0).is_err());
+        open(OpenMode::Write)
+            .unwrap()
+            .write_all_at(b"x", 0)
+            .unwrap();
+    }
+
+    #[test]
+    fn a_direct_write_is_seen_by_other_readers() {
+        let dir = TempDir::new();
+        let buffered = create(&dir, "x");
+        buffered.set_len(8192).unwrap();
+        let disk = OsDisk::new();
+        let direct = match disk.open(&dir.path("x"), OpenMode::WriteDirect) {
+            Ok(file) => file,
+            // Some file systems have no direct writes; the engine writes buffered there.
+            Err(error) => return assert_eq!(error.kind(), io::ErrorKind::InvalidInput),
+        };
+        let memory = vec![7; 8192];
+        let aligned = memory.as_ptr().align_offset(4096);
+        direct
+            .write_all_at(&memory[aligned..aligned + 4096], 4096)
+            .unwrap();
+        let mut back = [0; 4096];
+        buffered.read_exact_at(&mut back, 4096).unwrap();
+        assert_eq!(back, [7; 4096]);
+        let stats = disk.stats();
+        assert_eq!((stats.writes, stats.syncs), (1, 1));
+        assert_eq!(stats.bytes_written, 4096);
+    }
+
+    #[test]
+    fn listing_names_files_in_order_and_leaves_directories_out() {
+        let dir = TempDir::new();
+        let disk = OsDisk::new();
+        disk.create_dir(&dir.path("sub/below")).unwrap();
+        disk.create_dir(&dir.path("sub/below")).unwrap();
+        create(&dir, "b");
+        create(&dir, "a");
+        assert_eq!(disk.list(&dir.0).unwrap(), ["a", "b"]);
+        assert!(disk.exists(&dir.path("sub")).unwrap());
+        assert!(!disk.exists(&dir.path("c")).unwrap());
+    }
+
+    #[test]
+    fn files_are_renamed_over_others_and_removed() {
+        let dir = TempDir::new();
+        let disk = OsDisk::new();
+        create(&dir, "a").write_all_at(b"a", 0).unwrap();
+        create(&dir, "b").write_all_at(b"bb", 0).unwrap();
+        disk.rename(&dir.path("a"), &dir.path("b")).unwrap();
+        disk.sync_dir(&dir.0).unwrap();
+        assert_eq!(disk.list(&dir.0).unwrap(), ["b"]);
+        let kept = disk.open(&dir.path("b"), OpenMode::Read).unwrap();
+        assert_eq!(kept.len().unwrap(), 1);
+        disk.remove(&dir.path("b")).unwrap();
+        assert!(disk.list(&dir.0).unwrap().is_empty());
+        assert_eq!(disk.stats().syncs, 1);
+    }
+
+    #[test]
+    fn a_lock_is_refused_with_the_holders_note_and_free_after() {
+        let dir = TempDir::new();
+        let disk = OsDisk::new();
+        let path = dir.path("lock");
+        let held = disk.lock(&path, "pid 17, a long note").unwrap().ok();
+        let refused = disk.lock(&path, "pid 18").unwrap();
+        assert_eq!(refused.err().as_deref(), Some("pid 17, a long note"));
+        drop(held);
+        let _held = disk.lock(&path, "pid 18").unwrap().ok().unwrap();
+        let refused = disk.lock(&path, "pid 19").unwrap();
+        assert_eq!(refused.err().as_deref(), Some("pid 18"));
+    }
+
+    #[test]
+    fn the_disk_tells_its_free_space() {
+        let dir = TempDir::new();
+        assert!(OsDisk::new().free_bytes(&dir.0).unwrap() > 0);
     }
 }

@@ -1,5 +1,311 @@
 //! The embedded engine: append-only segment files on a local disk.
+//!
+//! Appends are placed by the *sequencer* under one short lock, gathered into *groups*,
+//! and written with one flush each by whoever holds the *committer*; then they are
+//! *published* to readers and answered. The newest events are indexed in memory, full
+//! segments by index files that can be built again. `docs/formats/segment.md` has the
+//! bytes; opening recovers from a crash at any point.
+//!
+//! Three orders carry the promises:
+//!
+//! * write → sync → publish → answer: nobody sees or is told of an event that a power cut
+//!   can take away;
+//! * a failed write is followed by a new segment that begins at the last durable position:
+//!   whatever the failed file holds behind it does not count;
+//! * an index is written after its events are durable, and checked against them when used.
 
+mod buffer;
+mod format;
+mod heads;
+mod index;
+mod open;
 mod options;
+mod reader;
+#[cfg(feature = "sabotage")]
+mod sabotage;
+mod sequencer;
+mod store;
+mod survey;
+mod sync;
+mod tail;
+mod upkeep;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anabranch_env::Env;
+use anabranch_log::{
+    Append, AppendError, Appended, AtomicBatches, BoxFuture, Capabilities, EventStream, Log,
+    OpenError, Order, ReadError, ReadMode, Rejection, VersionRange,
+};
+use anabranch_model::{Cut, Filter, PartitionId, StreamId};
 
 pub use options::{Background, Durability, Options, WriteMethod};
+#[cfg(feature = "sabotage")]
+pub use sabotage::Bug;
+
+use reader::{BackwardSource, ForwardSource, StreamSource};
+use store::Store;
+use sync::{Signal, lock};
+use writer::Writer;
+
+/// A log in a directory of this machine.
+///
+/// One process writes; others may read beside it ([`SegmentLog::open_read_only`]). Dropping
+/// the value closes it as [`SegmentLog::close`] does, but has nobody to tell of an error.
+pub struct SegmentLog {
+    store: Arc<Store>,
+    role: Role,
+    options: Options,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+enum Role {
+    Writer(Arc<Writer>),
+    Reader(Arc<Reader>),
+}
+
+/// Keeps a read-only log up to date.
+struct Reader {
+    store: Arc<Store>,
+    gate: Mutex<()>,
+    bell: Signal,
+    closing: AtomicBool,
+}
+
+/// How often a read-only log looks for new events while somebody follows it.
+const REFRESH_EVERY: Duration = Duration::from_millis(20);
+
+impl SegmentLog {
+    /// Opens the log in `dir` for writing; makes the directory and the log if need be.
+    ///
+    /// Recovers from a crash: cuts a torn tail, writes what may not have reached the disk
+    /// again. Refuses a log whose acknowledged events are damaged at its end.
+    pub fn open(env: Env, dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
+        let writer = Arc::new(open::open_writer(env, dir.as_ref(), options.clone())?);
+        let log = Self {
+            store: writer.store.clone(),
+            role: Role::Writer(writer.clone()),
+            options: options.clone(),
+            threads: Mutex::default(),
+        };
+        if options.background == Background::Threads {
+            let committing = writer.clone();
+            log.spawn("anabranch-commit", move || committing.commit_until_closed())?;
+            log.spawn("anabranch-upkeep", move || writer.keep_up_until_closed())?;
+        }
+        Ok(log)
+    }
+
+    /// Opens the log in `dir` for reading, beside a writer or without one. Changes nothing.
+    ///
+    /// Beside a writer it shows what is known to be durable, at most a moment late. Shows
+    /// what can be read of a damaged log, and an error in the place of the rest.
+    pub fn open_read_only(
+        env: Env,
+        dir: impl AsRef<Path>,
+        options: Options,
+    ) -> Result<Self, OpenError> {
+        let store = open::open_reader(env, dir.as_ref())?;
+        let reader = Arc::new(Reader {
+            store: store.clone(),
+            gate: Mutex::new(()),
+            bell: Signal::default(),
+            closing: AtomicBool::new(false),
+        });
+        let log = Self {
+            store,
+            role: Role::Reader(reader.clone()),
+            options: options.clone(),
+            threads: Mutex::default(),
+        };
+        if options.background == Background::Threads {
+            log.spawn("anabranch-refresh", move || {
+                while !reader.closing.load(Ordering::Acquire) {
+                    reader.bell.wait(REFRESH_EVERY);
+                    if reader.store.tail.is_followed()
+                        && let Err(error) = open::refresh(&reader.store, &reader.gate)
+                    {
+                        reader.store.note(error.to_string());
+                    }
+                }
+            })?;
+        }
+        Ok(log)
+    }
+
+    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body)
+            .map_err(|e| survey::io_open(format!("starting the thread {name}"), e))?;
+        lock(&self.threads).push(thread);
+        Ok(())
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> PathBuf {
+        self.store.dir.clone()
+    }
+
+    /// How appends are written, as chosen at open. `Auto` on a read-only log.
+    pub fn write_method(&self) -> WriteMethod {
+        match &self.role {
+            Role::Writer(writer) => writer.method,
+            Role::Reader(_) => WriteMethod::Auto,
+        }
+    }
+
+    /// What went wrong and was mended or worked around since the log was opened.
+    pub fn notes(&self) -> Vec<String> {
+        self.store.notes()
+    }
+
+    /// With [`Background::Manual`]: does one unit of waiting work; false if there was none.
+    pub fn step(&self) -> bool {
+        match &self.role {
+            Role::Writer(writer) => {
+                let committed = {
+                    let mut committer = lock(&writer.committer);
+                    writer.commit_one(&mut committer)
+                };
+                committed || writer.keep_up()
+            }
+            Role::Reader(reader) => {
+                let before = self.store.published();
+                open::refresh(&self.store, &reader.gate).is_ok() && self.store.published() > before
+            }
+        }
+    }
+
+    /// Does all upkeep that is waiting: seals full segments, writes spare ones ahead.
+    /// For benchmarks, and before a planned peak.
+    pub fn prepare(&self) {
+        if let Role::Writer(writer) = &self.role {
+            while writer.keep_up() {}
+        }
+    }
+
+    /// Ends the log in order: writes what is pending and marks the end, so that the next
+    /// opening has nothing to recover. The log takes no appends afterwards.
+    pub fn close(&self) -> Result<(), OpenError> {
+        self.stop_threads();
+        let Role::Writer(writer) = &self.role else {
+            return Ok(());
+        };
+        let held = lock(&writer.lock).take();
+        if held.is_none() {
+            return Ok(());
+        }
+        let finished = writer
+            .finish()
+            .map_err(|e| survey::io_open("closing the log", e));
+        drop(held);
+        finished
+    }
+
+    fn stop_threads(&self) {
+        match &self.role {
+            Role::Writer(writer) => {
+                writer.closing.store(true, Ordering::Release);
+                writer.commit_bell.ring();
+                writer.upkeep_bell.ring();
+            }
+            Role::Reader(reader) => {
+                reader.closing.store(true, Ordering::Release);
+                reader.bell.ring();
+            }
+        }
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            if thread.join().is_err() {
+                self.store.note("a thread of the log panicked".to_owned());
+            }
+        }
+    }
+
+    fn refreshed(&self) -> Result<(), ReadError> {
+        match &self.role {
+            Role::Writer(_) => Ok(()),
+            Role::Reader(reader) => open::refresh(&self.store, &reader.gate),
+        }
+    }
+}
+
+impl Drop for SegmentLog {
+    fn drop(&mut self) {
+        self.stop_threads();
+        // Manual logs belong to simulations, where dropping one is the death of its process.
+        if self.options.background == Background::Threads
+            && let Err(error) = self.close()
+        {
+            self.store.note(error.to_string());
+        }
+    }
+}
+
+impl Log for SegmentLog {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            engine: "segment",
+            partitions: 1,
+            atomic_batches: AtomicBatches::Log,
+            multi_stream_conditions: true,
+            no_match_conditions: true,
+            total_order: true,
+            backward_reads: true,
+            survives_restart: true,
+            survives_power_cut: self.options.durability == Durability::Sync,
+            limits: self.options.limits,
+        }
+    }
+
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        match &self.role {
+            Role::Writer(writer) => Box::pin(writer.append(append)),
+            Role::Reader(_) => Box::pin(async { Err(Rejection::ReadOnly.into()) }),
+        }
+    }
+
+    fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
+        if let Err(error) = self.refreshed() {
+            return EventStream::failed(error);
+        }
+        EventStream::new(StreamSource::new(
+            self.store.clone(),
+            stream.clone(),
+            range,
+            order,
+        ))
+    }
+
+    fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
+        if let Err(error) = self.refreshed() {
+            return EventStream::failed(error);
+        }
+        let head = self.store.published();
+        if !Cut::at(head).covers(from) {
+            return EventStream::failed(ReadError::Invalid(format!(
+                "the cut {from} lies beyond the head {}; it was not read from this log",
+                Cut::at(head)
+            )));
+        }
+        let count = from.get(PartitionId(0));
+        let store = self.store.clone();
+        match mode {
+            ReadMode::ToHead => {
+                EventStream::new(ForwardSource::new(store, count, Some(head), filter))
+            }
+            ReadMode::Follow => EventStream::new(ForwardSource::new(store, count, None, filter)),
+            ReadMode::Backward => EventStream::new(BackwardSource::new(store, count, filter)),
+        }
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
+        let head = self.refreshed().map(|()| Cut::at(self.store.published()));
+        Box::pin(async { head })
+    }
+}

@@ -42,6 +42,9 @@ pub struct Options {
     pub write_method: WriteMethod,
     /// The size of a new segment file, in bytes. Existing segments keep theirs.
     pub segment_bytes: u64,
+    /// The size of a log's first segment, in bytes; later ones grow with the log up to
+    /// `segment_bytes`. `None`: 4 MiB.
+    pub first_segment_bytes: Option<u64>,
     /// Segments kept written ahead, so that a roll does not wait.
     pub spare_segments: usize,
     /// How much memory the indexes may take, in bytes: stream heads and cached index pages.
@@ -56,6 +59,9 @@ pub struct Options {
     pub limits: Limits,
     /// Who does the background work.
     pub background: Background,
+    /// A planted bug, for testing the tests.
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<crate::Bug>,
 }
 
 impl Default for Options {
@@ -64,13 +70,16 @@ impl Default for Options {
             durability: Durability::Sync,
             write_method: WriteMethod::Auto,
             segment_bytes: 128 << 20,
+            first_segment_bytes: None,
             spare_segments: 1,
-            index_memory: 256 << 20,
+            index_memory: 512 << 20,
             queue_bytes_max: 32 << 20,
             append_timeout: Duration::from_secs(30),
             reserve_bytes: 64 << 20,
             limits: Limits::default(),
             background: Background::Threads,
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
         }
     }
 }

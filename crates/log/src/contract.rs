@@ -10,24 +10,36 @@ use crate::stream::{BoxFuture, EventStream};
 /// All methods may be called from any thread and any async runtime. Dropping a future of
 /// [`Log::append`] before it answers leaves the append either done or not done, never in
 /// part; repeating it with the same ids tells which.
+///
+/// Dropping the log closes it. Streams do not keep it open: a follower then ends with
+/// [`ReadError::Closed`].
 pub trait Log: Send + Sync + 'static {
     /// What this engine can do. Constant for the life of the value.
     fn capabilities(&self) -> Capabilities;
 
     /// Appends one atomic batch; answers when it is durable.
     ///
+    /// Its shape and size are checked first, then whether its ids were written before, then
+    /// its conditions.
+    ///
     /// Repeating an append with the same event ids returns the original places, also after
     /// a restart and also when the streams have moved on since; its conditions are not
-    /// checked again.
+    /// checked again. An event is the same when stream, type and data are; an id that was
+    /// written with others is [`Rejection::IdTaken`](crate::Rejection::IdTaken), and a batch
+    /// of which only a part was written is
+    /// [`Rejection::PartlyWritten`](crate::Rejection::PartlyWritten).
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
-    /// Reads events of one stream, in the order of their versions or backward.
+    /// Reads the events of one stream that there are at the time of the call, in the order
+    /// of their versions or backward. A stream or a version that does not exist gives none.
     fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream;
 
     /// Reads events of all streams that pass `filter`.
     ///
     /// Forward modes give the events that `from` does not include, in order of position in
     /// each partition. [`ReadMode::Backward`] gives those that it does include, newest first.
+    /// A cut beyond the head is [`ReadError::CutBeyondHead`]: following it would silently
+    /// pass over events that are yet to come.
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream;
 
     /// Every durable event there is now, as a cut.

@@ -90,7 +90,8 @@ pub enum Rejection {
     /// A name that cannot be used.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The id belongs to another event.
+    /// The id belongs to another event: of another stream or type, or with other data.
+    /// Metadata may differ; the one that was written first stays.
     #[error(
         "event id {id} is taken by a different event at {position}; an id names one event for ever"
     )]
@@ -155,6 +156,17 @@ pub enum ReadError {
         /// What the system said.
         reason: String,
     },
+    /// The cut to read from names events that do not exist yet.
+    #[error("the cut {from} lies beyond the head {head}; use a cut that was read from this log")]
+    CutBeyondHead {
+        /// The cut.
+        from: anabranch_model::Cut,
+        /// The head.
+        head: anabranch_model::Cut,
+    },
+    /// The engine cannot do this; see its capabilities.
+    #[error("this log cannot {0}")]
+    Unsupported(&'static str),
     /// The read asks for what the log does not have.
     #[error("{0}")]
     Invalid(String),

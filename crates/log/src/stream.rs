@@ -64,7 +64,10 @@ impl EventStream {
             match rest {
                 Ok(rest) if rest.is_empty() => {}
                 Ok(rest) => return Some(Ok(rest.into())),
-                Err(error) => return Some(Err(malformed(error))),
+                Err(error) => {
+                    self.source = None;
+                    return Some(Err(malformed(error)));
+                }
             }
         }
         poll_fn(|cx| self.poll_batch(cx)).await

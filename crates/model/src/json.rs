@@ -52,7 +52,7 @@ pub fn write_cloud_event(event: &EventRef<'_>, out: &mut Vec<u8>) -> Result<(), 
             attribute(out, name, value);
         }
     }
-    if !meta.causes.iter().next().is_none() {
+    if meta.causes.iter().next().is_some() {
         attribute(out, "causes", &meta.causes.to_string());
     }
     if !meta.tags.is_empty() {

@@ -1,0 +1,551 @@
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anabranch_env::File;
+use thiserror::Error;
+
+use super::active::ActiveIndex;
+use super::bloom::Bloom;
+use super::pages::{Array, PageReader, PageWriter};
+use super::{FramePlace, Lookup, StreamSpan, id_key};
+use crate::format::{FORMAT_VERSION, LogIdentity, PAGE, get};
+
+const MAGIC: &[u8; 8] = b"ANABIDX\0";
+const FRAME_SIZE: usize = 8;
+const STREAM_SIZE: usize = 40;
+const ID_SIZE: usize = 12;
+const TERM_SIZE: usize = 20;
+
+/// Why an index cannot answer. It can be built again from its segment.
+#[derive(Debug, Error)]
+pub(crate) enum IndexError {
+    #[error("{what}")]
+    Damaged { offset: u64, what: &'static str },
+    #[error("format version {found} is newer than {FORMAT_VERSION}")]
+    Newer { found: u32 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+fn damaged<T>(what: &'static str) -> Result<T, IndexError> {
+    Err(IndexError::Damaged { offset: 0, what })
+}
+
+/// The index of a part of a segment, in a file.
+pub(crate) struct SealedIndex {
+    file: Arc<dyn File>,
+    pub header: IndexHeader,
+    blooms: Mutex<Blooms>,
+}
+
+#[derive(Default)]
+struct Blooms {
+    streams: Option<Arc<Bloom>>,
+    ids: Option<Arc<Bloom>>,
+}
+
+/// What an index file says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexHeader {
+    pub identity: LogIdentity,
+    pub segment_id: u64,
+    /// Position of the first event.
+    pub first: u64,
+    /// Position after the last event.
+    pub end: u64,
+    /// Where the first frame begins in the segment, in bytes.
+    pub start_offset: u64,
+    /// Where the last frame ends in the segment, in bytes.
+    pub end_offset: u64,
+    pub id_min: u128,
+    pub id_max: u128,
+    frames: Array,
+    streams: Array,
+    ids: Array,
+    terms: Array,
+    stream_postings: (u32, u32),
+    term_postings: (u32, u32),
+    stream_bloom: (u32, u32),
+    id_bloom: (u32, u32),
+}
+
+impl IndexHeader {
+    fn salt(&self) -> u32 {
+        salt(self.identity, self.segment_id, self.first)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.identity.log_id.to_le_bytes());
+        out.extend_from_slice(&self.identity.hash_key.to_le_bytes());
+        for number in [
+            self.segment_id,
+            self.first,
+            self.end,
+            self.start_offset,
+            self.end_offset,
+        ] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&self.id_min.to_le_bytes());
+        out.extend_from_slice(&self.id_max.to_le_bytes());
+        for array in [self.frames, self.streams, self.ids, self.terms] {
+            out.extend_from_slice(&array.start.to_le_bytes());
+            out.extend_from_slice(&array.count.to_le_bytes());
+        }
+        for (start, len) in [
+            self.stream_postings,
+            self.term_postings,
+            self.stream_bloom,
+            self.id_bloom,
+        ] {
+            out.extend_from_slice(&start.to_le_bytes());
+            out.extend_from_slice(&len.to_le_bytes());
+        }
+        out
+    }
+
+    fn decode(page: &[u8]) -> Result<Self, IndexError> {
+        if &page[..8] != MAGIC {
+            return damaged("the index has no magic number");
+        }
+        let array = |at: usize, size: usize| Array {
+            start: get!(u32, page, at),
+            count: get!(u32, page, at + 4),
+            size: size as u32,
+        };
+        let run = |at: usize| (get!(u32, page, at), get!(u32, page, at + 4));
+        Ok(Self {
+            identity: LogIdentity {
+                log_id: get!(u128, page, 16),
+                hash_key: get!(u64, page, 32),
+            },
+            segment_id: get!(u64, page, 40),
+            first: get!(u64, page, 48),
+            end: get!(u64, page, 56),
+            start_offset: get!(u64, page, 64),
+            end_offset: get!(u64, page, 72),
+            id_min: get!(u128, page, 80),
+            id_max: get!(u128, page, 96),
+            frames: array(112, FRAME_SIZE),
+            streams: array(120, STREAM_SIZE),
+            ids: array(128, ID_SIZE),
+            terms: array(136, TERM_SIZE),
+            stream_postings: run(144),
+            term_postings: run(152),
+            stream_bloom: run(160),
+            id_bloom: run(168),
+        })
+    }
+}
+
+/// Binds pages to their log, segment and part.
+fn salt(identity: LogIdentity, segment_id: u64, first: u64) -> u32 {
+    let id = identity.log_id;
+    let mixed = (id as u64 ^ (id >> 64) as u64)
+        .wrapping_add(segment_id.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .wrapping_add(first.wrapping_mul(0xd6e8_feb8_6659_fd93));
+    (mixed ^ (mixed >> 32)) as u32
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u32) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Ascending numbers as varints of their differences.
+fn put_postings(out: &mut Vec<u8>, rels: impl Iterator<Item = u32>) {
+    let mut before = 0;
+    for rel in rels {
+        put_varint(out, rel - before);
+        before = rel;
+    }
+}
+
+fn take_postings(bytes: &[u8], count: u32) -> Result<Vec<u32>, IndexError> {
+    let mut rels = Vec::with_capacity(count.min(1 << 20) as usize);
+    let mut at = 0;
+    let mut rel = 0_u32;
+    for _ in 0..count {
+        let mut step = 0_u32;
+        let mut shift = 0;
+        loop {
+            let Some(&byte) = bytes.get(at) else {
+                return damaged("postings end early");
+            };
+            at += 1;
+            step |= u32::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+            shift += 7;
+            if shift > 28 {
+                return damaged("a posting is too long");
+            }
+        }
+        rel = rel.wrapping_add(step);
+        rels.push(rel);
+    }
+    Ok(rels)
+}
+
+/// The bytes of the index file for all that `active` holds. The same events give the same
+/// bytes, always.
+pub(crate) fn write_index(
+    active: &ActiveIndex,
+    identity: LogIdentity,
+    segment_id: u64,
+    start_offset: u64,
+) -> Vec<u8> {
+    let first = active.first();
+    let mut pages = PageWriter::new(salt(identity, segment_id, first));
+
+    let mut bytes = Vec::with_capacity(active.frames().len() * FRAME_SIZE);
+    for frame in active.frames() {
+        bytes.extend_from_slice(&frame.rel.to_le_bytes());
+        bytes.extend_from_slice(&frame.offset.to_le_bytes());
+    }
+    let frames = array(&mut pages, &bytes, FRAME_SIZE);
+
+    let mut streams: Vec<_> = active.streams().collect();
+    streams.sort_unstable_by_key(|entry| entry.key);
+    let mut bloom = Bloom::with_keys(streams.len());
+    let mut postings = Vec::new();
+    bytes.clear();
+    for entry in streams {
+        bloom.insert((entry.key >> 64) as u64);
+        bytes.extend_from_slice(&entry.key.to_le_bytes());
+        bytes.extend_from_slice(&entry.first_version.to_le_bytes());
+        bytes.extend_from_slice(&entry.next_version.to_le_bytes());
+        bytes.extend_from_slice(&entry.count.to_le_bytes());
+        bytes.extend_from_slice(&(postings.len() as u32).to_le_bytes());
+        put_postings(&mut postings, active.stream_rels(entry.key).into_iter());
+    }
+    let streams = array(&mut pages, &bytes, STREAM_SIZE);
+    let stream_postings = (pages.blob(&postings), postings.len() as u32);
+    let bloom = bloom.to_bytes();
+    let stream_bloom = (pages.blob(&bloom), bloom.len() as u32);
+
+    let mut ids: Vec<(u64, u32)> = active
+        .ids()
+        .iter()
+        .enumerate()
+        .map(|(rel, &id)| (id_key(id), rel as u32))
+        .collect();
+    ids.sort_unstable();
+    let mut bloom = Bloom::with_keys(ids.len());
+    bytes.clear();
+    for (key, rel) in ids {
+        bloom.insert(key);
+        bytes.extend_from_slice(&key.to_le_bytes());
+        bytes.extend_from_slice(&rel.to_le_bytes());
+    }
+    let ids = array(&mut pages, &bytes, ID_SIZE);
+    let bloom = bloom.to_bytes();
+    let id_bloom = (pages.blob(&bloom), bloom.len() as u32);
+
+    let mut terms: Vec<_> = active.terms().collect();
+    terms.sort_unstable_by_key(|&(key, _)| key);
+    postings.clear();
+    bytes.clear();
+    for (key, rels) in terms {
+        let start = postings.len() as u32;
+        put_postings(&mut postings, rels.iter().copied());
+        bytes.extend_from_slice(&key.to_le_bytes());
+        bytes.extend_from_slice(&(rels.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&start.to_le_bytes());
+        bytes.extend_from_slice(&(postings.len() as u32 - start).to_le_bytes());
+    }
+    let terms = array(&mut pages, &bytes, TERM_SIZE);
+    let term_postings = (pages.blob(&postings), postings.len() as u32);
+
+    let header = IndexHeader {
+        identity,
+        segment_id,
+        first,
+        end: active.end(),
+        start_offset,
+        end_offset: active.end_offset(),
+        id_min: active.ids().iter().copied().min().unwrap_or(u128::MAX),
+        id_max: active.ids().iter().copied().max().unwrap_or(0),
+        frames,
+        streams,
+        ids,
+        terms,
+        stream_postings,
+        term_postings,
+        stream_bloom,
+        id_bloom,
+    };
+    pages.finish(&header.encode())
+}
+
+fn array(pages: &mut PageWriter, bytes: &[u8], size: usize) -> Array {
+    Array {
+        start: pages.array(bytes, size),
+        count: (bytes.len() / size) as u32,
+        size: size as u32,
+    }
+}
+
+/// Where the `index`-th of `count` evenly spread keys is expected.
+fn guess(key: u64, count: u32) -> u32 {
+    ((u128::from(key) * u128::from(count)) >> 64) as u32
+}
+
+impl SealedIndex {
+    /// Opens an index file; reads and checks its header only.
+    pub fn open(file: Arc<dyn File>) -> Result<Self, IndexError> {
+        let mut page = [0; PAGE];
+        file.read_exact_at(&mut page, 0)?;
+        let header = IndexHeader::decode(&page)?;
+        let pages = PageReader {
+            file: &*file,
+            salt: header.salt(),
+        };
+        pages.page(0, &mut page)?;
+        let found = get!(u32, page, 8);
+        if found > FORMAT_VERSION {
+            return Err(IndexError::Newer { found });
+        }
+        Ok(Self {
+            file,
+            header,
+            blooms: Mutex::default(),
+        })
+    }
+
+    fn pages(&self) -> PageReader<'_> {
+        PageReader {
+            file: &*self.file,
+            salt: self.header.salt(),
+        }
+    }
+
+    /// Bytes of filters held in memory.
+    pub fn memory(&self) -> usize {
+        let blooms = self.blooms.lock().unwrap_or_else(PoisonError::into_inner);
+        [&blooms.streams, &blooms.ids]
+            .into_iter()
+            .flatten()
+            .map(|bloom| bloom.memory())
+            .sum()
+    }
+
+    /// Drops the filters held in memory; they are read again when needed.
+    pub fn shed(&self) {
+        *self.blooms.lock().unwrap_or_else(PoisonError::into_inner) = Blooms::default();
+    }
+
+    fn bloom(
+        &self,
+        slot: fn(&mut Blooms) -> &mut Option<Arc<Bloom>>,
+        (start, len): (u32, u32),
+    ) -> Result<Arc<Bloom>, IndexError> {
+        let mut blooms = self.blooms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bloom) = slot(&mut blooms) {
+            return Ok(bloom.clone());
+        }
+        let bytes = self.pages().blob(start, 0, len as usize)?;
+        let Some(bloom) = Bloom::from_bytes(&bytes) else {
+            return damaged("a filter has the wrong length");
+        };
+        let bloom = Arc::new(bloom);
+        *slot(&mut blooms) = Some(bloom.clone());
+        Ok(bloom)
+    }
+
+    /// The events whose id may be `id`. The caller looks at them to be sure.
+    pub fn find_id(&self, id: u128) -> Result<Vec<u32>, IndexError> {
+        if id < self.header.id_min || id > self.header.id_max {
+            return Ok(Vec::new());
+        }
+        let key = id_key(id);
+        let bloom = self.bloom(|b| &mut b.ids, self.header.id_bloom)?;
+        if !bloom.may_contain(key) {
+            return Ok(Vec::new());
+        }
+        let ids = self.header.ids;
+        let mut cursor = ids.cursor(self.pages());
+        let mut at = cursor.partition_point(guess(key, ids.count), |e| get!(u64, e, 0) < key)?;
+        let mut rels = Vec::new();
+        while at < ids.count {
+            let entry = cursor.get(at)?;
+            if get!(u64, entry, 0) != key {
+                break;
+            }
+            rels.push(get!(u32, entry, 8));
+            at += 1;
+        }
+        Ok(rels)
+    }
+
+    fn stream_entry(&self, key: u128) -> Result<Option<(StreamSpan, u32)>, IndexError> {
+        let high = (key >> 64) as u64;
+        let bloom = self.bloom(|b| &mut b.streams, self.header.stream_bloom)?;
+        if !bloom.may_contain(high) {
+            return Ok(None);
+        }
+        let streams = self.header.streams;
+        let mut cursor = streams.cursor(self.pages());
+        let at = cursor.partition_point(guess(high, streams.count), |e| get!(u128, e, 0) < key)?;
+        if at >= streams.count {
+            return Ok(None);
+        }
+        let entry = cursor.get(at)?;
+        if get!(u128, entry, 0) != key {
+            return Ok(None);
+        }
+        let span = StreamSpan {
+            first_version: get!(u64, entry, 16),
+            next_version: get!(u64, entry, 24),
+            count: get!(u32, entry, 32),
+        };
+        Ok(Some((span, get!(u32, entry, 36))))
+    }
+
+    /// What is known of a stream.
+    pub fn stream(&self, key: u128) -> Result<Option<StreamSpan>, IndexError> {
+        Ok(self.stream_entry(key)?.map(|(span, _)| span))
+    }
+
+    /// The events of a stream, oldest first.
+    pub fn stream_rels(&self, key: u128) -> Result<Vec<u32>, IndexError> {
+        let Some((span, start)) = self.stream_entry(key)? else {
+            return Ok(Vec::new());
+        };
+        let (page, len) = self.header.stream_postings;
+        let bytes_max = (span.count as usize * 5).min(len.saturating_sub(start) as usize);
+        let bytes = self.pages().blob(page, start as usize, bytes_max)?;
+        take_postings(&bytes, span.count)
+    }
+
+    fn term_entry(&self, key: u64) -> Result<Option<(u32, u32, u32)>, IndexError> {
+        let terms = self.header.terms;
+        let mut cursor = terms.cursor(self.pages());
+        let at = cursor.partition_point(guess(key, terms.count), |e| get!(u64, e, 0) < key)?;
+        if at >= terms.count {
+            return Ok(None);
+        }
+        let entry = cursor.get(at)?;
+        if get!(u64, entry, 0) != key {
+            return Ok(None);
+        }
+        Ok(Some((
+            get!(u32, entry, 8),
+            get!(u32, entry, 12),
+            get!(u32, entry, 16),
+        )))
+    }
+
+    /// The events that have this term, ascending.
+    pub fn term_rels(&self, key: u64) -> Result<Vec<u32>, IndexError> {
+        let Some((count, start, len)) = self.term_entry(key)? else {
+            return Ok(Vec::new());
+        };
+        let bytes = self
+            .pages()
+            .blob(self.header.term_postings.0, start as usize, len as usize)?;
+        take_postings(&bytes, count)
+    }
+
+    /// How many events a lookup would give.
+    pub fn lookup_count(&self, lookup: &Lookup) -> Result<u64, IndexError> {
+        let mut sum = 0;
+        match lookup {
+            Lookup::Streams(keys) => {
+                for &key in keys {
+                    sum += self.stream(key)?.map_or(0, |span| u64::from(span.count));
+                }
+            }
+            Lookup::Terms(keys) => {
+                for &key in keys {
+                    sum += self
+                        .term_entry(key)?
+                        .map_or(0, |(count, ..)| u64::from(count));
+                }
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The events a lookup gives, ascending.
+    pub fn lookup(&self, lookup: &Lookup) -> Result<Vec<u32>, IndexError> {
+        let mut rels = Vec::new();
+        match lookup {
+            Lookup::Streams(keys) => {
+                for &key in keys {
+                    rels.extend(self.stream_rels(key)?);
+                }
+            }
+            Lookup::Terms(keys) => {
+                for &key in keys {
+                    rels.extend(self.term_rels(key)?);
+                }
+            }
+        }
+        rels.sort_unstable();
+        Ok(rels)
+    }
+
+    /// The frames that hold the events `rels`, ascending, each frame once.
+    pub fn frames_of(&self, rels: &[u32]) -> Result<Vec<FramePlace>, IndexError> {
+        let frames = self.header.frames;
+        let events = (self.header.end - self.header.first).max(1);
+        let mut cursor = frames.cursor(self.pages());
+        let mut found: Vec<FramePlace> = Vec::new();
+        let mut hint = None;
+        // Where the next frame begins, once known: events before it share the last frame.
+        let mut next_rel = 0;
+        for &rel in rels {
+            if !found.is_empty() && rel < next_rel {
+                continue;
+            }
+            let guess = hint.unwrap_or_else(|| {
+                (u64::from(rel) * u64::from(frames.count) / events).min(u64::from(u32::MAX)) as u32
+            });
+            let after = cursor.partition_point(guess, |e| get!(u32, e, 0) <= rel)?;
+            let Some(at) = after.checked_sub(1) else {
+                return damaged("an event has no frame");
+            };
+            let entry = cursor.get(at)?;
+            found.push(FramePlace {
+                rel: get!(u32, entry, 0),
+                offset: get!(u32, entry, 4),
+            });
+            next_rel = if after < frames.count {
+                get!(u32, cursor.get(after)?, 0)
+            } else {
+                u32::MAX
+            };
+            hint = Some(after);
+        }
+        Ok(found)
+    }
+
+    /// The first frame that begins after byte `offset` of the segment, if any.
+    pub fn frame_after(&self, offset: u64) -> Result<Option<FramePlace>, IndexError> {
+        let frames = self.header.frames;
+        let span = (self.header.end_offset - self.header.start_offset).max(1);
+        let guess =
+            offset.saturating_sub(self.header.start_offset) * u64::from(frames.count) / span;
+        let mut cursor = frames.cursor(self.pages());
+        let at = cursor.partition_point(guess.min(u64::from(u32::MAX)) as u32, |e| {
+            u64::from(get!(u32, e, 4)) <= offset
+        })?;
+        if at >= frames.count {
+            return Ok(None);
+        }
+        let entry = cursor.get(at)?;
+        Ok(Some(FramePlace {
+            rel: get!(u32, entry, 0),
+            offset: get!(u32, entry, 4),
+        }))
+    }
+}

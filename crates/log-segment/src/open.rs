@@ -1,0 +1,664 @@
+//! Opening: recovery after a crash, and beside a writer.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_env::{Env, OpenMode};
+use anabranch_log::{OpenError, ReadError};
+use bytes::BytesMut;
+
+use crate::buffer::AlignedBuf;
+use crate::format::{
+    DATA_START, FRAME_HEADER, FrameHeader, LogIdentity, Mark, PAGE, SegmentHeader, get, seal_frame,
+};
+use crate::heads::Heads;
+use crate::index::ActiveIndex;
+use crate::options::{Durability, Options, WriteMethod};
+use crate::sequencer::{End, Sequencer, Spare};
+use crate::store::{Part, PartIndex, Segment, Store, read_up_to, segment_path};
+use crate::survey::{Contents, LOCK_FILE, MARK_FILE, Survey, io_open};
+use crate::sync::{lock, read, write};
+use crate::upkeep::{next_segment_bytes, write_mark};
+use crate::writer::{Committer, DurablePoint, Upkeep, Writer};
+
+/// Opens the log in `dir` for writing; makes one if there is none.
+pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writer, OpenError> {
+    check_options(&options)?;
+    let disk = env.disk.clone();
+    make_dir(&env, dir)
+        .map_err(|e| io_open(format!("making the directory {}", dir.display()), e))?;
+    if disk
+        .is_world_writable(dir)
+        .map_err(|e| io_open("looking at the directory", e))?
+    {
+        return Err(OpenError::Invalid(format!(
+            "anybody may write to {}; take that right away (chmod 700) or choose another directory",
+            dir.display()
+        )));
+    }
+    let holder = format!("pid {}", std::process::id());
+    let held = disk
+        .lock(&dir.join(LOCK_FILE), &holder)
+        .map_err(|e| io_open("taking the lock", e))?
+        .map_err(|holder| OpenError::Locked {
+            path: dir.display().to_string(),
+            holder,
+        })?;
+
+    let survey = Survey::take(&env, dir)?;
+    for leftover in &survey.leftovers {
+        disk.remove(leftover)
+            .map_err(|e| io_open(format!("removing {}", leftover.display()), e))?;
+    }
+    let mark = if survey.is_empty() {
+        make_mark(&env, dir)?
+    } else {
+        survey.check()?;
+        survey
+            .mark
+            .ok_or_else(|| OpenError::Invalid("the mark is gone".to_owned()))?
+    };
+
+    #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set below"))]
+    let mut store = Store::new(env, dir.to_owned(), mark.identity, false);
+    #[cfg(feature = "sabotage")]
+    {
+        store.sabotage = options.sabotage;
+    }
+    let store = Arc::new(store);
+    let mut contents = Contents::take(&store, &survey)?;
+    #[cfg(feature = "sabotage")]
+    if store.bug(crate::Bug::CutDamagedMiddle) {
+        contents.gaps.clear();
+        contents.durable = contents.durable.min(contents.end);
+    }
+    if let Some(gap) = contents.gaps.first() {
+        return Err(OpenError::Damaged {
+            file: gap.file.clone(),
+            what: format!(
+                "byte {}: {}; events {}..={} were acknowledged and cannot be read",
+                gap.offset,
+                gap.what,
+                gap.first,
+                gap.end - 1
+            ),
+        });
+    }
+    if contents.durable > contents.end {
+        return Err(OpenError::Damaged {
+            file: MARK_FILE.to_owned(),
+            what: format!(
+                "events {}..={} were acknowledged and are gone",
+                contents.end,
+                contents.durable - 1
+            ),
+        });
+    }
+    for (file, _, what) in &contents.index_problems {
+        store.note(format!("{file}: {what}; it was built again"));
+    }
+    for path in &contents.unused_indexes {
+        store
+            .env
+            .disk
+            .remove(path)
+            .map_err(|e| io_open(format!("removing {}", path.display()), e))?;
+    }
+    store.change_parts(|parts| *parts = std::mem::take(&mut contents.parts));
+
+    let (method, align) = choose_method(&store, &options)?;
+    finish_open(store, options, method, align, survey, &contents, mark, held)
+}
+
+/// Makes the log's directory and what is missing above it, durably.
+fn make_dir(env: &Env, dir: &Path) -> io::Result<()> {
+    let mut made = Vec::new();
+    for ancestor in dir.ancestors() {
+        if ancestor.as_os_str().is_empty() || env.disk.exists(ancestor)? {
+            break;
+        }
+        made.push(ancestor);
+    }
+    env.disk.create_dir(dir)?;
+    for new in made {
+        let parent = match new.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        env.disk.sync_dir(parent)?;
+    }
+    Ok(())
+}
+
+fn check_options(options: &Options) -> Result<(), OpenError> {
+    let least = 64 << 10;
+    if options.segment_bytes < least || options.segment_bytes > 2 << 30 {
+        return Err(OpenError::Invalid(format!(
+            "segment_bytes is {}; it must be between {least} and {}",
+            options.segment_bytes,
+            2_u64 << 30
+        )));
+    }
+    if options.limits.batch_events_max > usize::from(u16::MAX) {
+        return Err(OpenError::Invalid(format!(
+            "batch_events_max is {}; at most {} fit a frame",
+            options.limits.batch_events_max,
+            u16::MAX
+        )));
+    }
+    Ok(())
+}
+
+/// Makes the mark file of a new log.
+fn make_mark(env: &Env, dir: &Path) -> Result<Mark, OpenError> {
+    let mark = Mark {
+        identity: LogIdentity {
+            log_id: env.rng.next_u128(),
+            hash_key: env.rng.next_u64(),
+        },
+        sequence: 1,
+        epoch: 0,
+        durable: 0,
+        segment_id: 0,
+        offset: 0,
+        clean: true,
+    };
+    let mut bytes = vec![0; PAGE];
+    bytes.extend_from_slice(&mark.encode());
+    crate::store::write_file(env, &dir.join(MARK_FILE), &bytes)
+        .map_err(|e| io_open("making the mark file", e))?;
+    Ok(mark)
+}
+
+#[expect(clippy::too_many_arguments, reason = "called once, above")]
+fn finish_open(
+    store: Arc<Store>,
+    options: Options,
+    method: WriteMethod,
+    align: usize,
+    survey: Survey,
+    contents: &Contents,
+    mark: Mark,
+    held: Box<dyn anabranch_env::DiskLock>,
+) -> Result<Writer, OpenError> {
+    let last_id = survey.segments.last().map_or(0, |(s, _)| s.id);
+    let mut next_segment_id = last_id.max(mark.segment_id) + 1;
+    let mut end = contents.end;
+    let in_doubt = contents.end > contents.durable;
+    #[cfg(feature = "sabotage")]
+    let in_doubt = in_doubt && !store.bug(crate::Bug::SkipTailRewrite);
+    let torn = !contents.rest_is_empty;
+    #[cfg(feature = "sabotage")]
+    let torn = torn && !store.bug(crate::Bug::ReuseTornTail);
+
+    // What was written but perhaps never reached the disk is written again, to a file that
+    // no failed write has touched.
+    let mut must_roll = survey.segments.is_empty() || torn;
+    if in_doubt {
+        let rewritten = rewrite_tail(&store, &options, contents.durable, end, next_segment_id)
+            .map_err(|e| io_open("writing the log's end again after a crash", e))?;
+        next_segment_id += 1;
+        store.change_parts(|parts| {
+            parts.retain(|p| p.first < contents.durable);
+            parts.push(rewritten);
+        });
+        must_roll = false;
+        end = contents.end;
+    }
+
+    // Parts in the middle that had no index get one now.
+    let parts = store.parts();
+    let growing = parts.last().cloned();
+    for part in parts.iter() {
+        if growing.as_ref().is_some_and(|g| Arc::ptr_eq(g, part)) {
+            continue;
+        }
+        let taken = match &mut *write(&part.index) {
+            PartIndex::Active(index) => Some(std::mem::replace(
+                index,
+                ActiveIndex::new(part.first, store.identity.hash_key, part.start_offset),
+            )),
+            PartIndex::Sealed(_) => None,
+        };
+        if let Some(index) = taken {
+            if part.end() == u64::MAX {
+                part.set_end(index.end());
+            }
+            store.replace_index(part, index);
+        }
+    }
+
+    let (part, offset) = match growing {
+        Some(part) if matches!(&*read(&part.index), PartIndex::Active(_)) => {
+            let offset = match &*read(&part.index) {
+                PartIndex::Active(index) => index.end_offset(),
+                PartIndex::Sealed(index) => index.header.end_offset,
+            };
+            (part, offset)
+        }
+        other => {
+            // The log is new, or its end is sealed: an empty part to begin with.
+            let (segment, offset, first) = match &other {
+                Some(sealed) => (sealed.segment.clone(), contents.end_offset, contents.end),
+                None => {
+                    must_roll = true;
+                    let segment = Segment::new(0, segment_path(&store.dir, 0), 0);
+                    (Arc::new(segment), DATA_START, contents.end)
+                }
+            };
+            let index = ActiveIndex::new(first, store.identity.hash_key, offset);
+            let part = Arc::new(Part::growing(segment, offset, index));
+            store.change_parts(|parts| parts.push(part.clone()));
+            (part, offset)
+        }
+    };
+    let file = if must_roll {
+        None
+    } else {
+        let mode = if method == WriteMethod::Direct {
+            OpenMode::WriteDirect
+        } else {
+            OpenMode::Write
+        };
+        let path = &part.segment.path;
+        Some(
+            store
+                .env
+                .disk
+                .open(path, mode)
+                .map_err(|e| io_open(format!("opening {}", part.segment.name()), e))?,
+        )
+    };
+    let tail = if must_roll {
+        Vec::new()
+    } else {
+        let from = offset / align as u64 * align as u64;
+        let mut tail = vec![0; (offset - from) as usize];
+        let source = store.file(&part.segment).map_err(read_failed)?;
+        read_up_to(&*source, &mut tail, from).map_err(|e| io_open("reading the log's end", e))?;
+        tail
+    };
+
+    let mut sealed_id_max = 0;
+    for part in store.parts().iter() {
+        if let PartIndex::Sealed(index) = &*read(&part.index) {
+            sealed_id_max = sealed_id_max.max(index.header.id_max);
+        }
+    }
+    let unsealed: Vec<_> = store
+        .parts()
+        .iter()
+        .filter(|p| matches!(&*read(&p.index), PartIndex::Active(_)))
+        .cloned()
+        .collect();
+    let complete = unsealed.len() == store.parts().len();
+
+    store.set_published(end);
+    store.set_synced(end);
+    let point = DurablePoint {
+        position: end,
+        segment_id: part.segment.id,
+        offset,
+    };
+    let mark_file = store
+        .env
+        .disk
+        .open(&store.dir.join(MARK_FILE), OpenMode::Write)
+        .map_err(|e| io_open("opening the mark file", e))?;
+    let now = store.env.clock.monotonic();
+    let log_bytes = survey.segments.iter().map(|(s, _)| s.capacity).sum();
+    let mut upkeep = Upkeep {
+        mark,
+        mark_file,
+        next_spare: 0,
+        log_bytes,
+        retry_at: Duration::ZERO,
+        marked_at: now,
+        synced: point,
+        synced_at: now,
+    };
+    let mut spares = VecDeque::new();
+    for (path, capacity) in survey.spares {
+        let number = path
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .and_then(|s| s.strip_prefix("spare-"))
+            .and_then(|s| s.parse::<u64>().ok());
+        upkeep.next_spare = upkeep.next_spare.max(number.unwrap_or(0) + 1);
+        spares.push_back(Spare { path, capacity });
+    }
+    let opened = Mark {
+        sequence: mark.sequence + 1,
+        epoch: mark.epoch + 1,
+        durable: end,
+        segment_id: if must_roll {
+            mark.segment_id
+        } else {
+            point.segment_id
+        },
+        offset: if must_roll { mark.offset } else { point.offset },
+        clean: false,
+        ..mark
+    };
+    write_mark(&mut upkeep, opened).map_err(|e| io_open("writing the mark", e))?;
+
+    let heads = Heads::new(options.index_memory / 2, complete);
+    let sequencer = Sequencer::new(
+        store.clone(),
+        End {
+            next: end,
+            part: part.clone(),
+            offset,
+            tail,
+            unsealed,
+            next_segment_id,
+            must_roll,
+        },
+        heads,
+        sealed_id_max,
+        align,
+        options.queue_bytes_max,
+    );
+    let committer = Committer {
+        file,
+        segment_id: part.segment.id,
+    };
+    Ok(Writer::new(
+        store,
+        options,
+        method,
+        align,
+        sequencer,
+        committer,
+        spares,
+        upkeep,
+        point,
+        Some(held),
+    ))
+}
+
+fn read_failed(error: ReadError) -> OpenError {
+    OpenError::Io {
+        what: "reading the log's end".to_owned(),
+        source: io::Error::other(error.to_string()),
+    }
+}
+
+/// Copies the frames from position `durable` on, which may be only in the page cache, into
+/// a new segment; from then on the old segment ends at `durable`.
+fn rewrite_tail(
+    store: &Arc<Store>,
+    options: &Options,
+    durable: u64,
+    end: u64,
+    segment_id: u64,
+) -> io::Result<Arc<Part>> {
+    let failed = |e: ReadError| io::Error::other(e.to_string());
+    let parts = store.parts();
+    let mut frames = vec![0; DATA_START as usize];
+    let index = ActiveIndex::new(durable, store.identity.hash_key, DATA_START);
+    let mut position = durable;
+    while position < end {
+        let part = store.part_for(position).map_err(failed)?;
+        let place = store.locate(&part, position).map_err(failed)?;
+        let (mut at, mut next) = (u64::from(place.offset), part.first + u64::from(place.rel));
+        if next != position {
+            return Err(io::Error::other("the durable mark stands inside a frame"));
+        }
+        while next < end.min(part.end()) {
+            let scanned = store
+                .scan(&part, at, next, end, BytesMut::new())
+                .map_err(failed)?;
+            for entry in &scanned.block.entries {
+                let start = entry.start as usize - FRAME_HEADER;
+                let frame = &scanned.block.bytes[start..(entry.start + entry.len) as usize];
+                let header = FrameHeader {
+                    segment_id,
+                    first: entry.first,
+                    count: get!(u16, frame, 6),
+                    body_len: entry.len,
+                    durable,
+                    recorded_at: entry.recorded_at,
+                };
+                let begin = frames.len();
+                frames.extend_from_slice(frame);
+                seal_frame(&mut frames[begin..], &header);
+                frames.resize(begin + header.frame_len(), 0);
+            }
+            (at, next) = (scanned.next_offset, scanned.end);
+        }
+        position = next;
+    }
+    let capacity = next_segment_bytes(options, 0).max((frames.len() as u64).next_multiple_of(4096));
+    let header = SegmentHeader {
+        identity: store.identity,
+        segment_id,
+        first: durable,
+        capacity,
+        created_at: store.env.clock.wall_micros(),
+    };
+    frames[..DATA_START as usize].copy_from_slice(&header.encode());
+    let path = segment_path(&store.dir, segment_id);
+    frames.resize(capacity as usize, 0);
+    crate::store::write_file(&store.env, &path, &frames)?;
+
+    for part in parts.iter() {
+        if part.end() > durable && part.first < durable {
+            if let PartIndex::Active(index) = &mut *write(&part.index) {
+                index.truncate(durable);
+            }
+            part.set_end(durable);
+        }
+    }
+    let segment = Arc::new(Segment::new(segment_id, path, capacity));
+    let part = Arc::new(Part::growing(segment, DATA_START, index));
+    let (mut at, mut next) = (DATA_START, durable);
+    while next < end {
+        let scanned = store
+            .scan(&part, at, next, end, BytesMut::new())
+            .map_err(failed)?;
+        if let PartIndex::Active(index) = &mut *write(&part.index) {
+            store.add_block(index, &scanned.block, at).map_err(failed)?;
+        }
+        (at, next) = (scanned.next_offset, scanned.end);
+    }
+    Ok(part)
+}
+
+/// Decides how to write, measuring if asked to; also finds the unit of direct writes.
+fn choose_method(store: &Store, options: &Options) -> Result<(WriteMethod, usize), OpenError> {
+    const ROUNDS: usize = 8;
+    let buffered = (WriteMethod::Buffered, 1);
+    if options.write_method == WriteMethod::Buffered
+        || matches!(options.durability, Durability::Interval(_))
+    {
+        return Ok(buffered);
+    }
+    let disk = &store.env.disk;
+    let path = store.dir.join("probe.tmp");
+    let probe = || -> io::Result<(WriteMethod, usize)> {
+        if disk.exists(&path)? {
+            disk.remove(&path)?;
+        }
+        let through_cache = disk.open(&path, OpenMode::Create)?;
+        through_cache.write_all_at(&vec![0; 16 * PAGE], 0)?;
+        through_cache.sync_data()?;
+        let direct = disk.open(&path, OpenMode::WriteDirect)?;
+        let mut page = AlignedBuf::with_capacity(PAGE);
+        page.pad_to(PAGE);
+        direct.write_all_at(page.bytes(), 0)?;
+        let align = match direct.write_at(&page.bytes()[..512], 512) {
+            Ok(512) => 512,
+            _ => PAGE,
+        };
+        if options.write_method == WriteMethod::Direct {
+            return Ok((WriteMethod::Direct, align));
+        }
+        let clock = &store.env.clock;
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..ROUNDS {
+            let offset = (round * PAGE) as u64;
+            let start = clock.monotonic();
+            direct.write_all_at(page.bytes(), offset)?;
+            let middle = clock.monotonic();
+            through_cache.write_all_at(page.bytes(), offset)?;
+            through_cache.sync_data()?;
+            times[0].push(middle.saturating_sub(start));
+            times[1].push(clock.monotonic().saturating_sub(middle));
+        }
+        for list in &mut times {
+            list.sort_unstable();
+        }
+        Ok(if times[0][ROUNDS / 2] <= times[1][ROUNDS / 2] {
+            (WriteMethod::Direct, align)
+        } else {
+            buffered
+        })
+    };
+    let chosen = probe();
+    if let Ok(true) = disk.exists(&path) {
+        disk.remove(&path)
+            .map_err(|e| io_open("removing the probe file", e))?;
+    }
+    match chosen {
+        Ok(chosen) => Ok(chosen),
+        // A file system without direct writes; buffered ones always work.
+        Err(_) if options.write_method == WriteMethod::Auto => Ok(buffered),
+        Err(error) => Err(io_open("writing past the page cache", error)),
+    }
+}
+
+/// Opens the log in `dir` for reading, beside a writer or without one.
+pub(crate) fn open_reader(env: Env, dir: &Path) -> Result<Arc<Store>, OpenError> {
+    let not_found = || OpenError::NotFound {
+        path: dir.display().to_string(),
+    };
+    if !env
+        .disk
+        .exists(dir)
+        .map_err(|e| io_open("looking for the log", e))?
+    {
+        return Err(not_found());
+    }
+    let survey = Survey::take(&env, dir)?;
+    if survey.is_empty() {
+        return Err(not_found());
+    }
+    let identity = survey
+        .mark
+        .map(|m| m.identity)
+        .or_else(|| survey.segments.first().map(|(_, h)| h.identity))
+        .ok_or_else(|| OpenError::Damaged {
+            file: MARK_FILE.to_owned(),
+            what: "neither the mark nor any segment can be read".to_owned(),
+        })?;
+    let store = Store::new(env, dir.to_owned(), identity, true);
+    let mut contents = Contents::take(&store, &survey)?;
+    for gap in &contents.gaps {
+        store.note(gap.error().to_string());
+        store.add_gap(gap.clone());
+    }
+    let parts = std::mem::take(&mut contents.parts);
+    store.change_parts(|current| *current = parts);
+    let written = store
+        .env
+        .disk
+        .is_locked(&dir.join(LOCK_FILE))
+        .map_err(|e| io_open("looking at the lock", e))?;
+    let end = if written {
+        // What is not known to be durable may still be taken back.
+        contents.durable.min(contents.end)
+    } else {
+        contents.end
+    };
+    store.set_published(end);
+    Ok(Arc::new(store))
+}
+
+/// Takes in what a writer in another process has made durable since.
+pub(crate) fn refresh(store: &Store, gate: &std::sync::Mutex<()>) -> Result<(), ReadError> {
+    let _one_at_a_time = lock(gate);
+    let mut durable = store.published();
+    let mut mark = vec![0; 2 * PAGE];
+    let file = store
+        .env
+        .disk
+        .open(&store.dir.join(MARK_FILE), OpenMode::Read)
+        .map_err(|e| crate::store::io_error(&store.dir.join(MARK_FILE), &e))?;
+    let len = read_up_to(&*file, &mut mark, 0)
+        .map_err(|e| crate::store::io_error(&store.dir.join(MARK_FILE), &e))?;
+    for slot in mark[..len].chunks_exact(PAGE) {
+        if let Ok(mark) = Mark::decode(slot) {
+            durable = durable.max(mark.durable);
+        }
+    }
+    loop {
+        let Some(part) = store.parts().last().cloned() else {
+            break;
+        };
+        let (mut at, mut next) = match &*read(&part.index) {
+            PartIndex::Active(index) => (index.end_offset(), index.end()),
+            PartIndex::Sealed(index) => (index.header.end_offset, index.header.end),
+        };
+        while let Ok(scanned) = store.scan(&part, at, next, u64::MAX, BytesMut::new()) {
+            if scanned.end == next {
+                break;
+            }
+            for entry in &scanned.block.entries {
+                let start = entry.start as usize - FRAME_HEADER;
+                let header = &scanned.block.bytes[start..start + FRAME_HEADER];
+                durable = durable.max(get!(u64, header, 24));
+            }
+            if let PartIndex::Active(index) = &mut *write(&part.index) {
+                store.add_block(index, &scanned.block, at)?;
+            }
+            (at, next) = (scanned.next_offset, scanned.end);
+        }
+        if !next_segment(store, &part)? {
+            break;
+        }
+    }
+    let end = store
+        .parts()
+        .last()
+        .map_or(0, |part| match &*read(&part.index) {
+            PartIndex::Active(index) => index.end(),
+            PartIndex::Sealed(index) => index.header.end,
+        });
+    let durable = durable.min(end);
+    if durable > store.published() {
+        store.set_published(durable);
+        store.tail.wake();
+    }
+    Ok(())
+}
+
+/// Goes on to the segment after the last one known, if there is one by now.
+fn next_segment(store: &Store, last: &Arc<Part>) -> Result<bool, ReadError> {
+    let survey = Survey::take(&store.env, &store.dir).map_err(|e| ReadError::Io {
+        what: "looking for new segments".to_owned(),
+        reason: e.to_string(),
+    })?;
+    let Some((segment, header)) = survey
+        .segments
+        .into_iter()
+        .find(|(segment, _)| segment.id > last.segment.id)
+    else {
+        return Ok(false);
+    };
+    if let PartIndex::Active(index) = &mut *write(&last.index) {
+        if header.first > index.end() {
+            // Its frames are not all visible yet.
+            return Ok(false);
+        }
+        index.truncate(header.first);
+    }
+    last.set_end(header.first);
+    let index = ActiveIndex::new(header.first, store.identity.hash_key, DATA_START);
+    let part = Arc::new(Part::growing(segment, DATA_START, index));
+    store.change_parts(|parts| parts.push(part));
+    Ok(true)
+}

@@ -1,0 +1,787 @@
+//! Places appends: checks their conditions, gives positions and versions, and encodes
+//! frames into the open commit group, all under one short lock.
+//!
+//! Sequenced is not durable. Readers stop at the published position, and when a group
+//! fails, [`Sequencer::roll_back`] takes everything back that came after what is durable.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_log::{Append, AppendError, Condition, Expect, Placed, Rejection};
+use anabranch_model::{BlockEntry, Cut, PartitionId, Position, Query, record};
+
+use crate::buffer::AlignedBuf;
+use crate::format::{DATA_START, FRAME_HEADER, FrameHeader, frame_len, seal_frame};
+use crate::heads::Heads;
+use crate::index::{ActiveIndex, Term, term_key};
+use crate::store::{Part, PartIndex, Segment, Store, segment_path};
+use crate::sync::{Completion, lock, read, write};
+
+/// What an append needs besides itself; found out once, outside the lock where it can be.
+pub(crate) struct Prepared {
+    keys: Vec<u128>,
+    condition_keys: Vec<u128>,
+    ids_ascend: bool,
+    /// What the sealed indexes said, and how many parts were sealed then.
+    pub sealed: Option<SealedAnswers>,
+    /// No event before this position matches a `NoMatch` condition.
+    pub unmatched_before: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct SealedAnswers {
+    pub generation: u64,
+    /// Index in the batch → position of the event that has its id.
+    pub ids: HashMap<usize, u64>,
+    /// Stream key → version its next event gets.
+    pub heads: HashMap<u128, u64>,
+}
+
+impl Prepared {
+    pub fn new(store: &Store, append: &Append) -> Self {
+        let mut keys: Vec<u128> = Vec::with_capacity(append.events.len());
+        for (i, event) in append.events.iter().enumerate() {
+            let repeats = i > 0 && append.events[i - 1].stream == event.stream;
+            keys.push(match keys.last() {
+                Some(&key) if repeats => key,
+                _ => store.key(event.stream.as_str()),
+            });
+        }
+        let condition_keys = append
+            .conditions
+            .iter()
+            .map(|condition| match condition {
+                Condition::Stream(stream, _) => store.key(stream.as_str()),
+                Condition::NoMatch { .. } => 0,
+            })
+            .collect();
+        Self {
+            keys,
+            condition_keys,
+            ids_ascend: append.events.windows(2).all(|w| w[0].id < w[1].id),
+            sealed: None,
+            unmatched_before: 0,
+        }
+    }
+
+    /// Every stream key the append needs the head of, each once.
+    pub fn all_keys(&self, append: &Append) -> Vec<u128> {
+        let conditions = append
+            .conditions
+            .iter()
+            .zip(&self.condition_keys)
+            .filter(|(c, _)| matches!(c, Condition::Stream(..)))
+            .map(|(_, &key)| key);
+        let mut keys: Vec<u128> = self.keys.iter().copied().chain(conditions).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+}
+
+/// What became of an attempt to sequence an append.
+pub(crate) enum Step {
+    /// It stands in the open group.
+    Placed {
+        completion: Arc<Completion>,
+        places: Vec<Placed>,
+    },
+    /// All its ids were written before, at these positions.
+    Repeated(Vec<u64>),
+    /// The sealed indexes must be asked first.
+    Lookup,
+    /// The answer hangs on events that are not durable yet.
+    WaitFor(Arc<Completion>),
+    /// Too much is waiting for the disk.
+    Full,
+    /// No.
+    Refused(AppendError),
+}
+
+/// One flush: the frames of all appends that came while the flush before it ran.
+pub(crate) struct Group {
+    pub part: Arc<Part>,
+    /// Set if the group begins a new segment.
+    pub new_segment: Option<NewSegment>,
+    /// Where its first frame begins in the segment, in bytes.
+    pub start: u64,
+    /// Bytes of `buf` before the first frame: a copy of what stands there already.
+    pub lead: usize,
+    pub buf: AlignedBuf,
+    pub first: u64,
+    /// Position after its last event.
+    pub end: u64,
+    /// Where in `buf` its frames are.
+    pub entries: Vec<BlockEntry>,
+    pub completion: Arc<Completion>,
+    pub appends: usize,
+}
+
+impl Group {
+    pub fn frame_bytes(&self) -> usize {
+        self.buf.len() - self.lead
+    }
+
+    /// Where its last frame ends in the segment, in bytes.
+    pub fn end_offset(&self) -> u64 {
+        self.start + self.frame_bytes() as u64
+    }
+}
+
+/// A segment file to be made when its first group is written.
+pub(crate) struct NewSegment {
+    /// A file written ahead, to be used for it.
+    pub spare: Option<Spare>,
+    pub created_at: u64,
+}
+
+/// A file of the right size, written ahead.
+pub(crate) struct Spare {
+    pub path: PathBuf,
+    pub capacity: u64,
+}
+
+pub(crate) struct Sequencer {
+    store: Arc<Store>,
+    /// Position of the next event.
+    next: u64,
+    part: Arc<Part>,
+    /// Where the next frame begins in the segment, in bytes.
+    offset: u64,
+    /// What stands between the last multiple of `align` and `offset`.
+    tail: Vec<u8>,
+    /// Writes begin and end at multiples of this.
+    align: usize,
+    open: Option<Group>,
+    /// Groups that end their segment, oldest first.
+    ready: VecDeque<Group>,
+    /// Parts whose index is in memory, ascending; the last one is `part`.
+    unsealed: Vec<Arc<Part>>,
+    /// Grows whenever a part is sealed.
+    generation: u64,
+    /// The greatest id in a sealed part.
+    sealed_id_max: u128,
+    pub heads: Heads,
+    next_segment_id: u64,
+    /// The next frame begins a new segment.
+    must_roll: bool,
+    /// Appends that wait, with the time they began to, oldest first.
+    pub waiting: VecDeque<(Duration, Arc<Completion>)>,
+    /// Bytes sequenced and not yet durable.
+    pending_bytes: usize,
+    queue_bytes_max: usize,
+    /// Why nothing can be written, and when to try again.
+    pub trouble: Option<(String, Duration)>,
+    pub closed: bool,
+    versions: Vec<u64>,
+    pool: Vec<AlignedBuf>,
+}
+
+/// Where the log's end is when it is opened.
+pub(crate) struct End {
+    pub next: u64,
+    pub part: Arc<Part>,
+    pub offset: u64,
+    /// What stands between the last multiple of the alignment and `offset`.
+    pub tail: Vec<u8>,
+    pub unsealed: Vec<Arc<Part>>,
+    pub next_segment_id: u64,
+    pub must_roll: bool,
+}
+
+/// The size of a segment made without a file written ahead.
+const SMALL_SEGMENT: u64 = 4 << 20;
+
+impl Sequencer {
+    pub fn new(
+        store: Arc<Store>,
+        end: End,
+        heads: Heads,
+        sealed_id_max: u128,
+        align: usize,
+        queue_bytes_max: usize,
+    ) -> Self {
+        Self {
+            store,
+            next: end.next,
+            part: end.part,
+            offset: end.offset,
+            tail: end.tail,
+            align,
+            open: None,
+            ready: VecDeque::new(),
+            unsealed: end.unsealed,
+            generation: 0,
+            sealed_id_max,
+            heads,
+            next_segment_id: end.next_segment_id,
+            must_roll: end.must_roll,
+            waiting: VecDeque::new(),
+            pending_bytes: 0,
+            queue_bytes_max,
+            trouble: None,
+            closed: false,
+            versions: Vec::new(),
+            pool: Vec::new(),
+        }
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Position the next event gets.
+    #[cfg(feature = "sabotage")]
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub fn has_pending(&self) -> bool {
+        self.open.is_some() || !self.ready.is_empty()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.pending_bytes > self.queue_bytes_max
+    }
+
+    /// Tries to place an append at the end of the log.
+    pub fn sequence(
+        &mut self,
+        append: &Append,
+        prepared: &mut Prepared,
+        spares: &std::sync::Mutex<VecDeque<Spare>>,
+    ) -> Step {
+        if self.closed {
+            return Step::Refused(AppendError::Unavailable {
+                reason: "the log is closed".to_owned(),
+                retry_after: None,
+            });
+        }
+        if let Some((reason, retry_at)) = &self.trouble {
+            let now = self.store.env.clock.monotonic();
+            if now < *retry_at {
+                return Step::Refused(AppendError::Unavailable {
+                    reason: reason.clone(),
+                    retry_after: Some(*retry_at - now),
+                });
+            }
+            self.trouble = None;
+        }
+        if self.is_full() {
+            return Step::Full;
+        }
+        if prepared
+            .sealed
+            .as_ref()
+            .is_some_and(|s| s.generation != self.generation)
+        {
+            prepared.sealed = None;
+        }
+        if let Some(step) = self.check_ids(append, prepared) {
+            return step;
+        }
+        if let Some(step) = self.check_conditions(append, prepared) {
+            return step;
+        }
+        // Nothing may fail from here on, but for heads that only the sealed indexes know.
+        for (i, &key) in prepared.keys.iter().enumerate() {
+            if (i == 0 || prepared.keys[i - 1] != key) && self.head(key, prepared).is_none() {
+                return Step::Lookup;
+            }
+        }
+        self.place(append, prepared, spares)
+    }
+
+    fn last_completion(&self) -> Option<Arc<Completion>> {
+        let group = self.open.as_ref().or_else(|| self.ready.back());
+        group
+            .map(|g| g.completion.clone())
+            .or_else(|| self.waiting.back().map(|(_, c)| c.clone()))
+    }
+
+    /// Waits for what is pending, or goes on if nothing is.
+    fn wait_for_pending(&self) -> Option<Step> {
+        self.last_completion()
+            .filter(|completion| !completion.is_finished())
+            .map(Step::WaitFor)
+    }
+
+    /// Looks whether the ids were written before.
+    fn check_ids(&mut self, append: &Append, prepared: &Prepared) -> Option<Step> {
+        if !prepared.ids_ascend {
+            let mut seen = HashSet::with_capacity(append.events.len());
+            for (second, event) in append.events.iter().enumerate() {
+                if !seen.insert(event.id) {
+                    let first = append.events.iter().position(|e| e.id == event.id);
+                    return Some(Step::Refused(
+                        Rejection::from(anabranch_model::LimitError::RepeatedId {
+                            first: first.unwrap_or(second),
+                            second,
+                        })
+                        .into(),
+                    ));
+                }
+            }
+        }
+        let mut found: Vec<(usize, u64)> = Vec::new();
+        for part in &self.unsealed {
+            if let PartIndex::Active(index) = &*read(&part.index) {
+                for (i, event) in append.events.iter().enumerate() {
+                    if let Some(rel) = index.find_id(event.id.as_u128()) {
+                        found.push((i, part.first + u64::from(rel)));
+                    }
+                }
+            }
+        }
+        if let Some(sealed) = &prepared.sealed {
+            found.extend(sealed.ids.iter().map(|(&i, &position)| (i, position)));
+        } else if append
+            .events
+            .iter()
+            .any(|e| e.id.as_u128() <= self.sealed_id_max)
+        {
+            return Some(Step::Lookup);
+        }
+        if found.is_empty() {
+            return None;
+        }
+        let published = self.store.published();
+        if found.iter().any(|&(_, position)| position >= published)
+            && let Some(step) = self.wait_for_pending()
+        {
+            return Some(step);
+        }
+        found.sort_unstable();
+        found.dedup_by_key(|&mut (i, _)| i);
+        if found.len() == append.events.len() {
+            return Some(Step::Repeated(
+                found.into_iter().map(|(_, position)| position).collect(),
+            ));
+        }
+        let (i, position) = found[0];
+        Some(Step::Refused(
+            Rejection::PartlyWritten {
+                id: append.events[i].id,
+                position: Position::at(position),
+            }
+            .into(),
+        ))
+    }
+
+    /// The version the next event of a stream gets; `None`: ask the sealed indexes.
+    fn head(&mut self, key: u128, prepared: &Prepared) -> Option<u64> {
+        for part in self.unsealed.iter().rev() {
+            if let PartIndex::Active(index) = &*read(&part.index)
+                && let Some(span) = index.stream(key)
+            {
+                return Some(span.next_version);
+            }
+        }
+        if let Some(known) = self.heads.get(key) {
+            return Some(known.unwrap_or(0));
+        }
+        prepared
+            .sealed
+            .as_ref()
+            .and_then(|s| s.heads.get(&key))
+            .copied()
+    }
+
+    /// As [`Sequencer::head`], of durable events only.
+    fn durable_head(&mut self, key: u128, prepared: &Prepared) -> Option<u64> {
+        let published = self.store.published();
+        for part in self.unsealed.iter().rev() {
+            if let PartIndex::Active(index) = &*read(&part.index)
+                && let Some(next) = index.next_version_before(key, published)
+            {
+                return Some(next);
+            }
+        }
+        if let Some(known) = self.heads.get(key) {
+            return Some(known.unwrap_or(0));
+        }
+        prepared
+            .sealed
+            .as_ref()
+            .and_then(|s| s.heads.get(&key))
+            .copied()
+    }
+
+    fn check_conditions(&mut self, append: &Append, prepared: &Prepared) -> Option<Step> {
+        for (i, condition) in append.conditions.iter().enumerate() {
+            let step = match condition {
+                Condition::Stream(_, Expect::Any) => None,
+                Condition::Stream(stream, expected) => {
+                    let key = prepared.condition_keys[i];
+                    let Some(next) = self.condition_head(key, prepared) else {
+                        return Some(Step::Lookup);
+                    };
+                    if expected.holds(next.checked_sub(1)) {
+                        continue;
+                    }
+                    // It fails; but on account of events that may yet be taken back?
+                    let Some(durable) = self.durable_head(key, prepared) else {
+                        return Some(Step::Lookup);
+                    };
+                    let wait = (durable != next).then(|| self.wait_for_pending()).flatten();
+                    Some(wait.unwrap_or(Step::Refused(AppendError::Conflict {
+                        stream: stream.clone(),
+                        expected: *expected,
+                        actual: next.checked_sub(1),
+                    })))
+                }
+                Condition::NoMatch { query, after } => self.check_no_match(query, after, prepared),
+            };
+            if step.is_some() {
+                return step;
+            }
+        }
+        None
+    }
+
+    fn condition_head(&mut self, key: u128, prepared: &Prepared) -> Option<u64> {
+        #[cfg(feature = "sabotage")]
+        if self.store.bug(crate::Bug::ConditionsIgnorePending) {
+            return self.durable_head(key, prepared);
+        }
+        self.head(key, prepared)
+    }
+
+    fn check_no_match(&self, query: &Query, after: &Cut, prepared: &Prepared) -> Option<Step> {
+        let published = self.store.published();
+        let after_count = after.get(PartitionId(0));
+        if after_count > published || after.iter().any(|(p, _)| p != PartitionId(0)) {
+            return Some(Step::Refused(
+                Rejection::CutBeyondHead {
+                    after: after.clone(),
+                    head: Cut::at(published),
+                }
+                .into(),
+            ));
+        }
+        let from = prepared.unmatched_before.max(after_count);
+        let in_memory = self.unsealed.first().map_or(self.next, |part| part.first);
+        if from < in_memory {
+            return Some(Step::Lookup);
+        }
+        for part in &self.unsealed {
+            if let PartIndex::Active(index) = &*read(&part.index)
+                && let Some(position) =
+                    match_in_memory(index, query, from, self.store.identity.hash_key)
+            {
+                let wait = (position >= published)
+                    .then(|| self.wait_for_pending())
+                    .flatten();
+                return Some(wait.unwrap_or(Step::Refused(AppendError::Matched {
+                    position: Position::at(position),
+                })));
+            }
+        }
+        None
+    }
+
+    fn place(
+        &mut self,
+        append: &Append,
+        prepared: &Prepared,
+        spares: &std::sync::Mutex<VecDeque<Spare>>,
+    ) -> Step {
+        let events = &append.events;
+        let body_max = record::encoded_len_max(events);
+        let frame_max = frame_len(body_max) as u64;
+        if self.must_roll || self.offset + frame_max > self.part.segment.capacity {
+            self.roll(frame_max, spares);
+        }
+        self.open_group();
+        let recorded_at = self.store.env.clock.wall_micros();
+
+        let bases: Vec<Option<u64>> = prepared
+            .keys
+            .iter()
+            .enumerate()
+            .map(|(i, &key)| {
+                if i > 0 && prepared.keys[i - 1] == key {
+                    None
+                } else {
+                    self.head(key, prepared)
+                }
+            })
+            .collect();
+        let (first, offset) = (self.next, self.offset);
+        self.versions.clear();
+        {
+            let mut index = write(&self.part.index);
+            let PartIndex::Active(index) = &mut *index else {
+                unreachable!("the growing part is indexed in memory");
+            };
+            index.begin_frame(offset, offset);
+            for ((event, &key), base) in events.iter().zip(&prepared.keys).zip(&bases) {
+                let version = index
+                    .stream(key)
+                    .map(|span| span.next_version)
+                    .or(*base)
+                    .unwrap_or(0);
+                self.versions.push(version);
+                index.push(
+                    event.id.as_u128(),
+                    key,
+                    version,
+                    event.stream.category(),
+                    event.event_type.as_str(),
+                    event
+                        .meta
+                        .iter()
+                        .flat_map(|m| m.tags.iter().map(String::as_str)),
+                );
+            }
+            let Some(group) = &mut self.open else {
+                unreachable!("a group was opened above");
+            };
+            #[cfg(feature = "sabotage")]
+            let frames: Vec<_> = if self.store.bug(crate::Bug::SplitBatch) {
+                (0..events.len()).map(|i| i..i + 1).collect()
+            } else {
+                vec![0..events.len()]
+            };
+            #[cfg(not(feature = "sabotage"))]
+            let frames = [0..events.len()];
+            let mut at = offset;
+            for range in frames {
+                let header = FrameHeader {
+                    segment_id: self.part.segment.id,
+                    first: first + range.start as u64,
+                    count: range.len() as u16,
+                    body_len: 0,
+                    durable: self.store.synced(),
+                    recorded_at,
+                };
+                let (events, versions) = (&events[range.clone()], &self.versions[range.clone()]);
+                #[cfg(feature = "sabotage")]
+                if range.start > 0 {
+                    index.split_frame(at);
+                }
+                at += write_frame(group, header, events, versions, body_max);
+            }
+            index.end_frame(at);
+            self.offset = at;
+            group.end = first + events.len() as u64;
+            group.appends += 1;
+        }
+        self.next += events.len() as u64;
+        let taken = (self.offset - offset) as usize;
+        self.pending_bytes += taken;
+        let places = self
+            .versions
+            .iter()
+            .zip(first..)
+            .map(|(&version, offset)| Placed {
+                position: Position::at(offset),
+                version,
+            })
+            .collect();
+        Step::Placed {
+            completion: self
+                .open
+                .as_ref()
+                .map(|g| g.completion.clone())
+                .unwrap_or_else(|| unreachable!("a group was opened above")),
+            places,
+        }
+    }
+
+    fn open_group(&mut self) {
+        if self.open.is_some() {
+            return;
+        }
+        let mut buf = self
+            .pool
+            .pop()
+            .unwrap_or_else(|| AlignedBuf::with_capacity(64 << 10));
+        buf.clear();
+        buf.extend(&self.tail);
+        let completion = Arc::new(Completion::new());
+        let now = self.store.env.clock.monotonic();
+        while self.waiting.front().is_some_and(|(_, c)| c.is_finished()) {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back((now, completion.clone()));
+        self.open = Some(Group {
+            part: self.part.clone(),
+            new_segment: None,
+            start: self.offset,
+            lead: self.tail.len(),
+            buf,
+            first: self.next,
+            end: self.next,
+            entries: Vec::new(),
+            completion,
+            appends: 0,
+        });
+    }
+
+    /// Ends the segment and plans the next one.
+    fn roll(&mut self, frame_max: u64, spares: &std::sync::Mutex<VecDeque<Spare>>) {
+        if let Some(group) = self.open.take() {
+            self.ready.push_back(group);
+        }
+        self.part.set_end(self.next);
+        let needed = DATA_START + frame_max;
+        let spare = {
+            let mut spares = lock(spares);
+            let fits = spares.iter().position(|s| s.capacity >= needed);
+            fits.and_then(|at| spares.remove(at))
+        };
+        let capacity = spare.as_ref().map_or_else(
+            || SMALL_SEGMENT.max(needed.next_multiple_of(4096)),
+            |spare| spare.capacity,
+        );
+        let id = self.next_segment_id;
+        self.next_segment_id += 1;
+        let segment = Arc::new(Segment::new(
+            id,
+            segment_path(&self.store.dir, id),
+            capacity,
+        ));
+        let index = ActiveIndex::new(self.next, self.store.identity.hash_key, DATA_START);
+        let part = Arc::new(Part::growing(segment, DATA_START, index));
+        self.unsealed.push(part.clone());
+        self.store.change_parts(|parts| parts.push(part.clone()));
+        self.part = part;
+        self.offset = DATA_START;
+        self.tail.clear();
+        self.must_roll = false;
+        let created_at = self.store.env.clock.wall_micros();
+        self.open_group();
+        if let Some(group) = &mut self.open {
+            group.new_segment = Some(NewSegment { spare, created_at });
+        }
+    }
+
+    /// The next group to write, closed.
+    pub fn take_group(&mut self) -> Option<Group> {
+        if let Some(group) = self.ready.pop_front() {
+            return Some(group);
+        }
+        let group = self.open.take()?;
+        let end = group.buf.len();
+        let rest = (self.offset % self.align as u64) as usize;
+        self.tail.clear();
+        self.tail
+            .extend_from_slice(&group.buf.bytes()[end - rest..]);
+        Some(group)
+    }
+
+    /// The group is done with, one way or the other.
+    pub fn release(&mut self, group: Group) {
+        self.pending_bytes = self.pending_bytes.saturating_sub(group.frame_bytes());
+        if self.pool.len() < 4 && group.buf.len() <= 4 << 20 {
+            self.pool.push(group.buf);
+        }
+    }
+
+    /// Takes back everything that is not durable; gives the groups that were waiting.
+    /// The next append begins a new segment.
+    pub fn roll_back(&mut self, durable: u64) -> Vec<Group> {
+        let mut dropped: Vec<Group> = self.ready.drain(..).collect();
+        dropped.extend(self.open.take());
+        self.must_roll = true;
+        #[cfg(feature = "sabotage")]
+        if self.store.bug(crate::Bug::NoRollback) {
+            return dropped;
+        }
+        while self.unsealed.len() > 1 && self.unsealed.last().is_some_and(|p| p.first >= durable) {
+            self.unsealed.pop();
+        }
+        if let Some(part) = self.unsealed.last() {
+            self.part = part.clone();
+        }
+        self.store.change_parts(|parts| {
+            parts.retain(|p| p.first < durable || Arc::ptr_eq(p, &self.part))
+        });
+        if let PartIndex::Active(index) = &mut *write(&self.part.index) {
+            index.truncate(durable);
+        }
+        self.part.set_end(durable.max(self.part.first));
+        self.next = durable;
+        self.heads.clear();
+        dropped
+    }
+
+    /// The oldest part that no longer grows and whose events are all durable, if any.
+    pub fn part_to_seal(&self) -> Option<Arc<Part>> {
+        let oldest = self.unsealed.first()?;
+        (self.unsealed.len() > 1 && oldest.end() <= self.store.published()).then(|| oldest.clone())
+    }
+
+    /// The growing part, if all its events are durable.
+    pub fn part_to_close(&self) -> Option<Arc<Part>> {
+        (self.unsealed.len() == 1 && self.next == self.store.published()).then(|| self.part.clone())
+    }
+
+    /// The oldest part in memory is sealed: `id_max` is the greatest id in it.
+    pub fn sealed(&mut self, part: &Arc<Part>, id_max: u128) {
+        self.unsealed.retain(|p| !Arc::ptr_eq(p, part));
+        self.sealed_id_max = self.sealed_id_max.max(id_max);
+        self.generation += 1;
+    }
+}
+
+/// Encodes one frame at the end of a group; returns how many bytes it takes.
+fn write_frame(
+    group: &mut Group,
+    header: FrameHeader,
+    events: &[anabranch_model::NewEvent],
+    versions: &[u64],
+    body_max: usize,
+) -> u64 {
+    let frame_start = group.buf.len();
+    group.buf.append_with(frame_len(body_max), |out| {
+        out.extend_from_slice(&[0; FRAME_HEADER]);
+        record::encode(out, events, versions);
+    });
+    let body_len = group.buf.len() - frame_start - FRAME_HEADER;
+    assert!(body_len <= body_max, "the bound on encoded lengths holds");
+    let header = FrameHeader {
+        body_len: body_len as u32,
+        ..header
+    };
+    seal_frame(&mut group.buf.bytes_mut()[frame_start..], &header);
+    group.buf.pad_to(frame_start + header.frame_len());
+    group.entries.push(header.entry(frame_start));
+    header.frame_len() as u64
+}
+
+/// Position of the first event from `from` on, durable or not, that matches. By term keys:
+/// a collision of 64-bit keyed hashes would refuse an append that could be written.
+fn match_in_memory(index: &ActiveIndex, query: &Query, from: u64, hash_key: u64) -> Option<u64> {
+    let from = from.saturating_sub(index.first()).min(u64::from(u32::MAX)) as u32;
+    let rels = |term| index.term_rels(term_key(hash_key, term), from);
+    let has = |rels: &[u32], rel: u32| rels.binary_search(&rel).is_ok();
+    let mut best: Option<u32> = None;
+    for item in &query.items {
+        let types: Vec<_> = item
+            .types
+            .iter()
+            .map(|t| rels(Term::Type(t.as_str())))
+            .collect();
+        let tags: Vec<_> = item.tags.iter().map(|t| rels(Term::Tag(t))).collect();
+        let fits = |rel: u32| {
+            (types.is_empty() || types.iter().any(|list| has(list, rel)))
+                && tags.iter().all(|list| has(list, rel))
+        };
+        let first = if let Some(shortest) = tags.iter().min_by_key(|list| list.len()) {
+            shortest.iter().copied().find(|&rel| fits(rel))
+        } else if types.is_empty() {
+            (from < index.count()).then_some(from)
+        } else {
+            types.iter().filter_map(|list| list.first()).min().copied()
+        };
+        best = match (best, first) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+    best.map(|rel| index.first() + u64::from(rel))
+}

@@ -1,0 +1,706 @@
+//! What is on the disk, as readers see it: parts of segments, and blocks of frames.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use anabranch_env::{Env, File, OpenMode};
+use anabranch_log::ReadError;
+use anabranch_model::{Block, BlockEntry, PartitionId, Position};
+use bytes::BytesMut;
+
+use crate::format::{FrameAt, LogIdentity, find_frame_magic, frame_at};
+use crate::index::{
+    ActiveIndex, FramePlace, IndexError, Lookup, SealedIndex, StreamSpan, stream_key, write_index,
+};
+use crate::sync::{lock, read, write};
+use crate::tail::Tail;
+
+/// How much is read at a time.
+const CHUNK: usize = 256 << 10;
+
+/// A segment file.
+pub(crate) struct Segment {
+    pub id: u64,
+    pub path: PathBuf,
+    /// Length of the file, in bytes.
+    pub capacity: u64,
+    reader: Mutex<Option<Arc<dyn File>>>,
+}
+
+impl Segment {
+    pub fn new(id: u64, path: PathBuf, capacity: u64) -> Self {
+        Self {
+            id,
+            path,
+            capacity,
+            reader: Mutex::default(),
+        }
+    }
+
+    pub fn name(&self) -> String {
+        self.path
+            .file_name()
+            .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    }
+}
+
+/// A run of a segment's frames with an index of their own.
+pub(crate) struct Part {
+    pub segment: Arc<Segment>,
+    /// Position of its first event.
+    pub first: u64,
+    /// Where its first frame begins in the segment, in bytes.
+    pub start_offset: u64,
+    /// Position after its last event; `u64::MAX` while it grows.
+    end: AtomicU64,
+    pub index: RwLock<PartIndex>,
+}
+
+pub(crate) enum PartIndex {
+    Active(ActiveIndex),
+    Sealed(Arc<SealedIndex>),
+}
+
+impl Part {
+    pub fn growing(segment: Arc<Segment>, start_offset: u64, index: ActiveIndex) -> Self {
+        Self {
+            segment,
+            first: index.first(),
+            start_offset,
+            end: AtomicU64::new(u64::MAX),
+            index: RwLock::new(PartIndex::Active(index)),
+        }
+    }
+
+    pub fn sealed(segment: Arc<Segment>, index: SealedIndex) -> Self {
+        Self {
+            segment,
+            first: index.header.first,
+            start_offset: index.header.start_offset,
+            end: AtomicU64::new(index.header.end),
+            index: RwLock::new(PartIndex::Sealed(Arc::new(index))),
+        }
+    }
+
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub fn set_end(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// The file that holds the part's index once it is sealed.
+    pub fn index_path(&self) -> PathBuf {
+        let name = format!("{:010}-{:020}.idx", self.segment.id, self.first);
+        self.segment.path.with_file_name(name)
+    }
+}
+
+/// The name of a segment file.
+pub(crate) fn segment_path(dir: &Path, id: u64) -> PathBuf {
+    dir.join(format!("{id:010}.seg"))
+}
+
+/// Writes `bytes` to a new file at `path`, whole or not at all.
+pub(crate) fn write_file(env: &Env, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    if env.disk.exists(&temporary)? {
+        env.disk.remove(&temporary)?;
+    }
+    let file = env.disk.open(&temporary, OpenMode::Create)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_data()?;
+    env.disk.rename(&temporary, path)?;
+    env.disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Everything that reading needs, shared by the log, its readers and its upkeep.
+pub(crate) struct Store {
+    pub env: Env,
+    pub dir: PathBuf,
+    pub identity: LogIdentity,
+    /// Ascending. The last one grows.
+    parts: RwLock<Arc<Vec<Arc<Part>>>>,
+    /// Every event before this position is durable and may be read.
+    published: AtomicU64,
+    /// Every event before this position is on the disk. Behind `published` only with
+    /// `Durability::Interval`.
+    synced: AtomicU64,
+    pub tail: Tail,
+    /// Events that cannot be read, ascending.
+    gaps: RwLock<Vec<Gap>>,
+    /// How many segment files are open for reading.
+    open_files: AtomicUsize,
+    pub read_only: bool,
+    /// What went wrong and was mended, for `info`.
+    notes: Mutex<Vec<String>>,
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<crate::Bug>,
+}
+
+/// Events that are damaged on the disk and in no part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub file: String,
+    pub offset: u64,
+    pub what: String,
+    pub first: u64,
+    /// Position after the last event.
+    pub end: u64,
+}
+
+impl Gap {
+    pub fn error(&self) -> ReadError {
+        ReadError::Damaged {
+            file: self.file.clone(),
+            offset: self.offset,
+            what: self.what.clone(),
+            first: Position::at(self.first),
+            last: Position::at(self.end - 1),
+        }
+    }
+}
+
+/// The most segment files kept open for reading.
+const OPEN_FILES_MAX: usize = 128;
+
+/// A run of frames as read from a segment.
+pub(crate) struct Scanned {
+    pub block: Block,
+    /// Where the frame after the last one begins, in bytes.
+    pub next_offset: u64,
+    /// Position after the last event.
+    pub end: u64,
+}
+
+impl Store {
+    pub fn new(env: Env, dir: PathBuf, identity: LogIdentity, read_only: bool) -> Self {
+        Self {
+            env,
+            dir,
+            identity,
+            parts: RwLock::default(),
+            published: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            tail: Tail::default(),
+            gaps: RwLock::default(),
+            open_files: AtomicUsize::new(0),
+            read_only,
+            notes: Mutex::default(),
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
+        }
+    }
+
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    pub fn set_published(&self, position: u64) {
+        self.published.store(position, Ordering::Release);
+    }
+
+    pub fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    pub fn set_synced(&self, position: u64) {
+        self.synced.store(position, Ordering::Release);
+    }
+
+    pub fn add_gap(&self, gap: Gap) {
+        write(&self.gaps).push(gap);
+    }
+
+    pub fn parts(&self) -> Arc<Vec<Arc<Part>>> {
+        read(&self.parts).clone()
+    }
+
+    pub fn change_parts(&self, change: impl FnOnce(&mut Vec<Arc<Part>>)) {
+        let mut parts = write(&self.parts);
+        let mut changed = Vec::clone(&parts);
+        change(&mut changed);
+        *parts = Arc::new(changed);
+    }
+
+    pub fn note(&self, note: String) {
+        let mut notes = lock(&self.notes);
+        if notes.len() < 100 {
+            notes.push(note);
+        }
+    }
+
+    pub fn notes(&self) -> Vec<String> {
+        lock(&self.notes).clone()
+    }
+
+    pub fn key(&self, stream: &str) -> u128 {
+        stream_key(self.identity.hash_key, stream)
+    }
+
+    /// The part that holds `position`, as an index into `parts`.
+    pub fn part_at(parts: &[Arc<Part>], position: u64) -> Option<usize> {
+        parts
+            .partition_point(|part| part.first <= position)
+            .checked_sub(1)
+    }
+
+    /// The segment's file, open for reading.
+    pub fn file(&self, segment: &Segment) -> Result<Arc<dyn File>, ReadError> {
+        let mut reader = lock(&segment.reader);
+        if let Some(file) = &*reader {
+            return Ok(file.clone());
+        }
+        let file = self
+            .env
+            .disk
+            .open(&segment.path, OpenMode::Read)
+            .map_err(|e| io_error(&segment.path, &e))?;
+        *reader = Some(file.clone());
+        drop(reader);
+        if self.open_files.fetch_add(1, Ordering::Relaxed) >= OPEN_FILES_MAX {
+            self.close_files(segment.id);
+        }
+        Ok(file)
+    }
+
+    /// Closes the segment files that nobody is reading just now, but for `except`.
+    fn close_files(&self, except: u64) {
+        for part in self.parts().iter().filter(|p| p.segment.id != except) {
+            if let Ok(mut reader) = part.segment.reader.try_lock()
+                && reader.take().is_some()
+            {
+                self.open_files.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Reads frames of `part` from byte `offset`, whose first event must stand at
+    /// `position`, up to position `until`. At least one frame, unless `position` is
+    /// `until`; damage after some good frames is left for the next call.
+    pub fn scan(
+        &self,
+        part: &Part,
+        offset: u64,
+        position: u64,
+        until: u64,
+        mut buf: BytesMut,
+    ) -> Result<Scanned, ReadError> {
+        let until = until.min(part.end());
+        let file = self.file(&part.segment)?;
+        let mut want = CHUNK;
+        loop {
+            let room = part.segment.capacity.saturating_sub(offset);
+            buf.resize(want.min(usize::try_from(room).unwrap_or(usize::MAX)), 0);
+            let len = read_up_to(&*file, &mut buf, offset)
+                .map_err(|e| self.unreadable(part, offset, position, &e))?;
+            buf.truncate(len);
+            let mut entries: Vec<BlockEntry> = Vec::new();
+            let (mut at, mut next) = (0, position);
+            let problem = loop {
+                if next >= until {
+                    break None;
+                }
+                let rest = &buf[at.min(buf.len())..];
+                match frame_at(rest, room - at as u64, part.segment.id, self.checks()) {
+                    FrameAt::Frame(header) if header.first == next => {
+                        entries.push(header.entry(at));
+                        next = header.end();
+                        at += header.frame_len();
+                    }
+                    FrameAt::Frame(_) => break Some("the frame belongs to another position"),
+                    FrameAt::Short(_) if !entries.is_empty() => break None,
+                    FrameAt::Short(needed) if len >= buf.len().min(want) && want < needed => {
+                        want = needed;
+                        break Some("");
+                    }
+                    FrameAt::Short(_) => break Some("the file ends inside a frame"),
+                    FrameAt::Bad(why) => break Some(why),
+                }
+            };
+            match problem {
+                Some("") => continue,
+                Some(why) if entries.is_empty() => {
+                    return Err(self.damage(part, offset, position, why));
+                }
+                _ => {}
+            }
+            return Ok(Scanned {
+                next_offset: offset + at as u64,
+                end: next,
+                block: Block {
+                    bytes: buf.freeze(),
+                    entries,
+                    partition: PartitionId(0),
+                },
+            });
+        }
+    }
+
+    #[cfg(feature = "sabotage")]
+    pub fn bug(&self, bug: crate::Bug) -> bool {
+        self.sabotage == Some(bug)
+    }
+
+    /// Whether checksums are checked. Always, but for a planted bug.
+    fn checks(&self) -> bool {
+        #[cfg(feature = "sabotage")]
+        if self.bug(crate::Bug::SkipCrc) {
+            return false;
+        }
+        true
+    }
+
+    fn unreadable(&self, part: &Part, offset: u64, position: u64, error: &io::Error) -> ReadError {
+        self.damage(part, offset, position, &format!("the disk says: {error}"))
+    }
+
+    /// The error for frames that cannot be read from `offset` on, where the event at
+    /// `position` should be: names the last event lost, too.
+    fn damage(&self, part: &Part, offset: u64, position: u64, why: &str) -> ReadError {
+        let next = self.next_good_frame(part, offset, position);
+        let end = next.unwrap_or_else(|| part.end().min(self.published()));
+        ReadError::Damaged {
+            file: part.segment.name(),
+            offset,
+            what: why.to_owned(),
+            first: Position::at(position),
+            last: Position::at(end.max(position + 1) - 1),
+        }
+    }
+
+    /// Position of the first good frame after a damaged one at `offset`.
+    fn next_good_frame(&self, part: &Part, offset: u64, position: u64) -> Option<u64> {
+        let file = self.file(&part.segment).ok()?;
+        let mut offset = offset;
+        let candidates: Option<Vec<u64>> = match &*read(&part.index) {
+            PartIndex::Active(index) => Some(
+                index
+                    .frames()
+                    .iter()
+                    .map(|f| u64::from(f.offset))
+                    .filter(|&o| o > offset)
+                    .take(1000)
+                    .collect(),
+            ),
+            PartIndex::Sealed(index) => {
+                let mut found = Vec::new();
+                let mut at = offset;
+                while let Ok(Some(frame)) = index.frame_after(at) {
+                    at = u64::from(frame.offset);
+                    found.push(at);
+                    if found.len() >= 1000 {
+                        break;
+                    }
+                }
+                (!found.is_empty()).then_some(found)
+            }
+        };
+        let check = |at: u64, position: u64| -> Option<u64> {
+            let header = read_frame(&*file, at, part.segment.capacity, part.segment.id)?;
+            (header.first > position && header.end() <= part.end()).then_some(header.first)
+        };
+        if let Some(candidates) = candidates {
+            return candidates.into_iter().find_map(|at| check(at, position));
+        }
+        // Without an index: look for a frame header, byte by byte.
+        let mut buf = vec![0; CHUNK];
+        loop {
+            offset = (offset + 8).next_multiple_of(8);
+            let len = read_up_to(&*file, &mut buf, offset).ok()?;
+            if len < 40 {
+                return None;
+            }
+            let mut from = 0;
+            while let Some(found) = find_frame_magic(&buf[from..len]) {
+                let at = offset + (from + found) as u64;
+                if let Some(first) = check(at, position) {
+                    return Some(first);
+                }
+                from += found + 8;
+            }
+            offset += (len & !7) as u64 - 8;
+        }
+    }
+
+    /// The part that holds `position`, or why it cannot be read.
+    pub fn part_for(&self, position: u64) -> Result<Arc<Part>, ReadError> {
+        let parts = self.parts();
+        let part = Self::part_at(&parts, position).map(|at| &parts[at]);
+        match part {
+            Some(part) if position < part.end() => Ok(part.clone()),
+            _ => Err(read(&self.gaps)
+                .iter()
+                .find(|gap| (gap.first..gap.end).contains(&position))
+                .map_or_else(
+                    || ReadError::Invalid(format!("there is no event at position {position}")),
+                    Gap::error,
+                )),
+        }
+    }
+
+    /// Where the frame that holds `position` begins.
+    pub fn locate(&self, part: &Arc<Part>, position: u64) -> Result<FramePlace, ReadError> {
+        if position == part.first {
+            return Ok(FramePlace {
+                rel: 0,
+                offset: part.start_offset as u32,
+            });
+        }
+        let rel = (position - part.first) as u32;
+        let found = self.with_index(
+            part,
+            |active| active.frame_of(rel).into_iter().collect(),
+            |sealed| sealed.frames_of(&[rel]),
+        )?;
+        found.first().copied().ok_or_else(|| {
+            ReadError::Invalid(format!(
+                "position {position} is not in the index of {}",
+                part.segment.name()
+            ))
+        })
+    }
+
+    /// Asks a part's index. An index file that is damaged is built again from the segment.
+    pub fn with_index<T>(
+        &self,
+        part: &Arc<Part>,
+        active: impl Fn(&ActiveIndex) -> T,
+        sealed: impl Fn(&SealedIndex) -> Result<T, IndexError>,
+    ) -> Result<T, ReadError> {
+        let index = match &*read(&part.index) {
+            PartIndex::Active(index) => return Ok(active(index)),
+            PartIndex::Sealed(index) => index.clone(),
+        };
+        match sealed(&index) {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                self.note(format!(
+                    "{}: {error}; it was built again from {}",
+                    part.index_path().display(),
+                    part.segment.name()
+                ));
+                let rebuilt = self.build_index(part)?;
+                let answer = active(&rebuilt);
+                self.replace_index(part, rebuilt);
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Builds the index of a part that no longer grows from its segment.
+    pub fn build_index(&self, part: &Part) -> Result<ActiveIndex, ReadError> {
+        let mut index = ActiveIndex::new(part.first, self.identity.hash_key, part.start_offset);
+        let (mut offset, mut position) = (part.start_offset, part.first);
+        let mut buf = BytesMut::new();
+        while position < part.end() {
+            let scanned = self.scan(part, offset, position, u64::MAX, buf)?;
+            self.add_block(&mut index, &scanned.block, offset)?;
+            (offset, position) = (scanned.next_offset, scanned.end);
+            buf = scanned.block.bytes.try_into_mut().unwrap_or_default();
+        }
+        Ok(index)
+    }
+
+    /// Adds the frames of a block read at byte `base` of its segment.
+    pub fn add_block(
+        &self,
+        index: &mut ActiveIndex,
+        block: &Block,
+        base: u64,
+    ) -> Result<(), ReadError> {
+        crate::index::index_block(index, block, base, |stream| self.key(stream)).map_err(|e| {
+            ReadError::Io {
+                what: "decoding stored events".to_owned(),
+                reason: e.to_string(),
+            }
+        })
+    }
+
+    /// Puts a part's index into a file and uses that; keeps it in memory where the disk
+    /// does not take it.
+    pub fn replace_index(&self, part: &Arc<Part>, index: ActiveIndex) {
+        let sealed = if self.read_only {
+            None
+        } else {
+            let bytes = write_index(&index, self.identity, part.segment.id, part.start_offset);
+            let path = part.index_path();
+            write_file(&self.env, &path, &bytes)
+                .and_then(|()| self.env.disk.open(&path, OpenMode::Read))
+                .ok()
+                .and_then(|file| SealedIndex::open(file).ok())
+        };
+        let replaced = match sealed {
+            Some(sealed) => PartIndex::Sealed(Arc::new(sealed)),
+            None => PartIndex::Active(index),
+        };
+        *write(&part.index) = replaced;
+    }
+
+    /// What a part knows of a stream.
+    pub fn stream_in(&self, part: &Arc<Part>, key: u128) -> Result<Option<StreamSpan>, ReadError> {
+        self.with_index(part, |a| a.stream(key), |s| s.stream(key))
+    }
+
+    /// How many events of a part a lookup would give.
+    pub fn count_in(&self, part: &Arc<Part>, lookup: &Lookup) -> Result<u64, ReadError> {
+        self.with_index(part, |a| a.lookup_count(lookup), |s| s.lookup_count(lookup))
+    }
+
+    /// The events of a part that a lookup gives, ascending.
+    pub fn lookup_in(&self, part: &Arc<Part>, lookup: &Lookup) -> Result<Vec<u32>, ReadError> {
+        self.with_index(part, |a| a.lookup(lookup), |s| s.lookup(lookup))
+    }
+
+    /// The frames that hold these events of a part.
+    pub fn frames_in(&self, part: &Arc<Part>, rels: &[u32]) -> Result<Vec<FramePlace>, ReadError> {
+        self.with_index(
+            part,
+            |a| {
+                let mut frames: Vec<FramePlace> = Vec::new();
+                for frame in rels.iter().filter_map(|&rel| a.frame_of(rel)) {
+                    if frames.last() != Some(&frame) {
+                        frames.push(frame);
+                    }
+                }
+                frames
+            },
+            |s| s.frames_of(rels),
+        )
+    }
+
+    /// Reads the frames at these places, as many as fit one block; returns how many.
+    pub fn read_frames(
+        &self,
+        part: &Part,
+        places: &[FramePlace],
+        mut buf: BytesMut,
+    ) -> Result<(Block, usize), ReadError> {
+        /// Frames nearer than this are read at one go.
+        const GAP: u64 = 4096;
+        const GUESS: usize = 1024;
+        let file = self.file(&part.segment)?;
+        let mut entries = Vec::with_capacity(places.len().min(1024));
+        buf.clear();
+        let mut done = 0;
+        while done < places.len() && (done == 0 || buf.len() < CHUNK) {
+            // A run of frames that stand close together.
+            let start = u64::from(places[done].offset);
+            let mut last = done;
+            while last + 1 < places.len()
+                && u64::from(places[last + 1].offset) - u64::from(places[last].offset) <= GAP
+                && u64::from(places[last].offset) - start < CHUNK as u64 / 2
+            {
+                last += 1;
+            }
+            let base = buf.len();
+            let mut want = (u64::from(places[last].offset) - start) as usize + GUESS;
+            let room = part.segment.capacity.saturating_sub(start);
+            'read: loop {
+                buf.resize(base + want.min(room as usize), 0);
+                let len = read_up_to(&*file, &mut buf[base..], start).map_err(|e| {
+                    self.unreadable(part, start, part.first + u64::from(places[done].rel), &e)
+                })?;
+                buf.truncate(base + len);
+                let run_start = entries.len();
+                for place in &places[done..=last] {
+                    let at = (u64::from(place.offset) - start) as usize;
+                    let position = part.first + u64::from(place.rel);
+                    let bytes = &buf[base + at.min(len)..];
+                    let header =
+                        match frame_at(bytes, room - at as u64, part.segment.id, self.checks()) {
+                            FrameAt::Frame(header) if header.first == position => header,
+                            FrameAt::Short(needed) if at + needed > want => {
+                                want = at + needed;
+                                entries.truncate(run_start);
+                                continue 'read;
+                            }
+                            bad => {
+                                let why = match bad {
+                                    FrameAt::Bad(why) => why,
+                                    FrameAt::Short(_) => "the file ends inside a frame",
+                                    FrameAt::Frame(_) => "the frame belongs to another position",
+                                };
+                                return Err(self.damage(
+                                    part,
+                                    u64::from(place.offset),
+                                    position,
+                                    why,
+                                ));
+                            }
+                        };
+                    entries.push(header.entry(base + at));
+                }
+                break;
+            }
+            done = last + 1;
+        }
+        let block = Block {
+            bytes: buf.freeze(),
+            entries,
+            partition: PartitionId(0),
+        };
+        Ok((block, done))
+    }
+
+    /// One event, by its position.
+    pub fn event_at(&self, position: u64) -> Result<anabranch_model::Event, ReadError> {
+        let part = self.part_for(position)?;
+        let missing = || ReadError::Invalid(format!("there is no event at position {position}"));
+        let place = self.locate(&part, position)?;
+        let (block, _) = self.read_frames(&part, &[place], BytesMut::new())?;
+        let batch =
+            anabranch_model::EventBatch::of_block(Arc::new(block), position, position + 1, None);
+        match batch.iter().next() {
+            Some(Ok(event)) => Ok(event.to_event()),
+            Some(Err(error)) => Err(ReadError::Io {
+                what: "decoding stored events".to_owned(),
+                reason: error.to_string(),
+            }),
+            None => Err(missing()),
+        }
+    }
+}
+
+/// Reads until `buf` is full or the file ends; returns how many bytes.
+pub(crate) fn read_up_to(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut len = 0;
+    while len < buf.len() {
+        match file.read_at(&mut buf[len..], offset + len as u64) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(len)
+}
+
+/// The frame at `offset`, if it is whole.
+pub(crate) fn read_frame(
+    file: &dyn File,
+    offset: u64,
+    capacity: u64,
+    segment_id: u64,
+) -> Option<crate::format::FrameHeader> {
+    let room = capacity.checked_sub(offset)?;
+    let mut buf = vec![0; 1024];
+    loop {
+        let len = read_up_to(file, &mut buf, offset).ok()?;
+        match frame_at(&buf[..len], room, segment_id, true) {
+            FrameAt::Frame(header) => return Some(header),
+            FrameAt::Short(needed) if needed > buf.len() => buf.resize(needed, 0),
+            _ => return None,
+        }
+    }
+}
+
+pub(crate) fn io_error(path: &Path, error: &io::Error) -> ReadError {
+    ReadError::Io {
+        what: format!("reading {}", path.display()),
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,578 @@
+//! Looks at a log's directory without changing it: what is there, and what is wrong.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anabranch_env::{Env, OpenMode};
+use anabranch_log::OpenError;
+use bytes::BytesMut;
+
+use crate::format::{
+    DATA_START, FORMAT_VERSION, FormatError, FrameAt, FrameHeader, Mark, PAGE, SegmentHeader,
+    find_frame_magic, frame_at,
+};
+use crate::index::{ActiveIndex, SealedIndex};
+use crate::store::{Gap, Part, Segment, Store, read_up_to};
+
+/// The name of the mark file.
+pub(crate) const MARK_FILE: &str = "mark";
+/// The name of the lock file.
+pub(crate) const LOCK_FILE: &str = "lock";
+
+/// What stands in a log's directory.
+pub(crate) struct Survey {
+    pub mark: Option<Mark>,
+    /// Slots of the mark file that cannot be read, and why.
+    pub mark_problems: Vec<String>,
+    /// Ascending by id.
+    pub segments: Vec<(Arc<Segment>, SegmentHeader)>,
+    /// Segment files that do not fit in: name, and why.
+    pub segment_problems: Vec<(String, String)>,
+    /// Copies of segment headers that cannot be read although the other one can.
+    pub header_problems: Vec<(String, u64, String)>,
+    /// Index files by segment and first position.
+    pub indexes: BTreeMap<(u64, u64), PathBuf>,
+    /// Spare files written ahead, with their lengths.
+    pub spares: Vec<(PathBuf, u64)>,
+    /// Files left over from a crash.
+    pub leftovers: Vec<PathBuf>,
+    /// Files that are none of ours.
+    pub strangers: Vec<String>,
+}
+
+pub(crate) fn io_open(what: impl Into<String>, source: io::Error) -> OpenError {
+    OpenError::Io {
+        what: what.into(),
+        source,
+    }
+}
+
+impl Survey {
+    /// Whether there is no log yet.
+    pub fn is_empty(&self) -> bool {
+        self.mark.is_none()
+            && self.mark_problems.is_empty()
+            && self.segments.is_empty()
+            && self.segment_problems.is_empty()
+    }
+
+    pub fn take(env: &Env, dir: &Path) -> Result<Self, OpenError> {
+        let disk = &env.disk;
+        let names = disk
+            .list(dir)
+            .map_err(|e| io_open(format!("reading the directory {}", dir.display()), e))?;
+        let mut survey = Self {
+            mark: None,
+            mark_problems: Vec::new(),
+            segments: Vec::new(),
+            segment_problems: Vec::new(),
+            header_problems: Vec::new(),
+            indexes: BTreeMap::new(),
+            spares: Vec::new(),
+            leftovers: Vec::new(),
+            strangers: Vec::new(),
+        };
+        for name in names {
+            let path = dir.join(&name);
+            match Path::new(&name).extension().and_then(|e| e.to_str()) {
+                Some("seg") => survey.add_segment(env, &name, path)?,
+                Some("idx") => match parse_index_name(&name) {
+                    Some(key) => {
+                        survey.indexes.insert(key, path);
+                    }
+                    None => survey.strangers.push(name),
+                },
+                Some("pre") => {
+                    let length = disk.open(&path, OpenMode::Read).and_then(|f| f.len());
+                    let length = length.map_err(|e| io_open(format!("opening {name}"), e))?;
+                    survey.spares.push((path, length));
+                }
+                Some("tmp") => survey.leftovers.push(path),
+                _ if name == MARK_FILE => survey.read_mark(env, &path)?,
+                _ if name == LOCK_FILE => {}
+                _ => survey.strangers.push(name),
+            }
+        }
+        survey.segments.sort_by_key(|(segment, _)| segment.id);
+        Ok(survey)
+    }
+
+    fn add_segment(&mut self, env: &Env, name: &str, path: PathBuf) -> Result<(), OpenError> {
+        let file = env
+            .disk
+            .open(&path, OpenMode::Read)
+            .map_err(|e| io_open(format!("opening {name}"), e))?;
+        let mut pages = vec![0; DATA_START as usize];
+        let length = file
+            .len()
+            .map_err(|e| io_open(format!("reading {name}"), e))?;
+        let mut problem = String::new();
+        let mut header = None;
+        for (copy, page) in pages.chunks_exact_mut(PAGE).enumerate() {
+            let offset = (copy * PAGE) as u64;
+            let decoded = match read_up_to(&*file, page, offset) {
+                Ok(len) => SegmentHeader::decode(&page[..len]),
+                Err(e) => Err(FormatError::Damaged(format!("the disk says: {e}"))),
+            };
+            match decoded {
+                Ok(decoded) => header = header.or(Some(decoded)),
+                Err(FormatError::Newer { found, known }) => {
+                    return Err(OpenError::NewerFormat {
+                        file: name.to_owned(),
+                        found,
+                        known,
+                    });
+                }
+                Err(error) => {
+                    self.header_problems
+                        .push((name.to_owned(), offset, error.to_string()));
+                    problem = error.to_string();
+                }
+            }
+        }
+        let id: Option<u64> = name.trim_end_matches(".seg").parse().ok();
+        match header {
+            Some(header) if Some(header.segment_id) == id => {
+                // A file that was cut short still has the frames before the cut.
+                let segment = Segment::new(header.segment_id, path, header.capacity.min(length));
+                self.segments.push((Arc::new(segment), header));
+            }
+            Some(header) => self.segment_problems.push((
+                name.to_owned(),
+                format!(
+                    "the file holds segment {}; it was copied or renamed",
+                    header.segment_id
+                ),
+            )),
+            None => {
+                self.header_problems.retain(|(file, ..)| file != name);
+                self.segment_problems.push((
+                    name.to_owned(),
+                    format!("neither copy of its header can be read: {problem}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_mark(&mut self, env: &Env, path: &Path) -> Result<(), OpenError> {
+        let file = env
+            .disk
+            .open(path, OpenMode::Read)
+            .map_err(|e| io_open("opening the mark file", e))?;
+        let mut written = false;
+        for slot in 0..2 {
+            let mut page = vec![0; PAGE];
+            let len = read_up_to(&*file, &mut page, slot * PAGE as u64)
+                .map_err(|e| io_open("reading the mark file", e))?;
+            if page[..len].iter().all(|&b| b == 0) && len == PAGE {
+                // A slot that was never written; the first mark goes into the other one.
+                continue;
+            }
+            written = true;
+            match Mark::decode(&page[..len]) {
+                Ok(mark) => {
+                    if self.mark.is_none_or(|best| best.sequence < mark.sequence) {
+                        self.mark = Some(mark);
+                    }
+                }
+                Err(FormatError::Newer { found, .. }) => {
+                    return Err(OpenError::NewerFormat {
+                        file: MARK_FILE.to_owned(),
+                        found,
+                        known: FORMAT_VERSION,
+                    });
+                }
+                Err(error) => self.mark_problems.push(format!(
+                    "slot {slot} at byte {}: {error}",
+                    slot * PAGE as u64
+                )),
+            }
+        }
+        if !written {
+            self.mark_problems.push("both slots are empty".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What keeps the files from being one log: the first problem found.
+    pub fn check(&self) -> Result<(), OpenError> {
+        if let Some((file, what)) = self.segment_problems.first() {
+            return Err(OpenError::Damaged {
+                file: file.clone(),
+                what: what.clone(),
+            });
+        }
+        let Some(mark) = self.mark else {
+            let what = self.mark_problems.first().map_or_else(
+                || "the file is missing although there are segments".to_owned(),
+                |problem| format!("no slot can be read ({problem})"),
+            );
+            return Err(OpenError::Damaged {
+                file: MARK_FILE.to_owned(),
+                what,
+            });
+        };
+        let mut before: Option<&SegmentHeader> = None;
+        for (segment, header) in &self.segments {
+            if header.identity != mark.identity {
+                return Err(OpenError::Damaged {
+                    file: segment.name(),
+                    what: "the file belongs to another log".to_owned(),
+                });
+            }
+            match before {
+                None if header.first != 0 => {
+                    return Err(OpenError::Damaged {
+                        file: segment.name(),
+                        what: format!(
+                            "events 0..={} are missing: no segment before this one, which begins at {}",
+                            header.first - 1,
+                            header.first
+                        ),
+                    });
+                }
+                Some(before) if header.first < before.first => {
+                    return Err(OpenError::Damaged {
+                        file: segment.name(),
+                        what: format!(
+                            "it begins at position {}, before the segment that precedes it ({})",
+                            header.first, before.first
+                        ),
+                    });
+                }
+                _ => before = Some(header),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parse_index_name(name: &str) -> Option<(u64, u64)> {
+    let (segment, first) = name.strip_suffix(".idx")?.split_once('-')?;
+    Some((segment.parse().ok()?, first.parse().ok()?))
+}
+
+/// What the segments hold, as found by their indexes and by reading what has none.
+pub(crate) struct Contents {
+    pub parts: Vec<Arc<Part>>,
+    pub gaps: Vec<Gap>,
+    /// Position after the last event found.
+    pub end: u64,
+    /// Every event before this position is known to have been on the disk.
+    pub durable: u64,
+    /// Where the last frame ends in the last segment, in bytes.
+    pub end_offset: u64,
+    /// Whether nothing but zeros follows there.
+    pub rest_is_empty: bool,
+    /// Index files that could not be used, and why.
+    pub index_problems: Vec<(String, u64, String)>,
+    /// Index files that belong to no part.
+    pub unused_indexes: Vec<PathBuf>,
+}
+
+impl Contents {
+    /// Reads the index headers, and the frames that no index covers.
+    pub fn take(store: &Store, survey: &Survey) -> Result<Self, OpenError> {
+        let mark = survey.mark;
+        let mut contents = Self {
+            parts: Vec::new(),
+            gaps: Vec::new(),
+            end: 0,
+            durable: mark.map_or(0, |m| m.durable),
+            end_offset: DATA_START,
+            rest_is_empty: true,
+            index_problems: Vec::new(),
+            unused_indexes: Vec::new(),
+        };
+        let mut indexes = survey.indexes.clone();
+        for (at, (segment, header)) in survey.segments.iter().enumerate() {
+            let limit = survey.segments.get(at + 1).map(|(_, next)| next.first);
+            if header.first > contents.end {
+                contents.gaps.push(Gap {
+                    file: segment.name(),
+                    offset: 0,
+                    what: "the segment that held these events is missing".to_owned(),
+                    first: contents.end,
+                    end: header.first,
+                });
+            }
+            contents.add_segment(store, segment, header, limit, &mut indexes)?;
+        }
+        contents.unused_indexes = indexes.into_values().collect();
+        Ok(contents)
+    }
+
+    fn add_segment(
+        &mut self,
+        store: &Store,
+        segment: &Arc<Segment>,
+        header: &SegmentHeader,
+        limit: Option<u64>,
+        indexes: &mut BTreeMap<(u64, u64), PathBuf>,
+    ) -> Result<(), OpenError> {
+        let (mut position, mut offset) = (header.first, DATA_START);
+        let end = limit.unwrap_or(u64::MAX);
+        while position < end {
+            let Some(path) = indexes.remove(&(segment.id, position)) else {
+                break;
+            };
+            match open_index(store, &path) {
+                Ok(index)
+                    if index.header.identity == store.identity
+                        && index.header.segment_id == segment.id
+                        && index.header.first == position
+                        && index.header.start_offset == offset
+                        && index.header.end > position
+                        && index.header.end <= end
+                        && index.header.end_offset <= segment.capacity =>
+                {
+                    (position, offset) = (index.header.end, index.header.end_offset);
+                    self.parts
+                        .push(Arc::new(Part::sealed(segment.clone(), index)));
+                }
+                Ok(_) => {
+                    self.index_problem(&path, 0, "it does not fit its segment".to_owned());
+                    break;
+                }
+                Err(crate::index::IndexError::Newer { found }) => {
+                    return Err(OpenError::NewerFormat {
+                        file: file_name(&path),
+                        found,
+                        known: FORMAT_VERSION,
+                    });
+                }
+                Err(error) => {
+                    self.index_problem(&path, 0, error.to_string());
+                    break;
+                }
+            }
+        }
+        self.end = position.max(self.end);
+        self.end_offset = offset;
+        if position < end {
+            self.scan_rest(store, segment, position, offset, limit)?;
+        }
+        Ok(())
+    }
+
+    fn index_problem(&mut self, path: &Path, offset: u64, what: String) {
+        self.index_problems.push((file_name(path), offset, what));
+    }
+
+    /// Reads the frames of a segment from `offset` on, up to position `limit` or, in the
+    /// last segment, to where they end.
+    fn scan_rest(
+        &mut self,
+        store: &Store,
+        segment: &Arc<Segment>,
+        position: u64,
+        offset: u64,
+        limit: Option<u64>,
+    ) -> Result<(), OpenError> {
+        let (mut position, mut offset) = (position, offset);
+        loop {
+            let (part, durable) = scan_run(store, segment, position, offset, limit)?;
+            self.durable = self.durable.max(durable);
+            let (first, end, end_offset) = {
+                let index = crate::sync::read(&part.index);
+                let crate::store::PartIndex::Active(index) = &*index else {
+                    unreachable!("a part that was scanned is indexed in memory");
+                };
+                (index.first(), index.end(), index.end_offset())
+            };
+            self.end = end.max(self.end);
+            self.end_offset = end_offset;
+            let complete = limit == Some(end);
+            if complete {
+                part.set_end(end);
+            }
+            // The last segment has a growing part, even an empty one.
+            if end > first
+                || (limit.is_none()
+                    && self
+                        .parts
+                        .last()
+                        .is_none_or(|p| !Arc::ptr_eq(&p.segment, segment) || p.end() == end))
+            {
+                self.parts.push(part.clone());
+            }
+            if complete {
+                return Ok(());
+            }
+            // No frame here. What comes after?
+            let rest = find_frame(store, segment, end_offset, end, limit.unwrap_or(u64::MAX))?;
+            self.rest_is_empty = rest.is_empty;
+            match rest.frame {
+                Some((at, header, why)) => {
+                    self.durable = self.durable.max(rest.durable);
+                    if limit.is_none() && rest.durable <= end {
+                        // Frames of a flush that was never confirmed: remains of a tear.
+                        return Ok(());
+                    }
+                    part.set_end(end);
+                    self.gaps.push(Gap {
+                        file: segment.name(),
+                        offset: end_offset,
+                        what: why.to_owned(),
+                        first: end,
+                        end: header.first,
+                    });
+                    (position, offset) = (header.first, at);
+                }
+                None => {
+                    let missing = limit.unwrap_or(self.durable);
+                    if missing > end {
+                        part.set_end(end);
+                        self.gaps.push(Gap {
+                            file: segment.name(),
+                            offset: end_offset,
+                            what: "no frame is left where these events were".to_owned(),
+                            first: end,
+                            end: missing,
+                        });
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}
+
+fn open_index(store: &Store, path: &Path) -> Result<SealedIndex, crate::index::IndexError> {
+    SealedIndex::open(store.env.disk.open(path, OpenMode::Read)?)
+}
+
+/// Indexes the run of good frames that begins at `offset`; also gives the greatest durable
+/// mark in them.
+fn scan_run(
+    store: &Store,
+    segment: &Arc<Segment>,
+    position: u64,
+    offset: u64,
+    limit: Option<u64>,
+) -> Result<(Arc<Part>, u64), OpenError> {
+    let index = ActiveIndex::new(position, store.identity.hash_key, offset);
+    let part = Part::growing(segment.clone(), offset, index);
+    if let Some(limit) = limit {
+        part.set_end(limit);
+    }
+    let mut durable = 0;
+    let (mut at, mut next) = (offset, position);
+    let mut buf = BytesMut::new();
+    while next < part.end() {
+        // Where it ends, and whether what is there is damage, is looked at by the caller.
+        let Ok(scanned) = store.scan(&part, at, next, u64::MAX, buf) else {
+            break;
+        };
+        for entry in &scanned.block.entries {
+            let start = entry.start as usize - crate::format::FRAME_HEADER;
+            let header = &scanned.block.bytes[start..start + crate::format::FRAME_HEADER];
+            durable = durable.max(crate::format::get!(u64, header, 24));
+        }
+        if let crate::store::PartIndex::Active(index) = &mut *crate::sync::write(&part.index) {
+            store
+                .add_block(index, &scanned.block, at)
+                .map_err(|e| OpenError::Damaged {
+                    file: segment.name(),
+                    what: e.to_string(),
+                })?;
+        }
+        (at, next) = (scanned.next_offset, scanned.end);
+        buf = scanned.block.bytes.try_into_mut().unwrap_or_default();
+    }
+    part.set_end(u64::MAX);
+    Ok((Arc::new(part), durable))
+}
+
+/// What was found behind the end of a run of frames.
+struct Rest {
+    /// The next good frame that continues the log: where, its header, and why the run
+    /// before it ended.
+    frame: Option<(u64, FrameHeader, &'static str)>,
+    /// The greatest durable mark in good frames from there on.
+    durable: u64,
+    /// Nothing but zeros follows.
+    is_empty: bool,
+}
+
+/// Looks for good frames of this segment behind `offset`, with positions from `position`
+/// on and below `limit`.
+fn find_frame(
+    store: &Store,
+    segment: &Arc<Segment>,
+    offset: u64,
+    position: u64,
+    limit: u64,
+) -> Result<Rest, OpenError> {
+    const STEP: usize = 1 << 20;
+    /// A run of zeros longer than any group ends the search.
+    const EMPTY_MAX: u64 = 64 << 20;
+    let file = store.file(segment).map_err(|e| OpenError::Damaged {
+        file: segment.name(),
+        what: e.to_string(),
+    })?;
+    let mut rest = Rest {
+        frame: None,
+        durable: 0,
+        is_empty: true,
+    };
+    let mut why = "no frame begins here";
+    let mut buf = vec![0; STEP];
+    let mut at = offset;
+    let mut empty = 0;
+    while at < segment.capacity && empty < EMPTY_MAX {
+        let len = match read_up_to(&*file, &mut buf, at) {
+            Ok(len) => len,
+            // An unreadable stretch: look behind it.
+            Err(_) => {
+                rest.is_empty = false;
+                at += PAGE as u64;
+                continue;
+            }
+        };
+        if len == 0 {
+            break;
+        }
+        if buf[..len].iter().all(|&b| b == 0) {
+            empty += len as u64;
+            at += len as u64;
+            continue;
+        }
+        rest.is_empty = false;
+        empty = 0;
+        if at == offset
+            && let FrameAt::Bad(reason) =
+                frame_at(&buf[..len], segment.capacity - at, segment.id, true)
+        {
+            why = reason;
+        }
+        let mut from = 0;
+        while let Some(found) = find_frame_magic(&buf[from..len]) {
+            let start = at + (from + found) as u64;
+            from += found + crate::format::FRAME_ALIGN;
+            let good = crate::store::read_frame(&*file, start, segment.capacity, segment.id)
+                .filter(|h| h.first > position && h.end() <= limit);
+            if let Some(header) = good {
+                rest.durable = rest.durable.max(header.durable);
+                if rest.frame.is_none() {
+                    rest.frame = Some((start, header, why));
+                }
+                // On to the frame behind it.
+                let next = start + header.frame_len() as u64 - at;
+                from = from
+                    .max(usize::try_from(next).unwrap_or(usize::MAX))
+                    .min(len);
+            }
+        }
+        at += (len & !(crate::format::FRAME_ALIGN - 1)).max(crate::format::FRAME_ALIGN) as u64;
+    }
+    Ok(rest)
+}

@@ -1,0 +1,305 @@
+//! Work that no append waits for: sealing full parts, writing segments ahead, keeping the
+//! mark, answering appends that waited too long.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anabranch_env::OpenMode;
+
+use crate::format::Mark;
+use crate::index::{SealedIndex, write_index};
+use crate::options::{Durability, Options};
+use crate::sequencer::Spare;
+use crate::store::{Part, PartIndex, write_file};
+use crate::sync::{lock, read, write};
+use crate::writer::{Upkeep, Writer, disk_says};
+
+/// How far the mark file may stay behind what is durable.
+const MARK_EVERY: Duration = Duration::from_millis(50);
+/// How long after a failure the disk is asked again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The size of a log's first segment; later ones grow with the log.
+const FIRST_SEGMENT: u64 = 4 << 20;
+/// A part at the end is given an index file on closing if it is at least this long.
+const CLOSE_PART_BYTES: u64 = 4 << 20;
+
+/// The size of the next segment of a log that has `log_bytes`.
+pub(crate) fn next_segment_bytes(options: &Options, log_bytes: u64) -> u64 {
+    let floor = options.first_segment_bytes.unwrap_or(FIRST_SEGMENT);
+    log_bytes
+        .max(1)
+        .next_power_of_two()
+        .clamp(floor.min(options.segment_bytes), options.segment_bytes)
+        .next_multiple_of(4096)
+}
+
+impl Writer {
+    /// The life of the upkeep thread.
+    pub fn keep_up_until_closed(&self) {
+        while !self.closing.load(Ordering::Acquire) {
+            self.upkeep_bell.wait(MARK_EVERY);
+            while !self.closing.load(Ordering::Acquire) && self.keep_up() {}
+        }
+    }
+
+    /// Does one piece of upkeep; false if there was none to do.
+    pub fn keep_up(&self) -> bool {
+        self.time_out_waiting();
+        let mut upkeep = lock(&self.upkeep);
+        let upkeep = &mut *upkeep;
+        self.sync_interval(upkeep);
+        self.keep_mark(upkeep);
+        let to_seal = lock(&self.sequencer).part_to_seal();
+        if let Some(part) = to_seal {
+            return self.try_seal(upkeep, &part);
+        }
+        self.keep_spares(upkeep)
+    }
+
+    fn try_seal(&self, upkeep: &mut Upkeep, part: &Arc<Part>) -> bool {
+        let now = self.store.env.clock.monotonic();
+        if now < upkeep.retry_at {
+            return false;
+        }
+        match self.seal(part) {
+            Ok(()) => true,
+            Err(error) => {
+                self.store.note(disk_says(
+                    &format!("writing the index of {}", part.segment.name()),
+                    &error,
+                ));
+                upkeep.retry_at = now + RETRY_AFTER;
+                false
+            }
+        }
+    }
+
+    /// Gives a part that no longer grows its index file, and memory back.
+    pub fn seal(&self, part: &Arc<Part>) -> io::Result<()> {
+        if part.end() == part.first {
+            self.store
+                .change_parts(|parts| parts.retain(|p| !Arc::ptr_eq(p, part)));
+            lock(&self.sequencer).sealed(part, 0);
+            return Ok(());
+        }
+        let (bytes, heads) = {
+            let PartIndex::Active(index) = &*read(&part.index) else {
+                return Ok(());
+            };
+            let heads: Vec<(u128, u64)> =
+                index.streams().map(|e| (e.key, e.next_version)).collect();
+            let id = part.segment.id;
+            (
+                write_index(index, self.store.identity, id, part.start_offset),
+                heads,
+            )
+        };
+        let path = part.index_path();
+        write_file(&self.store.env, &path, &bytes)?;
+        let file = self.store.env.disk.open(&path, OpenMode::Read)?;
+        let sealed = SealedIndex::open(file).map_err(io::Error::other)?;
+        let id_max = sealed.header.id_max;
+        // In small steps: appends take the same lock.
+        for chunk in heads.chunks(256) {
+            let mut sequencer = lock(&self.sequencer);
+            for &(key, next) in chunk {
+                sequencer.heads.insert(key, next);
+            }
+        }
+        let old = {
+            let mut sequencer = lock(&self.sequencer);
+            let sealed = PartIndex::Sealed(Arc::new(sealed));
+            let old = std::mem::replace(&mut *write(&part.index), sealed);
+            sequencer.sealed(part, id_max);
+            old
+        };
+        drop(old);
+        self.limit_filters();
+        Ok(())
+    }
+
+    /// Drops filters of old parts when all of them take more than their share of memory.
+    fn limit_filters(&self) {
+        let budget = self.options.index_memory / 2;
+        let mut used = 0;
+        for part in self.store.parts().iter().rev() {
+            if let PartIndex::Sealed(index) = &*read(&part.index) {
+                used += index.memory();
+                if used > budget {
+                    index.shed();
+                }
+            }
+        }
+    }
+
+    /// Writes segments ahead, up to the number asked for; true if it made one.
+    fn keep_spares(&self, upkeep: &mut Upkeep) -> bool {
+        let now = self.store.env.clock.monotonic();
+        if lock(&self.spares).len() >= self.options.spare_segments || now < upkeep.retry_at {
+            return false;
+        }
+        let capacity = next_segment_bytes(&self.options, upkeep.log_bytes);
+        let path = self.spare_path(upkeep.next_spare);
+        upkeep.next_spare += 1;
+        let ready = path.with_extension("pre");
+        let made = self
+            .write_ahead(&path, capacity)
+            .and_then(|()| self.store.env.disk.rename(&path, &ready));
+        match made {
+            Ok(()) => {
+                upkeep.log_bytes += capacity;
+                lock(&self.spares).push_back(Spare {
+                    path: ready,
+                    capacity,
+                });
+                true
+            }
+            Err(error) => {
+                self.store
+                    .note(disk_says("writing a segment ahead", &error));
+                upkeep.retry_at = now + RETRY_AFTER;
+                false
+            }
+        }
+    }
+
+    fn keep_mark(&self, upkeep: &mut Upkeep) {
+        let point = self.durable_point();
+        #[cfg(feature = "sabotage")]
+        let point = if self.store.bug(crate::Bug::MarkAhead) {
+            crate::writer::DurablePoint {
+                position: lock(&self.sequencer).next(),
+                ..point
+            }
+        } else {
+            point
+        };
+        let now = self.store.env.clock.monotonic();
+        let mark = &upkeep.mark;
+        if (mark.durable, mark.segment_id, mark.offset)
+            == (point.position, point.segment_id, point.offset)
+            || now < upkeep.marked_at + MARK_EVERY
+            || self.unsynced(upkeep)
+        {
+            return;
+        }
+        let mark = Mark {
+            sequence: mark.sequence + 1,
+            durable: point.position,
+            segment_id: point.segment_id,
+            offset: point.offset,
+            clean: false,
+            ..*mark
+        };
+        upkeep.marked_at = now;
+        if let Err(error) = write_mark(upkeep, mark) {
+            self.store.note(disk_says("writing the mark", &error));
+        }
+    }
+
+    /// Whether acknowledged events are still on their way to the disk.
+    fn unsynced(&self, upkeep: &Upkeep) -> bool {
+        matches!(self.options.durability, Durability::Interval(_))
+            && upkeep.synced != self.durable_point()
+    }
+
+    /// With `Durability::Interval`: syncs when it is time.
+    fn sync_interval(&self, upkeep: &mut Upkeep) {
+        let Durability::Interval(interval) = self.options.durability else {
+            return;
+        };
+        let now = self.store.env.clock.monotonic();
+        if now < upkeep.synced_at + interval || !self.unsynced(upkeep) {
+            return;
+        }
+        upkeep.synced_at = now;
+        self.sync_now(upkeep);
+    }
+
+    /// Syncs what was written without a sync of its own.
+    fn sync_now(&self, upkeep: &mut Upkeep) {
+        let (file, point) = {
+            let committer = lock(&self.committer);
+            (committer.file.clone(), self.durable_point())
+        };
+        let Some(file) = file else { return };
+        match file.sync_data() {
+            Ok(()) => {
+                upkeep.synced = point;
+                self.store.set_synced(point.position);
+            }
+            Err(error) => {
+                self.store.note(disk_says(
+                    "syncing acknowledged events; a power cut may lose them",
+                    &error,
+                ));
+            }
+        }
+    }
+
+    /// Ends the log in order: all that is pending is written, the end gets an index if it
+    /// is long, and the mark says that nothing follows.
+    pub fn finish(&self) -> io::Result<()> {
+        {
+            let mut committer = lock(&self.committer);
+            while self.commit_one(&mut committer) {}
+        }
+        lock(&self.sequencer).closed = true;
+        {
+            let mut committer = lock(&self.committer);
+            while self.commit_one(&mut committer) {}
+        }
+        let mut upkeep = lock(&self.upkeep);
+        let upkeep = &mut *upkeep;
+        if self.unsynced(upkeep) {
+            self.sync_now(upkeep);
+        }
+        loop {
+            let part = lock(&self.sequencer).part_to_seal();
+            let Some(part) = part else { break };
+            self.seal(&part)?;
+        }
+        let last = lock(&self.sequencer).part_to_close();
+        if let Some(part) = last {
+            let bytes = match &*read(&part.index) {
+                PartIndex::Active(index)
+                    if index.end_offset() - part.start_offset >= CLOSE_PART_BYTES =>
+                {
+                    let id = part.segment.id;
+                    Some(write_index(
+                        index,
+                        self.store.identity,
+                        id,
+                        part.start_offset,
+                    ))
+                }
+                _ => None,
+            };
+            if let Some(bytes) = bytes {
+                write_file(&self.store.env, &part.index_path(), &bytes)?;
+            }
+        }
+        let point = self.durable_point();
+        let mark = Mark {
+            sequence: upkeep.mark.sequence + 1,
+            durable: point.position,
+            segment_id: point.segment_id,
+            offset: point.offset,
+            clean: !self.unsynced(upkeep),
+            ..upkeep.mark
+        };
+        write_mark(upkeep, mark)
+    }
+}
+
+/// Writes the mark into the slot that does not hold the one before it.
+pub(crate) fn write_mark(upkeep: &mut Upkeep, mark: Mark) -> io::Result<()> {
+    upkeep
+        .mark_file
+        .write_all_at(&mark.encode(), mark.slot_offset())?;
+    upkeep.mark_file.sync_data()?;
+    upkeep.mark = mark;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! The engine on the real disk: what the conformance suite does not ask.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anabranch_env::Env;
+use anabranch_log::{Append, Expect, Log, Order, ReadMode, VersionRange};
+use anabranch_log_segment::{Options, SegmentLog};
+use anabranch_model::{Cut, EventId, EventType, Filter, NewEvent, StreamId};
+use futures_executor::block_on;
+
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!(
+            "anabranch-segment-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn event(i: u64) -> NewEvent {
+    NewEvent::new(
+        EventId::v7(1_000 + i, u128::from(i)),
+        StreamId::new(format!("order/{}", i % 10)).unwrap(),
+        EventType::new("Placed").unwrap(),
+        format!("{{\"n\":{i}}}"),
+    )
+    .with_tag(format!("third:{}", i % 3))
+}
+
+fn small() -> Options {
+    Options {
+        segment_bytes: 64 << 10,
+        first_segment_bytes: Some(64 << 10),
+        ..Options::default()
+    }
+}
+
+fn numbers(log: &SegmentLog, filter: Filter) -> Vec<u64> {
+    let mut stream = log.read(&Cut::start(), filter, ReadMode::ToHead);
+    let mut seen = Vec::new();
+    while let Some(event) = block_on(stream.next()) {
+        let event = event.unwrap();
+        assert_eq!(
+            event.data(),
+            format!("{{\"n\":{}}}", event.position.offset).as_bytes()
+        );
+        seen.push(event.position.offset);
+    }
+    seen
+}
+
+#[test]
+fn events_outlive_many_segments_and_reopenings() {
+    let dir = TempDir::new();
+    for round in 0..5 {
+        let log = SegmentLog::open(Env::os(), &dir.0, small()).unwrap();
+        for i in round * 1000..(round + 1) * 1000 {
+            let appended = block_on(log.append(Append::event(event(i)))).unwrap();
+            assert_eq!(appended.places[0].position.offset, i);
+            assert_eq!(appended.places[0].version, i / 10);
+        }
+        assert_eq!(
+            numbers(&log, Filter::all()),
+            (0..(round + 1) * 1000).collect::<Vec<_>>()
+        );
+        log.close().unwrap();
+    }
+    let log = SegmentLog::open(Env::os(), &dir.0, small()).unwrap();
+    let third = Filter {
+        tags: vec!["third:1".to_owned()],
+        ..Filter::default()
+    };
+    assert_eq!(
+        numbers(&log, third),
+        (1..5000).step_by(3).collect::<Vec<_>>()
+    );
+    let repeat = block_on(log.append(Append::event(event(17)))).unwrap();
+    assert!(repeat.repeated);
+    assert_eq!(repeat.places[0].position.offset, 17);
+    let conflict = Append::event(event(5000)).expect(event(5000).stream, Expect::At(7));
+    assert!(block_on(log.append(conflict)).is_err());
+    let mut stream = log.read_stream(&event(3).stream, VersionRange(490..500), Order::Backward);
+    let mut versions = Vec::new();
+    while let Some(event) = block_on(stream.next()) {
+        versions.push(event.unwrap().version);
+    }
+    assert_eq!(versions, (490..500).rev().collect::<Vec<_>>());
+    assert_eq!(log.notes(), [String::new(); 0]);
+}
+
+#[test]
+fn a_second_opener_is_told_who_has_the_log() {
+    let dir = TempDir::new();
+    let _first = SegmentLog::open(Env::os(), &dir.0, small()).unwrap();
+    let refused = SegmentLog::open(Env::os(), &dir.0, small()).err().unwrap();
+    assert!(
+        refused
+            .to_string()
+            .contains(&format!("pid {}", std::process::id())),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_reader_beside_the_writer_sees_what_is_durable() {
+    let dir = TempDir::new();
+    let log = SegmentLog::open(Env::os(), &dir.0, small()).unwrap();
+    for i in 0..300 {
+        block_on(log.append(Append::event(event(i)))).unwrap();
+    }
+    let reader = SegmentLog::open_read_only(Env::os(), &dir.0, small()).unwrap();
+    let seen = numbers(&reader, Filter::all());
+    assert!(seen.len() >= 299, "{}", seen.len());
+    let mut follow = reader.read(&Cut::at(299), Filter::all(), ReadMode::Follow);
+    for i in 300..1300 {
+        block_on(log.append(Append::event(event(i)))).unwrap();
+    }
+    for i in 299..1300 {
+        let event = block_on(follow.next()).unwrap().unwrap();
+        assert_eq!(event.position.offset, i);
+    }
+}
