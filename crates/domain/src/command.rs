@@ -182,6 +182,9 @@ pub struct ReplyEnvelope {
     pub role: Role,
     /// What became of it.
     pub outcome: Outcome,
+    /// What it depends on: the events that were recorded, and all that went before them.
+    #[serde(default, skip_serializing_if = "is_start")]
+    pub causes: Cut,
 }
 
 /// What became of a command, of a call or of a saga that was started.

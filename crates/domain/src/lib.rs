@@ -10,18 +10,22 @@ mod command;
 mod effect;
 mod entity;
 mod event;
+mod instance;
 mod json;
-mod process;
+mod memory;
+pub mod process;
 mod rejection;
 mod retry;
 pub mod saga;
 mod schema;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 mod time;
 mod view;
 mod wire;
 
 pub use anabranch_domain_derive::{Event, Rejection};
-pub use anabranch_model::{CommandId, EventRef, StreamId};
+pub use anabranch_model::{CommandId, Cut, EventRef, StreamId};
 
 pub use command::{
     Command, CommandEnvelope, CommandError, Outcome, Outgoing, RecordedEvent, ReplyEnvelope, Role,
@@ -29,7 +33,9 @@ pub use command::{
 pub use effect::{Breaker, Call, CallEnvelope, CallPolicy, Effect, Repeat};
 pub use entity::{Decide, Entity};
 pub use event::{DecodeError, EncodeError, Event, EventKind, NoEvent};
+pub use instance::{Asked, Decided, EntityInstance, SAGA_HEADER};
 pub use json::Json;
+pub use memory::{Admission, CommandMemory, Note, PLAIN_COMMANDS_MAX, Remembered};
 pub use process::{Action, Correlate, Input, Process, Reaction, Reply, SagaStart, Source, Timer};
 pub use rejection::Rejection;
 pub use retry::Retry;

@@ -15,6 +15,7 @@ mod limits;
 mod name;
 mod place;
 pub mod record;
+mod token;
 
 pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIter};
 pub use command_id::{CommandId, content_hash};
@@ -24,3 +25,4 @@ pub use json::{rfc3339, to_cloud_event, write_cloud_event};
 pub use limits::{LimitError, Limits};
 pub use name::{EventId, EventType, NameError, StreamId};
 pub use place::{Cut, ParsePositionError, PartitionId, Position, Version};
+pub use token::{Session, TOKEN_CHARS_MAX, TokenError, TokenKey, TokenSeal};

@@ -11,15 +11,19 @@ use crate::process::SagaStart;
 use crate::retry::Retry;
 use crate::view::HandleError;
 
-/// The steps of a saga, as declared. Checked when it is registered.
+/// The steps of a saga, as declared. Checked when it is registered; see
+/// [`SagaType`](super::SagaType).
 pub struct Definition<I> {
-    pub(crate) version: u32,
-    pub(crate) steps: Vec<StepBuilder<I>>,
+    pub(super) version: u32,
+    pub(super) steps: Vec<StepBuilder<I>>,
 }
 
 /// Makes a request from the saga's input and the results so far.
-pub(crate) type MakeRequest<I> =
+pub(super) type MakeRequest<I> =
     Box<dyn Fn(&I, &StepContext<'_>) -> Result<Request, HandleError> + Send + Sync>;
+
+/// Says how many branches a step has.
+pub(super) type CountBranches<I> = Box<dyn Fn(&I) -> usize + Send + Sync>;
 
 /// What kind of step it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,19 +58,32 @@ impl Promise {
     ];
 }
 
+/// Why two requests may be under way at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Overlap {
+    /// Nothing is said.
+    Unstated,
+    /// They give the same result in any order.
+    Commutes,
+    /// They change different entities.
+    Disjoint,
+}
+
 /// One step, being declared.
 pub struct StepBuilder<I> {
-    pub(crate) name: String,
-    pub(crate) kind: StepKind,
-    pub(crate) after: Vec<String>,
-    pub(crate) touches: Vec<String>,
-    pub(crate) commutes: bool,
-    pub(crate) for_each: Option<Box<dyn Fn(&I) -> usize + Send + Sync>>,
-    pub(crate) request: Option<MakeRequest<I>>,
-    pub(crate) undo: Option<(Vec<Promise>, MakeRequest<I>)>,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) retry: Retry,
-    pub(crate) at_most_once: bool,
+    pub(super) name: String,
+    pub(super) kind: StepKind,
+    pub(super) after: Vec<String>,
+    pub(super) changes: Vec<String>,
+    pub(super) overlap: Overlap,
+    pub(super) for_each: Option<CountBranches<I>>,
+    pub(super) request: Option<MakeRequest<I>>,
+    pub(super) undo: Option<(Vec<Promise>, MakeRequest<I>)>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) retry: Retry,
+    pub(super) alert_after: u32,
+    pub(super) at_once_max: u32,
+    pub(super) at_most_once: bool,
 }
 
 /// What a step asks for.
@@ -115,9 +132,9 @@ impl Request {
 
 /// What a request may know beside the saga's input.
 pub struct StepContext<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) index: usize,
-    pub(crate) results: &'a dyn Fn(&str, usize) -> Option<&'a Json>,
+    pub(super) key: &'a str,
+    pub(super) branch: u32,
+    pub(super) results: &'a dyn Fn(&str, u32) -> Option<&'a Json>,
 }
 
 impl<'a> StepContext<'a> {
@@ -127,23 +144,27 @@ impl<'a> StepContext<'a> {
     }
 
     /// Which branch of a `for_each` step this is, from 0; 0 for other steps.
-    pub const fn index(&self) -> usize {
-        self.index
+    pub const fn branch(&self) -> usize {
+        self.branch as usize
     }
 
-    /// The result of branch `index` of step `step`; `None` when it has none (yet).
+    /// The result of branch `branch` of step `step`; `None` when it has none. The result of a
+    /// command is the list of [`RecordedEvent`](crate::RecordedEvent)s, that of a call what
+    /// came back, that of a saga `null`.
     pub fn result<T: DeserializeOwned>(
         &self,
         step: &str,
-        index: usize,
+        branch: u32,
     ) -> Result<Option<T>, HandleError> {
-        Ok((self.results)(step, index).map(Json::parse).transpose()?)
+        let result = (self.results)(step, branch);
+        Ok(result.map(Json::parse).transpose()?)
     }
 }
 
 impl<I> Definition<I> {
-    /// No steps yet. Raise `version` when steps are added, removed or made to ask for something
-    /// else: running instances finish on the definition that they started with.
+    /// No steps yet. Raise `version` when steps are made to ask for something else; a change of
+    /// the steps themselves is noticed anyhow. Running instances finish on the definition that
+    /// they started with: keep it in [`Saga::older`](super::Saga::older) until they have.
     pub const fn new(version: u32) -> Self {
         Self {
             version,
@@ -187,13 +208,15 @@ impl<I> Definition<I> {
             name: name.to_owned(),
             kind,
             after: Vec::new(),
-            touches: Vec::new(),
-            commutes: false,
+            changes: Vec::new(),
+            overlap: Overlap::Unstated,
             for_each: None,
             request: None,
             undo: None,
             timeout: None,
             retry: Retry::DEFAULT,
+            alert_after: 10,
+            at_once_max: 1000,
             at_most_once: false,
         }));
         self
@@ -208,24 +231,41 @@ impl<I> StepBuilder<I> {
         self
     }
 
-    /// The category of entities that it changes.
+    /// What it changes: the category of the entities, or a name for what a call changes
+    /// outside.
     #[must_use]
-    pub fn on(mut self, category: &str) -> Self {
-        self.touches.push(category.to_owned());
+    pub fn changes(mut self, category: &str) -> Self {
+        self.changes.push(category.to_owned());
         self
     }
 
-    /// Steps that change the same category at the same time give the same result in any order.
+    /// Requests that change the same category at the same time give the same result in any
+    /// order.
     #[must_use]
     pub const fn commutes(mut self) -> Self {
-        self.commutes = true;
+        self.overlap = Overlap::Commutes;
         self
     }
 
-    /// Runs once for each index below `count`, in parallel.
+    /// Requests that change the same category at the same time go to different entities. This
+    /// is checked before they are sent.
+    #[must_use]
+    pub const fn disjoint(mut self) -> Self {
+        self.overlap = Overlap::Disjoint;
+        self
+    }
+
+    /// Has as many branches as `count` says, at the same time; see [`StepBuilder::at_once`].
     #[must_use]
     pub fn for_each(mut self, count: impl Fn(&I) -> usize + Send + Sync + 'static) -> Self {
         self.for_each = Some(Box::new(count));
+        self
+    }
+
+    /// At most this many branches are under way at the same time; 1,000 if nothing is said.
+    #[must_use]
+    pub const fn at_once(mut self, branches_max: u32) -> Self {
+        self.at_once_max = branches_max;
         self
     }
 
@@ -250,21 +290,31 @@ impl<I> StepBuilder<I> {
         self
     }
 
-    /// How long it may take before the saga is aborted. Only for compensatable steps.
+    /// How long it may take before the saga is aborted. Only for steps that can be undone.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// When to send the request again while no answer comes.
+    /// When to send request and compensation again while no answer comes. The greatest number
+    /// of attempts counts for the request of a step that can be undone; everything else is
+    /// tried until it is acknowledged.
     #[must_use]
     pub const fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
     }
 
-    /// The receiver has no memory of keys: never send the request twice. After a crash in
+    /// After how many attempts without an answer the saga is marked as parked, so that a person
+    /// looks; it is tried further all the same. Ten, if nothing is said.
+    #[must_use]
+    pub const fn alert_after(mut self, attempts: u32) -> Self {
+        self.alert_after = attempts;
+        self
+    }
+
+    /// The receiver has no memory of keys: the request is never sent twice. After a crash in
     /// between nobody knows what became of it, and the saga is aborted.
     #[must_use]
     pub const fn at_most_once(mut self) -> Self {

@@ -2,6 +2,13 @@
 //! distributed transaction.
 
 mod definition;
+mod instance;
+mod journal;
+mod machine;
+mod plan;
+mod rules;
+mod shape;
+mod state;
 mod step_id;
 
 use anabranch_model::EventRef;
@@ -11,6 +18,13 @@ use serde::de::DeserializeOwned;
 use crate::event::Event;
 
 pub use definition::{Definition, Promise, Request, StepBuilder, StepContext, StepKind};
+pub use instance::{SagaCommand, SagaInstance, Sent, start_id};
+pub use journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
+pub use machine::{Decision, Dispatch, SagaInput, SagaTimer, Settlement, outputs};
+pub use plan::{BRANCHES_MAX, Plan, PlanError, RegisterError, SagaType, StartError};
+pub use rules::{Rule, Rules};
+pub use shape::{DefinitionError, DefinitionHash, Fault, Shape};
+pub use state::{Phase, SagaState};
 pub use step_id::{ParseStepIdError, StepId};
 
 /// A saga: a declared DAG of steps. It ends completed, when every step took effect once, or
@@ -38,6 +52,11 @@ pub trait Saga: Sized + Send + Sync + 'static {
 
     /// The steps. Checked at registration.
     fn define() -> Definition<Self::Input>;
+
+    /// Definitions that were current before, as long as instances may still run on them.
+    fn older() -> Vec<Definition<Self::Input>> {
+        Vec::new()
+    }
 }
 
 /// An instance of a saga to start.

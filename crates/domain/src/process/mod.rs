@@ -1,3 +1,8 @@
+//! Processes: durable state machines that react to events.
+
+mod instance;
+mod journal;
+
 use anabranch_model::{EventId, EventRef, NameError, Position, StreamId, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -8,6 +13,9 @@ use crate::entity::{Decide, Entity};
 use crate::event::{EncodeError, Event};
 use crate::json::Json;
 use crate::time::Timestamp;
+
+pub use instance::{Delivery, Heard, ProcessDecision, ProcessError, ProcessInstance, ProcessType};
+pub use journal::{HeardEvent, Planned, ProcessEvent, Received};
 
 /// A durable state machine that reacts to events by sending commands, setting timers and
 /// calling the world outside.
@@ -26,6 +34,9 @@ pub trait Process: Default + Serialize + DeserializeOwned + Send + 'static {
     /// [`Process::Event`] knows.
     const CATEGORIES: &'static [&'static str];
 
+    /// Which answers to its commands it wants to hear.
+    const REPLIES: Replies = Replies::Refusals;
+
     /// The version of the *state's* shape; see [`Entity::STATE_VERSION`].
     const STATE_VERSION: u32 = 1;
 
@@ -40,6 +51,17 @@ pub trait Process: Default + Serialize + DeserializeOwned + Send + 'static {
 
     /// The state after `input`.
     fn evolve(&mut self, input: &Input<Self::Event>);
+}
+
+/// Which answers a process wants to hear as [`Input::Reply`]. Those to calls and to sagas it
+/// always hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Replies {
+    /// Only that a command was refused.
+    #[default]
+    Refusals,
+    /// Every answer.
+    All,
 }
 
 /// Which instance of a process an event belongs to.

@@ -1,0 +1,257 @@
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::definition::Request;
+use super::journal::{Operator, Parent, SagaEvent, Undo};
+use super::machine::{self, Decision, Dispatch, SagaInput, Settlement};
+use super::plan::{Plan, PlanError, SagaType};
+use super::rules::{Rule, Rules};
+use super::state::{Phase, SagaState};
+use super::step_id::StepId;
+use crate::command::{Command, CommandEnvelope, CommandError, ReplyEnvelope, Role};
+use crate::effect::CallEnvelope;
+use crate::json::Json;
+use crate::time::Timestamp;
+use crate::{CommandId, Cut, StreamId};
+
+/// One instance of a saga: its state, and the plan that it follows.
+///
+/// The host appends what [`SagaInstance::decide`] returns at the length that the journal had,
+/// and sends only what is durable. When an append fails, the instance is thrown away and made
+/// again from its journal.
+pub struct SagaInstance {
+    saga: Arc<SagaType>,
+    state: SagaState,
+    plan: Option<Plan>,
+    rules: Rules,
+}
+
+impl SagaInstance {
+    /// The instance with an empty journal.
+    pub fn new(saga: Arc<SagaType>, stream: StreamId) -> Self {
+        Self {
+            saga,
+            state: SagaState::new(stream),
+            plan: None,
+            rules: Rules::ALL,
+        }
+    }
+
+    /// The instance that a snapshot holds.
+    pub fn restore(saga: Arc<SagaType>, state: SagaState) -> Self {
+        Self {
+            saga,
+            state,
+            plan: None,
+            rules: Rules::ALL,
+        }
+    }
+
+    /// The same instance, with one rule taken away.
+    #[cfg(any(test, feature = "ablation"))]
+    #[must_use]
+    pub fn under(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// The state.
+    pub fn state(&self) -> &SagaState {
+        &self.state
+    }
+
+    /// Takes in an event of the journal, on replay.
+    pub fn evolve(&mut self, event: &SagaEvent) {
+        self.state.evolve(event);
+    }
+
+    /// What is to be done about `input`. The state moves along with the events returned.
+    pub fn decide(&mut self, input: SagaInput, now: Timestamp) -> Result<Decision, PlanError> {
+        self.make_plan(&input)?;
+        Ok(machine::decide(
+            self.plan.as_ref(),
+            &mut self.state,
+            input,
+            now,
+            self.rules,
+        ))
+    }
+
+    /// What a node that takes the instance over sends again, after it has decided about
+    /// [`SagaInput::Recovered`].
+    pub fn outstanding(&self) -> Vec<Dispatch> {
+        machine::outstanding(&self.state, self.rules)
+    }
+
+    fn make_plan(&mut self, input: &SagaInput) -> Result<(), PlanError> {
+        if self.plan.is_some() {
+            return Ok(());
+        }
+        self.plan = match (&self.state.started, input) {
+            // R11: on the definition that it was started with.
+            (Some(started), _) if self.rules.keep(Rule::StayOnDefinition) => {
+                Some(self.saga.plan_on(started.definition, &started.input)?)
+            }
+            (Some(started), _) => Some(self.saga.plan(&started.input)?),
+            (None, SagaInput::Start { input, .. }) if self.state.phase == Phase::New => {
+                Some(self.saga.plan(input)?)
+            }
+            (None, _) => None,
+        };
+        Ok(())
+    }
+}
+
+/// What can be asked of a saga, in the form of a command to its stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SagaCommand {
+    /// Begin. Asking again changes nothing.
+    StartSaga {
+        /// What it starts from.
+        input: Json,
+    },
+    /// Go back.
+    AbortSaga {
+        /// Why.
+        why: String,
+    },
+    /// Go on with a step that is parked.
+    ResumeStep {
+        /// The step.
+        step: StepId,
+        /// Who says so, and why.
+        by: Operator,
+    },
+    /// Take note of what a person has found out, or done by hand.
+    SettleStep {
+        /// The step.
+        step: StepId,
+        /// What is so.
+        #[serde(rename = "as")]
+        settlement: Settlement,
+        /// Who says so, and why.
+        by: Operator,
+    },
+}
+
+impl SagaInput {
+    /// The input that a command to a saga's stream is.
+    pub fn of_command(envelope: &CommandEnvelope) -> Result<Self, CommandError> {
+        let data = envelope.data.as_str().as_bytes();
+        let parent = envelope.reply_to.clone().map(|stream| Parent {
+            stream,
+            command: envelope.id,
+            role: envelope.role.clone(),
+        });
+        Ok(match SagaCommand::from_wire(&envelope.name, data)? {
+            SagaCommand::StartSaga { input } => Self::Start {
+                id: envelope.id,
+                input,
+                parent,
+            },
+            SagaCommand::AbortSaga { why } => Self::Abort { why, by: parent },
+            SagaCommand::ResumeStep { step, by } => Self::Resume { step, by },
+            SagaCommand::SettleStep {
+                step,
+                settlement,
+                by,
+            } => Self::Settle {
+                step,
+                as_: settlement,
+                by,
+            },
+        })
+    }
+
+    /// The input that a reply to a saga's stream is; `None` when it answers nothing that a saga
+    /// asks.
+    pub fn of_reply(reply: ReplyEnvelope) -> Option<Self> {
+        let (step, undo) = match reply.role {
+            Role::Plain => return None,
+            Role::Step(step) | Role::Forward(step) => (step, false),
+            Role::Undo { step, .. } => (step, true),
+        };
+        Some(Self::Reply {
+            step,
+            undo,
+            id: reply.id,
+            outcome: reply.outcome,
+        })
+    }
+}
+
+/// What a saga sends, in the form that the host delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// A command to an entity or to a saga.
+    Command(CommandEnvelope),
+    /// A call to the world outside.
+    Call(CallEnvelope, Role),
+    /// A timer to set; it comes back as [`SagaInput::Wake`].
+    Timer(super::SagaTimer),
+    /// An answer to who waits for the saga.
+    Reply(ReplyEnvelope),
+    /// The saga has ended; receivers may forget what they remember for it.
+    Ended,
+}
+
+impl Dispatch {
+    /// The form that the host delivers. `saga` is the stream of the instance, `causes` what the
+    /// instance had seen.
+    pub fn address(self, saga: &StreamId, causes: &Cut) -> Result<Sent, CommandError> {
+        let command = |id, to, name: &str, data, role| CommandEnvelope {
+            id,
+            to,
+            name: name.to_owned(),
+            data,
+            role,
+            reply_to: Some(saga.clone()),
+            correlation_id: Some(saga.to_string()),
+            causes: causes.clone(),
+        };
+        Ok(match self {
+            Self::Request { id, request, role } => match request {
+                Undo::Ask(Request::Command(to)) => {
+                    Sent::Command(command(id, to.to, &to.name, to.data, role))
+                }
+                Undo::Ask(Request::Call(call)) => Sent::Call(
+                    CallEnvelope {
+                        key: id,
+                        call,
+                        reply_to: saga.clone(),
+                    },
+                    role,
+                ),
+                Undo::Ask(Request::Saga(start)) => {
+                    let start_saga = SagaCommand::StartSaga { input: start.input };
+                    let (name, data) = start_saga.to_wire()?;
+                    Sent::Command(command(id, start.saga, name, data, role))
+                }
+                Undo::AbortSaga(child) => {
+                    let abort = SagaCommand::AbortSaga {
+                        why: format!("{saga} goes back"),
+                    };
+                    let (name, data) = abort.to_wire()?;
+                    Sent::Command(command(id, child, name, data, role))
+                }
+            },
+            Self::Timer(timer) => Sent::Timer(timer),
+            Self::Reply { to, outcome } => Sent::Reply(ReplyEnvelope {
+                to: to.stream,
+                from: saga.clone(),
+                id: to.command,
+                name: "StartSaga".to_owned(),
+                role: to.role,
+                outcome,
+                causes: causes.clone(),
+            }),
+            Self::Ended => Sent::Ended,
+        })
+    }
+}
+
+/// The id of the start of a saga that `event` starts: the same each time the event is seen.
+pub fn start_id(event: anabranch_model::EventId, saga: &StreamId) -> CommandId {
+    CommandId::derived(event.as_u128(), &[b"start", saga.as_str().as_bytes()])
+}

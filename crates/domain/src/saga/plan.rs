@@ -1,0 +1,291 @@
+//! From a saga's type to a plan for one instance.
+
+use std::sync::Arc;
+
+use anabranch_model::EventRef;
+use thiserror::Error;
+
+use super::definition::{Definition, Request, StepContext};
+use super::shape::{DefinitionError, DefinitionHash, Shape};
+use super::{Saga, Start};
+use crate::command::CommandError;
+use crate::event::DecodeError;
+use crate::json::Json;
+use crate::process::SagaStart;
+use crate::schema::{Reader, SchemaError};
+use crate::view::HandleError;
+
+/// A registered saga: its present definition and the older ones that instances may still run
+/// on. Every definition was checked.
+pub struct SagaType {
+    name: &'static str,
+    categories: &'static [&'static str],
+    starter: Box<dyn Starter>,
+    definitions: Vec<Arc<dyn Bind>>,
+}
+
+/// Why a saga cannot be registered.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RegisterError {
+    /// One of its definitions cannot be run.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// Its event type and the upcasts do not fit together.
+    #[error("the events that start saga {saga}: {source}")]
+    Schema {
+        /// The saga's name.
+        saga: String,
+        /// What is wrong.
+        source: SchemaError,
+    },
+    /// Two definitions cannot be told apart.
+    #[error(
+        "two definitions of saga {saga} are the same to the eye; give each a version of its own"
+    )]
+    SameDefinition {
+        /// The saga's name.
+        saga: String,
+    },
+}
+
+/// Why an instance of a saga cannot go on. Its journal is unchanged.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// The definition that it runs on is gone.
+    #[error(
+        "saga {saga} runs on definition {hash}, which this program does not have; add that definition to `Saga::older`"
+    )]
+    UnknownDefinition {
+        /// The saga's name.
+        saga: String,
+        /// The definition.
+        hash: DefinitionHash,
+    },
+    /// Its input cannot be read.
+    #[error("the input of saga {saga}: {reason}")]
+    Input {
+        /// The saga's name.
+        saga: String,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A step has more branches than can be.
+    #[error("step {step} of saga {saga} has {branches} branches; at most {max} can be")]
+    Branches {
+        /// The saga's name.
+        saga: String,
+        /// The step.
+        step: String,
+        /// How many it has.
+        branches: usize,
+        /// How many it may have.
+        max: usize,
+    },
+}
+
+/// Why an event could not be looked at as the start of a saga.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StartError {
+    /// The event cannot be read.
+    #[error(transparent)]
+    Event(#[from] DecodeError),
+    /// The instance cannot be named or its input not be written.
+    #[error(transparent)]
+    Start(#[from] CommandError),
+}
+
+/// The most branches of one step.
+pub const BRANCHES_MAX: usize = 1 << 20;
+
+impl SagaType {
+    /// Registers `S`: checks its definitions and its events.
+    pub fn of<S: Saga>() -> Result<Self, RegisterError> {
+        let saga = || S::NAME.to_owned();
+        let mut definitions: Vec<Arc<dyn Bind>> = Vec::new();
+        for definition in std::iter::once(S::define()).chain(S::older()) {
+            let shape = Arc::new(Shape::check(S::NAME, &definition)?);
+            if definitions.iter().any(|d| d.shape().hash == shape.hash) {
+                return Err(RegisterError::SameDefinition { saga: saga() });
+            }
+            definitions.push(Arc::new(Checked {
+                saga: S::NAME,
+                shape,
+                definition: Arc::new(definition),
+            }));
+        }
+        let reader = Reader::<S::Event>::new().map_err(|source| RegisterError::Schema {
+            saga: saga(),
+            source,
+        })?;
+        Ok(Self {
+            name: S::NAME,
+            categories: S::CATEGORIES,
+            starter: Box::new(Starting::<S> { reader }),
+            definitions,
+        })
+    }
+
+    /// The saga's name, and the category of its journals.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The categories whose events may start it.
+    pub fn categories(&self) -> &'static [&'static str] {
+        self.categories
+    }
+
+    /// The type names of the events that may start it.
+    pub fn event_names(&self) -> Vec<String> {
+        self.starter.names()
+    }
+
+    /// The instance that this event starts, if any.
+    pub fn start(&self, event: &EventRef<'_>) -> Result<Option<SagaStart>, StartError> {
+        if !self.categories.contains(&event.category()) {
+            return Ok(None);
+        }
+        self.starter.start(event)
+    }
+
+    /// The plan of a new instance, on the present definition.
+    pub fn plan(&self, input: &Json) -> Result<Plan, PlanError> {
+        self.definitions[0].bind(input)
+    }
+
+    /// The plan of an instance that runs on the definition `hash`.
+    pub fn plan_on(&self, hash: DefinitionHash, input: &Json) -> Result<Plan, PlanError> {
+        let definition = self.definitions.iter().find(|d| d.shape().hash == hash);
+        match definition {
+            Some(definition) => definition.bind(input),
+            None => Err(PlanError::UnknownDefinition {
+                saga: self.name.to_owned(),
+                hash,
+            }),
+        }
+    }
+}
+
+/// What one instance of a saga will do: a definition, applied to an input.
+pub struct Plan {
+    pub(super) shape: Arc<Shape>,
+    /// For each step, how many branches it has.
+    pub(super) branches: Vec<u32>,
+    requests: Box<dyn Requests>,
+}
+
+impl Plan {
+    pub(super) fn request(
+        &self,
+        step: usize,
+        cx: &StepContext<'_>,
+    ) -> Result<Request, HandleError> {
+        self.requests.request(step, cx)
+    }
+
+    pub(super) fn undo(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError> {
+        self.requests.undo(step, cx)
+    }
+}
+
+/// A checked definition, without its input's type.
+trait Bind: Send + Sync {
+    fn shape(&self) -> &Shape;
+    fn bind(&self, input: &Json) -> Result<Plan, PlanError>;
+}
+
+struct Checked<I> {
+    saga: &'static str,
+    shape: Arc<Shape>,
+    definition: Arc<Definition<I>>,
+}
+
+impl<I: serde::de::DeserializeOwned + Send + Sync + 'static> Bind for Checked<I> {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn bind(&self, input: &Json) -> Result<Plan, PlanError> {
+        let input: I = input.parse().map_err(|error| PlanError::Input {
+            saga: self.saga.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let mut branches = Vec::with_capacity(self.definition.steps.len());
+        for step in &self.definition.steps {
+            let count = step.for_each.as_ref().map_or(1, |count| count(&input));
+            if count > BRANCHES_MAX {
+                return Err(PlanError::Branches {
+                    saga: self.saga.to_owned(),
+                    step: step.name.clone(),
+                    branches: count,
+                    max: BRANCHES_MAX,
+                });
+            }
+            branches.push(count as u32);
+        }
+        Ok(Plan {
+            shape: self.shape.clone(),
+            branches,
+            requests: Box::new(Bound {
+                definition: self.definition.clone(),
+                input,
+            }),
+        })
+    }
+}
+
+/// Makes the requests of one instance.
+trait Requests: Send + Sync {
+    fn request(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError>;
+    fn undo(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError>;
+}
+
+struct Bound<I> {
+    definition: Arc<Definition<I>>,
+    input: I,
+}
+
+impl<I: Send + Sync> Requests for Bound<I> {
+    fn request(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError> {
+        match &self.definition.steps[step].request {
+            Some(request) => request(&self.input, cx),
+            None => Err("the step asks for nothing".into()),
+        }
+    }
+
+    fn undo(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError> {
+        match &self.definition.steps[step].undo {
+            Some((_, undo)) => undo(&self.input, cx),
+            None => Err("the step has no compensation".into()),
+        }
+    }
+}
+
+/// Looks at events as starts of a saga, without its event's type.
+trait Starter: Send + Sync {
+    fn names(&self) -> Vec<String>;
+    fn start(&self, event: &EventRef<'_>) -> Result<Option<SagaStart>, StartError>;
+}
+
+struct Starting<S: Saga> {
+    reader: Reader<S::Event>,
+}
+
+impl<S: Saga> Starter for Starting<S> {
+    fn names(&self) -> Vec<String> {
+        self.reader.names()
+    }
+
+    fn start(&self, about: &EventRef<'_>) -> Result<Option<SagaStart>, StartError> {
+        if !self.reader.knows(about.event_type) {
+            return Ok(None);
+        }
+        let event = self
+            .reader
+            .read(about.event_type, about.schema_version, about.data)?;
+        let start = event.and_then(|event| S::start(&event, about));
+        Ok(start
+            .map(|Start { key, input }| SagaStart::new::<S>(&key, &input))
+            .transpose()?)
+    }
+}

@@ -1,0 +1,387 @@
+use serde::{Deserialize, Serialize};
+
+use super::definition::{Request, StepKind};
+use super::journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
+use super::shape::DefinitionHash;
+use super::step_id::StepId;
+use crate::json::Json;
+use crate::rejection::Rejection;
+use crate::time::Timestamp;
+use crate::{CommandId, StreamId};
+
+/// The state of an instance of a saga: made from nothing but the events of its journal. Serde,
+/// for snapshots.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SagaState {
+    pub(super) stream: StreamId,
+    pub(super) phase: Phase,
+    pub(super) started: Option<Started>,
+    pub(super) steps: Vec<StepState>,
+    /// Who asked for the abort, and why.
+    pub(super) abort: Option<(String, Option<Parent>)>,
+    /// How many branches a person has to look at.
+    parked: u32,
+    /// How many events the journal has.
+    length: u64,
+}
+
+/// What an instance was started with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Started {
+    pub id: CommandId,
+    pub definition: DefinitionHash,
+    pub input: Json,
+    pub parent: Option<Parent>,
+}
+
+/// How far an instance of a saga is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// Not begun.
+    New,
+    /// Going forward.
+    Running,
+    /// Going back.
+    Aborting,
+    /// Ended: every step took effect once.
+    Completed,
+    /// Ended: everything that may have taken effect is undone.
+    Compensated,
+}
+
+impl Phase {
+    /// Whether it has ended. What has ended stays as it is.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Compensated)
+    }
+}
+
+/// One step: its branches, and how many of them stand where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct StepState {
+    pub name: String,
+    pub kind: StepKind,
+    pub branches: Vec<Branch>,
+    /// Branches that have not been started.
+    pub new: u32,
+    /// Branches that took effect.
+    pub done: u32,
+    /// Branches whose compensation has not been started but has to be: started, done, unknown.
+    pub to_undo: u32,
+    /// Branches whose compensation is under way.
+    pub undoing: u32,
+    /// Branches that a person has to look at.
+    pub parked: u32,
+    /// The first branch that was never started, nor parked before it started.
+    pub next_new: u32,
+    /// The first branch that has not been looked at for compensation.
+    pub next_undo: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Branch {
+    pub at: At,
+    /// Why a person has to look, and whether it is tried further all the same.
+    pub parked: Option<Box<(String, bool)>>,
+    /// Whether a late answer to the request, and to the compensation, was recorded.
+    pub late: [bool; 2],
+}
+
+/// Where a branch stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum At {
+    New,
+    Started(Box<InFlight<Request>>),
+    Done { result: Json },
+    Refused(Box<Rejection>),
+    Unknown,
+    Undoing(Box<InFlight<Undo>>),
+    Undone,
+}
+
+/// A request that waits for its answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct InFlight<R> {
+    pub request: R,
+    /// Which attempt it is, from 1.
+    pub attempt: u32,
+    /// When to look after it.
+    pub wake: Option<Timestamp>,
+    /// When its time is up.
+    pub deadline: Option<Timestamp>,
+    /// Whether a compensation was sent before, which another one has replaced.
+    pub second: bool,
+}
+
+impl SagaState {
+    /// The state of an instance whose journal is empty.
+    pub fn new(stream: StreamId) -> Self {
+        Self {
+            stream,
+            phase: Phase::New,
+            started: None,
+            steps: Vec::new(),
+            abort: None,
+            parked: 0,
+            length: 0,
+        }
+    }
+
+    /// The journal's stream.
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    /// How far it is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// How many events the journal has: the version that the next append has to expect.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether a person has to look at some step.
+    pub fn is_parked(&self) -> bool {
+        self.parked > 0
+    }
+
+    /// Why it goes, or went, back.
+    pub fn abort_reason(&self) -> Option<&str> {
+        self.abort.as_ref().map(|(why, _)| why.as_str())
+    }
+
+    /// Each branch of each step, with where it stands, in words, and why a person has to look.
+    pub fn describe(&self) -> impl Iterator<Item = (StepId, &'static str, Option<&str>)> + '_ {
+        self.steps.iter().flat_map(|step| {
+            step.branches.iter().enumerate().map(|(i, branch)| {
+                let parked = branch.parked.as_ref().map(|parked| parked.0.as_str());
+                let id = StepId::new(step.name.as_str(), i as u32);
+                (id, branch.at.name(), parked)
+            })
+        })
+    }
+
+    pub(super) fn locate(&self, step: &StepId) -> Option<(usize, usize)> {
+        let index = self.steps.iter().position(|s| *s.name == *step.name)?;
+        let branch = step.branch as usize;
+        (branch < self.steps[index].branches.len()).then_some((index, branch))
+    }
+
+    pub(super) fn result(&self, step: &str, branch: u32) -> Option<&Json> {
+        let step = self.steps.iter().find(|s| s.name == step)?;
+        match &step.branches.get(branch as usize)?.at {
+            At::Done { result } => Some(result),
+            _ => None,
+        }
+    }
+
+    /// The state after `event`. Events that name steps which do not exist change nothing.
+    pub fn evolve(&mut self, event: &SagaEvent) {
+        self.length += 1;
+        match event {
+            SagaEvent::SagaStarted {
+                id,
+                definition,
+                steps,
+                input,
+                parent,
+                at: _,
+            } => {
+                self.phase = Phase::Running;
+                self.steps = steps.iter().map(StepState::new).collect();
+                self.started = Some(Started {
+                    id: *id,
+                    definition: *definition,
+                    input: input.clone(),
+                    parent: parent.clone(),
+                });
+            }
+            SagaEvent::StepStarted {
+                step,
+                request,
+                wake,
+                deadline,
+            } => {
+                let in_flight = InFlight {
+                    request: request.clone(),
+                    attempt: 1,
+                    wake: *wake,
+                    deadline: *deadline,
+                    second: false,
+                };
+                self.move_to(step, At::Started(Box::new(in_flight)));
+            }
+            SagaEvent::StepOk { step, result, .. } => {
+                let result = result.clone();
+                self.move_to(step, At::Done { result });
+            }
+            SagaEvent::StepRefused { step, why, .. } => {
+                self.move_to(step, At::Refused(Box::new(why.clone())));
+            }
+            SagaEvent::StepTimedOut { step } | SagaEvent::StepUnknown { step, .. } => {
+                self.move_to(step, At::Unknown);
+            }
+            SagaEvent::AbortRequested { why, by } => {
+                self.phase = Phase::Aborting;
+                self.abort = Some((why.clone(), by.clone()));
+            }
+            SagaEvent::CompStarted {
+                step,
+                request,
+                wake,
+            } => {
+                let second = self
+                    .branch_mut(step)
+                    .is_some_and(|branch| matches!(branch.at, At::Undoing(_)));
+                let in_flight = InFlight {
+                    request: request.clone(),
+                    attempt: 1,
+                    wake: *wake,
+                    deadline: None,
+                    second,
+                };
+                self.move_to(step, At::Undoing(Box::new(in_flight)));
+            }
+            SagaEvent::StepRetried {
+                step,
+                attempt,
+                wake,
+            }
+            | SagaEvent::CompRetried {
+                step,
+                attempt,
+                wake,
+            } => match self.branch_mut(step).map(|branch| &mut branch.at) {
+                Some(At::Started(waiting)) => waiting.again(*attempt, *wake),
+                Some(At::Undoing(waiting)) => waiting.again(*attempt, *wake),
+                _ => {}
+            },
+            SagaEvent::CompOk { step, .. } => self.move_to(step, At::Undone),
+            SagaEvent::LateReply { step, undo, .. } => {
+                if let Some(branch) = self.branch_mut(step) {
+                    branch.late[usize::from(*undo)] = true;
+                }
+            }
+            SagaEvent::Parked {
+                step,
+                why,
+                going_on,
+            } => self.park(step, Some((why.clone(), *going_on))),
+            SagaEvent::Resumed { step, by } => {
+                let Operator { .. } = by;
+                self.park(step, None);
+            }
+            SagaEvent::SagaCompleted => self.phase = Phase::Completed,
+            SagaEvent::SagaCompensated => self.phase = Phase::Compensated,
+        }
+    }
+
+    fn branch_mut(&mut self, step: &StepId) -> Option<&mut Branch> {
+        let (index, branch) = self.locate(step)?;
+        Some(&mut self.steps[index].branches[branch])
+    }
+
+    /// Moves a branch and recounts. What was parked is no longer.
+    fn move_to(&mut self, step: &StepId, to: At) {
+        self.park(step, None);
+        if let Some((index, branch)) = self.locate(step) {
+            self.steps[index].move_to(branch, to);
+        }
+    }
+
+    fn park(&mut self, step: &StepId, why: Option<(String, bool)>) {
+        if let Some((index, branch)) = self.locate(step) {
+            let before = self.steps[index].parked;
+            self.steps[index].park(branch, why);
+            self.parked = self.parked + self.steps[index].parked - before;
+        }
+    }
+}
+
+impl StepState {
+    fn new(declared: &StepDeclared) -> Self {
+        let branch = Branch {
+            at: At::New,
+            parked: None,
+            late: [false; 2],
+        };
+        Self {
+            name: declared.name.clone(),
+            kind: declared.kind,
+            branches: vec![branch; declared.branches as usize],
+            new: declared.branches,
+            done: 0,
+            to_undo: 0,
+            undoing: 0,
+            parked: 0,
+            next_new: 0,
+            next_undo: 0,
+        }
+    }
+
+    fn move_to(&mut self, branch: usize, to: At) {
+        self.count(branch, -1);
+        let after = branch as u32 + 1;
+        match to {
+            At::Started(_) => self.next_new = self.next_new.max(after),
+            At::Undoing(_) => self.next_undo = self.next_undo.max(after),
+            _ => {}
+        }
+        self.branches[branch].at = to;
+        self.count(branch, 1);
+    }
+
+    fn park(&mut self, index: usize, why: Option<(String, bool)>) {
+        let branch = &mut self.branches[index];
+        let before = u32::from(branch.parked.is_some());
+        if why.is_some() {
+            // What could not even be asked is not looked at again before a person has.
+            match branch.at {
+                At::New => self.next_new = self.next_new.max(index as u32 + 1),
+                At::Done { .. } | At::Started(_) | At::Unknown => {
+                    self.next_undo = self.next_undo.max(index as u32 + 1);
+                }
+                _ => {}
+            }
+        }
+        branch.parked = why.map(Box::new);
+        self.parked = self.parked + u32::from(branch.parked.is_some()) - before;
+    }
+
+    fn count(&mut self, branch: usize, by: i32) {
+        let add = |tally: &mut u32| *tally = tally.saturating_add_signed(by);
+        match &self.branches[branch].at {
+            At::New => add(&mut self.new),
+            At::Started(_) | At::Unknown => add(&mut self.to_undo),
+            At::Done { .. } => {
+                add(&mut self.done);
+                add(&mut self.to_undo);
+            }
+            At::Undoing(_) => add(&mut self.undoing),
+            At::Refused(_) | At::Undone => {}
+        }
+    }
+}
+
+impl<R> InFlight<R> {
+    fn again(&mut self, attempt: u32, wake: Option<Timestamp>) {
+        self.attempt = attempt;
+        self.wake = wake;
+    }
+}
+
+impl At {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Started(_) => "started",
+            Self::Done { .. } => "done",
+            Self::Refused(_) => "refused",
+            Self::Unknown => "unknown",
+            Self::Undoing(_) => "undoing",
+            Self::Undone => "undone",
+        }
+    }
+}
