@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_domain::{CommandId, Retry};
+use anabranch_domain::{CommandId, Retry, Role};
 use anabranch_log::{Expect, Log, Order, VersionRange};
 use anabranch_model::{Cut, NewEvent, StreamId};
 use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
@@ -97,19 +97,94 @@ async fn commands_are_decided_while_earlier_ones_wait_for_the_log() {
 
 #[tokio::test]
 async fn a_repeated_command_gets_the_first_outcome_though_it_would_now_be_refused() {
+    // The entity itself remembers a few commands, the log all of them.
+    for between in [0, 100] {
+        let bench = Bench::new();
+        let service = bench.service(one_shard());
+        let counter = service.entity::<Counter>("a");
+        let open = || counter.send_with(CounterCommand::Open, with_id(9));
+        let first = open().await.unwrap();
+        for _ in 0..between {
+            counter.send(ADD).await.unwrap();
+        }
+        let again = open().await.unwrap();
+        assert!(again.repeated);
+        assert_eq!((again.events, again.version), (first.events, first.version));
+        let other = counter.send(CounterCommand::Open).await.unwrap_err();
+        assert_eq!(other.code(), "rejected");
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_command_that_is_repeated_soon_is_rejected_again() {
     let bench = Bench::new();
-    let service = bench.service(EntityOptions {
-        outcomes_max: 0,
-        ..one_shard()
-    });
+    let service = bench.service(one_shard());
     let counter = service.entity::<Counter>("a");
-    let open = || counter.send_with(CounterCommand::Open, with_id(9));
-    let first = open().await.unwrap();
-    let again = open().await.unwrap();
-    assert!(again.repeated);
-    assert_eq!((again.events, again.version), (first.events, first.version));
-    let other = counter.send(CounterCommand::Open).await.unwrap_err();
-    assert_eq!(other.code(), "rejected");
+    let take = || counter.send_with(CounterCommand::Add { n: -1 }, with_id(9));
+    let first = take().await.unwrap_err();
+    counter.send(ADD).await.unwrap();
+    assert_eq!(take().await.unwrap_err(), first);
+}
+
+#[tokio::test]
+async fn a_compensation_that_overtakes_its_request_makes_the_request_refused_for_ever() {
+    let bench = Bench::new();
+    let saga = StreamId::new("saga/1").unwrap();
+    let step = anabranch_domain::saga::StepId::new("take", 0);
+    let playing = |id, role| SendOptions {
+        role,
+        reply_to: Some(saga.clone()),
+        ..with_id(id)
+    };
+    let request = || playing(1, Role::Step(step.clone()));
+    let undo = playing(
+        2,
+        Role::Undo {
+            step: step.clone(),
+            of: CommandId::from_u128(1),
+        },
+    );
+    let service = bench.service(one_shard());
+    let counter = service.entity::<Counter>("a");
+    let undone = counter.send_with(CounterCommand::Add { n: 5 }, undo).await;
+    assert!(undone.unwrap().events.is_empty());
+    for _ in 0..2 {
+        let late = counter.send_with(ADD, request()).await.unwrap_err();
+        assert!(late.to_string().contains("compensated"), "{late}");
+    }
+    drop(service);
+    let service = bench.service(one_shard());
+    let counter = service.entity::<Counter>("a");
+    let late = counter.send_with(ADD, request()).await.unwrap_err();
+    assert!(late.to_string().contains("compensated"), "{late}");
+    assert_eq!(bench.types("counter/a").await, ["$Tombstone"]);
+}
+
+#[tokio::test]
+async fn a_refusal_that_a_saga_relies_on_survives_a_restart() {
+    let bench = Bench::new();
+    let take = || {
+        let options = SendOptions {
+            role: Role::Step(anabranch_domain::saga::StepId::new("take", 0)),
+            reply_to: Some(StreamId::new("saga/1").unwrap()),
+            ..with_id(9)
+        };
+        (CounterCommand::Add { n: -1 }, options)
+    };
+    let service = bench.service(one_shard());
+    let counter = service.entity::<Counter>("a");
+    let (command, options) = take();
+    let first = counter.send_with(command, options).await.unwrap_err();
+    counter.send(ADD).await.unwrap();
+    drop(service);
+    let service = bench.service(one_shard());
+    let (command, options) = take();
+    let counter = service.entity::<Counter>("a");
+    assert_eq!(
+        counter.send_with(command, options).await.unwrap_err(),
+        first
+    );
+    assert_eq!(bench.types("counter/a").await, ["$Refused", "Added"]);
 }
 
 #[tokio::test]
@@ -180,18 +255,13 @@ async fn a_repeat_that_overtakes_the_answer_shares_it() {
 
 #[tokio::test]
 async fn an_id_of_another_entitys_command_is_refused() {
-    for outcomes_max in [0, 16] {
-        let bench = Bench::new();
-        let service = bench.service(EntityOptions {
-            outcomes_max,
-            ..one_shard()
-        });
-        let [a, b] = ["a", "b"].map(|key| service.entity::<Counter>(key));
-        a.send_with(ADD, with_id(9)).await.unwrap();
-        let taken = b.send_with(ADD, with_id(9)).await.unwrap_err();
-        assert_eq!(taken.code(), "id-taken");
-        assert_eq!(sum(&service, "b").await, 0);
-    }
+    let bench = Bench::new();
+    let service = bench.service(one_shard());
+    let [a, b] = ["a", "b"].map(|key| service.entity::<Counter>(key));
+    a.send_with(ADD, with_id(9)).await.unwrap();
+    let taken = b.send_with(ADD, with_id(9)).await.unwrap_err();
+    assert_eq!(taken.code(), "id-taken");
+    assert_eq!(sum(&service, "b").await, 0);
 }
 
 #[tokio::test]
@@ -560,6 +630,12 @@ async fn left(service: &Service) -> String {
     refused.to_string()
 }
 
+fn with_sum(state: &[u8], sum: i64) -> Vec<u8> {
+    let mut state: serde_json::Value = serde_json::from_slice(state).unwrap();
+    state["state"]["sum"] = sum.into();
+    state.to_string().into_bytes()
+}
+
 #[tokio::test]
 async fn an_entity_goes_on_from_its_snapshot() {
     let bench = Bench::new();
@@ -569,7 +645,7 @@ async fn an_entity_goes_on_from_its_snapshot() {
     let mut snapshot = store.load(&stream).await.unwrap().unwrap();
     assert_eq!(snapshot.version, 19);
     // Shows that it is used: the events alone would give 25.
-    snapshot.state = br#"{"sum":120}"#.to_vec();
+    snapshot.state = with_sum(&snapshot.state, 120);
     store.save(&stream, snapshot).await.unwrap();
     let service = with_snapshots(&bench, &store, 0).await;
     assert_eq!(left(&service).await, "only 125 left (below-zero)");
@@ -583,7 +659,7 @@ async fn a_snapshot_that_does_not_fit_is_dropped() {
         let store = Arc::new(MemorySnapshots::new());
         drop(with_snapshots(&bench, &store, 25).await);
         let mut snapshot = store.load(&stream).await.unwrap().unwrap();
-        snapshot.state = br#"{"sum":120}"#.to_vec();
+        snapshot.state = with_sum(&snapshot.state, 120);
         match spoil {
             0 => snapshot.fingerprint ^= 1,
             1 => snapshot.version = 1000,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anabranch_domain::{
-    Command, CommandEnvelope, CommandId, Entity, Event, Json, Reader, SchemaError, StreamId,
+    Command, CommandEnvelope, CommandId, Entity, Event, Json, Note, Reader, SchemaError, StreamId,
 };
 use anabranch_log::{BoxFuture, Log};
 use anabranch_model::{EventType, NameError, Version};
@@ -112,9 +112,9 @@ impl<E: Entity> EntityHost<E> {
         let name = |source| HostError::Name { category, source };
         StreamId::of(category, "x").map_err(name)?;
         let reader = Reader::new().map_err(|source| HostError::Schema { category, source })?;
-        let mut kinds = Vec::new();
-        for kind in E::Event::kinds() {
-            kinds.push((kind, EventType::new(kind.name).map_err(name)?));
+        let mut types = Vec::new();
+        for kind in E::Event::kinds().into_iter().chain(Note::kinds()) {
+            types.push(EventType::new(kind.name).map_err(name)?);
         }
         let capabilities = parts.log.capabilities();
         let shared = Arc::new(Shared {
@@ -122,7 +122,7 @@ impl<E: Entity> EntityHost<E> {
             time: parts.time,
             snapshots: parts.snapshots,
             reader,
-            kinds,
+            types,
             limits: capabilities.limits,
             many_partitions: capabilities.partitions > 1,
             source: parts.source,
@@ -168,6 +168,7 @@ impl<E: Entity> EntityHost<E> {
             command,
             id,
             role: options.role,
+            reply_to: options.reply_to,
             expect: options.expect,
             causes: options.causes,
             correlation_id: options.correlation_id,
@@ -278,6 +279,7 @@ impl<E: Entity> Door for EntityHost<E> {
                 expect: None,
                 correlation_id: command.correlation_id,
                 role: command.role,
+                reply_to: command.reply_to,
                 causes: command.causes,
             };
             self.send(command.to, decoded, options).await
@@ -306,10 +308,10 @@ impl<E: Entity> Door for EntityHost<E> {
                         }
                     }
                 })?;
-            let state = Json::of(&live.entity).map_err(|e| unavailable(e.to_string()))?;
+            let state = Json::of(live.entity.state()).map_err(|e| unavailable(e.to_string()))?;
             Ok(Inspection {
                 stream,
-                version: live.version,
+                version: live.entity.version(),
                 state,
                 status,
             })

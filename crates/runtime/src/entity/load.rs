@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anabranch_domain::{Entity, StreamId};
+use anabranch_domain::{Entity, EntityInstance, StreamId};
 use anabranch_log::{Order, ReadError, VersionRange};
 use anabranch_model::{EventRef, Version, content_hash};
 
@@ -70,8 +70,7 @@ pub async fn load_at<E: Entity>(
 
 fn empty<E: Entity>() -> Live<E> {
     Live {
-        entity: E::default(),
-        version: None,
+        entity: EntityInstance::new(),
         durable: None,
         open: Batch::new(),
         flight: None,
@@ -88,10 +87,14 @@ async fn resume<E: Entity>(
     stream: &StreamId,
     snapshot: Snapshot,
 ) -> Result<Option<Live<E>>, LoadError> {
-    let Ok(entity) = serde_json::from_slice(&snapshot.state) else {
-        return Ok(None);
-    };
     let version = snapshot.version;
+    let entity: EntityInstance<E> = match serde_json::from_slice(&snapshot.state) {
+        Ok(entity) => entity,
+        Err(_) => return Ok(None),
+    };
+    if entity.version() != Some(version) {
+        return Ok(None);
+    }
     let range = VersionRange(version..version.saturating_add(1));
     let mut events = shared.log.read_stream(stream, range, Order::Forward);
     let last = match events.next().await {
@@ -103,7 +106,6 @@ async fn resume<E: Entity>(
     }
     let mut live = Live {
         entity,
-        version: Some(version),
         durable: Some(Durable {
             version,
             position: last.position,
@@ -140,26 +142,11 @@ fn take_in<E: Entity>(
     event: &EventRef<'_>,
 ) -> Result<(), LoadError> {
     let place = || format!("event {} of {}", event.version, event.stream);
-    // Types that begin with '$' are the platform's own notes in the stream.
-    if !event.event_type.starts_with('$') {
-        let read = contain(|| {
-            let read = shared
-                .reader
-                .read(event.event_type, event.schema_version, event.data)?;
-            if let Some(event) = &read {
-                live.entity.evolve(event);
-            }
-            Ok::<_, anabranch_domain::DecodeError>(())
-        });
-        match read {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                return Err(LoadError::Unreadable(format!("{}: {error}", place())));
-            }
-            Err(panic) => return Err(LoadError::Panicked(format!("{}: {panic}", place()))),
-        }
+    match contain(|| live.entity.replay(&shared.reader, event)) {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(LoadError::Unreadable(format!("{}: {error}", place()))),
+        Err(panic) => return Err(LoadError::Panicked(format!("{}: {panic}", place()))),
     }
-    live.version = Some(event.version);
     live.durable = Some(Durable {
         version: event.version,
         position: event.position,

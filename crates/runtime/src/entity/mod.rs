@@ -14,7 +14,9 @@
 //!   and everything that is unanswered is decided again.
 //! * The ids of a command's events follow from the command's id, so the log itself remembers
 //!   every command that ever recorded something, for ever. A command that records nothing is
-//!   checked against that memory before it is answered.
+//!   checked against that memory before it is answered. A refusal of a plain command changes
+//!   nothing and is kept in memory only, for a while: repeated after a restart, the command is
+//!   decided again. A refusal that a saga has to rely on is recorded.
 
 mod door;
 mod load;
@@ -54,10 +56,9 @@ pub struct EntityOptions {
     pub unknown_attempts_max: u32,
     /// How often a command is decided again when others write to its entity.
     pub contended_attempts_max: u32,
-    /// How many outcomes a shard remembers, so that a command that is repeated soon after
-    /// gets the first outcome without a question to the log. Rejections are remembered here
-    /// only.
-    pub outcomes_max: usize,
+    /// How many rejections a shard remembers, so that a command that is repeated soon after
+    /// gets the first outcome. What was done needs no room here: the log knows it.
+    pub rejections_max: usize,
     /// How long a command may take, if the sender says nothing.
     pub timeout: Duration,
 }
@@ -77,7 +78,7 @@ impl Default for EntityOptions {
             },
             unknown_attempts_max: 8,
             contended_attempts_max: 8,
-            outcomes_max: 4096,
+            rejections_max: 4096,
             timeout: Duration::from_secs(30),
         }
     }
@@ -96,6 +97,8 @@ pub struct SendOptions {
     pub correlation_id: Option<String>,
     /// The part that it plays in a saga.
     pub role: Role,
+    /// The saga, or process, that waits for the outcome.
+    pub reply_to: Option<StreamId>,
     /// What the sender had seen.
     pub causes: Cut,
 }
@@ -191,8 +194,8 @@ pub(crate) struct Shared<E: anabranch_domain::Entity> {
     pub snapshots: Arc<dyn crate::snapshot::SnapshotStore>,
     pub options: EntityOptions,
     pub reader: anabranch_domain::Reader<E::Event>,
-    /// The kinds of events, ready to be stored.
-    pub kinds: Vec<(anabranch_domain::EventKind, EventType)>,
+    /// The types of events by name, the platform's notes among them, ready to be stored.
+    pub types: Vec<EventType>,
     pub limits: anabranch_model::Limits,
     /// Whether events say what they depend on beyond their partition.
     pub many_partitions: bool,

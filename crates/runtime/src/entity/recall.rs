@@ -1,10 +1,13 @@
 //! The log's own memory of commands: which of them have recorded events, and which events.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use anabranch_domain::{CommandId, StreamId};
-use anabranch_log::{Append, AppendError, Expect, Log, ReadMode, Rejection};
-use anabranch_model::{Cut, EventType, Filter, NewEvent, Position, Version};
+use anabranch_domain::Event as _;
+use anabranch_domain::{CommandId, Note, StreamId};
+
+use anabranch_log::{Append, AppendError, Expect, Log, Order, ReadMode, Rejection, VersionRange};
+use anabranch_model::{Cut, Event, EventType, Filter, NewEvent, Position, Version};
 
 use super::{Accepted, Recorded};
 use crate::send_error::SendError;
@@ -41,25 +44,17 @@ pub async fn recall(
     command: CommandId,
     position: Position,
 ) -> Result<Accepted, SendError> {
-    let unreadable = |reason: String| SendError::Unavailable {
-        reason: format!("the command was done before, but its events cannot be read: {reason}"),
-        retry_after: None,
-    };
     let mut from = Cut::start();
     from.set(position.partition, position.offset);
     let mut read = log.read(&from, Filter::all(), ReadMode::ToHead);
-    let mut accepted = Accepted {
-        events: Vec::new(),
-        version: None,
-        token: Cut::start(),
-        repeated: true,
-    };
+    let mut accepted = nothing_yet();
+    let mut index = 0;
     while let Some(event) = read.next().await {
         let event = event.map_err(|e| unreadable(e.to_string()))?;
         if event.position.partition != position.partition {
             continue;
         }
-        if event.id != command.event_id(accepted.events.len() as u32) {
+        if event.id != command.event_id(index) {
             break;
         }
         if event.stream() != stream.as_str() {
@@ -68,24 +63,74 @@ pub async fn recall(
                 stream: event.stream().to_owned(),
             });
         }
-        accepted.version = Some(event.version);
-        accepted.token = Cut::including(event.position);
-        accepted.events.push(Recorded {
-            event_type: EventType::new(event.event_type())
-                .map_err(|e| unreadable(e.to_string()))?,
-            schema_version: event.schema_version,
-            data: bytes::Bytes::copy_from_slice(event.data()),
-            place: anabranch_log::Placed {
-                position: event.position,
-                version: event.version,
-            },
-        });
+        take_in(&mut accepted, &event)?;
+        index += 1;
     }
-    if accepted.events.is_empty() {
+    if index == 0 {
         return Err(SendError::IdTaken {
             id: command,
             stream: format!("an event at {position} that is not the command's"),
         });
     }
     Ok(accepted)
+}
+
+/// The first outcome of a command that has recorded the events of these versions, possibly
+/// none.
+pub async fn recall_versions(
+    log: &Arc<dyn Log>,
+    stream: &StreamId,
+    versions: Range<Version>,
+) -> Result<Accepted, SendError> {
+    let mut accepted = nothing_yet();
+    if versions.is_empty() {
+        accepted.version = versions.start.checked_sub(1);
+    }
+    let mut read = log.read_stream(stream, VersionRange(versions), Order::Forward);
+    while let Some(event) = read.next().await {
+        take_in(
+            &mut accepted,
+            &event.map_err(|e| unreadable(e.to_string()))?,
+        )?;
+    }
+    Ok(accepted)
+}
+
+fn nothing_yet() -> Accepted {
+    Accepted {
+        events: Vec::new(),
+        version: None,
+        token: Cut::start(),
+        repeated: true,
+    }
+}
+
+fn unreadable(reason: String) -> SendError {
+    SendError::Unavailable {
+        reason: format!("the command was done before, but its events cannot be read: {reason}"),
+        retry_after: None,
+    }
+}
+
+/// Adds an event to the outcome; or turns it into the refusal that the event says it was.
+fn take_in(accepted: &mut Accepted, event: &Event) -> Result<(), SendError> {
+    accepted.version = Some(event.version);
+    accepted.token = Cut::including(event.position);
+    if Note::version_of(event.event_type()).is_some() {
+        let note = Note::decode(event.event_type(), event.schema_version, event.data());
+        return match note.map_err(|e| unreadable(e.to_string()))? {
+            Note::Refused { rejection, .. } => Err(SendError::Rejected(rejection)),
+            Note::Tombstone { .. } | Note::Done { .. } => Ok(()),
+        };
+    }
+    accepted.events.push(Recorded {
+        event_type: EventType::new(event.event_type()).map_err(|e| unreadable(e.to_string()))?,
+        schema_version: event.schema_version,
+        data: bytes::Bytes::copy_from_slice(event.data()),
+        place: anabranch_log::Placed {
+            position: event.position,
+            version: event.version,
+        },
+    });
+    Ok(())
 }

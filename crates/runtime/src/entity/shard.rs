@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use anabranch_domain::{CommandId, Decide, Entity, Event, StreamId};
-use anabranch_log::{Append, AppendError, Appended, BoxFuture, Expect, Rejection};
-use anabranch_model::{Meta, NewEvent, Position};
+use anabranch_domain::{
+    CommandId, Decided as Decision, Entity, EntityInstance, Event, Remembered, SAGA_HEADER,
+    StreamId,
+};
+use anabranch_log::{Append, AppendError, Appended, BoxFuture, Expect, Placed, Rejection};
+use anabranch_model::{Cut, Meta, NewEvent, Position};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
@@ -78,8 +81,8 @@ enum Turn<E: Entity> {
     Message(Option<Message<E>>),
 }
 
-/// The largest outcome that is remembered, in bytes of data.
-const OUTCOME_BYTES_MAX: usize = 1024;
+/// The largest rejection that is remembered, in bytes of message and data.
+const REJECTION_BYTES_MAX: usize = 1024;
 /// An entity that leaves memory is kept in a snapshot if it has this many events behind its
 /// newest one.
 const PASSIVATION_EVENTS_MIN: u64 = 32;
@@ -93,7 +96,7 @@ pub struct Shard<E: Entity> {
     jobs: FuturesUnordered<BoxFuture<'static, Done<E>>>,
     /// Commands that were taken and are not answered; who else waits for them.
     unanswered: HashMap<CommandId, (StreamId, Vec<oneshot::Sender<Outcome>>)>,
-    outcomes: Outcomes,
+    rejections: Rejections,
     /// Entities that have decided something that is not sent.
     eager: Vec<StreamId>,
     /// Every slot once: the evictor goes round.
@@ -109,7 +112,7 @@ pub async fn run<E: Entity>(
     inbox: &mut mpsc::Receiver<Message<E>>,
 ) {
     let mut shard = Shard {
-        outcomes: Outcomes::new(shared.options.outcomes_max),
+        rejections: Rejections::new(shared.options.rejections_max),
         shared,
         gauge,
         slots: HashMap::default(),
@@ -200,9 +203,9 @@ impl<E: Entity> Shard<E> {
                 stream: other.to_string(),
             })
         };
-        if let Some((stream, outcome)) = self.outcomes.get(ask.id) {
+        if let Some((stream, rejection)) = self.rejections.get(ask.id) {
             let outcome = if *stream == ask.stream {
-                repeated(outcome.clone())
+                Err(rejection.clone())
             } else {
                 id_taken(stream)
             };
@@ -290,7 +293,7 @@ impl<E: Entity> Shard<E> {
         let before = self.gauge.latency_micros.load(Ordering::Relaxed);
         let smoothed = before - before / 8 + took / 8;
         self.gauge.latency_micros.store(smoothed, Ordering::Relaxed);
-        self.outcomes.remember(ask.id, &ask.stream, &outcome);
+        self.rejections.remember(ask.id, &ask.stream, &outcome);
         // Who no longer listens does not want the answer.
         if let Some((_, also)) = self.unanswered.remove(&ask.id) {
             for reply in also {
@@ -476,52 +479,52 @@ impl<E: Entity> Shard<E> {
         let Batch {
             events, decided, ..
         } = batch;
-        let mut events = events.into_iter();
+        let places = appended.map_or(&[][..], |appended| &appended.places);
         for Decided { ask, verdict } in decided {
-            let outcome = match verdict {
-                Verdict::Events(range) if !range.is_empty() => {
-                    let places = appended.map_or(&[][..], |appended| &appended.places);
-                    let recorded = events
-                        .by_ref()
-                        .zip(&places[range.clone()])
-                        .take(range.len());
-                    let events: Vec<Recorded> = recorded
-                        .map(|(event, &place)| Recorded {
-                            event_type: event.event_type,
-                            schema_version: event.schema_version,
-                            data: event.data,
-                            place,
-                        })
-                        .collect();
-                    let last = events.last().map(|event| event.place);
-                    let mut token = ask.causes.clone();
-                    if let Some(place) = last {
-                        token.join(&anabranch_model::Cut::including(place.position));
+            let range = verdict.events();
+            let accepted = |version, position: Option<Position>| {
+                let mut token = ask.causes.clone();
+                if let Some(position) = position {
+                    token.join(&Cut::including(position));
+                }
+                Accepted {
+                    events: Vec::new(),
+                    version,
+                    token,
+                    repeated: false,
+                }
+            };
+            if !range.is_empty() {
+                let places = &places[range.clone()];
+                let last = places.last();
+                let mut accepted = accepted(last.map(|p| p.version), last.map(|p| p.position));
+                let outcome = match verdict {
+                    Verdict::Noted(_, outcome) => outcome.map_err(SendError::Rejected),
+                    _ => {
+                        let recorded = events[range].iter().zip(places);
+                        accepted.events = recorded.map(|(e, p)| recorded_as(e, *p)).collect();
+                        Ok(())
                     }
-                    self.answer(
-                        ask,
-                        Ok(Accepted {
-                            version: last.map(|place| place.version),
-                            events,
-                            token,
-                            repeated: false,
-                        }),
-                    );
+                };
+                self.answer(ask, outcome.map(|()| accepted));
+                continue;
+            }
+            let outcome = match verdict {
+                Verdict::Events(_) | Verdict::Noted(..) => Ok(accepted(
+                    durable.map(|durable| durable.version),
+                    durable.map(|durable| durable.position),
+                )),
+                Verdict::Rejected(rejection) | Verdict::Repeat(Remembered::Refused(rejection)) => {
+                    Err(SendError::Rejected(rejection))
+                }
+                Verdict::Repeat(Remembered::Recorded(versions)) => {
+                    let log = self.shared.log.clone();
+                    self.jobs.push(Box::pin(async move {
+                        let recalled = recall::recall_versions(&log, &ask.stream, versions).await;
+                        Done::Answer(ask, recalled)
+                    }));
                     continue;
                 }
-                Verdict::Events(_) => {
-                    let mut token = ask.causes.clone();
-                    if let Some(durable) = durable {
-                        token.join(&anabranch_model::Cut::including(durable.position));
-                    }
-                    Ok(Accepted {
-                        events: Vec::new(),
-                        version: durable.map(|durable| durable.version),
-                        token,
-                        repeated: false,
-                    })
-                }
-                Verdict::Rejected(rejection) => Err(SendError::Rejected(rejection)),
                 Verdict::OtherVersion(actual) => Err(SendError::VersionMismatch {
                     stream: ask.stream.clone(),
                     expected: ask.expect.unwrap_or(Expect::Any),
@@ -555,9 +558,10 @@ impl<E: Entity> Shard<E> {
         let firsts: Vec<Option<Position>> = batch
             .decided
             .iter()
-            .map(|decided| match &decided.verdict {
-                Verdict::Events(range) => appended.places.get(range.start).map(|p| p.position),
-                _ => None,
+            .map(|decided| {
+                let range = decided.verdict.events();
+                let first = appended.places.get(range.start);
+                first.filter(|_| !range.is_empty()).map(|p| p.position)
             })
             .collect();
         self.roll_back(stream, batch, |i, _| match firsts[i] {
@@ -866,27 +870,28 @@ fn decide<E: Entity>(
     live: &mut Live<E>,
     ask: Box<Ask<E>>,
 ) -> Result<(), Box<Ask<E>>> {
+    let entity = &live.entity;
     if let Some(expect) = ask.expect
-        && !expect.holds(live.version)
+        && !expect.holds(entity.version())
     {
-        let verdict = Verdict::OtherVersion(live.version);
+        let verdict = Verdict::OtherVersion(entity.version());
         live.open.decided.push(Decided { ask, verdict });
         return Ok(());
     }
-    let cx = Decide::new(ask.stream.clone(), live.version, ask.id, shared.time.now());
+    let now = shared.time.now();
     let decided = contain(|| {
-        let events = match live.entity.decide(&ask.command, &cx) {
-            Ok(events) => events,
-            Err(rejection) => return Err(Verdict::Rejected(rejection.into())),
+        let decision = entity.decide(&ask.stream, ask.asked(), &ask.command, now);
+        let encoded = match &decision {
+            Decision::Events(events) => encode(shared, &ask, events),
+            Decision::Note(note, _) => encode(shared, &ask, std::slice::from_ref(note)),
+            Decision::Nothing(_) | Decision::Repeat(_) => Ok(Vec::new()),
         };
-        match encode(shared, &ask, &events) {
-            Ok(encoded) => Ok((events, encoded)),
-            Err(error) => Err(Verdict::Failed(error)),
-        }
+        (decision, encoded)
     });
-    let (events, encoded) = match decided {
-        Ok(Ok(made)) => made,
-        Ok(Err(verdict)) => {
+    let (decision, encoded) = match decided {
+        Ok((decision, Ok(encoded))) => (decision, encoded),
+        Ok((_, Err(error))) => {
+            let verdict = Verdict::Failed(error);
             live.open.decided.push(Decided { ask, verdict });
             return Ok(());
         }
@@ -896,24 +901,30 @@ fn decide<E: Entity>(
         }
     };
     let open = &mut live.open;
-    let bytes: usize = encoded.iter().map(|e| size_of_event(e)).sum();
+    let bytes: usize = encoded.iter().map(size_of_event).sum();
     let full = open.events.len() + encoded.len() > shared.limits.batch_events_max
         || open.bytes + bytes > shared.limits.batch_bytes_max;
     if full && !open.events.is_empty() {
         return Err(ask);
     }
-    if let Err(reason) = contain(|| events.iter().for_each(|event| live.entity.evolve(event))) {
-        fail(live, ask, reason);
-        return Ok(());
-    }
-    let open = &mut live.open;
-    let range = open.events.len()..open.events.len() + encoded.len();
-    let verdict = Verdict::Events(range);
-    live.version = match (live.version, encoded.len() as u64) {
-        (version, 0) => version,
-        (None, n) => Some(n - 1),
-        (Some(version), n) => Some(version + n),
+    let first = open.events.len();
+    let verdict = match decision {
+        Decision::Events(events) => match contain(|| live.entity.apply(ask.asked(), &events)) {
+            Ok(()) => Verdict::Events(first..first + events.len()),
+            Err(reason) => {
+                fail(live, ask, reason);
+                return Ok(());
+            }
+        },
+        Decision::Note(note, outcome) => {
+            live.entity.apply_note(&note);
+            Verdict::Noted(first, outcome)
+        }
+        Decision::Nothing(Ok(())) => Verdict::Events(first..first),
+        Decision::Nothing(Err(rejection)) => Verdict::Rejected(rejection),
+        Decision::Repeat(remembered) => Verdict::Repeat(remembered),
     };
+    let open = &mut live.open;
     open.bytes += bytes;
     open.events.extend(encoded);
     open.decided.push(Decided { ask, verdict });
@@ -930,45 +941,42 @@ fn fail<E: Entity>(live: &mut Live<E>, ask: Box<Ask<E>>, reason: String) {
     live.broken = Some(reason);
 }
 
-fn encode<E: Entity>(
+/// The events as they are stored: their ids and their cause follow from the command.
+fn encode<E: Entity, V: Event>(
     shared: &Shared<E>,
     ask: &Ask<E>,
-    events: &[E::Event],
+    events: &[V],
 ) -> Result<Vec<NewEvent>, SendError> {
+    let mut meta = Meta {
+        source: Some(shared.source.clone()),
+        causation_id: Some(ask.id.to_string()),
+        correlation_id: ask.correlation_id.clone(),
+        ..Meta::default()
+    };
+    if shared.many_partitions {
+        meta.causes = ask.causes.clone();
+    }
+    if let (false, Some(saga)) = (ask.role.is_plain(), &ask.reply_to) {
+        meta.headers
+            .insert(SAGA_HEADER.to_owned(), saga.to_string());
+    }
     let mut encoded = Vec::with_capacity(events.len());
     for (index, event) in events.iter().enumerate() {
         let kind = event.kind();
-        let known = shared
-            .kinds
-            .iter()
-            .find(|(known, _)| known.name == kind.name);
-        let Some((_, event_type)) = known else {
-            return Err(SendError::Invalid(format!(
+        let known = shared.types.iter().find(|t| t.as_str() == kind.name);
+        let event_type = known.cloned().ok_or_else(|| {
+            SendError::Invalid(format!(
                 "{kind} is not among the kinds that its event type declares"
-            )));
-        };
+            ))
+        })?;
         let mut data = Vec::new();
         event
             .encode(&mut data)
             .map_err(|error| SendError::Invalid(error.to_string()))?;
-        let mut new = NewEvent::new(
-            ask.id.event_id(index as u32),
-            ask.stream.clone(),
-            event_type.clone(),
-            data,
-        );
+        let id = ask.id.event_id(index as u32);
+        let mut new = NewEvent::new(id, ask.stream.clone(), event_type, data);
         new.schema_version = kind.version;
-        new.meta = Some(Box::new(Meta {
-            source: Some(shared.source.clone()),
-            causation_id: Some(ask.id.to_string()),
-            correlation_id: ask.correlation_id.clone(),
-            causes: if shared.many_partitions {
-                ask.causes.clone()
-            } else {
-                anabranch_model::Cut::start()
-            },
-            ..Meta::default()
-        }));
+        new.meta = Some(Box::new(meta.clone()));
         encoded.push(new);
     }
     if !encoded.is_empty() {
@@ -976,6 +984,15 @@ fn encode<E: Entity>(
         checked.map_err(|error| SendError::Invalid(error.to_string()))?;
     }
     Ok(encoded)
+}
+
+fn recorded_as(event: &NewEvent, place: Placed) -> Recorded {
+    Recorded {
+        event_type: event.event_type.clone(),
+        schema_version: event.schema_version,
+        data: event.data.clone(),
+        place,
+    }
 }
 
 /// At least what the log's limits count.
@@ -992,7 +1009,7 @@ fn append_of<E: Entity>(stream: &StreamId, base: Option<Durable>, batch: &Batch<
     Append::events(batch.events.clone()).expect(stream.clone(), expect)
 }
 
-fn serialize<E: Entity>(entity: &E) -> Option<Vec<u8>> {
+fn serialize<E: Entity>(entity: &EntityInstance<E>) -> Option<Vec<u8>> {
     contain(|| serde_json::to_vec(entity).ok()).ok().flatten()
 }
 
@@ -1048,14 +1065,14 @@ fn repeated(outcome: Outcome) -> Outcome {
     })
 }
 
-/// The newest outcomes, so that a command that is repeated soon needs no look at the log.
-struct Outcomes {
+/// The newest rejections, so that a command that is repeated soon gets the first outcome.
+struct Rejections {
     max: usize,
-    by_id: HashMap<CommandId, (StreamId, Outcome)>,
+    by_id: HashMap<CommandId, (StreamId, SendError)>,
     order: VecDeque<CommandId>,
 }
 
-impl Outcomes {
+impl Rejections {
     fn new(max: usize) -> Self {
         Self {
             max,
@@ -1064,23 +1081,20 @@ impl Outcomes {
         }
     }
 
-    fn get(&self, id: CommandId) -> Option<&(StreamId, Outcome)> {
+    fn get(&self, id: CommandId) -> Option<&(StreamId, SendError)> {
         self.by_id.get(&id)
     }
 
-    /// Keeps what a repeat would get again: what was done, and a "no" that is not for now.
+    /// Keeps a "no" that is not for now only.
     fn remember(&mut self, id: CommandId, stream: &StreamId, outcome: &Outcome) {
-        let bytes = match outcome {
-            Ok(accepted) => accepted.events.iter().map(|event| event.data.len()).sum(),
-            Err(SendError::Rejected(why)) if !why.try_again => {
-                why.message.len() + why.data.as_str().len()
-            }
-            Err(_) => return,
+        let Err(error @ SendError::Rejected(why)) = outcome else {
+            return;
         };
-        if self.max == 0 || bytes > OUTCOME_BYTES_MAX {
+        let bytes = why.message.len() + why.data.as_str().len();
+        if why.try_again || self.max == 0 || bytes > REJECTION_BYTES_MAX {
             return;
         }
-        let entry = (stream.clone(), outcome.clone());
+        let entry = (stream.clone(), error.clone());
         if self.by_id.insert(id, entry).is_some() {
             return;
         }

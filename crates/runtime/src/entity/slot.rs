@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use anabranch_domain::{CommandId, Entity, Rejection, Role};
+use anabranch_domain::{Asked, CommandId, Entity, EntityInstance, Rejection, Remembered, Role};
 use anabranch_log::Expect;
 use anabranch_model::{Cut, EventId, NewEvent, Position, StreamId, Version};
 use tokio::sync::oneshot;
@@ -21,6 +21,7 @@ pub struct Ask<E: Entity> {
     pub command: E::Command,
     pub id: CommandId,
     pub role: Role,
+    pub reply_to: Option<StreamId>,
     pub expect: Option<Expect>,
     pub causes: Cut,
     pub correlation_id: Option<String>,
@@ -61,9 +62,8 @@ pub enum State<E: Entity> {
 
 /// An entity in memory.
 pub struct Live<E: Entity> {
-    pub entity: E,
-    /// The last event that `entity` includes, durable or not.
-    pub version: Option<Version>,
+    /// Its state after every event that was decided, durable or not.
+    pub entity: EntityInstance<E>,
     /// The last durable event.
     pub durable: Option<Durable>,
     /// Decided, not sent to the log yet.
@@ -109,8 +109,33 @@ pub enum Verdict {
     /// These of the batch's events, possibly none.
     Events(Range<usize>),
     Rejected(Rejection),
+    /// This event of the batch, which says what became of the command, and that.
+    Noted(usize, Result<(), Rejection>),
+    /// What was answered before.
+    Repeat(Remembered),
     OtherVersion(Option<Version>),
     Failed(SendError),
+}
+
+impl<E: Entity> Ask<E> {
+    pub const fn asked(&self) -> Asked<'_> {
+        Asked {
+            id: self.id,
+            role: &self.role,
+            reply_to: self.reply_to.as_ref(),
+        }
+    }
+}
+
+impl Verdict {
+    /// Which of the batch's events it is about.
+    pub fn events(&self) -> Range<usize> {
+        match self {
+            Self::Events(range) => range.clone(),
+            Self::Noted(index, _) => *index..*index + 1,
+            _ => 0..0,
+        }
+    }
 }
 
 impl<E: Entity> Slot<E> {
@@ -151,6 +176,6 @@ impl<E: Entity> Live<E> {
 
     /// How many events the state includes.
     pub fn event_count(&self) -> u64 {
-        self.version.map_or(0, |version| version + 1)
+        self.entity.version().map_or(0, |version| version + 1)
     }
 }
