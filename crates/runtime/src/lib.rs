@@ -8,10 +8,12 @@ mod entity;
 mod hash;
 mod notes;
 mod panics;
+mod pulse;
 mod send_error;
 mod service;
 pub mod snapshot;
 mod time;
+pub mod view;
 
 pub use entity::{
     Accepted, Door, EntityHandle, EntityOptions, HostError, Inspection, Recorded, SendOptions,

@@ -3,17 +3,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_domain::{CommandEnvelope, Entity};
-use anabranch_log::Log;
+use anabranch_domain::{CommandEnvelope, Entity, Json, Query, View};
+use anabranch_log::{BoxFuture, Log};
 use futures_util::future::{Either, join_all, select};
 
 use crate::entity::{
     Accepted, Door, EntityHandle, EntityHost, EntityOptions, HostError, HostParts,
 };
 use crate::notes::{Note, Notes};
+use crate::pulse::Pulse;
 use crate::send_error::SendError;
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
 use crate::time::Time;
+use crate::view::{
+    Answer, AnyView, Consistency, JsonAnswer, MemoryShelf, OperateError, QueryError, Shelf,
+    ViewError, ViewHost, ViewParts, ViewSpec,
+};
 
 /// Declares what a service owns, then starts it.
 pub struct ServiceBuilder {
@@ -22,10 +27,25 @@ pub struct ServiceBuilder {
     time: Time,
     snapshots: Arc<dyn SnapshotStore>,
     entities: Vec<StartEntity>,
+    views: Vec<StartView>,
 }
 
 type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn Door>);
 type StartEntity = Box<dyn FnOnce(HostParts) -> Result<Typed, HostError> + Send>;
+
+type TypedView = (
+    &'static str,
+    TypeId,
+    Arc<dyn Any + Send + Sync>,
+    Arc<dyn AnyView>,
+);
+type StartView = Box<
+    dyn FnOnce(
+            ViewParts,
+            Arc<dyn SnapshotStore>,
+        ) -> BoxFuture<'static, Result<TypedView, ViewError>>
+        + Send,
+>;
 
 /// Why a service does not start. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +53,9 @@ pub enum StartError {
     /// Something that it hosts does not fit together.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// A view does not fit together, or its store cannot be opened.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// Two things have one name.
     #[error("{what} {name:?} is registered twice; each name means one thing")]
     Twice {
@@ -51,6 +74,8 @@ pub struct Service {
     name: String,
     doors: BTreeMap<&'static str, Arc<dyn Door>>,
     hosts: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    views: BTreeMap<&'static str, Arc<dyn AnyView>>,
+    pulse: Pulse,
     time: Time,
     notes: Arc<Notes>,
 }
@@ -72,7 +97,51 @@ impl ServiceBuilder {
         self
     }
 
-    /// Where snapshots of entities are kept; in memory, if nothing is said.
+    /// Hosts this view in memory. A snapshot of it is kept now and then.
+    #[must_use]
+    pub fn view<V: View>(self, spec: ViewSpec<V>) -> Self
+    where
+        V::Store: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync,
+    {
+        self.view_on(spec, |parts, snapshots| {
+            Arc::new(MemoryShelf {
+                log: parts.log.clone(),
+                snapshots,
+            })
+        })
+    }
+
+    /// Hosts this view in SQLite, in files of this directory.
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn view_in_sqlite<V: View<Store = crate::view::sqlite::Sqlite>>(
+        self,
+        spec: ViewSpec<V>,
+        disk: Arc<dyn anabranch_env::Disk>,
+        dir: impl Into<std::path::PathBuf>,
+    ) -> Self {
+        let dir = dir.into();
+        self.view_on(spec, move |_, _| {
+            Arc::new(crate::view::sqlite::SqliteShelf { dir, disk })
+        })
+    }
+
+    fn view_on<V: View>(
+        mut self,
+        spec: ViewSpec<V>,
+        shelf: impl FnOnce(&ViewParts, Arc<dyn SnapshotStore>) -> Arc<dyn Shelf<V>> + Send + 'static,
+    ) -> Self {
+        self.views.push(Box::new(move |parts, snapshots| {
+            Box::pin(async move {
+                let shelf = shelf(&parts, snapshots);
+                let host = ViewHost::start(parts, spec, shelf).await?;
+                Ok((V::NAME, TypeId::of::<V>(), host.clone() as _, host as _))
+            })
+        }));
+        self
+    }
+
+    /// Where snapshots of entities and of views in memory are kept; in memory, if nothing is said.
     #[must_use]
     pub fn snapshots(mut self, store: Arc<dyn SnapshotStore>) -> Self {
         self.snapshots = store;
@@ -80,7 +149,7 @@ impl ServiceBuilder {
     }
 
     /// Starts everything on the present async runtime.
-    pub fn start(self) -> Result<Service, StartError> {
+    pub async fn start(self) -> Result<Service, StartError> {
         let notes = Arc::new(Notes::default());
         let mut doors = BTreeMap::new();
         let mut hosts = BTreeMap::new();
@@ -102,10 +171,30 @@ impl ServiceBuilder {
             }
             hosts.insert(id, host);
         }
+        let pulse = Pulse::start(self.log.clone(), self.time.clone(), notes.clone());
+        let mut views = BTreeMap::new();
+        for start in self.views {
+            let parts = ViewParts {
+                log: self.log.clone(),
+                time: self.time.clone(),
+                notes: notes.clone(),
+                head: pulse.head(),
+            };
+            let (name, id, host, view) = start(parts, self.snapshots.clone()).await?;
+            if views.insert(name, view).is_some() {
+                return Err(StartError::Twice {
+                    what: "view",
+                    name: name.to_owned(),
+                });
+            }
+            hosts.insert(id, host);
+        }
         Ok(Service {
             name: self.name,
             doors,
             hosts,
+            views,
+            pulse,
             time: self.time,
             notes,
         })
@@ -121,6 +210,7 @@ impl Service {
             time,
             snapshots: Arc::new(MemorySnapshots::new()),
             entities: Vec::new(),
+            views: Vec::new(),
         }
     }
 
@@ -152,6 +242,57 @@ impl Service {
             .await
     }
 
+    /// Asks a view.
+    pub async fn query<Q: Query>(
+        &self,
+        query: Q,
+        consistency: Consistency,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        let host = self.hosts.get(&TypeId::of::<Q::View>()).cloned();
+        match host.and_then(|host| host.downcast::<ViewHost<Q::View>>().ok()) {
+            Some(host) => host.ask(query, consistency).await,
+            None => Err(QueryError::Unknown(self.no_view(Q::View::NAME))),
+        }
+    }
+
+    /// Asks a view by the names of the view and of the query.
+    pub async fn query_json(
+        &self,
+        view: &str,
+        query: &str,
+        question: Json,
+        consistency: Consistency,
+    ) -> Result<JsonAnswer, QueryError> {
+        match self.views.get(view) {
+            Some(host) => host.ask_json(query, question, consistency).await,
+            None => Err(QueryError::Unknown(self.no_view(view))),
+        }
+    }
+
+    /// The view of this name, to operate it.
+    pub fn view(&self, name: &str) -> Result<&Arc<dyn AnyView>, OperateError> {
+        let view = self.views.get(name);
+        view.ok_or_else(|| OperateError::Unknown(self.no_view(name)))
+    }
+
+    /// Every view, by name.
+    pub fn views(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn AnyView>)> {
+        self.views.iter().map(|(&name, view)| (name, view))
+    }
+
+    /// How far the log goes, as this service sees it.
+    pub fn head(&self) -> anabranch_model::Cut {
+        self.pulse.head().borrow().clone()
+    }
+
+    fn no_view(&self, name: &str) -> String {
+        let known: Vec<_> = self.views.keys().copied().collect();
+        format!(
+            "no view {name:?} is hosted here; known: {}",
+            known.join(", ")
+        )
+    }
+
     /// What went wrong and was mended or worked around, newest last.
     pub fn notes(&self) -> Vec<Note> {
         self.notes.all()
@@ -161,7 +302,10 @@ impl Service {
     /// after `bound` is ended as a crash would end it; true if everything ended in order.
     pub async fn shutdown(self, bound: Duration) -> bool {
         let deadline = self.time.sleep(bound);
-        let closing = join_all(self.doors.values().map(|door| door.close()));
+        let closing = Box::pin(async {
+            join_all(self.doors.values().map(|door| door.close())).await;
+            join_all(self.views.values().map(|view| view.close())).await;
+        });
         matches!(select(closing, deadline).await, Either::Left(_))
     }
 

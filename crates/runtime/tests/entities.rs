@@ -50,7 +50,7 @@ async fn write_beside(bench: &Bench, key: &str, id: u128, n: i64) {
 #[tokio::test]
 async fn a_command_is_answered_with_what_it_recorded_and_a_token() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     counter.send(CounterCommand::Open).await.unwrap();
     let accepted = counter.send(CounterCommand::Add { n: 5 }).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_command_is_answered_with_what_it_recorded_and_a_token() {
 #[tokio::test]
 async fn a_rejection_is_the_entitys_own() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let refused = service
         .entity::<Counter>("a")
         .send(CounterCommand::Add { n: -1 })
@@ -78,7 +78,7 @@ async fn a_rejection_is_the_entitys_own() {
 #[tokio::test]
 async fn commands_are_decided_while_earlier_ones_wait_for_the_log() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     counter.send(ADD).await.unwrap();
     bench.log.hold();
@@ -100,7 +100,7 @@ async fn a_repeated_command_gets_the_first_outcome_though_it_would_now_be_refuse
     // The entity itself remembers a few commands, the log all of them.
     for between in [0, 100] {
         let bench = Bench::new();
-        let service = bench.service(one_shard());
+        let service = bench.service(one_shard()).await;
         let counter = service.entity::<Counter>("a");
         let open = || counter.send_with(CounterCommand::Open, with_id(9));
         let first = open().await.unwrap();
@@ -118,7 +118,7 @@ async fn a_repeated_command_gets_the_first_outcome_though_it_would_now_be_refuse
 #[tokio::test]
 async fn a_rejected_command_that_is_repeated_soon_is_rejected_again() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let take = || counter.send_with(CounterCommand::Add { n: -1 }, with_id(9));
     let first = take().await.unwrap_err();
@@ -144,7 +144,7 @@ async fn a_compensation_that_overtakes_its_request_makes_the_request_refused_for
             of: CommandId::from_u128(1),
         },
     );
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let undone = counter.send_with(CounterCommand::Add { n: 5 }, undo).await;
     assert!(undone.unwrap().events.is_empty());
@@ -153,7 +153,7 @@ async fn a_compensation_that_overtakes_its_request_makes_the_request_refused_for
         assert!(late.to_string().contains("compensated"), "{late}");
     }
     drop(service);
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let late = counter.send_with(ADD, request()).await.unwrap_err();
     assert!(late.to_string().contains("compensated"), "{late}");
@@ -171,13 +171,13 @@ async fn a_refusal_that_a_saga_relies_on_survives_a_restart() {
         };
         (CounterCommand::Add { n: -1 }, options)
     };
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let (command, options) = take();
     let first = counter.send_with(command, options).await.unwrap_err();
     counter.send(ADD).await.unwrap();
     drop(service);
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let (command, options) = take();
     let counter = service.entity::<Counter>("a");
     assert_eq!(
@@ -192,12 +192,12 @@ async fn a_repeated_command_changes_nothing_after_a_restart() {
     let bench = Bench::new();
     let add = || (CounterCommand::Add { n: 5 }, with_id(9));
     let (command, options) = add();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let first = counter.send_with(command, options).await.unwrap();
     counter.send(ADD).await.unwrap();
     drop(service);
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let (command, options) = add();
     let again = counter.send_with(command, options).await.unwrap();
@@ -212,14 +212,14 @@ async fn a_repeated_command_changes_nothing_after_a_restart() {
 #[tokio::test]
 async fn a_repeated_command_among_new_ones_spoils_none_of_them() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let all = CounterCommand::AddAll {
         numbers: vec![1, 2, 3],
     };
     counter.send_with(all.clone(), with_id(9)).await.unwrap();
     drop(service);
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let sends = [(ADD, 1), (all, 9), (ADD, 2)];
     let sends = sends.map(|(command, id)| counter.send_with(command, with_id(id)));
@@ -236,7 +236,7 @@ async fn a_repeated_command_among_new_ones_spoils_none_of_them() {
 #[tokio::test]
 async fn a_repeat_that_overtakes_the_answer_shares_it() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     bench.log.hold();
     let sends = join_all((0..2).map(|_| counter.send_with(ADD, with_id(9))));
@@ -256,7 +256,7 @@ async fn a_repeat_that_overtakes_the_answer_shares_it() {
 #[tokio::test]
 async fn an_id_of_another_entitys_command_is_refused() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let [a, b] = ["a", "b"].map(|key| service.entity::<Counter>(key));
     a.send_with(ADD, with_id(9)).await.unwrap();
     let taken = b.send_with(ADD, with_id(9)).await.unwrap_err();
@@ -267,7 +267,7 @@ async fn an_id_of_another_entitys_command_is_refused() {
 #[tokio::test]
 async fn a_failed_append_takes_back_what_was_decided_on_it() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     counter.send(ADD).await.unwrap();
     bench.log.hold();
@@ -294,7 +294,7 @@ async fn a_failed_append_takes_back_what_was_decided_on_it() {
 async fn an_append_of_unknown_outcome_is_repeated_until_it_is_known() {
     for mischief in [Mischief::UnknownWritten, Mischief::UnknownNotWritten] {
         let bench = Bench::new();
-        let service = bench.service(one_shard());
+        let service = bench.service(one_shard()).await;
         let counter = service.entity::<Counter>("a");
         bench.log.plan([mischief, mischief]);
         let (outcome, ()) = futures_util::future::join(counter.send(ADD), async {
@@ -312,10 +312,12 @@ async fn an_append_of_unknown_outcome_is_repeated_until_it_is_known() {
 #[tokio::test]
 async fn an_outcome_that_stays_unknown_is_said_to_be_unknown() {
     let bench = Bench::new();
-    let service = bench.service(EntityOptions {
-        unknown_attempts_max: 2,
-        ..one_shard()
-    });
+    let service = bench
+        .service(EntityOptions {
+            unknown_attempts_max: 2,
+            ..one_shard()
+        })
+        .await;
     let counter = service.entity::<Counter>("a");
     bench.log.plan([Mischief::UnknownNotWritten; 2]);
     let (outcome, ()) = futures_util::future::join(counter.send(ADD), async {
@@ -330,7 +332,10 @@ async fn an_outcome_that_stays_unknown_is_said_to_be_unknown() {
 #[tokio::test]
 async fn two_runtimes_on_one_log_never_both_win() {
     let bench = Bench::new();
-    let services = [bench.service(one_shard()), bench.service(one_shard())];
+    let services = [
+        bench.service(one_shard()).await,
+        bench.service(one_shard()).await,
+    ];
     for service in &services {
         let add = CounterCommand::Add { n: 0 };
         service.entity::<Counter>("a").send(add).await.unwrap();
@@ -354,7 +359,7 @@ async fn two_runtimes_on_one_log_never_both_win() {
 #[tokio::test]
 async fn a_pipelined_decision_does_not_slip_in_behind_a_foreign_event() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     counter.send(CounterCommand::Add { n: 1 }).await.unwrap();
     bench.log.hold();
@@ -380,10 +385,12 @@ async fn a_pipelined_decision_does_not_slip_in_behind_a_foreign_event() {
 #[tokio::test]
 async fn a_full_mailbox_says_so_at_once() {
     let bench = Bench::new();
-    let service = bench.service(EntityOptions {
-        mailbox_max: 4,
-        ..one_shard()
-    });
+    let service = bench
+        .service(EntityOptions {
+            mailbox_max: 4,
+            ..one_shard()
+        })
+        .await;
     let counter = service.entity::<Counter>("a");
     bench.log.hold();
     let sends = join_all((0..20).map(|_| counter.send(ADD)));
@@ -405,10 +412,12 @@ async fn a_full_mailbox_says_so_at_once() {
 #[tokio::test]
 async fn one_entity_that_waits_does_not_take_the_room_of_others() {
     let bench = Bench::new();
-    let service = bench.service(EntityOptions {
-        waiting_max: 2,
-        ..one_shard()
-    });
+    let service = bench
+        .service(EntityOptions {
+            waiting_max: 2,
+            ..one_shard()
+        })
+        .await;
     service
         .entity::<Counter>("a")
         .send(CounterCommand::Panic)
@@ -430,7 +439,7 @@ async fn one_entity_that_waits_does_not_take_the_room_of_others() {
 #[tokio::test]
 async fn a_command_whose_time_is_up_is_not_decided() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     counter.send(CounterCommand::Panic).await.unwrap_err();
     let late = SendOptions {
@@ -453,7 +462,7 @@ async fn a_command_whose_time_is_up_is_not_decided() {
 #[tokio::test]
 async fn an_expected_version_is_checked() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let expecting = |expect| SendOptions {
         expect: Some(expect),
@@ -483,7 +492,7 @@ async fn an_expected_version_is_checked() {
 #[tokio::test]
 async fn a_panic_costs_only_the_command_that_it_struck() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let [a, b] = ["a", "b"].map(|key| service.entity::<Counter>(key));
     a.send(ADD).await.unwrap();
     let outcomes = join_all([a.send(ADD), a.send(CounterCommand::Panic), b.send(ADD)]).await;
@@ -501,7 +510,7 @@ async fn a_panic_costs_only_the_command_that_it_struck() {
 #[tokio::test]
 async fn events_at_which_evolve_panics_are_not_recorded() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let numbers = vec![1, 13];
     let error = counter
@@ -522,13 +531,15 @@ async fn events_at_which_evolve_panics_are_not_recorded() {
 #[tokio::test]
 async fn an_entity_that_keeps_panicking_is_parked_until_an_operator_unparks_it() {
     let bench = Bench::new();
-    let service = bench.service(EntityOptions {
-        restart: Retry {
-            attempts_max: Some(3),
-            ..Retry::DEFAULT
-        },
-        ..one_shard()
-    });
+    let service = bench
+        .service(EntityOptions {
+            restart: Retry {
+                attempts_max: Some(3),
+                ..Retry::DEFAULT
+            },
+            ..one_shard()
+        })
+        .await;
     let counter = service.entity::<Counter>("a");
     for _ in 0..3 {
         let panicked = counter.send(CounterCommand::Panic).await.unwrap_err();
@@ -565,7 +576,7 @@ async fn an_event_that_cannot_be_read_parks_its_entity_alone() {
         .append(anabranch_log::Append::event(event))
         .await
         .unwrap();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let error = service.entity::<Counter>("a").send(ADD).await.unwrap_err();
     assert_eq!(error.code(), "parked");
     assert!(
@@ -580,10 +591,12 @@ async fn an_event_that_cannot_be_read_parks_its_entity_alone() {
 #[tokio::test]
 async fn idle_entities_leave_memory_beyond_the_budget() {
     let bench = Bench::new();
-    let service = bench.service(EntityOptions {
-        memory_max: 20_000,
-        ..one_shard()
-    });
+    let service = bench
+        .service(EntityOptions {
+            memory_max: 20_000,
+            ..one_shard()
+        })
+        .await;
     for key in 0..200 {
         service
             .entity::<Counter>(key.to_string())
@@ -616,6 +629,7 @@ async fn with_snapshots(bench: &Bench, store: &Arc<MemorySnapshots>, n: usize) -
             ..one_shard()
         })
         .start()
+        .await
         .unwrap();
     for _ in 0..n {
         service.entity::<Counter>("a").send(ADD).await.unwrap();
@@ -679,7 +693,7 @@ async fn a_snapshot_that_does_not_fit_is_dropped() {
 #[tokio::test]
 async fn a_shutdown_answers_what_was_taken_and_refuses_the_rest() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     bench.log.hold();
     let taken = tokio::spawn(async move { (counter.send(ADD).await, counter) });
@@ -705,7 +719,7 @@ async fn a_shutdown_answers_what_was_taken_and_refuses_the_rest() {
 #[tokio::test]
 async fn a_shutdown_does_not_wait_longer_than_its_bound() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     bench.log.hold();
     let stuck = tokio::spawn(async move { counter.send(ADD).await });
@@ -724,7 +738,7 @@ async fn a_shutdown_does_not_wait_longer_than_its_bound() {
 #[tokio::test]
 async fn a_command_that_is_too_large_is_refused_by_name_and_spoils_nothing() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let counter = service.entity::<Counter>("a");
     let many = CounterCommand::AddAll {
         numbers: vec![1; 10_001],
@@ -741,7 +755,7 @@ async fn every_acknowledged_command_counts_once_on_a_log_that_misbehaves() {
     for seed in 0..20 {
         let bench = Bench::new();
         bench.log.misbehave_one_in(4, seed);
-        let service = bench.service(one_shard());
+        let service = bench.service(one_shard()).await;
         let sends = join_all((0..200_u128).map(|i| {
             let counter = service.entity::<Counter>((i % 7).to_string());
             async move {
@@ -774,7 +788,7 @@ async fn every_acknowledged_command_counts_once_on_a_log_that_misbehaves() {
 #[tokio::test]
 async fn events_say_what_caused_them_and_who_wrote_them() {
     let bench = Bench::new();
-    let service = bench.service(one_shard());
+    let service = bench.service(one_shard()).await;
     let options = SendOptions {
         correlation_id: Some("story".to_owned()),
         ..with_id(9)

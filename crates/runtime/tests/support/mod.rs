@@ -243,10 +243,11 @@ impl Bench {
     }
 
     /// A service with the counter.
-    pub fn service(&self, options: EntityOptions) -> Service {
+    pub async fn service(&self, options: EntityOptions) -> Service {
         Service::builder("test", self.log(), self.time.clone())
             .entity_with::<Counter>(options)
             .start()
+            .await
             .unwrap()
     }
 
