@@ -16,8 +16,7 @@ use super::copy::{Copy, Shelf};
 use super::keeper::Keeper;
 use super::{
     Answer, Consistency, Copies, CopyId, CopyState, CopyStatus, JsonAnswer, OperateError,
-    PoisonEvent, Policy, Progress, QueryError, StoreError, ViewError, ViewOptions,
-    ViewStatus,
+    PoisonEvent, Policy, Progress, QueryError, StoreError, ViewError, ViewOptions, ViewStatus,
 };
 use crate::notes::Notes;
 use crate::panics::contain;
