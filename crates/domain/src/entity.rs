@@ -51,6 +51,7 @@ pub struct Decide {
     stream: StreamId,
     version: Option<Version>,
     command: CommandId,
+    sender: Option<StreamId>,
     now: Timestamp,
     ids: Cell<u32>,
 }
@@ -68,9 +69,22 @@ impl Decide {
             stream,
             version,
             command,
+            sender: None,
             now,
             ids: Cell::new(0),
         }
+    }
+
+    /// The same context, for a command that a process or a saga has sent.
+    #[must_use]
+    pub fn sent_by(mut self, sender: Option<StreamId>) -> Self {
+        self.sender = sender;
+        self
+    }
+
+    /// The process or saga that asks; `None` when somebody else does.
+    pub const fn sender(&self) -> Option<&StreamId> {
+        self.sender.as_ref()
     }
 
     /// When the command is decided.

@@ -80,8 +80,7 @@ impl<E: Entity> EntityInstance<E> {
         }
     }
 
-    /// The same entity, with one rule of the saga protocol taken away.
-    #[cfg(any(test, feature = "ablation"))]
+    /// The same entity, under these rules: all of them, outside of tests.
     #[must_use]
     pub fn under(mut self, rules: Rules) -> Self {
         self.rules = rules;
@@ -126,7 +125,8 @@ impl<E: Entity> EntityInstance<E> {
             Admission::Nothing(note) => return Decided::Note(note, Ok(())),
             Admission::NothingAgain => return Decided::Nothing(Ok(())),
         }
-        let cx = Decide::new(stream.clone(), self.version, asked.id, now);
+        let cx = Decide::new(stream.clone(), self.version, asked.id, now)
+            .sent_by(asked.reply_to.cloned());
         let decided = self.state.decide(command, &cx).map_err(Into::into);
         match decided {
             Ok(events) if !events.is_empty() => Decided::Events(events),

@@ -187,8 +187,7 @@ impl<P: Process> ProcessInstance<P> {
         }
     }
 
-    /// The same instance, with one rule taken away.
-    #[cfg(any(test, feature = "ablation"))]
+    /// The same instance, under these rules: all of them, outside of tests.
     #[must_use]
     pub fn under(mut self, rules: Rules) -> Self {
         self.rules = rules;

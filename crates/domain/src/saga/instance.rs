@@ -48,8 +48,7 @@ impl SagaInstance {
         }
     }
 
-    /// The same instance, with one rule taken away.
-    #[cfg(any(test, feature = "ablation"))]
+    /// The same instance, under these rules: all of them, outside of tests.
     #[must_use]
     pub fn under(mut self, rules: Rules) -> Self {
         self.rules = rules;

@@ -38,6 +38,8 @@ pub enum Rule {
     TerminalIsFinal,
     /// D.4: a process takes each event in once.
     ProcessDedup,
+    /// B.3: a view shows an event only with everything that it depends on.
+    CausalViews,
 }
 
 /// Which rules hold: all of them, outside of tests.

@@ -12,11 +12,13 @@ mod entity;
 mod process;
 mod saga;
 mod view;
+mod world;
 
 pub use entity::{EntityTest, EntityThen, entity, given};
 pub use process::{ProcessTest, ProcessThen, process};
 pub use saga::{SagaTest, saga};
 pub use view::{ViewTest, view};
+pub use world::{CrashPoint, CutNotReached, Faults, HoldId, Message, Provider, Service, World};
 
 use anabranch_model::{Event as StoredEvent, EventId, EventType, NewEvent, Position, StreamId};
 
