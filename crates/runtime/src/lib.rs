@@ -5,6 +5,7 @@
 //! away and is made again. Time comes from [`Time`], so that a test can let it pass by hand.
 
 mod entity;
+mod flow;
 mod hash;
 mod notes;
 mod panics;
@@ -18,6 +19,10 @@ pub mod view;
 pub use entity::{
     Accepted, Door, EntityHandle, EntityOptions, HostError, Inspection, Recorded, SendOptions,
     Status,
+};
+pub use flow::{
+    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Description, FlowOptions,
+    InstanceStatus, Letter, Router,
 };
 pub use notes::{Note, Notes};
 pub use send_error::SendError;

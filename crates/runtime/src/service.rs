@@ -3,12 +3,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_domain::{CommandEnvelope, Entity, Json, Query, View};
+use anabranch_domain::saga::{RegisterError, SagaCommand, SagaType};
+use anabranch_domain::{
+    Command, CommandEnvelope, CommandId, Cut, Effect, Entity, Json, Process, Query, Retry, Role,
+    Saga, SchemaError, StreamId, View,
+};
 use anabranch_log::{BoxFuture, Log};
 use futures_util::future::{Either, join_all, select};
 
 use crate::entity::{
     Accepted, Door, EntityHandle, EntityHost, EntityOptions, HostError, HostParts,
+};
+use crate::flow::{
+    AnyFlow, CallError, Circuit, Courier, DeadLetter, EffectHost, Effects, FlowHost, FlowOptions,
+    FlowParts, ProcessKind, Router, SagaKind,
 };
 use crate::notes::{Note, Notes};
 use crate::pulse::Pulse;
@@ -28,6 +36,10 @@ pub struct ServiceBuilder {
     snapshots: Arc<dyn SnapshotStore>,
     entities: Vec<StartEntity>,
     views: Vec<StartView>,
+    flows: Vec<StartFlow>,
+    effects: Vec<EffectHost>,
+    router: Option<Arc<dyn Router>>,
+    retry: Retry,
 }
 
 type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn Door>);
@@ -47,6 +59,9 @@ type StartView = Box<
         + Send,
 >;
 
+type StartFlow = Box<dyn FnOnce(FlowParts) -> Result<(Arc<dyn AnyFlow>, Begin), StartError> + Send>;
+type Begin = Box<dyn FnOnce() + Send>;
+
 /// Why a service does not start. Nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -56,6 +71,17 @@ pub enum StartError {
     /// A view does not fit together, or its store cannot be opened.
     #[error(transparent)]
     View(#[from] ViewError),
+    /// The events of a process do not fit together.
+    #[error("process {process}: {source}")]
+    Process {
+        /// The process.
+        process: &'static str,
+        /// What does not fit.
+        source: SchemaError,
+    },
+    /// A saga cannot be run.
+    #[error(transparent)]
+    Saga(#[from] RegisterError),
     /// Two things have one name.
     #[error("{what} {name:?} is registered twice; each name means one thing")]
     Twice {
@@ -75,6 +101,8 @@ pub struct Service {
     doors: BTreeMap<&'static str, Arc<dyn Door>>,
     hosts: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
     views: BTreeMap<&'static str, Arc<dyn AnyView>>,
+    flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
+    courier: Arc<Courier>,
     pulse: Pulse,
     time: Time,
     notes: Arc<Notes>,
@@ -141,6 +169,93 @@ impl ServiceBuilder {
         self
     }
 
+    /// Hosts the instances of this process.
+    #[must_use]
+    pub fn process<P: Process>(self) -> Self
+    where
+        P::Event: Clone,
+    {
+        self.process_with::<P>(FlowOptions::default())
+    }
+
+    /// Hosts the instances of this process, in this way.
+    #[must_use]
+    pub fn process_with<P: Process>(mut self, options: FlowOptions) -> Self
+    where
+        P::Event: Clone,
+    {
+        self.flows.push(Box::new(move |parts| {
+            let kind = ProcessKind::<P>::new().map_err(|source| StartError::Process {
+                process: P::NAME,
+                source,
+            })?;
+            let host = FlowHost::start(kind, parts, options);
+            Ok((host.clone() as _, Box::new(move || host.begin())))
+        }));
+        self
+    }
+
+    /// Hosts the instances of this saga.
+    #[must_use]
+    pub fn saga<S: Saga>(self) -> Self {
+        self.saga_with::<S>(FlowOptions::default())
+    }
+
+    /// Hosts the instances of this saga, in this way.
+    #[must_use]
+    pub fn saga_with<S: Saga>(mut self, options: FlowOptions) -> Self {
+        self.flows.push(Box::new(move |parts| {
+            let kind = SagaKind::new(SagaType::of::<S>()?);
+            let host = FlowHost::start(kind, parts, options);
+            Ok((host.clone() as _, Box::new(move || host.begin())))
+        }));
+        self
+    }
+
+    /// How the effect `F` is called: with what it holds and the key that is the same for every
+    /// attempt.
+    #[must_use]
+    pub fn effect<F, C, R>(mut self, call: C) -> Self
+    where
+        F: Effect,
+        C: Fn(F, CommandId) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
+    {
+        self.effects.push(EffectHost::new::<F, C, R>(call));
+        self
+    }
+
+    /// As [`ServiceBuilder::effect`], and how to ask what became of a call: `None` says that
+    /// it was never carried out.
+    #[must_use]
+    pub fn effect_asked<F, C, R, A, S>(mut self, call: C, ask: A) -> Self
+    where
+        F: Effect,
+        C: Fn(F, CommandId) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
+        A: Fn(F, CommandId) -> S + Send + Sync + 'static,
+        S: Future<Output = Result<Option<F::Outcome>, CallError>> + Send + 'static,
+    {
+        let host = EffectHost::new::<F, C, R>(call).asked_by::<F, A, S>(ask);
+        self.effects.push(host);
+        self
+    }
+
+    /// Who delivers to entities, processes and sagas that are hosted elsewhere.
+    #[must_use]
+    pub fn router(mut self, router: Arc<dyn Router>) -> Self {
+        self.router = Some(router);
+        self
+    }
+
+    /// When a process's command is tried again; after the greatest number of attempts it is a
+    /// dead letter.
+    #[must_use]
+    pub fn delivery(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
     /// Where snapshots of entities and of views in memory are kept; in memory, if nothing is said.
     #[must_use]
     pub fn snapshots(mut self, store: Arc<dyn SnapshotStore>) -> Self {
@@ -189,8 +304,51 @@ impl ServiceBuilder {
             }
             hosts.insert(id, host);
         }
+        let mut effects = BTreeMap::new();
+        for effect in self.effects {
+            let name = effect.name();
+            if effects.insert(name, effect).is_some() {
+                return Err(StartError::Twice {
+                    what: "effect",
+                    name: name.to_owned(),
+                });
+            }
+        }
+        let courier = Arc::new(Courier::new(
+            self.time.clone(),
+            notes.clone(),
+            Effects(effects),
+            self.router,
+            self.retry,
+        ));
+        let mut flows: BTreeMap<&'static str, Arc<dyn AnyFlow>> = BTreeMap::new();
+        let mut begin = Vec::new();
+        for start in self.flows {
+            let parts = FlowParts {
+                log: self.log.clone(),
+                time: self.time.clone(),
+                notes: notes.clone(),
+                head: pulse.head(),
+                snapshots: self.snapshots.clone(),
+                courier: courier.clone(),
+                source: self.name.clone(),
+            };
+            let (flow, begins) = start(parts)?;
+            let name = flow.name();
+            if doors.contains_key(name) || flows.insert(name, flow).is_some() {
+                return Err(StartError::Twice {
+                    what: "category",
+                    name: name.to_owned(),
+                });
+            }
+            begin.push(begins);
+        }
+        courier.connect(doors.clone(), flows.clone());
+        begin.into_iter().for_each(|begin| begin());
         Ok(Service {
             name: self.name,
+            flows,
+            courier,
             doors,
             hosts,
             views,
@@ -211,6 +369,10 @@ impl Service {
             snapshots: Arc::new(MemorySnapshots::new()),
             entities: Vec::new(),
             views: Vec::new(),
+            flows: Vec::new(),
+            effects: Vec::new(),
+            router: None,
+            retry: DELIVERY,
         }
     }
 
@@ -235,11 +397,93 @@ impl Service {
         door.ok_or_else(|| self.not_hosted(category))
     }
 
-    /// Sends a command in wire form.
+    /// Sends a command in wire form, to an entity or to a saga.
     pub async fn dispatch(&self, command: CommandEnvelope) -> Result<Accepted, SendError> {
-        self.door(command.to.category())?
-            .dispatch(command, None)
-            .await
+        if let Some(flow) = self.flows.get(command.to.category()) {
+            flow.command(command).await?;
+            return Ok(Accepted {
+                events: Vec::new(),
+                version: None,
+                token: Cut::start(),
+                repeated: false,
+            });
+        }
+        let door = self.door(command.to.category())?;
+        door.dispatch(command, None).await
+    }
+
+    /// Starts, aborts, resumes or settles an instance of a saga. The same `id` does it once.
+    pub async fn command_saga(
+        &self,
+        saga: StreamId,
+        command: &SagaCommand,
+        id: Option<CommandId>,
+    ) -> Result<(), SendError> {
+        let (name, data) = command.to_wire()?;
+        let now = self.time.now().micros() / 1000;
+        let envelope = CommandEnvelope {
+            id: id.unwrap_or_else(|| CommandId::v7(now, self.time.random())),
+            to: saga,
+            name: name.to_owned(),
+            data,
+            role: Role::Plain,
+            reply_to: None,
+            correlation_id: None,
+            causes: Cut::start(),
+        };
+        self.dispatch(envelope).await.map(|_| ())
+    }
+
+    /// Starts the instance of this key. Starting it again changes nothing.
+    pub async fn start_saga<S: Saga>(&self, key: &str, input: &S::Input) -> Result<(), SendError> {
+        let invalid = |error: String| SendError::Invalid(error);
+        let saga = StreamId::of(S::NAME, key).map_err(|error| invalid(error.to_string()))?;
+        let input = Json::of(input).map_err(|error| invalid(error.to_string()))?;
+        let start = SagaCommand::StartSaga { input };
+        self.command_saga(saga, &start, None).await
+    }
+
+    /// The processes and sagas, by name.
+    pub fn flows(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn AnyFlow>)> {
+        self.flows.iter().map(|(&name, flow)| (name, flow))
+    }
+
+    /// The process or saga of this name, to operate it.
+    pub fn flow(&self, name: &str) -> Result<&Arc<dyn AnyFlow>, OperateError> {
+        self.flows.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.flows.keys().copied().collect();
+            let known = known.join(", ");
+            OperateError::Unknown(format!(
+                "no process or saga {name:?} is hosted here; known: {known}"
+            ))
+        })
+    }
+
+    /// What could not be delivered.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.courier.dead_letters()
+    }
+
+    /// Tries a dead letter again, with other data if some is given; false if there is none of
+    /// this id.
+    pub fn retry_letter(&self, id: CommandId, data: Option<Json>) -> bool {
+        self.courier.retry_letter(id, data)
+    }
+
+    /// Gives a dead letter up: who sent it is told that it was refused. False if there is none
+    /// of this id.
+    pub async fn discard_letter(&self, id: CommandId, why: &str) -> bool {
+        self.courier.discard_letter(id, why).await
+    }
+
+    /// How the third parties of the effects are doing.
+    pub fn circuits(&self) -> Vec<Circuit> {
+        self.courier.effects.circuits(&self.time)
+    }
+
+    /// How many commands and calls are being delivered.
+    pub fn under_way(&self) -> usize {
+        self.courier.under_way()
     }
 
     /// Asks a view.
@@ -303,6 +547,8 @@ impl Service {
     pub async fn shutdown(self, bound: Duration) -> bool {
         let deadline = self.time.sleep(bound);
         let closing = Box::pin(async {
+            join_all(self.flows.values().map(|flow| flow.close())).await;
+            self.courier.close();
             join_all(self.doors.values().map(|door| door.close())).await;
             join_all(self.views.values().map(|view| view.close())).await;
         });
@@ -316,3 +562,19 @@ impl Service {
         }
     }
 }
+
+impl Drop for Service {
+    /// Ends everything at once, as a crash would: what is durable stays.
+    fn drop(&mut self) {
+        for flow in self.flows.values() {
+            flow.kill();
+        }
+        self.courier.close();
+    }
+}
+
+/// When a process's command is tried again, if nothing is said: for about a quarter of an hour.
+const DELIVERY: Retry = Retry {
+    attempts_max: Some(40),
+    ..Retry::DEFAULT
+};

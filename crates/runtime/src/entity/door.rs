@@ -55,6 +55,9 @@ pub trait Door: Send + Sync + 'static {
     /// Lets a parked entity take commands again; false if it was not parked.
     fn unpark(&self, stream: StreamId) -> BoxFuture<'_, bool>;
 
+    /// Lets an entity that is in memory forget what it remembers for a saga that has ended.
+    fn forget(&self, stream: StreamId, saga: StreamId);
+
     /// How many entities are in memory, and how many bytes they take, about.
     fn memory(&self) -> (usize, usize);
 
@@ -341,6 +344,12 @@ impl<E: Entity> Door for EntityHost<E> {
                 Err(_) => false,
             }
         })
+    }
+
+    fn forget(&self, stream: StreamId, saga: StreamId) {
+        // A shard that is too busy remembers it longer than it has to.
+        let inbox = &self.shard(&stream).inbox;
+        drop(inbox.try_send(Message::Forget(stream, saga)));
     }
 
     fn memory(&self) -> (usize, usize) {

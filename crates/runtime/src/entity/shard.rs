@@ -32,6 +32,8 @@ pub enum Message<E: Entity> {
     Status(StreamId, oneshot::Sender<Status>),
     Unpark(StreamId, oneshot::Sender<bool>),
     Parked(oneshot::Sender<Vec<(StreamId, String)>>),
+    /// An entity may forget what it remembers for a saga.
+    Forget(StreamId, StreamId),
     /// Take nothing more, answer what waits, then end.
     Close,
 }
@@ -191,6 +193,13 @@ impl<E: Entity> Shard<E> {
                         _ => None,
                     });
                 drop(reply.send(parked.collect()));
+            }
+            Message::Forget(stream, saga) => {
+                if let Some(slot) = self.slots.get_mut(&stream)
+                    && let State::Live(live) = &mut slot.state
+                {
+                    live.entity.forget(&saga);
+                }
             }
             Message::Close => {}
         }
