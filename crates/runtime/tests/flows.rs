@@ -10,7 +10,7 @@ use std::time::Duration;
 use anabranch_domain::saga::{Definition, Promise, Request, SagaCommand, Start};
 use anabranch_domain::{
     Breaker, CallPolicy, CommandId, Correlate, Decide, Effect, Event, EventRef, Input, Json,
-    NoEvent, Outcome, Process, Reaction, Rejection, Repeat, Retry, Saga, StreamId,
+    Outcome, Process, Reaction, Rejection, Repeat, Retry, Saga, StreamId,
 };
 use anabranch_log::Log;
 use anabranch_runtime::snapshot::MemorySnapshots;
@@ -239,7 +239,7 @@ async fn an_instance_whose_code_fails_is_parked_alone_and_misses_nothing() {
     assert_eq!(parked.len(), 1);
     assert!(parked[0].parked.as_ref().unwrap().contains("ninety-nine"));
     // What it could not take in stays in front of what was heard.
-    assert!(flow.heard() < service.head() || !flow.heard().covers(&service.head()));
+    assert!(!flow.heard().covers(&service.head()));
     assert!(flow.retry(parked[0].stream.clone()).await);
     run(&bench, 60).await;
     assert_eq!(sum(&service, "to-a").await, 1);
@@ -809,7 +809,3 @@ async fn an_append_that_fails_sends_nothing() {
     assert_eq!(numbers(&bench, "counter/to-a").await, [5]);
     assert_eq!(bench.types("copier/a").await.len(), 1);
 }
-
-/// Keeps the import used: a saga that no event starts has this event type.
-#[allow(dead_code, reason = "names a type only")]
-type Nothing = NoEvent;

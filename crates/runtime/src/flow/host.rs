@@ -353,7 +353,7 @@ impl<K: Kind> FlowHost<K> {
                 let heard = contain(|| self.shared.kind.hear(&event.as_ref()));
                 let reason = match heard {
                     Ok(Ok(heard)) => break heard,
-                    Ok(Err(error)) => error.reason,
+                    Ok(Err(reason)) => reason,
                     Err(panic) => format!("its code panicked: {panic}"),
                 };
                 let event = event.as_ref();

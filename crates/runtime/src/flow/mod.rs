@@ -76,7 +76,7 @@ pub trait Kind: Send + Sync + 'static {
     fn recovered(&self) -> Option<Self::Input>;
 
     /// The instance that an event reaches, and as what.
-    fn hear(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Self::Input)>, HearError>;
+    fn hear(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Self::Input)>, String>;
 
     /// What a reply is to the instance that it answers.
     fn reply(&self, reply: ReplyEnvelope) -> Option<Self::Input>;
@@ -92,15 +92,6 @@ pub trait Kind: Send + Sync + 'static {
 
     /// The instance, for an operator.
     fn describe(&self, machine: &Self::Machine) -> Description;
-}
-
-/// Why an event could not be looked at.
-#[derive(Debug)]
-pub struct HearError {
-    /// The instance that it would have reached, if that is known.
-    pub instance: Option<StreamId>,
-    /// Why.
-    pub reason: String,
 }
 
 /// What an input has led to.

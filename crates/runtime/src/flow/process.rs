@@ -6,7 +6,7 @@ use anabranch_domain::{
     StreamId, Timestamp,
 };
 
-use super::{Description, HearError, Kind, Made, Out, Style, closure_of};
+use super::{Description, Kind, Made, Out, Style, closure_of};
 
 /// The instances of one process.
 pub struct ProcessKind<P: Process> {
@@ -79,14 +79,11 @@ where
         None
     }
 
-    fn hear(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Self::Input)>, HearError> {
+    fn hear(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Self::Input)>, String> {
         let heard = self.process.hear(event, closure_of(event));
         match heard {
             Ok(heard) => Ok(heard.map(|heard| (heard.instance.clone(), Delivery::Event(heard)))),
-            Err(error) => Err(HearError {
-                instance: None,
-                reason: error.to_string(),
-            }),
+            Err(error) => Err(error.to_string()),
         }
     }
 

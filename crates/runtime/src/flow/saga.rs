@@ -7,7 +7,7 @@ use anabranch_domain::{
     CommandEnvelope, CommandError, Cut, EventRef, Json, ReplyEnvelope, StreamId, Timestamp,
 };
 
-use super::{Description, HearError, Kind, Made, Out, Style};
+use super::{Description, Kind, Made, Out, Style};
 
 /// The instances of one saga.
 pub struct SagaKind {
@@ -89,11 +89,8 @@ impl Kind for SagaKind {
         Some(SagaInput::Recovered)
     }
 
-    fn hear(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, SagaInput)>, HearError> {
-        let start = self.saga.start(event).map_err(|error| HearError {
-            instance: None,
-            reason: error.to_string(),
-        })?;
+    fn hear(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, SagaInput)>, String> {
+        let start = self.saga.start(event).map_err(|error| error.to_string())?;
         Ok(start.map(|start| {
             let input = SagaInput::Start {
                 id: start_id(event.id, &start.saga),
