@@ -294,7 +294,8 @@ impl SagaState {
     fn park(&mut self, step: &StepId, why: Option<(String, bool)>) {
         if let Some((index, branch)) = self.locate(step) {
             let before = self.steps[index].parked;
-            self.steps[index].park(branch, why);
+            let aborting = self.phase == Phase::Aborting;
+            self.steps[index].park(branch, why, aborting);
             self.parked = self.parked + self.steps[index].parked - before;
         }
     }
@@ -333,14 +334,14 @@ impl StepState {
         self.count(branch, 1);
     }
 
-    fn park(&mut self, index: usize, why: Option<(String, bool)>) {
+    fn park(&mut self, index: usize, why: Option<(String, bool)>, aborting: bool) {
         let branch = &mut self.branches[index];
         let before = u32::from(branch.parked.is_some());
-        if why.is_some() {
+        if matches!(why, Some((_, false))) {
             // What could not even be asked is not looked at again before a person has.
             match branch.at {
                 At::New => self.next_new = self.next_new.max(index as u32 + 1),
-                At::Done { .. } | At::Started(_) | At::Unknown => {
+                At::Done { .. } | At::Started(_) | At::Unknown if aborting => {
                     self.next_undo = self.next_undo.max(index as u32 + 1);
                 }
                 _ => {}

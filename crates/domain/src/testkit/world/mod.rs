@@ -7,7 +7,7 @@ mod message;
 mod rng;
 mod service;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use anabranch_model::{CommandId, Cut, Event as StoredEvent, Session, StreamId};
@@ -55,7 +55,7 @@ pub struct World {
     answers: BTreeMap<CommandId, (Outcome, Cut)>,
     commands: u64,
     rules: Rules,
-    trace: Vec<String>,
+    trace: VecDeque<String>,
 }
 
 /// Something that is due at a time.
@@ -89,9 +89,9 @@ pub struct CutNotReached {
 }
 
 /// After so many steps without coming to rest, a run is given up.
-const STEPS_MAX: usize = 2_000_000;
+const STEPS_MAX: usize = 200_000;
 /// How many of the last steps are printed when a test fails.
-const TRACE_SHOWN: usize = 60;
+const TRACE_MAX: usize = 60;
 
 impl World {
     /// A world without services, on a log with one partition.
@@ -118,7 +118,7 @@ impl World {
             answers: BTreeMap::new(),
             commands: 0,
             rules: Rules::ALL,
-            trace: Vec::new(),
+            trace: VecDeque::new(),
         }
     }
 
@@ -494,12 +494,10 @@ impl World {
     }
 
     fn note(&mut self, line: String) {
-        self.trace.push(format!("{} {line}", self.now));
-    }
-
-    /// What has happened, in order.
-    pub fn trace(&self) -> &[String] {
-        &self.trace
+        if self.trace.len() == TRACE_MAX {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(format!("{} {line}", self.now));
     }
 
     // Looking.
@@ -609,9 +607,8 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let from = self.trace.len().saturating_sub(TRACE_SHOWN);
             eprintln!("world with seed {}; its last steps:", self.seed);
-            for line in &self.trace[from..] {
+            for line in &self.trace {
                 eprintln!("  {line}");
             }
         }
