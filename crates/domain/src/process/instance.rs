@@ -147,8 +147,10 @@ pub struct ProcessInstance<P: Process> {
     seen: Cut,
     /// What its decisions depend on.
     causes: Cut,
-    /// What was sent and is not answered.
-    outbox: BTreeMap<CommandId, Planned>,
+    /// What was sent and is not answered, and as which in the order of sending.
+    outbox: BTreeMap<CommandId, (u64, Planned)>,
+    /// How much was sent.
+    sent: u64,
     timers: BTreeMap<String, Timer>,
     held: Vec<HeardEvent>,
     length: u64,
@@ -178,6 +180,7 @@ impl<P: Process> ProcessInstance<P> {
             seen: Cut::start(),
             causes: Cut::start(),
             outbox: BTreeMap::new(),
+            sent: 0,
             timers: BTreeMap::new(),
             held: Vec::new(),
             length: 0,
@@ -220,13 +223,16 @@ impl<P: Process> ProcessInstance<P> {
     }
 
     /// What a node that takes the instance over does again: everything that was sent and is not
-    /// answered, and every timer. Receivers know what they have seen before by its id.
+    /// answered, in the order in which it was sent, and every timer. Receivers know what they have seen before by its id.
     pub fn outstanding(&self) -> Vec<Planned> {
         if self.is_complete() && self.outbox.is_empty() {
             return Vec::new();
         }
+        let mut sent: Vec<_> = self.outbox.values().collect();
+        sent.sort_unstable_by_key(|(order, _)| *order);
+        let sent = sent.into_iter().map(|(_, planned)| planned.clone());
         let timers = self.timers.values().cloned().map(Planned::Timer);
-        self.outbox.values().cloned().chain(timers).collect()
+        sent.chain(timers).collect()
     }
 
     /// What is to be done about an input. The state moves along with the events returned.
@@ -296,7 +302,7 @@ impl<P: Process> ProcessInstance<P> {
             Outcome::Done(_) | Outcome::Unknown(_) => false,
         };
         // Not answered for good, or answered before.
-        let Some(asked) = self.outbox.get(&envelope.id).filter(|_| !passing) else {
+        let Some((_, asked)) = self.outbox.get(&envelope.id).filter(|_| !passing) else {
             return Ok(());
         };
         let to_entity =
@@ -470,7 +476,8 @@ impl<P: Process> ProcessInstance<P> {
         match action {
             Planned::Command(_) | Planned::Call(_) => {
                 if let Some(id) = action.id() {
-                    self.outbox.insert(id, action.clone());
+                    self.sent += 1;
+                    self.outbox.insert(id, (self.sent, action.clone()));
                 }
             }
             Planned::Timer(timer) => {
