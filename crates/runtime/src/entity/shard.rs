@@ -437,6 +437,10 @@ impl<E: Entity> Shard<E> {
                 });
             }
             Err(AppendError::Unknown { reason }) => self.unknown(stream, batch, reason),
+            // After an attempt of unknown outcome, that the next one did nothing says nothing.
+            Err(AppendError::Unavailable { reason, .. }) if batch.sent > 1 => {
+                self.unknown(stream, batch, reason);
+            }
             Err(AppendError::Unavailable {
                 reason,
                 retry_after,

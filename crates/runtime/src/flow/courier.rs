@@ -1,6 +1,6 @@
 //! Delivers what processes and sagas send, and brings the answers back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use anabranch_domain::{
 };
 use anabranch_log::BoxFuture;
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::process::given_up;
@@ -58,6 +58,9 @@ pub enum Letter {
 /// The most things that are being delivered at once.
 const AT_ONCE_MAX: usize = 1024;
 
+/// The most that is under way before events are no longer heard.
+const UNDER_WAY_MAX: usize = 10_000;
+
 /// How often a receiver that is too busy is asked again before the sender is told.
 const BUSY: Retry = Retry {
     first: Duration::from_millis(10),
@@ -77,10 +80,17 @@ pub struct Courier {
     routes: Mutex<Routes>,
     /// What is being delivered: sent again meanwhile, it is not delivered twice.
     under_way: Mutex<BTreeSet<CommandId>>,
+    /// Rung when there is less of it.
+    less: Notify,
+    /// What waits until the same sender's earlier command to the same receiver is delivered.
+    lanes: Mutex<BTreeMap<Lane, VecDeque<CommandEnvelope>>>,
     dead: Mutex<BTreeMap<CommandId, DeadLetter>>,
     permits: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
 }
+
+/// From a process to a receiver: commands arrive in the order in which they were sent.
+type Lane = (StreamId, StreamId);
 
 #[derive(Default)]
 struct Routes {
@@ -121,6 +131,8 @@ impl Courier {
             retry,
             routes: Mutex::default(),
             under_way: Mutex::default(),
+            less: Notify::new(),
+            lanes: Mutex::default(),
             dead: Mutex::default(),
             permits: Arc::new(Semaphore::new(AT_ONCE_MAX)),
             tasks: Mutex::new(JoinSet::new()),
@@ -166,16 +178,60 @@ impl Courier {
         tasks.spawn(task);
     }
 
-    /// Delivers a command, and its answer to `from`.
+    /// Waits until less than the most is under way, so that who hears events does not send
+    /// faster than others take.
+    pub async fn room(&self) {
+        loop {
+            let less = self.less.notified();
+            if self.under_way() < UNDER_WAY_MAX {
+                return;
+            }
+            less.await;
+        }
+    }
+
+    fn arrived(&self, id: CommandId) {
+        locked(&self.under_way).remove(&id);
+        self.less.notify_one();
+    }
+
+    /// Delivers a command, and its answer to `from`. Commands of a process to one receiver are
+    /// delivered one after the other; those of a saga are ordered by its steps.
     pub fn command(self: &Arc<Self>, from: StreamId, command: CommandEnvelope, style: Style) {
         if !locked(&self.under_way).insert(command.id) {
             return;
         }
         let this = self.clone();
+        if style == Style::Report {
+            return self.spawn(async move {
+                let id = command.id;
+                this.deliver(from, command, id, style).await;
+                this.arrived(id);
+            });
+        }
+        let lane = (from, command.to.clone());
+        {
+            let mut lanes = locked(&self.lanes);
+            if let Some(waiting) = lanes.get_mut(&lane) {
+                return waiting.push_back(command);
+            }
+            lanes.insert(lane.clone(), VecDeque::from([command]));
+        }
         self.spawn(async move {
-            let id = command.id;
-            this.deliver(from, command, id, style).await;
-            locked(&this.under_way).remove(&id);
+            loop {
+                let next = {
+                    let mut lanes = locked(&this.lanes);
+                    let next = lanes.get_mut(&lane).and_then(VecDeque::pop_front);
+                    if next.is_none() {
+                        lanes.remove(&lane);
+                    }
+                    next
+                };
+                let Some(command) = next else { return };
+                let id = command.id;
+                this.deliver(lane.0.clone(), command, id, style).await;
+                this.arrived(id);
+            }
         });
     }
 
@@ -193,7 +249,7 @@ impl Courier {
                 let reason = reason.clone();
                 let from = call.reply_to.clone();
                 this.bury(key, from, Letter::Call(Box::new(call), role), reason, 1);
-                locked(&this.under_way).remove(&key);
+                this.arrived(key);
                 return;
             }
             locked(&this.dead).remove(&key);
@@ -207,7 +263,7 @@ impl Courier {
                 causes: anabranch_domain::Cut::start(),
             })
             .await;
-            locked(&this.under_way).remove(&key);
+            this.arrived(key);
         });
     }
 
@@ -383,7 +439,7 @@ impl Courier {
                 let this = self.clone();
                 self.spawn(async move {
                     this.deliver(letter.from, *command, id, Style::Insist).await;
-                    locked(&this.under_way).remove(&id);
+                    this.arrived(id);
                 });
             }
             Letter::Call(mut call, role) => {

@@ -363,6 +363,7 @@ impl<K: Kind> FlowHost<K> {
                 }
             };
             if let Some((stream, input)) = heard {
+                self.shared.courier.room().await;
                 let ticket = self.ledger.hand_out(position).await;
                 let mut item = Item::plain(input);
                 item.ticket = Some(ticket);

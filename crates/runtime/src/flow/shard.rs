@@ -293,7 +293,7 @@ impl<K: Kind> Shard<K> {
             Message::Open(reply) => {
                 let mut open: BTreeSet<StreamId> = self.open.clone();
                 let busy = self.slots.iter().filter(|(_, slot)| match &slot.state {
-                    State::Live(live) => live.flight.is_some(),
+                    State::Live(live) => live.flight.is_some() || !live.open.items.is_empty(),
                     State::Idle => false,
                     State::Loading | State::Resting | State::Parked(_) => true,
                 });
@@ -452,6 +452,7 @@ impl<K: Kind> Shard<K> {
         let Some(mut batch) = live.flight.take() else {
             return;
         };
+        let unknown = matches!(result, Err(AppendError::Unknown { .. }));
         match result {
             Ok(()) => {
                 live.durable += batch.events.len() as u64;
@@ -462,7 +463,10 @@ impl<K: Kind> Shard<K> {
             Err(AppendError::Conflict { .. } | AppendError::Matched { .. }) => {
                 self.roll_back(stream, batch, None);
             }
-            Err(AppendError::Unknown { .. }) if batch.sent < UNKNOWN_ATTEMPTS_MAX => {
+            // After an attempt of unknown outcome, that the next one did nothing says nothing.
+            Err(AppendError::Unknown { .. } | AppendError::Unavailable { .. })
+                if (unknown || batch.sent > 1) && batch.sent < UNKNOWN_ATTEMPTS_MAX =>
+            {
                 let seed = self.shared.time.random();
                 let wait = Retry::DEFAULT.delay_after(batch.sent, seed);
                 batch.sent += 1;

@@ -117,11 +117,7 @@ impl<V: View> Keeper<V> {
                 Ok(batch) => batch,
                 Err(error) => return Round::Failed(error.to_string()),
             };
-            match self.take_in(batch).await {
-                Ok(None) => {}
-                Ok(Some(poison)) => return Round::Poison(poison),
-                Err(error) => return Round::Failed(error.to_string()),
-            }
+            let taken = self.take_in(batch).await;
             let Progress {
                 cut,
                 events,
@@ -136,6 +132,11 @@ impl<V: View> Keeper<V> {
                 shown.last_at = Some(Timestamp::from_micros(last_at));
                 shown.rate = (took > 0.0).then(|| done as f64 / took);
             });
+            match taken {
+                Ok(None) => {}
+                Ok(Some(poison)) => return Round::Poison(poison),
+                Err(error) => return Round::Failed(error.to_string()),
+            }
             self.keep_sometimes(events).await;
             tokio::task::yield_now().await;
         }
