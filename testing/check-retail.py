@@ -17,10 +17,14 @@ import io
 import json
 import pathlib
 import subprocess
+import sys
 import uuid
 
-import released
-from released import Failed
+# A directory of compiled files would look like a crate to cargo.
+sys.dont_write_bytecode = True
+
+import released  # noqa: E402
+from released import Failed  # noqa: E402
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://doi.org/10.24432/C5BW33")
 

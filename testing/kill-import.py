@@ -25,11 +25,15 @@ import pathlib
 import random
 import shutil
 import subprocess
+import sys
 import threading
 import time
 
-import released
-from released import Failed
+# A directory of compiled files would look like a crate to cargo.
+sys.dont_write_bytecode = True
+
+import released  # noqa: E402
+from released import Failed  # noqa: E402
 
 
 class Import:

@@ -32,6 +32,7 @@ const FRUGAL: [(&str, &[&str]); 2] = [
     (
         "anabranch-domain",
         &[
+            "anabranch-domain-derive",
             "anabranch-model",
             "bytes",
             "serde",

@@ -276,7 +276,10 @@ fn scripts(workspace: &Workspace, released: &Released, report: &mut Report) {
                 .arg(&released.scratch)
                 .current_dir(&workspace.root),
         );
-        report.note(script, outcome.map(|()| "holds".to_owned()));
+        match outcome {
+            Ok(()) => report.done.push(format!("{script}: holds")),
+            Err(message) => report.failures.push(message),
+        }
     }
 }
 

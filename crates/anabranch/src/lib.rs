@@ -1,1 +1,87 @@
-//! placeholder
+//! Anabranch: event-driven microservices that keep their state as events.
+//!
+//! This crate is what users import. [`open`] gives the log behind an address; the
+//! [`prelude`] has the names that most programs need.
+//!
+//! ```
+//! use anabranch::prelude::*;
+//! use anabranch::model::EventId;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let log = anabranch::open("memory:")?;
+//! let placed = NewEvent::new(
+//!     EventId::from_u128(1),
+//!     StreamId::new("order/536365")?,
+//!     EventType::new("OrderPlaced")?,
+//!     &br#"{"total":1550}"#[..],
+//! );
+//! let order = placed.stream.clone();
+//! let done = log.append(Append::event(placed).expect(order, Expect::Empty)).await?;
+//! assert_eq!(done.places[0].version, 0);
+//!
+//! let mut orders = log.read(&Cut::start(), Filter::category("order"), ReadMode::ToHead);
+//! while let Some(event) = orders.next().await {
+//!     println!("{}", event?.event_type());
+//! }
+//! # Ok(())
+//! # }
+//! # futures_util::FutureExt::now_or_never(example()).unwrap().unwrap();
+//! ```
+
+mod address;
+
+pub use address::{Address, AddressError};
+pub use anabranch_env as env;
+pub use anabranch_log as log;
+pub use anabranch_log_segment as segment;
+pub use anabranch_model as model;
+
+use std::sync::Arc;
+
+use anabranch_env::Env;
+use anabranch_log::{Log, MemoryLog, OpenError};
+use anabranch_log_segment::{Options, SegmentLog};
+
+/// The names that most programs need.
+pub mod prelude {
+    pub use anabranch_log::{
+        Append, AppendError, Appended, Condition, Expect, Log, OpenError, Order, ReadError,
+        ReadMode, VersionRange,
+    };
+    pub use anabranch_model::{
+        Cut, Event, EventId, EventType, Filter, NewEvent, Position, Query, StreamId, Version,
+    };
+}
+
+/// Opens the log at `address` for appending and reading, with the default options.
+///
+/// `./dir` is a log in that directory, which is made if there is none; `memory:` is a new
+/// log in memory, gone when it is dropped. Dropping the log closes it.
+///
+/// For options, and for errors at closing, open a [`segment::SegmentLog`] itself.
+pub fn open(address: &str) -> Result<Arc<dyn Log>, OpenError> {
+    match parse(address)? {
+        Address::Memory => Ok(Arc::new(MemoryLog::new(Env::os()))),
+        Address::Directory(dir) => {
+            let log = SegmentLog::open(Env::os(), dir, Options::default())?;
+            Ok(Arc::new(log))
+        }
+    }
+}
+
+/// Opens the log at `address` for reading, also while another process writes to it.
+pub fn open_read_only(address: &str) -> Result<Arc<dyn Log>, OpenError> {
+    match parse(address)? {
+        Address::Memory => Ok(Arc::new(MemoryLog::new(Env::os()))),
+        Address::Directory(dir) => {
+            let log = SegmentLog::open_read_only(Env::os(), dir, Options::default())?;
+            Ok(Arc::new(log))
+        }
+    }
+}
+
+fn parse(address: &str) -> Result<Address, OpenError> {
+    address
+        .parse()
+        .map_err(|error: AddressError| OpenError::Invalid(error.to_string()))
+}

@@ -702,7 +702,7 @@ fn the_journal_tells_what_was_asked() {
     disk.keep_journal();
     file(&disk).write_all_at(b"abc", 7).unwrap();
     disk.kill();
-    let lines = disk.journal();
+    let lines = disk.take_journal();
     assert!(
         lines
             .iter()

@@ -164,6 +164,42 @@ impl Mark {
     }
 }
 
+/// What the writer tells readers in other processes: how far the log may be read. Kept in
+/// a small file that is written after each commit and never synced, so it counts only
+/// while a writer holds the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// The writer's [`Mark::epoch`].
+    pub epoch: u64,
+    pub published: u64,
+}
+
+impl Live {
+    pub const BYTES: usize = 20;
+
+    fn checksum(bytes: &[u8], identity: LogIdentity) -> u32 {
+        crc32c(&bytes[..16]) ^ identity.log_id as u32
+    }
+
+    pub fn encode(&self, identity: LogIdentity) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[0..8].copy_from_slice(&self.epoch.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.published.to_le_bytes());
+        let crc = Self::checksum(&bytes, identity);
+        bytes[16..20].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8], identity: LogIdentity) -> Option<Self> {
+        let whole =
+            bytes.len() == Self::BYTES && get!(u32, bytes, 16) == Self::checksum(bytes, identity);
+        whole.then(|| Self {
+            epoch: get!(u64, bytes, 0),
+            published: get!(u64, bytes, 8),
+        })
+    }
+}
+
 /// Writes the checksum into the last four bytes of a page.
 fn seal_page(page: &mut [u8]) {
     let crc = crc32c(&page[..PAGE - 4]);

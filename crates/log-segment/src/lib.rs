@@ -14,7 +14,9 @@
 //!   whatever the failed file holds behind it does not count;
 //! * an index is written after its events are durable, and checked against them when used.
 
+mod admin;
 mod buffer;
+mod catalog;
 mod format;
 mod heads;
 mod index;
@@ -32,7 +34,7 @@ mod upkeep;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -44,6 +46,10 @@ use anabranch_log::{
 };
 use anabranch_model::{Cut, Filter, PartitionId, StreamId};
 
+pub use admin::{
+    Action, BackupReport, Damage, Info, Loss, LostEvent, Progress, Remark, RepairPlan, SegmentInfo,
+    VerifyReport, backup, info, plan_repair, restore, verify,
+};
 pub use options::{Background, Durability, Options, WriteMethod};
 #[cfg(feature = "sabotage")]
 pub use sabotage::Bug;
@@ -67,6 +73,19 @@ pub struct SegmentLog {
 enum Role {
     Writer(Arc<Writer>),
     Reader(Arc<Reader>),
+}
+
+/// What a log has written since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Commit groups: with `Durability::Sync`, one device flush each.
+    pub commits: u64,
+    /// Bytes of commit groups, block padding included.
+    pub commit_bytes: u64,
+    /// Bytes of index files.
+    pub index_bytes: u64,
+    /// Bytes of zeros written ahead of the log's end.
+    pub ahead_bytes: u64,
 }
 
 /// Keeps a read-only log up to date.
@@ -160,6 +179,18 @@ impl SegmentLog {
         }
     }
 
+    /// What was written since the log was opened.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.store.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            commits: get(&counters.commits),
+            commit_bytes: get(&counters.commit_bytes),
+            index_bytes: get(&counters.index_bytes),
+            ahead_bytes: get(&counters.ahead_bytes),
+        }
+    }
+
     /// What went wrong and was mended or worked around since the log was opened.
     pub fn notes(&self) -> Vec<String> {
         self.store.notes()
@@ -191,10 +222,12 @@ impl SegmentLog {
     }
 
     /// Ends the log in order: writes what is pending and marks the end, so that the next
-    /// opening has nothing to recover. The log takes no appends afterwards.
+    /// opening has nothing to recover. The log takes no appends afterwards, and who follows
+    /// it is told that it closed.
     pub fn close(&self) -> Result<(), OpenError> {
         self.stop_threads();
         let Role::Writer(writer) = &self.role else {
+            self.store.close();
             return Ok(());
         };
         let held = lock(&writer.lock).take();
@@ -204,6 +237,7 @@ impl SegmentLog {
         let finished = writer
             .finish()
             .map_err(|e| survey::io_open("closing the log", e));
+        self.store.close();
         drop(held);
         finished
     }
@@ -244,6 +278,7 @@ impl Drop for SegmentLog {
         {
             self.store.note(error.to_string());
         }
+        self.store.close();
     }
 }
 
@@ -288,10 +323,10 @@ impl Log for SegmentLog {
         }
         let head = self.store.published();
         if !Cut::at(head).covers(from) {
-            return EventStream::failed(ReadError::Invalid(format!(
-                "the cut {from} lies beyond the head {}; it was not read from this log",
-                Cut::at(head)
-            )));
+            return EventStream::failed(ReadError::CutBeyondHead {
+                from: from.clone(),
+                head: Cut::at(head),
+            });
         }
         let count = from.get(PartitionId(0));
         let store = self.store.clone();

@@ -12,14 +12,15 @@ use bytes::BytesMut;
 
 use crate::buffer::AlignedBuf;
 use crate::format::{
-    DATA_START, FRAME_HEADER, FrameHeader, LogIdentity, Mark, PAGE, SegmentHeader, get, seal_frame,
+    DATA_START, FRAME_HEADER, FrameHeader, Live, LogIdentity, Mark, PAGE, SegmentHeader, get,
+    seal_frame,
 };
 use crate::heads::Heads;
 use crate::index::ActiveIndex;
 use crate::options::{Durability, Options, WriteMethod};
 use crate::sequencer::{End, Sequencer, Spare};
 use crate::store::{Part, PartIndex, Segment, Store, read_up_to, segment_path};
-use crate::survey::{Contents, LOCK_FILE, MARK_FILE, Survey, io_open};
+use crate::survey::{Contents, LIVE_FILE, LOCK_FILE, MARK_FILE, Survey, io_open};
 use crate::sync::{lock, read, write};
 use crate::upkeep::{next_segment_bytes, write_mark};
 use crate::writer::{Committer, DurablePoint, Upkeep, Writer};
@@ -48,6 +49,9 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
             holder,
         })?;
 
+    // Names that a killed process left may not be durable; what follows builds on them.
+    disk.sync_dir(dir)
+        .map_err(|e| io_open("syncing the directory", e))?;
     let survey = Survey::take(&env, dir)?;
     for leftover in &survey.leftovers {
         disk.remove(leftover)
@@ -109,26 +113,30 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
     }
     store.change_parts(|parts| *parts = std::mem::take(&mut contents.parts));
 
+    clear_probe(&store).map_err(|e| io_open("clearing the blocks for trying out the disk", e))?;
     let (method, align) = choose_method(&store, &options)?;
     finish_open(store, options, method, align, survey, &contents, mark, held)
 }
 
-/// Makes the log's directory and what is missing above it, durably.
-fn make_dir(env: &Env, dir: &Path) -> io::Result<()> {
-    let mut made = Vec::new();
-    for ancestor in dir.ancestors() {
-        if ancestor.as_os_str().is_empty() || env.disk.exists(ancestor)? {
-            break;
-        }
-        made.push(ancestor);
+/// Makes the directory of a log, so that a power cut cannot take it away with the log in it.
+pub(crate) fn make_dir(env: &Env, dir: &Path) -> io::Result<()> {
+    let disk = &env.disk;
+    if disk.exists(&dir.join(MARK_FILE))? {
+        return Ok(());
     }
-    env.disk.create_dir(dir)?;
-    for new in made {
-        let parent = match new.parent() {
+    disk.create_dir(dir)?;
+    // An opening that was killed may have made some of these, so all are synced. Those
+    // that may not be opened were there before us.
+    for made in dir.ancestors() {
+        let parent = match made.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+            Some(_) => Path::new("."),
+            None => break,
         };
-        env.disk.sync_dir(parent)?;
+        match disk.sync_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
     }
     Ok(())
 }
@@ -168,6 +176,7 @@ fn make_mark(env: &Env, dir: &Path) -> Result<Mark, OpenError> {
     };
     let mut bytes = vec![0; PAGE];
     bytes.extend_from_slice(&mark.encode());
+    bytes.resize(MARK_FILE_BYTES, 0);
     crate::store::write_file(env, &dir.join(MARK_FILE), &bytes)
         .map_err(|e| io_open("making the mark file", e))?;
     Ok(mark)
@@ -218,7 +227,7 @@ fn finish_open(
         }
         let taken = match &mut *write(&part.index) {
             PartIndex::Active(index) => Some(std::mem::replace(
-                index,
+                &mut **index,
                 ActiveIndex::new(part.first, store.identity.hash_key, part.start_offset),
             )),
             PartIndex::Sealed(_) => None,
@@ -282,18 +291,28 @@ fn finish_open(
         tail
     };
 
-    let mut sealed_id_max = 0;
-    for part in store.parts().iter() {
-        if let PartIndex::Sealed(index) = &*read(&part.index) {
-            sealed_id_max = sealed_id_max.max(index.header.id_max);
-        }
+    for useless in store.open_catalogue(&survey.runs) {
+        store
+            .env
+            .disk
+            .remove(&useless)
+            .map_err(|e| io_open(format!("removing {}", useless.display()), e))?;
     }
-    let unsealed: Vec<_> = store
-        .parts()
+    // The last parts that have no index file. One before them whose file could not be
+    // written is asked as the sealed ones are, though its index is in memory.
+    let is_active = |part: &Arc<Part>| matches!(&*read(&part.index), PartIndex::Active(_));
+    let parts = store.parts();
+    let sealed_count = parts
         .iter()
-        .filter(|p| matches!(&*read(&p.index), PartIndex::Active(_)))
-        .cloned()
-        .collect();
+        .rposition(|p| !is_active(p))
+        .map_or(0, |i| i + 1);
+    let (sealed, unsealed) = parts.split_at(sealed_count);
+    let unsealed = unsealed.to_vec();
+    let id_max = |part: &Arc<Part>| match &*read(&part.index) {
+        PartIndex::Sealed(index) => index.header.id_max,
+        PartIndex::Active(_) => u128::MAX,
+    };
+    let sealed_id_max = sealed.iter().map(id_max).max().unwrap_or(0);
     let complete = unsealed.len() == store.parts().len();
 
     store.set_published(end);
@@ -319,6 +338,7 @@ fn finish_open(
         marked_at: now,
         synced: point,
         synced_at: now,
+        merge: None,
     };
     let mut spares = VecDeque::new();
     for (path, capacity) in survey.spares {
@@ -343,9 +363,29 @@ fn finish_open(
         clean: false,
         ..mark
     };
-    write_mark(&mut upkeep, opened).map_err(|e| io_open("writing the mark", e))?;
+    // The mark that was read may be in the page cache only: the other slot is not to be
+    // touched before this one is on the disk.
+    write_mark(&mut upkeep, mark)
+        .and_then(|()| write_mark(&mut upkeep, opened))
+        .map_err(|e| io_open("writing the mark", e))?;
 
-    let heads = Heads::new(options.index_memory / 2, complete);
+    let live_path = store.dir.join(LIVE_FILE);
+    let live_file = match store.env.disk.open(&live_path, OpenMode::Write) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            store.env.disk.open(&live_path, OpenMode::Create)
+        }
+        opened => opened,
+    };
+    let live_file = live_file.map_err(|e| io_open("opening the file that tells readers", e))?;
+    let live = Live {
+        epoch: opened.epoch,
+        published: end,
+    };
+    live_file
+        .write_all_at(&live.encode(store.identity), 0)
+        .map_err(|e| io_open("telling readers", e))?;
+
+    let heads = Heads::new(options.index_memory / 4 * 3, complete);
     let sequencer = Sequencer::new(
         store.clone(),
         End {
@@ -365,6 +405,8 @@ fn finish_open(
     let committer = Committer {
         file,
         segment_id: part.segment.id,
+        live_file,
+        epoch: opened.epoch,
     };
     Ok(Writer::new(
         store,
@@ -447,10 +489,14 @@ fn rewrite_tail(
 
     for part in parts.iter() {
         if part.end() > durable && part.first < durable {
+            part.set_end(durable);
             if let PartIndex::Active(index) = &mut *write(&part.index) {
                 index.truncate(durable);
+                continue;
             }
-            part.set_end(durable);
+            // Its index file knows of what now stands in the new segment.
+            let shorter = store.build_index(part).map_err(failed)?;
+            *write(&part.index) = PartIndex::Active(Box::new(shorter));
         }
     }
     let segment = Arc::new(Segment::new(segment_id, path, capacity));
@@ -468,6 +514,27 @@ fn rewrite_tail(
     Ok(part)
 }
 
+/// Behind its two slots the mark file has written blocks that nobody reads: there the disk
+/// is tried out, at no cost in metadata.
+const PROBE_START: u64 = 2 * PAGE as u64;
+/// The length of the mark file.
+pub(crate) const MARK_FILE_BYTES: usize = 16 * PAGE;
+
+/// Makes the blocks for trying out the disk what they should be, if they are not.
+fn clear_probe(store: &Store) -> io::Result<()> {
+    let file = store
+        .env
+        .disk
+        .open(&store.dir.join(MARK_FILE), OpenMode::Write)?;
+    let mut blocks = vec![0; MARK_FILE_BYTES - PROBE_START as usize];
+    let len = read_up_to(&*file, &mut blocks, PROBE_START)?;
+    if len == blocks.len() && blocks.iter().all(|&b| b == 0) {
+        return Ok(());
+    }
+    blocks.fill(0);
+    file.write_all_at(&blocks, PROBE_START)
+}
+
 /// Decides how to write, measuring if asked to; also finds the unit of direct writes.
 fn choose_method(store: &Store, options: &Options) -> Result<(WriteMethod, usize), OpenError> {
     const ROUNDS: usize = 8;
@@ -477,30 +544,24 @@ fn choose_method(store: &Store, options: &Options) -> Result<(WriteMethod, usize
     {
         return Ok(buffered);
     }
-    let disk = &store.env.disk;
-    let path = store.dir.join("probe.tmp");
+    let path = store.dir.join(MARK_FILE);
     let probe = || -> io::Result<(WriteMethod, usize)> {
-        if disk.exists(&path)? {
-            disk.remove(&path)?;
-        }
-        let through_cache = disk.open(&path, OpenMode::Create)?;
-        through_cache.write_all_at(&vec![0; 16 * PAGE], 0)?;
-        through_cache.sync_data()?;
-        let direct = disk.open(&path, OpenMode::WriteDirect)?;
+        let direct = store.env.disk.open(&path, OpenMode::WriteDirect)?;
         let mut page = AlignedBuf::with_capacity(PAGE);
         page.pad_to(PAGE);
-        direct.write_all_at(page.bytes(), 0)?;
-        let align = match direct.write_at(&page.bytes()[..512], 512) {
+        direct.write_all_at(page.bytes(), PROBE_START)?;
+        let align = match direct.write_at(&page.bytes()[..512], PROBE_START + 512) {
             Ok(512) => 512,
             _ => PAGE,
         };
         if options.write_method == WriteMethod::Direct {
             return Ok((WriteMethod::Direct, align));
         }
+        let through_cache = store.env.disk.open(&path, OpenMode::Write)?;
         let clock = &store.env.clock;
         let mut times = [Vec::new(), Vec::new()];
         for round in 0..ROUNDS {
-            let offset = (round * PAGE) as u64;
+            let offset = PROBE_START + (round * PAGE) as u64;
             let start = clock.monotonic();
             direct.write_all_at(page.bytes(), offset)?;
             let middle = clock.monotonic();
@@ -518,12 +579,7 @@ fn choose_method(store: &Store, options: &Options) -> Result<(WriteMethod, usize
             buffered
         })
     };
-    let chosen = probe();
-    if let Ok(true) = disk.exists(&path) {
-        disk.remove(&path)
-            .map_err(|e| io_open("removing the probe file", e))?;
-    }
-    match chosen {
+    match probe() {
         Ok(chosen) => Ok(chosen),
         // A file system without direct writes; buffered ones always work.
         Err(_) if options.write_method == WriteMethod::Auto => Ok(buffered),
@@ -543,19 +599,19 @@ pub(crate) fn open_reader(env: Env, dir: &Path) -> Result<Arc<Store>, OpenError>
     {
         return Err(not_found());
     }
-    let survey = Survey::take(&env, dir)?;
+    let mut survey = Survey::take(&env, dir)?;
     if survey.is_empty() {
         return Err(not_found());
     }
-    let identity = survey
-        .mark
-        .map(|m| m.identity)
-        .or_else(|| survey.segments.first().map(|(_, h)| h.identity))
-        .ok_or_else(|| OpenError::Damaged {
-            file: MARK_FILE.to_owned(),
-            what: "neither the mark nor any segment can be read".to_owned(),
-        })?;
+    let identity = survey.identity().ok_or_else(|| OpenError::Damaged {
+        file: MARK_FILE.to_owned(),
+        what: "neither the mark nor any segment can be read".to_owned(),
+    })?;
+    survey.keep_own(identity);
     let store = Store::new(env, dir.to_owned(), identity, true);
+    for (file, what) in &survey.segment_problems {
+        store.note(format!("{file}: {what}"));
+    }
     let mut contents = Contents::take(&store, &survey)?;
     for gap in &contents.gaps {
         store.note(gap.error().to_string());
@@ -563,40 +619,70 @@ pub(crate) fn open_reader(env: Env, dir: &Path) -> Result<Arc<Store>, OpenError>
     }
     let parts = std::mem::take(&mut contents.parts);
     store.change_parts(|current| *current = parts);
-    let written = store
-        .env
-        .disk
-        .is_locked(&dir.join(LOCK_FILE))
-        .map_err(|e| io_open("looking at the lock", e))?;
-    let end = if written {
-        // What is not known to be durable may still be taken back.
-        contents.durable.min(contents.end)
-    } else {
-        contents.end
-    };
+    let told = told(&store, survey.mark.map_or(0, |m| m.epoch))
+        .map_err(|e| OpenError::Invalid(e.to_string()))?;
+    let end = contents.durable.max(told).min(contents.end);
     store.set_published(end);
     Ok(Arc::new(store))
+}
+
+/// How far a writer says that the log may be read; 0 if it does not say. Without a writer
+/// nothing that is whole is taken back any more, so all of it may be read.
+fn told(store: &Store, epoch: u64) -> Result<u64, ReadError> {
+    let path = store.dir.join(LIVE_FILE);
+    let disk = &store.env.disk;
+    let failed = |e: io::Error| crate::store::io_error(&path, &e);
+    if !disk.is_locked(&store.dir.join(LOCK_FILE)).map_err(failed)? {
+        return Ok(u64::MAX);
+    }
+    let file = match disk.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(failed(e)),
+    };
+    // It may be written while it is read.
+    for _ in 0..8 {
+        let mut bytes = [0; Live::BYTES];
+        let len = read_up_to(&*file, &mut bytes, 0).map_err(failed)?;
+        if let Some(live) = Live::decode(&bytes[..len], store.identity) {
+            return Ok(if live.epoch == epoch {
+                live.published
+            } else {
+                0
+            });
+        }
+    }
+    Ok(0)
 }
 
 /// Takes in what a writer in another process has made durable since.
 pub(crate) fn refresh(store: &Store, gate: &std::sync::Mutex<()>) -> Result<(), ReadError> {
     let _one_at_a_time = lock(gate);
     let mut durable = store.published();
-    let mut mark = vec![0; 2 * PAGE];
-    let file = store
+    let mut epoch = 0;
+    // Without a mark that can be read, the frames themselves tell, a little later.
+    if let Ok(file) = store
         .env
         .disk
         .open(&store.dir.join(MARK_FILE), OpenMode::Read)
-        .map_err(|e| crate::store::io_error(&store.dir.join(MARK_FILE), &e))?;
-    let len = read_up_to(&*file, &mut mark, 0)
-        .map_err(|e| crate::store::io_error(&store.dir.join(MARK_FILE), &e))?;
-    for slot in mark[..len].chunks_exact(PAGE) {
-        if let Ok(mark) = Mark::decode(slot) {
-            durable = durable.max(mark.durable);
+    {
+        for slot in [0, PAGE as u64] {
+            let mut page = vec![0; PAGE];
+            if let Ok(PAGE) = read_up_to(&*file, &mut page, slot)
+                && let Ok(mark) = Mark::decode(&page)
+                && mark.identity == store.identity
+            {
+                durable = durable.max(mark.durable);
+                epoch = epoch.max(mark.epoch);
+            }
         }
     }
+    durable = durable.max(told(store, epoch)?);
     loop {
         let Some(part) = store.parts().last().cloned() else {
+            if next_segment(store, None)? {
+                continue;
+            }
             break;
         };
         let (mut at, mut next) = match &*read(&part.index) {
@@ -617,7 +703,7 @@ pub(crate) fn refresh(store: &Store, gate: &std::sync::Mutex<()>) -> Result<(), 
             }
             (at, next) = (scanned.next_offset, scanned.end);
         }
-        if !next_segment(store, &part)? {
+        if !next_segment(store, Some(&part))? {
             break;
         }
     }
@@ -637,26 +723,44 @@ pub(crate) fn refresh(store: &Store, gate: &std::sync::Mutex<()>) -> Result<(), 
 }
 
 /// Goes on to the segment after the last one known, if there is one by now.
-fn next_segment(store: &Store, last: &Arc<Part>) -> Result<bool, ReadError> {
-    let survey = Survey::take(&store.env, &store.dir).map_err(|e| ReadError::Io {
+fn next_segment(store: &Store, last: Option<&Arc<Part>>) -> Result<bool, ReadError> {
+    let names = store
+        .env
+        .disk
+        .list(&store.dir)
+        .map_err(|e| crate::store::io_error(&store.dir, &e))?;
+    let known = last.map_or(0, |part| part.segment.id);
+    let is_new = |name: &String| {
+        let id = name
+            .strip_suffix(".seg")
+            .and_then(|id| id.parse::<u64>().ok());
+        id.is_some_and(|id| id > known)
+    };
+    if !names.iter().any(is_new) {
+        return Ok(false);
+    }
+    let mut survey = Survey::take(&store.env, &store.dir).map_err(|e| ReadError::Io {
         what: "looking for new segments".to_owned(),
         reason: e.to_string(),
     })?;
+    survey.keep_own(store.identity);
     let Some((segment, header)) = survey
         .segments
         .into_iter()
-        .find(|(segment, _)| segment.id > last.segment.id)
+        .find(|(segment, _)| last.is_none_or(|last| segment.id > last.segment.id))
     else {
         return Ok(false);
     };
-    if let PartIndex::Active(index) = &mut *write(&last.index) {
-        if header.first > index.end() {
-            // Its frames are not all visible yet.
-            return Ok(false);
+    if let Some(last) = last {
+        if let PartIndex::Active(index) = &mut *write(&last.index) {
+            if header.first > index.end() {
+                // Its frames are not all visible yet.
+                return Ok(false);
+            }
+            index.truncate(header.first);
         }
-        index.truncate(header.first);
+        last.set_end(header.first);
     }
-    last.set_end(header.first);
     let index = ActiveIndex::new(header.first, store.identity.hash_key, DATA_START);
     let part = Arc::new(Part::growing(segment, DATA_START, index));
     store.change_parts(|parts| parts.push(part));

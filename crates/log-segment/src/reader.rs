@@ -200,6 +200,9 @@ impl ForwardSource {
             }
             self.given = None;
             self.store.tail.register(cx);
+            if self.store.is_closed() {
+                return Poll::Ready(Some(Err(ReadError::Closed)));
+            }
             if self.store.published() == published {
                 return Poll::Pending;
             }

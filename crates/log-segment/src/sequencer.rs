@@ -4,7 +4,7 @@
 //! Sequenced is not durable. Readers stop at the published position, and when a group
 //! fails, [`Sequencer::roll_back`] takes everything back that came after what is durable.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,15 +28,18 @@ pub(crate) struct Prepared {
     pub sealed: Option<SealedAnswers>,
     /// No event before this position matches a `NoMatch` condition.
     pub unmatched_before: u64,
+    /// A durable event that matches one. It counts only once the ids are known to be new:
+    /// a repeat's conditions are not checked again.
+    pub matched: Option<u64>,
 }
 
 #[derive(Default)]
 pub(crate) struct SealedAnswers {
     pub generation: u64,
     /// Index in the batch → position of the event that has its id.
-    pub ids: HashMap<usize, u64>,
+    pub ids: BTreeMap<usize, u64>,
     /// Stream key → version its next event gets.
-    pub heads: HashMap<u128, u64>,
+    pub heads: BTreeMap<u128, u64>,
 }
 
 impl Prepared {
@@ -63,6 +66,7 @@ impl Prepared {
             ids_ascend: append.events.windows(2).all(|w| w[0].id < w[1].id),
             sealed: None,
             unmatched_before: 0,
+            matched: None,
         }
     }
 
@@ -90,6 +94,8 @@ pub(crate) enum Step {
     },
     /// All its ids were written before, at these positions.
     Repeated(Vec<u64>),
+    /// Some of its ids, by index in the batch, were written before, others not.
+    PartlyWritten(Vec<(usize, u64)>),
     /// The sealed indexes must be asked first.
     Lookup,
     /// The answer hangs on events that are not durable yet.
@@ -176,6 +182,9 @@ pub(crate) struct Sequencer {
     pub trouble: Option<(String, Duration)>,
     pub closed: bool,
     versions: Vec<u64>,
+    /// Of each event of the append at hand: the version it gets if it is its stream's
+    /// first in the growing part. Unused where it repeats the stream before it.
+    bases: Vec<u64>,
     pool: Vec<AlignedBuf>,
 }
 
@@ -224,12 +233,19 @@ impl Sequencer {
             trouble: None,
             closed: false,
             versions: Vec::new(),
+            bases: Vec::new(),
             pool: Vec::new(),
         }
     }
 
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The parts whose ids and heads the sequencer looks up itself, and the generation of
+    /// that answer.
+    pub fn unsealed(&self) -> (u64, Vec<Arc<Part>>) {
+        (self.generation, self.unsealed.clone())
     }
 
     /// Position the next event gets.
@@ -286,10 +302,17 @@ impl Sequencer {
             return step;
         }
         // Nothing may fail from here on, but for heads that only the sealed indexes know.
+        self.bases.clear();
         for (i, &key) in prepared.keys.iter().enumerate() {
-            if (i == 0 || prepared.keys[i - 1] != key) && self.head(key, prepared).is_none() {
-                return Step::Lookup;
-            }
+            let base = if i > 0 && prepared.keys[i - 1] == key {
+                0
+            } else {
+                match self.head(key, prepared) {
+                    Some(base) => base,
+                    None => return Step::Lookup,
+                }
+            };
+            self.bases.push(base);
         }
         self.place(append, prepared, spares)
     }
@@ -311,7 +334,7 @@ impl Sequencer {
     /// Looks whether the ids were written before.
     fn check_ids(&mut self, append: &Append, prepared: &Prepared) -> Option<Step> {
         if !prepared.ids_ascend {
-            let mut seen = HashSet::with_capacity(append.events.len());
+            let mut seen = BTreeSet::new();
             for (second, event) in append.events.iter().enumerate() {
                 if !seen.insert(event.id) {
                     let first = append.events.iter().position(|e| e.id == event.id);
@@ -360,14 +383,7 @@ impl Sequencer {
                 found.into_iter().map(|(_, position)| position).collect(),
             ));
         }
-        let (i, position) = found[0];
-        Some(Step::Refused(
-            Rejection::PartlyWritten {
-                id: append.events[i].id,
-                position: Position::at(position),
-            }
-            .into(),
-        ))
+        Some(Step::PartlyWritten(found))
     }
 
     /// The version the next event of a stream gets; `None`: ask the sealed indexes.
@@ -461,6 +477,11 @@ impl Sequencer {
                 .into(),
             ));
         }
+        if let Some(position) = prepared.matched {
+            return Some(Step::Refused(AppendError::Matched {
+                position: Position::at(position),
+            }));
+        }
         let from = prepared.unmatched_before.max(after_count);
         let in_memory = self.unsealed.first().map_or(self.next, |part| part.first);
         if from < in_memory {
@@ -497,18 +518,6 @@ impl Sequencer {
         self.open_group();
         let recorded_at = self.store.env.clock.wall_micros();
 
-        let bases: Vec<Option<u64>> = prepared
-            .keys
-            .iter()
-            .enumerate()
-            .map(|(i, &key)| {
-                if i > 0 && prepared.keys[i - 1] == key {
-                    None
-                } else {
-                    self.head(key, prepared)
-                }
-            })
-            .collect();
         let (first, offset) = (self.next, self.offset);
         self.versions.clear();
         {
@@ -517,38 +526,32 @@ impl Sequencer {
                 unreachable!("the growing part is indexed in memory");
             };
             index.begin_frame(offset, offset);
-            for ((event, &key), base) in events.iter().zip(&prepared.keys).zip(&bases) {
-                let version = index
-                    .stream(key)
-                    .map(|span| span.next_version)
-                    .or(*base)
-                    .unwrap_or(0);
-                self.versions.push(version);
-                index.push(
+            for ((event, &key), &base) in events.iter().zip(&prepared.keys).zip(&self.bases) {
+                let meta = event.meta.iter();
+                let version = index.push_next(
                     event.id.as_u128(),
                     key,
-                    version,
+                    |next| next.unwrap_or(base),
                     event.stream.category(),
                     event.event_type.as_str(),
-                    event
-                        .meta
-                        .iter()
-                        .flat_map(|m| m.tags.iter().map(String::as_str)),
+                    meta.flat_map(|m| m.tags.iter().map(String::as_str)),
                 );
+                self.versions.push(version);
             }
             let Some(group) = &mut self.open else {
                 unreachable!("a group was opened above");
             };
             #[cfg(feature = "sabotage")]
-            let frames: Vec<_> = if self.store.bug(crate::Bug::SplitBatch) {
-                (0..events.len()).map(|i| i..i + 1).collect()
+            let per_frame = if self.store.bug(crate::Bug::SplitBatch) {
+                1
             } else {
-                vec![0..events.len()]
+                events.len()
             };
             #[cfg(not(feature = "sabotage"))]
-            let frames = [0..events.len()];
+            let per_frame = events.len();
             let mut at = offset;
-            for range in frames {
+            for from in (0..events.len()).step_by(per_frame) {
+                let range = from..from + per_frame;
                 let header = FrameHeader {
                     segment_id: self.part.segment.id,
                     first: first + range.start as u64,

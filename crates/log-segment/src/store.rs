@@ -2,23 +2,25 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use anabranch_env::{Env, File, OpenMode};
 use anabranch_log::ReadError;
-use anabranch_model::{Block, BlockEntry, PartitionId, Position};
+use anabranch_model::record::RecordError;
+use anabranch_model::{Block, BlockEntry, Event, EventBatch, PartitionId, Position};
 use bytes::BytesMut;
 
 use crate::format::{FrameAt, LogIdentity, find_frame_magic, frame_at};
 use crate::index::{
-    ActiveIndex, FramePlace, IndexError, Lookup, SealedIndex, StreamSpan, stream_key, write_index,
+    ActiveIndex, FramePlace, IndexError, Lookup, Run, SealedIndex, StreamSpan, stream_key,
+    write_index,
 };
 use crate::sync::{lock, read, write};
 use crate::tail::Tail;
 
 /// How much is read at a time.
-const CHUNK: usize = 256 << 10;
+pub(crate) const CHUNK: usize = 256 << 10;
 
 /// A segment file.
 pub(crate) struct Segment {
@@ -59,7 +61,7 @@ pub(crate) struct Part {
 }
 
 pub(crate) enum PartIndex {
-    Active(ActiveIndex),
+    Active(Box<ActiveIndex>),
     Sealed(Arc<SealedIndex>),
 }
 
@@ -70,7 +72,7 @@ impl Part {
             first: index.first(),
             start_offset,
             end: AtomicU64::new(u64::MAX),
-            index: RwLock::new(PartIndex::Active(index)),
+            index: RwLock::new(PartIndex::Active(Box::new(index))),
         }
     }
 
@@ -124,21 +126,40 @@ pub(crate) struct Store {
     pub identity: LogIdentity,
     /// Ascending. The last one grows.
     parts: RwLock<Arc<Vec<Arc<Part>>>>,
+    /// The catalogue of stream heads, ascending; it covers the oldest parts.
+    runs: RwLock<Arc<Vec<Arc<Run>>>>,
     /// Every event before this position is durable and may be read.
     published: AtomicU64,
     /// Every event before this position is on the disk. Behind `published` only with
     /// `Durability::Interval`.
     synced: AtomicU64,
     pub tail: Tail,
+    closed: AtomicBool,
     /// Events that cannot be read, ascending.
     gaps: RwLock<Vec<Gap>>,
     /// How many segment files are open for reading.
     open_files: AtomicUsize,
     pub read_only: bool,
+    pub counters: Counters,
     /// What went wrong and was mended, for `info`.
     notes: Mutex<Vec<String>>,
     #[cfg(feature = "sabotage")]
     pub sabotage: Option<crate::Bug>,
+}
+
+/// Counts for [`crate::Stats`].
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub commits: AtomicU64,
+    pub commit_bytes: AtomicU64,
+    pub index_bytes: AtomicU64,
+    pub ahead_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub fn add(counter: &AtomicU64, count: usize) {
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+    }
 }
 
 /// Events that are damaged on the disk and in no part.
@@ -183,12 +204,15 @@ impl Store {
             dir,
             identity,
             parts: RwLock::default(),
+            runs: RwLock::default(),
             published: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             tail: Tail::default(),
+            closed: AtomicBool::new(false),
             gaps: RwLock::default(),
             open_files: AtomicUsize::new(0),
             read_only,
+            counters: Counters::default(),
             notes: Mutex::default(),
             #[cfg(feature = "sabotage")]
             sabotage: None,
@@ -211,12 +235,30 @@ impl Store {
         self.synced.store(position, Ordering::Release);
     }
 
+    /// Lets followers end.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.tail.wake();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     pub fn add_gap(&self, gap: Gap) {
         write(&self.gaps).push(gap);
     }
 
     pub fn parts(&self) -> Arc<Vec<Arc<Part>>> {
         read(&self.parts).clone()
+    }
+
+    pub fn runs(&self) -> Arc<Vec<Arc<Run>>> {
+        read(&self.runs).clone()
+    }
+
+    pub fn set_runs(&self, runs: Vec<Arc<Run>>) {
+        *write(&self.runs) = Arc::new(runs);
     }
 
     pub fn change_parts(&self, change: impl FnOnce(&mut Vec<Arc<Part>>)) {
@@ -295,8 +337,7 @@ impl Store {
         loop {
             let room = part.segment.capacity.saturating_sub(offset);
             buf.resize(want.min(usize::try_from(room).unwrap_or(usize::MAX)), 0);
-            let len = read_up_to(&*file, &mut buf, offset)
-                .map_err(|e| self.unreadable(part, offset, position, &e))?;
+            let (len, refused) = read_readable(&*file, &mut buf, offset);
             buf.truncate(len);
             let mut entries: Vec<BlockEntry> = Vec::new();
             let (mut at, mut next) = (0, position);
@@ -305,7 +346,9 @@ impl Store {
                     break None;
                 }
                 let rest = &buf[at.min(buf.len())..];
-                match frame_at(rest, room - at as u64, part.segment.id, self.checks()) {
+                // The padding of the last frame may be cut off.
+                let room = room.saturating_sub(at as u64);
+                match frame_at(rest, room, part.segment.id, self.checks()) {
                     FrameAt::Frame(header) if header.first == next => {
                         entries.push(header.entry(at));
                         next = header.end();
@@ -324,7 +367,10 @@ impl Store {
             match problem {
                 Some("") => continue,
                 Some(why) if entries.is_empty() => {
-                    return Err(self.damage(part, offset, position, why));
+                    return Err(match refused {
+                        Some(error) => self.unreadable(part, offset, position, &error),
+                        None => self.damage(part, offset, position, why),
+                    });
                 }
                 _ => {}
             }
@@ -410,9 +456,14 @@ impl Store {
         let mut buf = vec![0; CHUNK];
         loop {
             offset = (offset + 8).next_multiple_of(8);
-            let len = read_up_to(&*file, &mut buf, offset).ok()?;
-            if len < 40 {
+            if offset >= part.segment.capacity {
                 return None;
+            }
+            let (len, _) = read_readable(&*file, &mut buf, offset);
+            if len < 40 {
+                // The end, or a page that cannot be read.
+                offset = (offset + 1).next_multiple_of(4096) - 8;
+                continue;
             }
             let mut from = 0;
             while let Some(found) = find_frame_magic(&buf[from..len]) {
@@ -535,7 +586,7 @@ impl Store {
         };
         let replaced = match sealed {
             Some(sealed) => PartIndex::Sealed(Arc::new(sealed)),
-            None => PartIndex::Active(index),
+            None => PartIndex::Active(Box::new(index)),
         };
         *write(&part.index) = replaced;
     }
@@ -586,7 +637,7 @@ impl Store {
         let mut entries = Vec::with_capacity(places.len().min(1024));
         buf.clear();
         let mut done = 0;
-        while done < places.len() && (done == 0 || buf.len() < CHUNK) {
+        'runs: while done < places.len() && (done == 0 || buf.len() < CHUNK) {
             // A run of frames that stand close together.
             let start = u64::from(places[done].offset);
             let mut last = done;
@@ -601,9 +652,7 @@ impl Store {
             let room = part.segment.capacity.saturating_sub(start);
             'read: loop {
                 buf.resize(base + want.min(room as usize), 0);
-                let len = read_up_to(&*file, &mut buf[base..], start).map_err(|e| {
-                    self.unreadable(part, start, part.first + u64::from(places[done].rel), &e)
-                })?;
+                let (len, refused) = read_readable(&*file, &mut buf[base..], start);
                 buf.truncate(base + len);
                 let run_start = entries.len();
                 for place in &places[done..=last] {
@@ -613,23 +662,27 @@ impl Store {
                     let header =
                         match frame_at(bytes, room - at as u64, part.segment.id, self.checks()) {
                             FrameAt::Frame(header) if header.first == position => header,
-                            FrameAt::Short(needed) if at + needed > want => {
+                            FrameAt::Short(needed) if at + needed > want && refused.is_none() => {
                                 want = at + needed;
                                 entries.truncate(run_start);
                                 continue 'read;
                             }
+                            // What is good before it is given first.
+                            _ if !entries.is_empty() => {
+                                done = entries.len();
+                                break 'runs;
+                            }
                             bad => {
-                                let why = match bad {
-                                    FrameAt::Bad(why) => why,
-                                    FrameAt::Short(_) => "the file ends inside a frame",
-                                    FrameAt::Frame(_) => "the frame belongs to another position",
+                                let why = match (bad, refused) {
+                                    (FrameAt::Bad(why), _) => why.to_owned(),
+                                    (FrameAt::Frame(_), _) => {
+                                        "the frame belongs to another position".to_owned()
+                                    }
+                                    (_, Some(error)) => format!("the disk says: {error}"),
+                                    _ => "the file ends inside a frame".to_owned(),
                                 };
-                                return Err(self.damage(
-                                    part,
-                                    u64::from(place.offset),
-                                    position,
-                                    why,
-                                ));
+                                let offset = u64::from(place.offset);
+                                return Err(self.damage(part, offset, position, &why));
                             }
                         };
                     entries.push(header.entry(base + at));
@@ -647,21 +700,59 @@ impl Store {
     }
 
     /// One event, by its position.
-    pub fn event_at(&self, position: u64) -> Result<anabranch_model::Event, ReadError> {
+    pub fn event_at(&self, position: u64) -> Result<Event, ReadError> {
+        match self.frame_from(position)?.iter().next() {
+            Some(Ok(event)) => Ok(event.to_event()),
+            Some(Err(error)) => Err(malformed(error)),
+            None => Err(no_event(position)),
+        }
+    }
+
+    /// Passes the events at these positions to `see`, in their order, with their index, until
+    /// it answers `Some`. Events that stand side by side in one frame are read at one go.
+    pub fn look_at<T>(
+        &self,
+        positions: impl Iterator<Item = u64>,
+        mut see: impl FnMut(usize, Result<Event, ReadError>) -> Option<T>,
+    ) -> Option<T> {
+        let mut frame = EventBatch::from(Vec::new()).into_iter();
+        let mut before = None;
+        for (index, position) in positions.enumerate() {
+            let follows = before.is_some_and(|before| position == before + 1);
+            before = Some(position);
+            let event = match frame.next().filter(|_| follows) {
+                Some(event) => event.map_err(malformed),
+                None => self.frame_from(position).and_then(|events| {
+                    frame = events.into_iter();
+                    let first = frame.next().ok_or_else(|| no_event(position))?;
+                    first.map_err(malformed)
+                }),
+            };
+            if let Some(answer) = see(index, event) {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    /// The events of the frame that holds `position`, from there on.
+    fn frame_from(&self, position: u64) -> Result<EventBatch, ReadError> {
         let part = self.part_for(position)?;
-        let missing = || ReadError::Invalid(format!("there is no event at position {position}"));
         let place = self.locate(&part, position)?;
         let (block, _) = self.read_frames(&part, &[place], BytesMut::new())?;
-        let batch =
-            anabranch_model::EventBatch::of_block(Arc::new(block), position, position + 1, None);
-        match batch.iter().next() {
-            Some(Ok(event)) => Ok(event.to_event()),
-            Some(Err(error)) => Err(ReadError::Io {
-                what: "decoding stored events".to_owned(),
-                reason: error.to_string(),
-            }),
-            None => Err(missing()),
-        }
+        let block = Arc::new(block);
+        Ok(EventBatch::of_block(block, position, u64::MAX, None))
+    }
+}
+
+fn no_event(position: u64) -> ReadError {
+    ReadError::Invalid(format!("there is no event at position {position}"))
+}
+
+fn malformed(error: RecordError) -> ReadError {
+    ReadError::Io {
+        what: "decoding stored events".to_owned(),
+        reason: error.to_string(),
     }
 }
 
@@ -677,6 +768,31 @@ pub(crate) fn read_up_to(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Re
         }
     }
     Ok(len)
+}
+
+/// Reads as many bytes as can be read before the end of the file or the first unreadable
+/// page.
+pub(crate) fn read_readable(
+    file: &dyn File,
+    buf: &mut [u8],
+    offset: u64,
+) -> (usize, Option<io::Error>) {
+    if let Ok(len) = read_up_to(file, buf, offset) {
+        return (len, None);
+    }
+    const PAGE: u64 = 4096;
+    let mut len = 0;
+    while len < buf.len() {
+        let at = offset + len as u64;
+        let step = (PAGE - at % PAGE) as usize;
+        let step = step.min(buf.len() - len);
+        match read_up_to(file, &mut buf[len..len + step], at) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) => return (len, Some(error)),
+        }
+    }
+    (len, None)
 }
 
 /// The frame at `offset`, if it is whole.

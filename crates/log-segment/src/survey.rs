@@ -10,22 +10,24 @@ use anabranch_log::OpenError;
 use bytes::BytesMut;
 
 use crate::format::{
-    DATA_START, FORMAT_VERSION, FormatError, FrameAt, FrameHeader, Mark, PAGE, SegmentHeader,
-    find_frame_magic, frame_at,
+    DATA_START, FORMAT_VERSION, FormatError, FrameAt, FrameHeader, LogIdentity, Mark, PAGE,
+    SegmentHeader, find_frame_magic, frame_at,
 };
 use crate::index::{ActiveIndex, SealedIndex};
-use crate::store::{Gap, Part, Segment, Store, read_up_to};
+use crate::store::{Gap, Part, Segment, Store, read_readable, read_up_to};
 
 /// The name of the mark file.
 pub(crate) const MARK_FILE: &str = "mark";
+/// The name of the file that tells readers how far they may read.
+pub(crate) const LIVE_FILE: &str = "live";
 /// The name of the lock file.
 pub(crate) const LOCK_FILE: &str = "lock";
 
 /// What stands in a log's directory.
 pub(crate) struct Survey {
     pub mark: Option<Mark>,
-    /// Slots of the mark file that cannot be read, and why.
-    pub mark_problems: Vec<String>,
+    /// Slots of the mark file that cannot be read: where, and why.
+    pub mark_problems: Vec<(u64, String)>,
     /// Ascending by id.
     pub segments: Vec<(Arc<Segment>, SegmentHeader)>,
     /// Segment files that do not fit in: name, and why.
@@ -34,6 +36,8 @@ pub(crate) struct Survey {
     pub header_problems: Vec<(String, u64, String)>,
     /// Index files by segment and first position.
     pub indexes: BTreeMap<(u64, u64), PathBuf>,
+    /// Runs of the catalogue.
+    pub runs: Vec<PathBuf>,
     /// Spare files written ahead, with their lengths.
     pub spares: Vec<(PathBuf, u64)>,
     /// Files left over from a crash.
@@ -60,9 +64,6 @@ impl Survey {
 
     pub fn take(env: &Env, dir: &Path) -> Result<Self, OpenError> {
         let disk = &env.disk;
-        let names = disk
-            .list(dir)
-            .map_err(|e| io_open(format!("reading the directory {}", dir.display()), e))?;
         let mut survey = Self {
             mark: None,
             mark_problems: Vec::new(),
@@ -70,10 +71,17 @@ impl Survey {
             segment_problems: Vec::new(),
             header_problems: Vec::new(),
             indexes: BTreeMap::new(),
+            runs: Vec::new(),
             spares: Vec::new(),
             leftovers: Vec::new(),
             strangers: Vec::new(),
         };
+        // The mark first: a writer may be at work, and what it made durable later may stand
+        // in files that are not on this list.
+        survey.read_mark(env, &dir.join(MARK_FILE))?;
+        let names = disk
+            .list(dir)
+            .map_err(|e| io_open(format!("reading the directory {}", dir.display()), e))?;
         for name in names {
             let path = dir.join(&name);
             match Path::new(&name).extension().and_then(|e| e.to_str()) {
@@ -84,14 +92,15 @@ impl Survey {
                     }
                     None => survey.strangers.push(name),
                 },
-                Some("pre") => {
-                    let length = disk.open(&path, OpenMode::Read).and_then(|f| f.len());
-                    let length = length.map_err(|e| io_open(format!("opening {name}"), e))?;
-                    survey.spares.push((path, length));
-                }
+                Some("cat") => survey.runs.push(path),
+                Some("pre") => match disk.open(&path, OpenMode::Read).and_then(|f| f.len()) {
+                    Ok(length) => survey.spares.push((path, length)),
+                    // A writer at work has made a segment of it since.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(io_open(format!("opening {name}"), e)),
+                },
                 Some("tmp") => survey.leftovers.push(path),
-                _ if name == MARK_FILE => survey.read_mark(env, &path)?,
-                _ if name == LOCK_FILE => {}
+                _ if [MARK_FILE, LOCK_FILE, LIVE_FILE].contains(&name.as_str()) => {}
                 _ => survey.strangers.push(name),
             }
         }
@@ -158,21 +167,23 @@ impl Survey {
     }
 
     fn read_mark(&mut self, env: &Env, path: &Path) -> Result<(), OpenError> {
-        let file = env
-            .disk
-            .open(path, OpenMode::Read)
-            .map_err(|e| io_open("opening the mark file", e))?;
-        let mut written = false;
-        for slot in 0..2 {
+        let file = match env.disk.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(io_open("opening the mark file", e)),
+        };
+        let mut empty = Vec::new();
+        for offset in [0, PAGE as u64] {
             let mut page = vec![0; PAGE];
-            let len = read_up_to(&*file, &mut page, slot * PAGE as u64)
-                .map_err(|e| io_open("reading the mark file", e))?;
-            if page[..len].iter().all(|&b| b == 0) && len == PAGE {
-                // A slot that was never written; the first mark goes into the other one.
-                continue;
-            }
-            written = true;
-            match Mark::decode(&page[..len]) {
+            let decoded = match read_up_to(&*file, &mut page, offset) {
+                Ok(PAGE) if page.iter().all(|&b| b == 0) => {
+                    empty.push(offset);
+                    continue;
+                }
+                Ok(len) => Mark::decode(&page[..len]),
+                Err(e) => Err(FormatError::Damaged(format!("the disk says: {e}"))),
+            };
+            match decoded {
                 Ok(mark) => {
                     if self.mark.is_none_or(|best| best.sequence < mark.sequence) {
                         self.mark = Some(mark);
@@ -185,16 +196,52 @@ impl Survey {
                         known: FORMAT_VERSION,
                     });
                 }
-                Err(error) => self.mark_problems.push(format!(
-                    "slot {slot} at byte {}: {error}",
-                    slot * PAGE as u64
-                )),
+                Err(error) => self.mark_problems.push((offset, error.to_string())),
             }
         }
-        if !written {
-            self.mark_problems.push("both slots are empty".to_owned());
+        // A new log has written one slot only.
+        if self.mark.is_none_or(|mark| mark.sequence > 1) {
+            let emptied = empty
+                .into_iter()
+                .map(|at| (at, "the slot is empty".to_owned()));
+            self.mark_problems.extend(emptied);
         }
         Ok(())
+    }
+
+    /// Which log this is: what most of the files say, and the mark where they tie.
+    pub fn identity(&self) -> Option<LogIdentity> {
+        let of_mark = self.mark.map(|mark| mark.identity);
+        let of_segments = self.segments.iter().map(|(_, header)| header.identity);
+        let all: Vec<_> = of_mark.into_iter().chain(of_segments).collect();
+        let votes = |identity: &LogIdentity| all.iter().filter(|&i| i == identity).count();
+        all.iter().rev().max_by_key(|&i| votes(i)).copied()
+    }
+
+    /// Sets aside what belongs to another log, or does not follow what is before it.
+    pub fn keep_own(&mut self, identity: LogIdentity) {
+        if self.mark.is_some_and(|mark| mark.identity != identity) {
+            self.mark = None;
+            self.mark_problems
+                .push((0, "the file belongs to another log".to_owned()));
+        }
+        let mut before = 0;
+        let problems = &mut self.segment_problems;
+        self.segments.retain(|(segment, header)| {
+            let what = if header.identity != identity {
+                "the file belongs to another log".to_owned()
+            } else if header.first < before {
+                format!(
+                    "it begins at position {}, before the segment that precedes it ({before})",
+                    header.first
+                )
+            } else {
+                before = header.first;
+                return true;
+            };
+            problems.push((segment.name(), what));
+            false
+        });
     }
 
     /// What keeps the files from being one log: the first problem found.
@@ -208,7 +255,7 @@ impl Survey {
         let Some(mark) = self.mark else {
             let what = self.mark_problems.first().map_or_else(
                 || "the file is missing although there are segments".to_owned(),
-                |problem| format!("no slot can be read ({problem})"),
+                |(_, problem)| format!("no slot can be read ({problem})"),
             );
             return Err(OpenError::Damaged {
                 file: MARK_FILE.to_owned(),
@@ -259,7 +306,7 @@ fn parse_index_name(name: &str) -> Option<(u64, u64)> {
 pub(crate) struct Contents {
     pub parts: Vec<Arc<Part>>,
     pub gaps: Vec<Gap>,
-    /// Position after the last event found.
+    /// Position after the last event found, or known to be lost.
     pub end: u64,
     /// Every event before this position is known to have been on the disk.
     pub durable: u64,
@@ -301,6 +348,16 @@ impl Contents {
             }
             contents.add_segment(store, segment, header, limit, &mut indexes)?;
         }
+        if survey.segments.is_empty() && contents.durable > 0 {
+            contents.gaps.push(Gap {
+                file: MARK_FILE.to_owned(),
+                offset: 0,
+                what: "no segment is left that holds these events".to_owned(),
+                first: 0,
+                end: contents.durable,
+            });
+            contents.end = contents.durable;
+        }
         contents.unused_indexes = indexes.into_values().collect();
         Ok(contents)
     }
@@ -315,6 +372,8 @@ impl Contents {
     ) -> Result<(), OpenError> {
         let (mut position, mut offset) = (header.first, DATA_START);
         let end = limit.unwrap_or(u64::MAX);
+        // A segment is made after all that is before it was synced.
+        self.durable = self.durable.max(header.first);
         while position < end {
             let Some(path) = indexes.remove(&(segment.id, position)) else {
                 break;
@@ -408,7 +467,7 @@ impl Contents {
             match rest.frame {
                 Some((at, header, why)) => {
                     self.durable = self.durable.max(rest.durable);
-                    if limit.is_none() && rest.durable <= end {
+                    if limit.is_none() && self.durable <= end {
                         // Frames of a flush that was never confirmed: remains of a tear.
                         return Ok(());
                     }
@@ -433,6 +492,7 @@ impl Contents {
                             first: end,
                             end: missing,
                         });
+                        self.end = self.end.max(missing);
                     }
                     return Ok(());
                 }
@@ -469,8 +529,16 @@ fn scan_run(
     let mut buf = BytesMut::new();
     while next < part.end() {
         // Where it ends, and whether what is there is damage, is looked at by the caller.
-        let Ok(scanned) = store.scan(&part, at, next, u64::MAX, buf) else {
-            break;
+        let scanned = match store.scan(&part, at, next, u64::MAX, buf) {
+            Ok(scanned) => scanned,
+            Err(_) if store.read_only => break,
+            Err(_) => {
+                check_readable(store, segment, at)?;
+                match store.scan(&part, at, next, u64::MAX, BytesMut::new()) {
+                    Ok(scanned) => scanned,
+                    Err(_) => break,
+                }
+            }
         };
         for entry in &scanned.block.entries {
             let start = entry.start as usize - crate::format::FRAME_HEADER;
@@ -490,6 +558,16 @@ fn scan_run(
     }
     part.set_end(u64::MAX);
     Ok((Arc::new(part), durable))
+}
+
+/// Frames that cannot be read just now are not frames that are not there: a writer must
+/// not take them for the end of the log.
+fn check_readable(store: &Store, segment: &Segment, offset: u64) -> Result<(), OpenError> {
+    let failed = |e| io_open(format!("reading {}", segment.name()), e);
+    let file = store.env.disk.open(&segment.path, OpenMode::Read);
+    let mut buf = vec![0; crate::store::CHUNK];
+    read_up_to(&*file.map_err(failed)?, &mut buf, offset).map_err(failed)?;
+    Ok(())
 }
 
 /// What was found behind the end of a run of frames.
@@ -529,17 +607,15 @@ fn find_frame(
     let mut at = offset;
     let mut empty = 0;
     while at < segment.capacity && empty < EMPTY_MAX {
-        let len = match read_up_to(&*file, &mut buf, at) {
-            Ok(len) => len,
-            // An unreadable stretch: look behind it.
-            Err(_) => {
-                rest.is_empty = false;
-                at += PAGE as u64;
-                continue;
-            }
-        };
+        let (len, refused) = read_readable(&*file, &mut buf, at);
         if len == 0 {
-            break;
+            if refused.is_none() {
+                break;
+            }
+            // An unreadable page: look behind it.
+            rest.is_empty = false;
+            at = (at + 1).next_multiple_of(PAGE as u64);
+            continue;
         }
         if buf[..len].iter().all(|&b| b == 0) {
             empty += len as u64;

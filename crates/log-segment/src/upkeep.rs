@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anabranch_env::OpenMode;
 
+use crate::catalog::MergeJob;
 use crate::format::Mark;
-use crate::index::{SealedIndex, write_index};
+use crate::index::{IndexError, SealedIndex, write_index};
 use crate::options::{Durability, Options};
 use crate::sequencer::Spare;
-use crate::store::{Part, PartIndex, write_file};
+use crate::store::{Counters, Part, PartIndex, write_file};
 use crate::sync::{lock, read, write};
 use crate::writer::{Upkeep, Writer, disk_says};
 
@@ -40,7 +41,11 @@ impl Writer {
     pub fn keep_up_until_closed(&self) {
         while !self.closing.load(Ordering::Acquire) {
             self.upkeep_bell.wait(MARK_EVERY);
-            while !self.closing.load(Ordering::Acquire) && self.keep_up() {}
+            while self.keep_up() {
+                if self.closing.load(Ordering::Acquire) {
+                    return;
+                }
+            }
         }
     }
 
@@ -55,7 +60,35 @@ impl Writer {
         if let Some(part) = to_seal {
             return self.try_seal(upkeep, &part);
         }
-        self.keep_spares(upkeep)
+        self.keep_spares(upkeep) || self.keep_catalogue(upkeep)
+    }
+
+    /// Merges runs of the catalogue, a little at a time; true if there was something to do.
+    fn keep_catalogue(&self, upkeep: &mut Upkeep) -> bool {
+        let now = self.store.env.clock.monotonic();
+        if now < upkeep.retry_at {
+            return false;
+        }
+        let went_on = match upkeep.merge.take() {
+            None => MergeJob::next(&self.store).map(|job| upkeep.merge = job),
+            Some(mut job) => job.step().and_then(|done| {
+                if done {
+                    job.finish(&self.store).map_err(IndexError::from)
+                } else {
+                    upkeep.merge = Some(job);
+                    Ok(())
+                }
+            }),
+        };
+        match went_on {
+            Ok(()) => upkeep.merge.is_some(),
+            Err(error) => {
+                self.store
+                    .note(format!("merging the catalogue of streams: {error}"));
+                upkeep.retry_at = now + RETRY_AFTER;
+                false
+            }
+        }
     }
 
     fn try_seal(&self, upkeep: &mut Upkeep, part: &Arc<Part>) -> bool {
@@ -98,6 +131,7 @@ impl Writer {
         };
         let path = part.index_path();
         write_file(&self.store.env, &path, &bytes)?;
+        Counters::add(&self.store.counters.index_bytes, bytes.len());
         let file = self.store.env.disk.open(&path, OpenMode::Read)?;
         let sealed = SealedIndex::open(file).map_err(io::Error::other)?;
         let id_max = sealed.header.id_max;
@@ -120,15 +154,22 @@ impl Writer {
         Ok(())
     }
 
-    /// Drops filters of old parts when all of them take more than their share of memory.
+    /// Does without the filters of old parts when all of them take more than their share
+    /// of memory.
     fn limit_filters(&self) {
-        let budget = self.options.index_memory / 2;
+        let budget = self.options.index_memory / 4;
         let mut used = 0;
+        for run in self.store.runs().iter().rev() {
+            used += run.memory();
+            if used > budget {
+                run.give_up_filter();
+            }
+        }
         for part in self.store.parts().iter().rev() {
             if let PartIndex::Sealed(index) = &*read(&part.index) {
                 used += index.memory();
                 if used > budget {
-                    index.shed();
+                    index.give_up_filters();
                 }
             }
         }

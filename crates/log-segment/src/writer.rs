@@ -19,11 +19,12 @@ use anabranch_log::{Append, AppendError, Appended, Condition, Placed, ReadError,
 use anabranch_model::{PartitionId, Position, Query};
 
 use crate::buffer::AlignedBuf;
-use crate::format::{DATA_START, Mark, SegmentHeader};
+use crate::catalog::MergeJob;
+use crate::format::{DATA_START, Live, Mark, SegmentHeader};
 use crate::index::{Lookup, Term, term_key};
 use crate::options::{Background, Durability, Options, WriteMethod};
 use crate::sequencer::{Group, NewSegment, Prepared, SealedAnswers, Sequencer, Spare, Step};
-use crate::store::{PartIndex, Store};
+use crate::store::{Counters, PartIndex, Store};
 use crate::sync::{Outcome, Signal, WakerSet, lock, read};
 
 /// How long appends are refused after a write failed, before the next attempt.
@@ -66,6 +67,9 @@ pub(crate) struct Committer {
     /// The segment being written.
     pub file: Option<Arc<dyn File>>,
     pub segment_id: u64,
+    pub live_file: Arc<dyn File>,
+    /// The epoch of this opening.
+    pub epoch: u64,
 }
 
 /// What only the upkeep touches.
@@ -82,6 +86,8 @@ pub(crate) struct Upkeep {
     /// With `Durability::Interval`: what the last sync made durable, and when.
     pub synced: DurablePoint,
     pub synced_at: Duration,
+    /// A merge of the catalogue on its way.
+    pub merge: Option<MergeJob>,
 }
 
 /// Why a group was not written, and whether it may be on the disk all the same.
@@ -162,7 +168,22 @@ impl Writer {
                         }
                     };
                 }
-                Step::Repeated(positions) => return self.confirm_repeat(&append, &positions),
+                Step::Repeated(positions) => {
+                    let found = positions.into_iter().enumerate().collect::<Vec<_>>();
+                    return Ok(Appended {
+                        places: self.confirm_written(&append, &found)?,
+                        repeated: true,
+                    });
+                }
+                Step::PartlyWritten(found) => {
+                    self.confirm_written(&append, &found)?;
+                    let (i, position) = found[0];
+                    return Err(Rejection::PartlyWritten {
+                        id: append.events[i].id,
+                        position: Position::at(position),
+                    }
+                    .into());
+                }
                 Step::Lookup => self.ask_sealed(&append, &mut prepared)?,
                 Step::WaitFor(completion) => {
                     self.drive().await;
@@ -244,7 +265,7 @@ impl Writer {
             }
         }
         match self.write_group(committer, &mut group) {
-            Ok(()) => self.publish(group),
+            Ok(()) => self.publish(committer, group),
             Err(failure) => self.fail(group, failure),
         }
         let took = self.store.env.clock.monotonic().saturating_sub(started);
@@ -259,13 +280,20 @@ impl Writer {
     ) -> Result<(), WriteFailure> {
         let segment = group.part.segment.clone();
         if let Some(new) = group.new_segment.take() {
-            // Until its first group is synced the segment holds nothing that counts.
-            let file = self.begin_segment(group, new).map_err(|e| {
-                WriteFailure::NotWritten(format!(
-                    "{}; nothing was written, appends resume by themselves when there is room",
-                    disk_says("making a new segment", &e)
-                ))
-            })?;
+            // Until its first group is synced the segment holds nothing that counts. Its being
+            // there says that everything before it is on the disk.
+            let before = match (&committer.file, self.options.durability) {
+                (Some(file), Durability::Interval(_)) => file.sync_data(),
+                _ => Ok(()),
+            };
+            let file = before
+                .and_then(|()| self.begin_segment(group, new))
+                .map_err(|e| {
+                    WriteFailure::NotWritten(format!(
+                        "{}; nothing was written, appends resume by themselves when there is room",
+                        disk_says("making a new segment", &e)
+                    ))
+                })?;
             committer.file = Some(file);
             committer.segment_id = segment.id;
         }
@@ -280,6 +308,8 @@ impl Writer {
         };
         let frames_end = group.buf.len();
         group.buf.pad_to(frames_end.next_multiple_of(self.align));
+        Counters::add(&self.store.counters.commits, 1);
+        Counters::add(&self.store.counters.commit_bytes, group.buf.len());
         let written = self.write_synced(&*file, group.buf.bytes(), group.start - group.lead as u64);
         group.buf.truncate(frames_end);
         written.map_err(|e| {
@@ -403,6 +433,7 @@ impl Writer {
             while offset < capacity {
                 let len = (capacity - offset).min(step as u64) as usize;
                 file.write_all_at(&zeros.bytes()[..len], offset)?;
+                Counters::add(&self.store.counters.ahead_bytes, len);
                 offset += len as u64;
             }
             file.sync_data()
@@ -427,13 +458,29 @@ impl Writer {
         self.store.tail.wake();
     }
 
-    fn publish(&self, group: Group) {
+    /// Lets readers in other processes see a group.
+    fn tell_readers(&self, committer: &mut Committer, published: u64) {
+        let live = Live {
+            epoch: committer.epoch,
+            published,
+        };
+        if let Err(error) = committer
+            .live_file
+            .write_all_at(&live.encode(self.store.identity), 0)
+        {
+            // They fall back to the durable marks, and see it a little later.
+            self.store.note(disk_says("telling readers", &error));
+        }
+    }
+
+    fn publish(&self, committer: &mut Committer, group: Group) {
         *lock(&self.durable) = DurablePoint {
             position: group.end,
             segment_id: group.part.segment.id,
             offset: group.end_offset(),
         };
         self.show(&group);
+        self.tell_readers(committer, group.end);
         self.last_group_appends
             .store(group.appends, Ordering::Relaxed);
         group.completion.finish(Outcome::Durable, "");
@@ -512,30 +559,35 @@ impl Writer {
             reason: format!("the index cannot be read: {error}"),
             retry_after: Some(RETRY_AFTER),
         };
-        let generation = lock(&self.sequencer).generation();
+        let (generation, unsealed) = lock(&self.sequencer).unsealed();
         let parts = self.store.parts();
         let mut answers = SealedAnswers {
             generation,
             ..SealedAnswers::default()
         };
+        // With the range of their ids. A sealed part whose index file cannot be read has
+        // its index in memory again, and may hold any.
         let sealed: Vec<_> = parts
             .iter()
-            .filter_map(|part| match &*read(&part.index) {
-                PartIndex::Sealed(index) => Some((part, index.header)),
-                PartIndex::Active(_) => None,
+            .filter(|part| !unsealed.iter().any(|p| Arc::ptr_eq(p, part)))
+            .map(|part| match &*read(&part.index) {
+                PartIndex::Sealed(index) => (part, index.header.id_min..=index.header.id_max),
+                PartIndex::Active(_) => (part, 0..=u128::MAX),
             })
             .collect();
         #[cfg(feature = "sabotage")]
         let forget = self.bug(crate::Bug::ForgetIds);
         #[cfg(not(feature = "sabotage"))]
         let forget = false;
+        // Where an index says that an id may be: an index knows a part of its hash only.
+        let mut candidates: Vec<(u64, usize)> = Vec::new();
         for (i, event) in append.events.iter().enumerate() {
             let id = event.id.as_u128();
-            for (part, header) in sealed.iter().rev() {
-                if forget || id < header.id_min || id > header.id_max {
+            for (part, ids) in sealed.iter().rev() {
+                if forget || !ids.contains(&id) {
                     continue;
                 }
-                let candidates = self
+                let found = self
                     .store
                     .with_index(
                         part,
@@ -543,30 +595,41 @@ impl Writer {
                         |s| s.find_id(id),
                     )
                     .map_err(unavailable)?;
-                for rel in candidates {
-                    let position = part.first + u64::from(rel);
-                    let found = self.store.event_at(position).map_err(unavailable)?;
-                    if found.id == event.id {
-                        answers.ids.insert(i, position);
+                let positions = found.into_iter().map(|rel| part.first + u64::from(rel));
+                candidates.extend(positions.map(|position| (position, i)));
+            }
+        }
+        candidates.sort_unstable();
+        let positions = candidates.iter().map(|&(position, _)| position);
+        let failed = self.store.look_at(positions, |index, stored| {
+            let (position, i) = candidates[index];
+            match stored {
+                Ok(stored) if stored.id == append.events[i].id => {
+                    answers.ids.insert(i, position);
+                    None
+                }
+                Ok(_) => None,
+                Err(error) => Some(unavailable(error)),
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let mut unknown = Vec::new();
+        {
+            let mut sequencer = lock(&self.sequencer);
+            for key in prepared.all_keys(append) {
+                match sequencer.heads.get(key) {
+                    Some(next) => {
+                        answers.heads.insert(key, next.unwrap_or(0));
                     }
+                    None => unknown.push(key),
                 }
             }
         }
-        for key in prepared.all_keys(append) {
-            let known = lock(&self.sequencer).heads.get(key);
-            let next = match known {
-                Some(next) => next,
-                None => {
-                    let mut next = None;
-                    for (part, _) in sealed.iter().rev() {
-                        if let Some(span) = self.store.stream_in(part, key).map_err(unavailable)? {
-                            next = Some(span.next_version);
-                            break;
-                        }
-                    }
-                    next
-                }
-            };
+        let before = unsealed.first().map_or(u64::MAX, |part| part.first);
+        for &key in &unknown {
+            let next = self.store.sealed_head(key, before).map_err(unavailable)?;
             answers.heads.insert(key, next.unwrap_or(0));
         }
         let published = self.store.published();
@@ -575,20 +638,18 @@ impl Writer {
                 continue;
             };
             let from = prepared.unmatched_before.max(after.get(PartitionId(0)));
-            if let Some(position) = self
+            prepared.matched = self
                 .find_match(query, from, published)
-                .map_err(unavailable)?
-            {
-                return Err(AppendError::Matched {
-                    position: Position::at(position),
-                });
+                .map_err(unavailable)?;
+            if prepared.matched.is_some() {
+                break;
             }
         }
         prepared.unmatched_before = prepared.unmatched_before.max(published);
         let mut sequencer = lock(&self.sequencer);
         if sequencer.generation() == generation {
-            for (&key, &next) in &answers.heads {
-                if next > 0 {
+            for &key in &unknown {
+                if let Some(&next) = answers.heads.get(&key).filter(|&&next| next > 0) {
                     sequencer.heads.insert(key, next);
                 }
             }
@@ -634,41 +695,44 @@ impl Writer {
         Ok(None)
     }
 
-    /// The answer to an append all of whose ids are known.
-    fn confirm_repeat(&self, append: &Append, positions: &[u64]) -> Result<Appended, AppendError> {
-        let mut places = Vec::with_capacity(positions.len());
-        for (event, &position) in append.events.iter().zip(positions) {
-            let stored =
-                self.store
-                    .event_at(position)
-                    .map_err(|error| AppendError::Unavailable {
+    /// The places of events of a batch whose ids were written before, by index in the
+    /// batch; refuses ids that were written with another event.
+    fn confirm_written(
+        &self,
+        append: &Append,
+        found: &[(usize, u64)],
+    ) -> Result<Vec<Placed>, AppendError> {
+        let mut places = Vec::with_capacity(found.len());
+        let offsets = found.iter().map(|&(_, offset)| offset);
+        let refused = self.store.look_at(offsets, |index, stored| {
+            let (i, offset) = found[index];
+            let (event, position) = (&append.events[i], Position::at(offset));
+            let id = event.id;
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) => {
+                    return Some(AppendError::Unavailable {
                         reason: format!(
-                            "event {} was written before, at {}, but cannot be read: {error}",
-                            event.id,
-                            Position::at(position)
+                            "event {id} was written before, at {position}, but cannot be read: {error}"
                         ),
                         retry_after: None,
-                    })?;
+                    });
+                }
+            };
             let same = stored.stream() == event.stream.as_str()
                 && stored.event_type() == event.event_type.as_str()
                 && stored.schema_version == event.schema_version
                 && stored.data() == event.data;
             if !same {
-                return Err(Rejection::IdTaken {
-                    id: event.id,
-                    position: Position::at(position),
-                }
-                .into());
+                return Some(Rejection::IdTaken { id, position }.into());
             }
             places.push(Placed {
-                position: Position::at(position),
+                position,
                 version: stored.version,
             });
-        }
-        Ok(Appended {
-            places,
-            repeated: true,
-        })
+            None
+        });
+        refused.map_or(Ok(places), Err)
     }
 
     /// A path for the next spare file.

@@ -1,33 +1,13 @@
 //! The engine on the real disk: what the conformance suite does not ask.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod support;
 
 use anabranch_env::Env;
 use anabranch_log::{Append, Expect, Log, Order, ReadMode, VersionRange};
-use anabranch_log_segment::{Options, SegmentLog};
+use anabranch_log_segment::SegmentLog;
 use anabranch_model::{Cut, EventId, EventType, Filter, NewEvent, StreamId};
 use futures_executor::block_on;
-
-struct TempDir(PathBuf);
-
-impl TempDir {
-    fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = format!(
-            "anabranch-segment-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        Self(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
+use support::{TempDir, small};
 
 fn event(i: u64) -> NewEvent {
     NewEvent::new(
@@ -37,14 +17,6 @@ fn event(i: u64) -> NewEvent {
         format!("{{\"n\":{i}}}"),
     )
     .with_tag(format!("third:{}", i % 3))
-}
-
-fn small() -> Options {
-    Options {
-        segment_bytes: 64 << 10,
-        first_segment_bytes: Some(64 << 10),
-        ..Options::default()
-    }
 }
 
 fn numbers(log: &SegmentLog, filter: Filter) -> Vec<u64> {
@@ -97,7 +69,7 @@ fn events_outlive_many_segments_and_reopenings() {
         versions.push(event.unwrap().version);
     }
     assert_eq!(versions, (490..500).rev().collect::<Vec<_>>());
-    assert_eq!(log.notes(), [String::new(); 0]);
+    assert_eq!(log.notes(), Vec::<String>::new());
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub trait Log: Send + Sync + 'static {
     /// checked again. An event is the same when stream, type and data are; an id that was
     /// written with others is [`Rejection::IdTaken`](crate::Rejection::IdTaken), and a batch
     /// of which only a part was written is
-    /// [`Rejection::PartlyWritten`](crate::Rejection::PartlyWritten).
+    /// [`Rejection::PartlyWritten`](crate::Rejection::PartlyWritten). Where both are so, the
+    /// taken id is told: it is the mistake that appending the rest apart would not mend.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
     /// Reads the events of one stream that there are at the time of the call, in the order

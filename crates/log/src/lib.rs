@@ -10,7 +10,51 @@
 //! * An append is idempotent: repeating it with the same event ids returns the places of
 //!   the first time.
 //! * A reader gets contiguous positions, and never an event that is not yet durable.
+//!
+//! # Example
+//!
+//! ```
+//! use anabranch_env::Env;
+//! use anabranch_log::{Append, Expect, Log, MemoryLog, Order, ReadMode, VersionRange};
+//! use anabranch_model::{Cut, EventId, Filter, NewEvent, StreamId};
+//!
+//! # futures_executor::block_on(async {
+//! let log = MemoryLog::new(Env::os());
+//!
+//! // Append an event if its stream is new.
+//! let order: StreamId = "order/536365".parse()?;
+//! let placed = NewEvent::new(
+//!     EventId::from_u128(1),
+//!     order.clone(),
+//!     "OrderPlaced".parse()?,
+//!     r#"{"total": 15.30}"#,
+//! );
+//! let append = Append::event(placed).expect(order.clone(), Expect::Empty);
+//! let appended = log.append(append.clone()).await?;
+//! assert_eq!(appended.places[0].version, 0);
+//!
+//! // Whoever does not know whether it arrived repeats it.
+//! let again = log.append(append).await?;
+//! assert!(again.repeated);
+//! assert_eq!(again.places, appended.places);
+//!
+//! // Read the stream.
+//! let mut events = log.read_stream(&order, VersionRange::ALL, Order::Forward);
+//! while let Some(event) = events.next().await {
+//!     assert_eq!(event?.event_type(), "OrderPlaced");
+//! }
+//!
+//! // Follow a category: what there is, then what comes.
+//! let mut orders = log.read(&Cut::start(), Filter::category("order"), ReadMode::Follow);
+//! let first = orders.next().await.expect("a follower does not end")?;
+//! assert_eq!(first.stream(), "order/536365");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 mod error;
 mod memory;

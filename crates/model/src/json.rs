@@ -8,10 +8,34 @@ use serde::de::IgnoredAny;
 use crate::event::{EventRef, Meta};
 use crate::record::RecordError;
 
+/// The names that the JSON form has for the parts of an event. Headers stand beside them,
+/// so a header cannot have one of these names.
+pub const ATTRIBUTES: [&str; 17] = [
+    "specversion",
+    "id",
+    "type",
+    "source",
+    "subject",
+    "time",
+    "sequence",
+    "position",
+    "dataschema",
+    "causationid",
+    "correlationid",
+    "traceparent",
+    "causes",
+    "tags",
+    "datacontenttype",
+    "data",
+    "data_base64",
+];
+
 /// The JSON form of `event`, on one line.
 ///
 /// 64-bit numbers are strings. JSON data stands in `data` byte for byte as it was
-/// appended; data that is not JSON, or that holds a line break, stands in `data_base64`.
+/// appended; where that could not be read back byte for byte, or not by every parser, it
+/// stands in `data_base64`. Tags are joined by commas; a comma or backslash in a tag has a
+/// backslash before it.
 pub fn to_cloud_event(event: &EventRef<'_>) -> Result<String, RecordError> {
     let mut out = Vec::with_capacity(event.data.len() + 384);
     write_cloud_event(event, &mut out)?;
@@ -56,7 +80,9 @@ pub fn write_cloud_event(event: &EventRef<'_>, out: &mut Vec<u8>) -> Result<(), 
         attribute(out, "causes", &meta.causes.to_string());
     }
     if !meta.tags.is_empty() {
-        attribute(out, "tags", &meta.tags.join(","));
+        let escape = |tag: &String| tag.replace('\\', "\\\\").replace(',', "\\,");
+        let tags: Vec<String> = meta.tags.iter().map(escape).collect();
+        attribute(out, "tags", &tags.join(","));
     }
     for (name, value) in &meta.headers {
         attribute(out, name, value);
@@ -69,10 +95,8 @@ pub fn write_cloud_event(event: &EventRef<'_>, out: &mut Vec<u8>) -> Result<(), 
 }
 
 fn write_data(data: &[u8], content_type: &str, out: &mut Vec<u8>) {
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    let is_json = essence.ends_with("/json") || essence.ends_with("+json");
-    let one_line = !data.iter().any(|&b| b == b'\n' || b == b'\r');
-    if is_json && one_line && serde_json::from_slice::<IgnoredAny>(data).is_ok() {
+    let is_json = is_json_media_type(content_type);
+    if is_json && stands_as_it_is(data) {
         out.extend_from_slice(b",\"data\":");
         out.extend_from_slice(data);
     } else if let (false, Ok(text)) = (is_json, std::str::from_utf8(data)) {
@@ -82,6 +106,49 @@ fn write_data(data: &[u8], content_type: &str, out: &mut Vec<u8>) {
         base64(data, out);
         out.push(b'"');
     }
+}
+
+/// Whether data of this media type stands in `data` as JSON, not as text.
+pub fn is_json_media_type(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence.ends_with("/json") || essence.ends_with("+json")
+}
+
+/// The deepest nesting of JSON that common parsers read.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// Whether the nesting of well-formed JSON is deeper than [`JSON_DEPTH_MAX`].
+pub fn is_json_too_deep(json: &[u8]) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
+    for &byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > JSON_DEPTH_MAX {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Whether a parser of the line would give back these very bytes: JSON on one line, without
+/// white space around it.
+fn stands_as_it_is(data: &[u8]) -> bool {
+    let bare = |end: Option<&u8>| end.is_some_and(|b| !b.is_ascii_whitespace());
+    bare(data.first())
+        && bare(data.last())
+        && !data.iter().any(|&b| b == b'\n' || b == b'\r')
+        && std::str::from_utf8(data).is_ok()
+        && serde_json::from_slice::<IgnoredAny>(data).is_ok()
+        && !is_json_too_deep(data)
 }
 
 fn attribute(out: &mut Vec<u8>, name: &str, value: &str) {
@@ -181,6 +248,31 @@ mod tests {
         assert!(json(&event(b"{\n}")).ends_with("\"data_base64\":\"ewp9\"}"));
         assert!(json(&event(b"\xff\xfe")).ends_with("\"data_base64\":\"//4=\"}"));
         assert!(json(&event(b"")).ends_with("\"data_base64\":\"\"}"));
+        assert!(json(&event(b" {}")).ends_with("\"data_base64\":\"IHt9\"}"));
+        assert!(json(&event(b"{}\t")).ends_with("\"data_base64\":\"e30J\"}"));
+    }
+
+    #[test]
+    fn data_in_a_text_that_is_not_utf8_is_base64() {
+        assert!(json(&event(b"\"\xff\"")).ends_with("\"data_base64\":\"Iv8i\"}"));
+    }
+
+    #[test]
+    fn data_deeper_than_parsers_read_is_base64() {
+        fn nested(depth: usize) -> &'static [u8] {
+            [vec![b'['; depth], vec![b']'; depth]].concat().leak()
+        }
+        assert!(json(&event(nested(JSON_DEPTH_MAX))).contains("\"data\":[["));
+        assert!(json(&event(nested(JSON_DEPTH_MAX + 1))).contains("\"data_base64\":"));
+        assert!(!is_json_too_deep(
+            format!("[\"\\\"{}\"]", "[".repeat(200)).as_bytes()
+        ));
+    }
+
+    #[test]
+    fn a_comma_in_a_tag_does_not_part_it() {
+        let new = event(b"{}").with_tag("a,b").with_tag("c\\");
+        assert!(json(&new).contains(r#""tags":"a\\,b,c\\\\""#));
     }
 
     #[test]

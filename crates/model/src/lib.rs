@@ -21,7 +21,10 @@ pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIte
 pub use command_id::{CommandId, content_hash};
 pub use event::{Event, EventRef, Meta, MetaRef, NewEvent};
 pub use filter::{Filter, Query, QueryItem};
-pub use json::{rfc3339, to_cloud_event, write_cloud_event};
+pub use json::{
+    ATTRIBUTES, JSON_DEPTH_MAX, is_json_media_type, is_json_too_deep, rfc3339, to_cloud_event,
+    write_cloud_event,
+};
 pub use limits::{LimitError, Limits};
 pub use name::{EventId, EventType, NameError, StreamId};
 pub use place::{Cut, ParsePositionError, PartitionId, Position, Version};

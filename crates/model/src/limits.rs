@@ -1,6 +1,7 @@
 use thiserror::Error;
 
 use crate::event::NewEvent;
+use crate::json::ATTRIBUTES;
 use crate::name::{NameError, check_name};
 
 /// How large the parts of an append may be. Checked before anything is buffered.
@@ -8,7 +9,8 @@ use crate::name::{NameError, check_name};
 pub struct Limits {
     /// The largest `data` of one event, in bytes.
     pub data_bytes_max: usize,
-    /// The largest sum of header names and values, tags and ids of one event, in bytes.
+    /// The largest sum of header names and values, tags, ids and causes of one event, in
+    /// bytes; each partition of the causes counts 16.
     pub headers_bytes_max: usize,
     /// The largest batch, in bytes of data and metadata.
     pub batch_bytes_max: usize,
@@ -17,6 +19,9 @@ pub struct Limits {
     /// The most tags of one event.
     pub tags_max: usize,
 }
+
+/// What one partition of an event's causes counts, in bytes.
+const CAUSE_BYTES: usize = 16;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -127,7 +132,9 @@ impl Limits {
         Ok(())
     }
 
-    fn check_event(&self, index: usize, event: &NewEvent) -> Result<usize, LimitError> {
+    /// Checks the shape and size of one event, the `index`-th of its batch; returns how much
+    /// it adds to the bytes of the batch.
+    pub fn check_event(&self, index: usize, event: &NewEvent) -> Result<usize, LimitError> {
         if event.data.len() > self.data_bytes_max {
             return Err(LimitError::DataBytes {
                 index,
@@ -153,7 +160,7 @@ impl Limits {
             }
             for (key, value) in &meta.headers {
                 meta_bytes += key.len() + value.len();
-                name(check_name("header name", key, 255))?;
+                name(check_header_name(key))?;
             }
             for (what, text) in [
                 ("content type", &meta.content_type),
@@ -167,6 +174,7 @@ impl Limits {
                     name(check_name(what, text, 1024))?;
                 }
             }
+            meta_bytes += CAUSE_BYTES * meta.causes.iter().count();
         }
         if meta_bytes > self.headers_bytes_max {
             return Err(LimitError::HeadersBytes {
@@ -176,5 +184,40 @@ impl Limits {
             });
         }
         Ok(event.data.len() + meta_bytes + event.stream.as_str().len() + 64)
+    }
+}
+
+fn check_header_name(name: &str) -> Result<(), NameError> {
+    if ATTRIBUTES.contains(&name) {
+        return Err(NameError::Attribute {
+            name: name.to_owned(),
+        });
+    }
+    check_name("header name", name, 255)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventId, EventType, StreamId};
+
+    #[test]
+    fn a_header_cannot_take_the_name_of_an_attribute() {
+        let id = EventId::from_u128(1);
+        let stream = StreamId::new("order/1").unwrap();
+        let event = NewEvent::new(id, stream, EventType::new("Placed").unwrap(), "{}");
+        let limits = Limits::default();
+        assert!(
+            limits
+                .check(&[event.clone().with_header("shop", "x")])
+                .is_ok()
+        );
+        for taken in ATTRIBUTES {
+            let event = event.clone().with_header(taken, "x");
+            assert!(
+                matches!(limits.check(&[event]), Err(LimitError::Name { .. })),
+                "{taken} was accepted"
+            );
+        }
     }
 }

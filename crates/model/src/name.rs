@@ -42,6 +42,12 @@ pub enum NameError {
         /// The offending name.
         name: String,
     },
+    /// A header with the name of a part of the event.
+    #[error("header name {name:?} is the name of an attribute of every event; take another name")]
+    Attribute {
+        /// The offending name.
+        name: String,
+    },
     /// A name that belongs to the platform.
     #[error("{what} {name:?} begins with '$', which is reserved for the platform")]
     Reserved {

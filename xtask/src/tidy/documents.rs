@@ -2,11 +2,14 @@
 
 use super::Finding;
 use crate::markdown::{self, Document};
-use crate::workspace::{SourceFile, Workspace};
+use crate::workspace::{Package, SourceFile, Workspace};
 use crate::{COMMANDS, Outcome};
 
 /// The columns of tables that name what keeps a promise.
 const TEST_COLUMNS: [&str; 2] = ["test", "kept by"];
+
+/// The page with the table of all crates.
+const MAP: &str = "ARCHITECTURE.md";
 
 /// Every place in the documents that names what does not exist.
 pub fn check(workspace: &Workspace, files: &[SourceFile]) -> Outcome<Vec<Finding>> {
@@ -21,6 +24,9 @@ pub fn check(workspace: &Workspace, files: &[SourceFile]) -> Outcome<Vec<Finding
         found.extend(missing_paths(workspace, file, &document));
         found.extend(unknown_commands(file, &document));
         found.extend(unknown_tests(workspace, file, &document, files));
+        if file.path == MAP {
+            found.extend(missing_crates(&document, &workspace.packages()?));
+        }
     }
     Ok(found)
 }
@@ -137,12 +143,17 @@ fn unknown_tests(
     document: &Document,
     files: &[SourceFile],
 ) -> Vec<Finding> {
-    let is_function = |name: &str| {
+    let is_test = |name: &str| {
         let name = name.rsplit("::").next().unwrap_or(name);
         let definition = format!("fn {name}(");
+        let has_tests = |file: &&SourceFile| {
+            file.path.ends_with(".rs")
+                && (file.text.contains("#[test]") || file.path.contains("/conformance/"))
+        };
         files
             .iter()
-            .any(|file| file.path.ends_with(".rs") && file.text.contains(&definition))
+            .filter(has_tests)
+            .any(|file| file.text.contains(&definition))
     };
     let mut found = Vec::new();
     for cell in &document.cells {
@@ -158,10 +169,35 @@ fn unknown_tests(
             ));
         }
         for span in spans {
-            if !is_function(&span) && !workspace.has(&span) && !span.starts_with("cargo ") {
+            if !is_test(&span) && !workspace.has(&span) && !span.starts_with("cargo ") {
                 let what = format!("there is no test or file {span}");
                 found.push(Finding::at(&file.path, cell.line, what));
             }
+        }
+    }
+    found
+}
+
+/// Crates that the map's table, with the columns *folder* and *layer*, does not show.
+fn missing_crates(document: &Document, packages: &[Package]) -> Vec<Finding> {
+    let lines_with = |column: &str, text: &str| -> Vec<usize> {
+        let cells = document.cells.iter();
+        cells
+            .filter(|cell| cell.column == column && cell.text == text)
+            .map(|cell| cell.line)
+            .collect()
+    };
+    let mut found = Vec::new();
+    for package in packages {
+        let layer = package.layer.map_or(String::new(), |n| n.to_string());
+        let in_layer = lines_with("layer", &layer);
+        let in_folder = lines_with("folder", &format!("`{}`", package.dir));
+        if !in_folder.iter().any(|line| in_layer.contains(line)) {
+            let what = format!(
+                "the map lacks a row with the folder `{}` and the layer {layer}",
+                package.dir
+            );
+            found.push(Finding::whole(MAP, what));
         }
     }
     found
@@ -209,5 +245,20 @@ mod tests {
         assert_eq!(messages(&row("`no_such_test`")).len(), 1);
         assert!(messages(&row("`cargo xtask layers`")).is_empty());
         assert!(messages(&row("`clippy.toml`")).is_empty());
+    }
+
+    #[test]
+    fn a_crate_that_the_map_lacks_is_found() {
+        let map = "| folder | what | layer |\n| --- | --- | --- |\n| `crates/log` | x | 3 |\n";
+        let package = |dir: &str, layer| Package {
+            name: "x".to_owned(),
+            dir: dir.to_owned(),
+            layer: Some(layer),
+            dependencies: Vec::new(),
+        };
+        let missing = |package| missing_crates(&markdown::parse(map), &[package]).len();
+        assert_eq!(missing(package("crates/log", 3)), 0);
+        assert_eq!(missing(package("crates/log", 4)), 1);
+        assert_eq!(missing(package("crates/env", 3)), 1);
     }
 }

@@ -250,9 +250,10 @@ impl SimDisk {
         self.state().journal = Some(Vec::new());
     }
 
-    /// The lines noted so far.
-    pub fn journal(&self) -> Vec<String> {
-        self.state().journal.clone().unwrap_or_default()
+    /// The lines noted since the last time.
+    pub fn take_journal(&self) -> Vec<String> {
+        let journal = self.state().journal.as_mut().map(std::mem::take);
+        journal.unwrap_or_default()
     }
 
     /// What happened to the disk so far.

@@ -2,6 +2,8 @@ use hashbrown::{HashMap, HashTable};
 
 use anabranch_model::{Block, EventRef};
 
+use crate::admin::{LOST_CATEGORY, LOST_KEY_HEADER, LOST_TYPE, LOST_VERSION_HEADER};
+
 use super::{FramePlace, Lookup, NONE, StreamSpan, Term, id_key, term_key};
 
 /// The index of the log's end, in memory.
@@ -22,6 +24,9 @@ pub(crate) struct ActiveIndex {
     versions: Vec<u64>,
     streams: HashTable<StreamEntry>,
     terms: HashMap<u64, Vec<u32>, Identity>,
+    /// Versions of lost events, which are not given again: the event that tells of it, the
+    /// stream, and the version after.
+    lost: Vec<(u32, u128, u64)>,
     /// Where the last frame ends, in bytes.
     end_offset: u64,
 }
@@ -74,6 +79,7 @@ impl ActiveIndex {
             versions: Vec::new(),
             streams: HashTable::new(),
             terms: HashMap::default(),
+            lost: Vec::new(),
             end_offset: offset,
         }
     }
@@ -134,20 +140,37 @@ impl ActiveIndex {
         event_type: &str,
         tags: impl Iterator<Item = &'a str>,
     ) {
+        self.push_next(id, key, |_| version, category, event_type, tags);
+    }
+
+    /// As [`ActiveIndex::push`]; `version` is told the version that follows the stream's
+    /// last event here, if there is one, and decides. Returns what it decided.
+    #[inline]
+    pub fn push_next<'a>(
+        &mut self,
+        id: u128,
+        key: u128,
+        version: impl FnOnce(Option<u64>) -> u64,
+        category: &str,
+        event_type: &str,
+        tags: impl Iterator<Item = &'a str>,
+    ) -> u64 {
         let rel = self.count();
         self.ids.push(id);
-        self.versions.push(version);
         let ids = &self.ids;
         self.id_table
             .insert_unique(id_key(id), rel, |&r| id_key(ids[r as usize]));
-        match self.streams.find_mut(key as u64, |e| e.key == key) {
+        let version = match self.streams.find_mut(key as u64, |e| e.key == key) {
             Some(entry) => {
+                let version = version(Some(entry.next_version));
                 self.previous.push(entry.last);
                 entry.last = rel;
                 entry.count += 1;
                 entry.next_version = version + 1;
+                version
             }
             None => {
+                let version = version(None);
                 self.previous.push(NONE);
                 let entry = StreamEntry {
                     key,
@@ -158,8 +181,10 @@ impl ActiveIndex {
                 };
                 self.streams
                     .insert_unique(key as u64, entry, |e| e.key as u64);
+                version
             }
-        }
+        };
+        self.versions.push(version);
         let hash_key = self.hash_key;
         let mut term = |t| {
             self.terms
@@ -172,6 +197,7 @@ impl ActiveIndex {
         for tag in tags {
             term(Term::Tag(tag));
         }
+        version
     }
 
     /// Adds the events of a frame that was read back.
@@ -192,6 +218,28 @@ impl ActiveIndex {
                 event.event_type,
                 event.meta.tags(),
             );
+            if let Some((key, version)) = lost_version(&event) {
+                self.lost.push((self.count() - 1, key, version + 1));
+                self.pass_over(key, version + 1);
+            }
+        }
+    }
+
+    /// Makes the next event of a stream get at least the version `next`.
+    fn pass_over(&mut self, key: u128, next: u64) {
+        match self.streams.find_mut(key as u64, |e| e.key == key) {
+            Some(entry) => entry.next_version = entry.next_version.max(next),
+            None => {
+                let entry = StreamEntry {
+                    key,
+                    first_version: next,
+                    next_version: next,
+                    last: NONE,
+                    count: 0,
+                };
+                self.streams
+                    .insert_unique(key as u64, entry, |e| e.key as u64);
+            }
         }
     }
 
@@ -215,6 +263,10 @@ impl ActiveIndex {
             }
             entry.last != NONE
         });
+        self.lost.retain(|&(rel, ..)| rel < keep);
+        for (_, key, next) in self.lost.clone() {
+            self.pass_over(key, next);
+        }
         self.terms.retain(|_, rels| {
             rels.truncate(rels.partition_point(|&rel| rel < keep));
             !rels.is_empty()
@@ -261,17 +313,23 @@ impl ActiveIndex {
 
     /// The events of a stream, oldest first.
     pub fn stream_rels(&self, key: u128) -> Vec<u32> {
-        let Some(entry) = self.streams.find(key as u64, |e| e.key == key) else {
-            return Vec::new();
-        };
-        let mut rels = Vec::with_capacity(entry.count as usize);
+        let mut rels = Vec::new();
+        if let Some(entry) = self.streams.find(key as u64, |e| e.key == key) {
+            self.rels_of(entry, &mut rels);
+        }
+        rels
+    }
+
+    /// Puts the events of a stream, oldest first, into `rels`.
+    pub fn rels_of(&self, entry: &StreamEntry, rels: &mut Vec<u32>) {
+        rels.clear();
+        rels.reserve(entry.count as usize);
         let mut rel = entry.last;
         while rel != NONE {
             rels.push(rel);
             rel = self.previous[rel as usize];
         }
         rels.reverse();
-        rels
     }
 
     /// How many events a lookup would give.
@@ -337,6 +395,16 @@ impl ActiveIndex {
     pub fn terms(&self) -> impl Iterator<Item = (u64, &[u32])> {
         self.terms.iter().map(|(&key, rels)| (key, rels.as_slice()))
     }
+}
+
+/// The stream and version of the event that `event` says is lost, if it says so.
+fn lost_version(event: &EventRef<'_>) -> Option<(u128, u64)> {
+    if event.event_type != LOST_TYPE || event.category() != LOST_CATEGORY {
+        return None;
+    }
+    let key = u128::from_str_radix(event.meta.header(LOST_KEY_HEADER)?, 16).ok()?;
+    let version = event.meta.header(LOST_VERSION_HEADER)?.parse().ok()?;
+    (version < u64::MAX).then_some((key, version))
 }
 
 /// Adds every frame of `block`, whose bytes stand at `base` in the segment, to `index`.

@@ -1,6 +1,11 @@
 //! A blocked Bloom filter: one cache line a key. Source: Putze, Sanders, Singler,
 //! "Cache-, Hash- and Space-Efficient Bloom Filters", WEA 2007.
 
+use std::sync::RwLock;
+
+use super::IndexError;
+use crate::sync::{read, write};
+
 /// Bits a key gets: about one false answer in a hundred.
 const BITS_PER_KEY: usize = 12;
 const WORDS: usize = 8;
@@ -64,6 +69,56 @@ impl Bloom {
     pub fn may_contain(&self, key: u64) -> bool {
         let line = self.line(key);
         Self::probes(key).all(|(word, mask)| self.words[line + word] & mask != 0)
+    }
+}
+
+/// A filter that is read from its file when first used, and given up when memory is
+/// short: then every key may be there.
+#[derive(Default)]
+pub(crate) struct LazyBloom(RwLock<Held>);
+
+#[derive(Default)]
+enum Held {
+    #[default]
+    NotYet,
+    Loaded(Bloom),
+    GivenUp,
+}
+
+impl LazyBloom {
+    /// Whether `key` may be there; `load` gives the filter's bytes.
+    pub fn may_contain(
+        &self,
+        key: u64,
+        load: impl FnOnce() -> Result<Vec<u8>, IndexError>,
+    ) -> Result<bool, IndexError> {
+        match &*read(&self.0) {
+            Held::Loaded(bloom) => return Ok(bloom.may_contain(key)),
+            Held::GivenUp => return Ok(true),
+            Held::NotYet => {}
+        }
+        let Some(bloom) = Bloom::from_bytes(&load()?) else {
+            return Err(IndexError::Damaged {
+                offset: 0,
+                what: "a filter has the wrong length",
+            });
+        };
+        let may = bloom.may_contain(key);
+        *write(&self.0) = Held::Loaded(bloom);
+        Ok(may)
+    }
+
+    /// Bytes held in memory.
+    pub fn memory(&self) -> usize {
+        match &*read(&self.0) {
+            Held::Loaded(bloom) => bloom.memory(),
+            _ => 0,
+        }
+    }
+
+    /// Gives the memory back for good.
+    pub fn give_up(&self) {
+        *write(&self.0) = Held::GivenUp;
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod active;
 mod bloom;
+mod catalog;
 mod pages;
 mod sealed;
 
@@ -16,6 +17,7 @@ use anabranch_model::Filter;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 pub(crate) use active::{ActiveIndex, index_block};
+pub(crate) use catalog::{Merge, Run, Source};
 pub(crate) use sealed::{IndexError, SealedIndex, write_index};
 
 /// No event.

@@ -4,6 +4,9 @@
 //! number and the file's salt, so that a page that is damaged, misplaced or from another
 //! file is refused.
 
+use std::io;
+use std::sync::Arc;
+
 use anabranch_env::File;
 
 use super::IndexError;
@@ -71,13 +74,98 @@ impl PageWriter {
     }
 }
 
+/// Writes pages to a file as they come, for files too large for memory. The header page
+/// is written last.
+pub(crate) struct PageStream {
+    file: Arc<dyn File>,
+    salt: u32,
+    /// Pages on the disk.
+    written: u32,
+    pages: Vec<u8>,
+    content: Vec<u8>,
+}
+
+impl PageStream {
+    /// Begins at page 1 of an empty file.
+    pub fn new(file: Arc<dyn File>, salt: u32) -> Self {
+        Self {
+            file,
+            salt,
+            written: 1,
+            pages: Vec::with_capacity(1 << 20),
+            content: Vec::with_capacity(CONTENT),
+        }
+    }
+
+    /// The page that the next entry or blob begins, once [`PageStream::end_section`] ran.
+    pub fn next_page(&self) -> u32 {
+        self.written + (self.pages.len() / PAGE) as u32
+    }
+
+    /// Adds one entry; entries never cross a page.
+    pub fn entry(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.content.len() + bytes.len() > CONTENT {
+            self.end_section()?;
+        }
+        self.content.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Adds bytes over as many pages as they need.
+    pub fn blob(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for content in bytes.chunks(CONTENT) {
+            self.content.extend_from_slice(content);
+            self.end_section()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the page begun.
+    pub fn end_section(&mut self) -> io::Result<()> {
+        if self.content.is_empty() {
+            return Ok(());
+        }
+        self.content.resize(CONTENT, 0);
+        let crc = checksum(&self.content, self.next_page(), self.salt);
+        self.pages.extend_from_slice(&self.content);
+        self.pages.extend_from_slice(&crc.to_le_bytes());
+        self.content.clear();
+        if self.pages.len() >= 1 << 20 {
+            self.write_out()?;
+        }
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        let offset = u64::from(self.written) * PAGE as u64;
+        self.file.write_all_at(&self.pages, offset)?;
+        self.written += (self.pages.len() / PAGE) as u32;
+        self.pages.clear();
+        Ok(())
+    }
+
+    /// Writes what is left and the header, and makes all of it durable.
+    pub fn finish(mut self, header: &[u8]) -> io::Result<()> {
+        assert!(header.len() <= CONTENT, "the header fits a page");
+        self.end_section()?;
+        self.write_out()?;
+        let mut page = header.to_vec();
+        page.resize(CONTENT, 0);
+        let crc = checksum(&page, 0, self.salt);
+        page.extend_from_slice(&crc.to_le_bytes());
+        self.file.write_all_at(&page, 0)?;
+        self.file.sync_data()
+    }
+}
+
 /// Reads pages of a file and checks them.
-pub(crate) struct PageReader<'a> {
-    pub file: &'a dyn File,
+#[derive(Clone)]
+pub(crate) struct PageReader {
+    pub file: Arc<dyn File>,
     pub salt: u32,
 }
 
-impl PageReader<'_> {
+impl PageReader {
     fn check<'p>(&self, page: &'p [u8], number: u32) -> Result<&'p [u8], IndexError> {
         let content = &page[..CONTENT];
         if get!(u32, page, CONTENT) == checksum(content, number, self.salt) {
@@ -129,7 +217,7 @@ impl Array {
     }
 
     /// A cursor that keeps the page it looked at last.
-    pub fn cursor<'a>(self, pages: PageReader<'a>) -> ArrayCursor<'a> {
+    pub fn cursor(self, pages: PageReader) -> ArrayCursor {
         ArrayCursor {
             array: self,
             pages,
@@ -139,14 +227,14 @@ impl Array {
     }
 }
 
-pub(crate) struct ArrayCursor<'a> {
+pub(crate) struct ArrayCursor {
     array: Array,
-    pages: PageReader<'a>,
+    pages: PageReader,
     number: u32,
     page: Box<[u8; PAGE]>,
 }
 
-impl ArrayCursor<'_> {
+impl ArrayCursor {
     /// The bytes of entry `index`.
     pub fn get(&mut self, index: u32) -> Result<&[u8], IndexError> {
         let per_page = self.array.per_page();

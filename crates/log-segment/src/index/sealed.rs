@@ -1,11 +1,11 @@
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anabranch_env::File;
 use thiserror::Error;
 
 use super::active::ActiveIndex;
-use super::bloom::Bloom;
+use super::bloom::{Bloom, LazyBloom};
 use super::pages::{Array, PageReader, PageWriter};
 use super::{FramePlace, Lookup, StreamSpan, id_key};
 use crate::format::{FORMAT_VERSION, LogIdentity, PAGE, get};
@@ -35,13 +35,8 @@ fn damaged<T>(what: &'static str) -> Result<T, IndexError> {
 pub(crate) struct SealedIndex {
     file: Arc<dyn File>,
     pub header: IndexHeader,
-    blooms: Mutex<Blooms>,
-}
-
-#[derive(Default)]
-struct Blooms {
-    streams: Option<Arc<Bloom>>,
-    ids: Option<Arc<Bloom>>,
+    stream_filter: LazyBloom,
+    id_filter: LazyBloom,
 }
 
 /// What an index file says of itself.
@@ -143,7 +138,7 @@ impl IndexHeader {
 }
 
 /// Binds pages to their log, segment and part.
-fn salt(identity: LogIdentity, segment_id: u64, first: u64) -> u32 {
+pub(super) fn salt(identity: LogIdentity, segment_id: u64, first: u64) -> u32 {
     let id = identity.log_id;
     let mixed = (id as u64 ^ (id >> 64) as u64)
         .wrapping_add(segment_id.wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -217,6 +212,7 @@ pub(crate) fn write_index(
     streams.sort_unstable_by_key(|entry| entry.key);
     let mut bloom = Bloom::with_keys(streams.len());
     let mut postings = Vec::new();
+    let mut rels = Vec::new();
     bytes.clear();
     for entry in streams {
         bloom.insert((entry.key >> 64) as u64);
@@ -225,7 +221,8 @@ pub(crate) fn write_index(
         bytes.extend_from_slice(&entry.next_version.to_le_bytes());
         bytes.extend_from_slice(&entry.count.to_le_bytes());
         bytes.extend_from_slice(&(postings.len() as u32).to_le_bytes());
-        put_postings(&mut postings, active.stream_rels(entry.key).into_iter());
+        active.rels_of(entry, &mut rels);
+        put_postings(&mut postings, rels.iter().copied());
     }
     let streams = array(&mut pages, &bytes, STREAM_SIZE);
     let stream_postings = (pages.blob(&postings), postings.len() as u32);
@@ -295,7 +292,7 @@ fn array(pages: &mut PageWriter, bytes: &[u8], size: usize) -> Array {
 }
 
 /// Where the `index`-th of `count` evenly spread keys is expected.
-fn guess(key: u64, count: u32) -> u32 {
+pub(super) fn guess(key: u64, count: u32) -> u32 {
     ((u128::from(key) * u128::from(count)) >> 64) as u32
 }
 
@@ -306,7 +303,7 @@ impl SealedIndex {
         file.read_exact_at(&mut page, 0)?;
         let header = IndexHeader::decode(&page)?;
         let pages = PageReader {
-            file: &*file,
+            file: file.clone(),
             salt: header.salt(),
         };
         pages.page(0, &mut page)?;
@@ -317,48 +314,32 @@ impl SealedIndex {
         Ok(Self {
             file,
             header,
-            blooms: Mutex::default(),
+            stream_filter: LazyBloom::default(),
+            id_filter: LazyBloom::default(),
         })
     }
 
-    fn pages(&self) -> PageReader<'_> {
+    fn pages(&self) -> PageReader {
         PageReader {
-            file: &*self.file,
+            file: self.file.clone(),
             salt: self.header.salt(),
         }
     }
 
     /// Bytes of filters held in memory.
     pub fn memory(&self) -> usize {
-        let blooms = self.blooms.lock().unwrap_or_else(PoisonError::into_inner);
-        [&blooms.streams, &blooms.ids]
-            .into_iter()
-            .flatten()
-            .map(|bloom| bloom.memory())
-            .sum()
+        self.stream_filter.memory() + self.id_filter.memory()
     }
 
-    /// Drops the filters held in memory; they are read again when needed.
-    pub fn shed(&self) {
-        *self.blooms.lock().unwrap_or_else(PoisonError::into_inner) = Blooms::default();
+    /// Does without filters from now on; look-ups read pages instead.
+    pub fn give_up_filters(&self) {
+        self.stream_filter.give_up();
+        self.id_filter.give_up();
     }
 
-    fn bloom(
-        &self,
-        slot: fn(&mut Blooms) -> &mut Option<Arc<Bloom>>,
-        (start, len): (u32, u32),
-    ) -> Result<Arc<Bloom>, IndexError> {
-        let mut blooms = self.blooms.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bloom) = slot(&mut blooms) {
-            return Ok(bloom.clone());
-        }
-        let bytes = self.pages().blob(start, 0, len as usize)?;
-        let Some(bloom) = Bloom::from_bytes(&bytes) else {
-            return damaged("a filter has the wrong length");
-        };
-        let bloom = Arc::new(bloom);
-        *slot(&mut blooms) = Some(bloom.clone());
-        Ok(bloom)
+    /// The streams, ascending by key, and where to read them.
+    pub fn stream_heads(&self) -> (Array, PageReader) {
+        (self.header.streams, self.pages())
     }
 
     /// The events whose id may be `id`. The caller looks at them to be sure.
@@ -367,8 +348,9 @@ impl SealedIndex {
             return Ok(Vec::new());
         }
         let key = id_key(id);
-        let bloom = self.bloom(|b| &mut b.ids, self.header.id_bloom)?;
-        if !bloom.may_contain(key) {
+        let (start, len) = self.header.id_bloom;
+        let load = || self.pages().blob(start, 0, len as usize);
+        if !self.id_filter.may_contain(key, load)? {
             return Ok(Vec::new());
         }
         let ids = self.header.ids;
@@ -388,8 +370,9 @@ impl SealedIndex {
 
     fn stream_entry(&self, key: u128) -> Result<Option<(StreamSpan, u32)>, IndexError> {
         let high = (key >> 64) as u64;
-        let bloom = self.bloom(|b| &mut b.streams, self.header.stream_bloom)?;
-        if !bloom.may_contain(high) {
+        let (start, len) = self.header.stream_bloom;
+        let load = || self.pages().blob(start, 0, len as usize);
+        if !self.stream_filter.may_contain(high, load)? {
             return Ok(None);
         }
         let streams = self.header.streams;
@@ -527,6 +510,40 @@ impl SealedIndex {
             hint = Some(after);
         }
         Ok(found)
+    }
+
+    /// Of each event whose version is sure: its rel, its stream's key, its version.
+    pub fn versions(&self) -> Result<Vec<(u32, u128, u64)>, IndexError> {
+        let streams = self.header.streams;
+        let mut cursor = streams.cursor(self.pages());
+        let mut versions = Vec::new();
+        for at in 0..streams.count {
+            let key = get!(u128, cursor.get(at)?, 0);
+            let Some((span, _)) = self.stream_entry(key)? else {
+                return damaged("a stream is not found by its key");
+            };
+            if u64::from(span.count) == span.next_version - span.first_version {
+                let rels = self.stream_rels(key)?;
+                let numbered = rels.into_iter().zip(span.first_version..);
+                versions.extend(numbered.map(|(rel, version)| (rel, key, version)));
+            }
+        }
+        Ok(versions)
+    }
+
+    /// Reads every page of a file of `length` bytes and checks it.
+    pub fn check_pages(&self, length: u64) -> Result<(), IndexError> {
+        if !length.is_multiple_of(PAGE as u64) {
+            return Err(IndexError::Damaged {
+                offset: length / PAGE as u64 * PAGE as u64,
+                what: "the index ends inside a page",
+            });
+        }
+        let mut page = [0; PAGE];
+        for number in 0..(length / PAGE as u64) as u32 {
+            self.pages().page(number, &mut page)?;
+        }
+        Ok(())
     }
 
     /// The first frame that begins after byte `offset` of the segment, if any.

@@ -1,0 +1,48 @@
+//! `anabranch bench`: hands over to [`crate::bench`], which measures.
+
+use std::path::PathBuf;
+
+use anabranch::Address;
+use clap::Subcommand;
+
+use super::Context;
+use crate::bench::{self, BenchLog, ResultForm};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::output::{Form, Output, note};
+
+/// Measure speed and size: log
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    Log(Box<BenchLog>),
+}
+
+/// Runs the command.
+pub fn run(command: &BenchCommand, context: &Context) -> Outcome {
+    let BenchCommand::Log(args) = command;
+    let form = context.settings.form;
+    let result_form = match form {
+        Form::Text => ResultForm::Text,
+        Form::Json | Form::Jsonl => ResultForm::Json,
+    };
+    let progress = |what: &str| {
+        if form == Form::Text {
+            note(what);
+        }
+    };
+    let settings = &context.settings;
+    let beside = beside(&settings.log);
+    let durability = settings.options.durability;
+    let result = bench::run(args, beside, durability, result_form, &progress)
+        .map_err(|error| Failure::new(Exit::Failed, "bench", error.to_string()))?;
+    let mut out = Output::stdout();
+    out.write(result.as_bytes())?;
+    out.flush()
+}
+
+/// A directory on the same disk as the log.
+fn beside(log: &Address) -> PathBuf {
+    match log {
+        Address::Directory(dir) => dir.with_file_name("bench"),
+        Address::Memory => ".anabranch/bench".into(),
+    }
+}

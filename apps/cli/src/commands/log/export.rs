@@ -1,0 +1,115 @@
+//! `anabranch log export`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anabranch::log::ReadMode;
+use anabranch::model::{Cut, Filter, PartitionId};
+use clap::Args;
+
+use crate::commands::Context;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::logs::{self, Opened};
+use crate::output::{Form, Output, Progress, note};
+use crate::printer::Printer;
+
+/// Write all events to a file, as JSON lines
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each line is an event as a CloudEvent, with the data byte for byte. `anabranch import` reads it into
+another log, which gives positions and recorded times of its own; `anabranch log backup` keeps
+those too. The file appears when it is whole.
+
+Examples:
+  anabranch log export events.jsonl
+  anabranch log export - | gzip > events.jsonl.gz")]
+pub struct ExportArgs {
+    /// The file, which must not exist yet, or - for standard output
+    file: String,
+}
+
+/// Writes the events.
+pub async fn run(args: ExportArgs, context: &Context) -> Outcome {
+    let opened = logs::open_read_only(context)?;
+    if args.file == "-" {
+        export(&opened, Output::stdout(), Progress::none()).await?;
+        return Ok(opened.close()?);
+    }
+    let form = context.settings.form;
+    let head = opened.log.head().await?;
+    let progress = Progress::events(form, "exporting", head.get(PartitionId(0)));
+    let file = WholeFile::create(Path::new(&args.file))?;
+    let out = Output::to(Box::new(file.handle()?), &args.file);
+    let events = export(&opened, out, progress).await?;
+    file.finish()?;
+    if form == Form::Text {
+        note(&format!("{events} events in {}", args.file));
+    }
+    Ok(opened.close()?)
+}
+
+async fn export(opened: &Opened, out: Output, progress: Progress) -> Outcome<u64> {
+    let events = opened
+        .log
+        .read(&Cut::start(), Filter::all(), ReadMode::ToHead);
+    let mut printer = Printer::new(out, Form::Jsonl, None).with_progress(progress);
+    printer.print_all(events).await?;
+    Ok(printer.printed())
+}
+
+/// A file that gets its name when it is whole and on the disk.
+struct WholeFile {
+    path: PathBuf,
+    partial: PathBuf,
+    file: File,
+}
+
+impl WholeFile {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display().to_string();
+        if path.exists() {
+            return Err(Failure::new(
+                Exit::Failed,
+                "file-exists",
+                format!("{shown} exists already"),
+            )
+            .safe("the file is as it was")
+            .remedy("remove it, or export to another file"));
+        }
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&partial)
+            .map_err(|error| Failure::file("write", &shown, &error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            partial,
+            file,
+        })
+    }
+
+    fn handle(&self) -> Result<File, Failure> {
+        self.file.try_clone().map_err(|error| self.fail(&error))
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let directory = match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        self.file
+            .sync_all()
+            .and_then(|()| fs::rename(&self.partial, &self.path))
+            .and_then(|()| File::open(directory)?.sync_all())
+            .map_err(|error| self.fail(&error))
+    }
+
+    fn fail(&self, error: &io::Error) -> Failure {
+        Failure::file("write", &self.path.display().to_string(), error)
+    }
+}

@@ -1,0 +1,33 @@
+//! `anabranch log`.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is about files that the user names"
+)]
+
+mod export;
+mod info;
+mod text;
+mod verify;
+
+use clap::Subcommand;
+
+use super::Context;
+use crate::failure::Outcome;
+
+/// Look after a log: info, verify, export
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    Info(info::InfoArgs),
+    Verify(verify::VerifyArgs),
+    Export(export::ExportArgs),
+}
+
+/// Runs the command.
+pub async fn run(command: LogCommand, context: &Context) -> Outcome {
+    match command {
+        LogCommand::Info(args) => info::run(&args, context),
+        LogCommand::Verify(args) => verify::run(&args, context),
+        LogCommand::Export(args) => export::run(args, context).await,
+    }
+}

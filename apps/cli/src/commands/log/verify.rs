@@ -1,0 +1,126 @@
+//! `anabranch log verify`.
+
+use anabranch::model::Position;
+use anabranch::segment::{self, Damage, Remark, VerifyReport};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::text::{bytes, count, events};
+use crate::commands::Context;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::logs;
+use crate::output::{Form, Output, Progress};
+
+/// Read every byte of a log and name all damage
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads every byte of every segment, index and mark, and changes nothing. Each damage is named with
+its file, where in the file it is and which positions cannot be read; if there is any, the exit
+code is 1. Works while another process writes: what is not yet known to be on the disk is not
+judged then.
+
+Examples:
+  anabranch log verify
+  anabranch log verify --log ./backup --output json")]
+pub struct VerifyArgs {}
+
+/// Reads the log and prints what is wrong with it.
+pub fn run(_args: &VerifyArgs, context: &Context) -> Outcome {
+    let dir = logs::directory_of(context)?;
+    let form = context.settings.form;
+    let progress = Progress::bytes(form, "verifying", Some(0));
+    let report = segment::verify(context.env.clone(), dir, &mut |done| {
+        progress.set_of(done.bytes_done, done.bytes_total);
+    })?;
+    drop(progress);
+    let mut out = Output::stdout();
+    match form {
+        Form::Text => print_text(&report, &mut out)?,
+        Form::Json | Form::Jsonl => out.line(&to_json(&report).to_string())?,
+    }
+    out.flush()?;
+    if report.is_clean() {
+        return Ok(());
+    }
+    Err(failure(&report).into())
+}
+
+fn print_text(report: &VerifyReport, out: &mut Output) -> Outcome {
+    for damage in &report.damages {
+        out.line(&format!("damage: {damage}"))?;
+    }
+    for remark in &report.remarks {
+        out.line(&format!("note: {remark}"))?;
+    }
+    if report.beside_writer {
+        out.line("note: a process writes to the log; what it writes just now was not judged")?;
+    }
+    out.line(&format!(
+        "{}: {} in {} batches; {} in {} files read",
+        if report.is_clean() {
+            "clean"
+        } else {
+            "damaged"
+        },
+        events(report.events),
+        count(report.frames),
+        bytes(report.bytes),
+        count(report.files)
+    ))
+}
+
+fn failure(report: &VerifyReport) -> Failure {
+    let damages = match report.damages.len() {
+        1 => "1 place is damaged".to_owned(),
+        n => format!("{n} places are damaged"),
+    };
+    let heals = report.damages.iter().all(|damage| damage.heals);
+    let (kept, remedy) = match report.lost() {
+        0 if heals => (
+            "every event can be read".to_owned(),
+            "nothing: the log mends it by itself at the next opening for writing",
+        ),
+        0 => (
+            "every event can be read".to_owned(),
+            "see with `anabranch log repair` how it is mended",
+        ),
+        lost => (
+            format!("{} cannot be read, all others can", events(lost)),
+            "restore the log from a backup, or see with `anabranch log repair` what a repair loses",
+        ),
+    };
+    Failure::new(Exit::Failed, "damaged", damages)
+        .safe(format!("{kept}; nothing was changed"))
+        .remedy(remedy)
+}
+
+fn to_json(report: &VerifyReport) -> Value {
+    json!({
+        "clean": report.is_clean(),
+        "events": report.events,
+        "batches": report.frames,
+        "bytes": report.bytes,
+        "files": report.files,
+        "end": Position::at(report.end),
+        "durable": report.durable,
+        "beside_writer": report.beside_writer,
+        "lost": report.lost(),
+        "damages": report.damages.iter().map(damage_json).collect::<Vec<_>>(),
+        "notes": report.remarks.iter().map(remark_json).collect::<Vec<_>>(),
+    })
+}
+
+fn damage_json(damage: &Damage) -> Value {
+    json!({
+        "file": damage.file,
+        "offset": damage.offset,
+        "first": damage.events.map(|(first, _)| first),
+        "last": damage.events.map(|(_, last)| last),
+        "what": damage.what,
+        "heals": damage.heals,
+    })
+}
+
+fn remark_json(remark: &Remark) -> Value {
+    json!({ "file": remark.file, "offset": remark.offset, "what": remark.what })
+}

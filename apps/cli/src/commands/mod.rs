@@ -1,0 +1,39 @@
+//! One file for each command.
+
+pub mod append;
+pub mod bench;
+pub mod completions;
+pub mod config;
+pub mod import;
+pub mod log;
+pub mod read;
+
+use anabranch::env::Env;
+
+use crate::cli::Command;
+use crate::failure::Outcome;
+use crate::settings::Settings;
+
+/// What every command works with.
+pub struct Context {
+    /// What the user configured.
+    pub settings: Settings,
+    /// The machine.
+    pub env: Env,
+}
+
+/// Runs a command.
+pub async fn run(command: Command, settings: Settings) -> Outcome {
+    let env = Env::os();
+    let context = Context { settings, env };
+    match command {
+        Command::Append(args) => append::run(args, &context).await,
+        Command::Import(args) => import::run(args, &context).await,
+        Command::Read(args) => read::run(args, &context).await,
+        Command::Tail(args) => read::tail(args, &context).await,
+        Command::Bench(command) => bench::run(&command, &context),
+        Command::Log(command) => log::run(command, &context).await,
+        Command::Config(command) => config::run(&command, &context),
+        Command::Completions(args) => completions::run(&args),
+    }
+}

@@ -1,0 +1,208 @@
+//! `anabranch read` and `anabranch tail`.
+
+use anabranch::log::{EventStream, Log, Order, ReadError, ReadMode, VersionRange};
+use anabranch::model::{Cut, EventType, Filter, Position, StreamId};
+use clap::Args;
+
+use super::Context;
+use super::append::header;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::logs;
+use crate::output::{Form, Output};
+use crate::printer::Printer;
+
+/// Print events
+#[derive(Debug, Args)]
+#[command(after_help = "\
+As text, an event is one line: position, stream, version, type and data, parted by tabs. With
+--output jsonl it is a CloudEvent on one line, with the data byte for byte; with --output json all
+events are one array. Reading works while another process writes.
+
+Examples:
+  anabranch read --stream order/536365
+  anabranch read --category order --type OrderPlaced --output jsonl | jq .data
+  anabranch read --tag customer:17850 --reverse --limit 10
+  anabranch read --from 0:1000 --follow")]
+pub struct ReadArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Begin at this position, as partition:offset or just the offset; with --reverse, the
+    /// newest position to print
+    #[arg(long, value_name = "POSITION")]
+    from: Option<Position>,
+    /// Print at most so many events
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    limit: Option<u64>,
+    /// Newest first
+    #[arg(long, conflicts_with = "follow")]
+    reverse: bool,
+    /// Then wait for new events and print them, until Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+}
+
+/// Print events as they are appended, from now on, until Ctrl-C
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  anabranch tail
+  anabranch tail --category payment --output jsonl")]
+pub struct TailArgs {
+    #[command(flatten)]
+    which: Which,
+    /// End after so many events
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    limit: Option<u64>,
+}
+
+/// Which events to print.
+#[derive(Debug, Default, Args)]
+struct Which {
+    /// Only events of this stream; may be given several times
+    #[arg(long, short, value_name = "STREAM", value_parser = any_stream_id, conflicts_with = "category")]
+    stream: Vec<StreamId>,
+    /// Only events of streams of this category; may be given several times
+    #[arg(long, short, value_name = "CATEGORY")]
+    category: Vec<String>,
+    /// Only events of this type; may be given several times
+    #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = event_type)]
+    event_type: Vec<EventType>,
+    /// Only events with this tag; given several times, with all of them
+    #[arg(long, value_name = "KEY:VALUE")]
+    tag: Vec<String>,
+    /// Only events with this header; given several times, with all of them
+    #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
+    header: Vec<(String, String)>,
+}
+
+/// Streams of the platform itself can be read.
+fn any_stream_id(text: &str) -> Result<StreamId, String> {
+    StreamId::system(text).map_err(|error| error.to_string())
+}
+
+fn event_type(text: &str) -> Result<EventType, String> {
+    EventType::new(text).map_err(|error| error.to_string())
+}
+
+impl Which {
+    fn filter(&self) -> Filter {
+        Filter {
+            categories: self.category.clone(),
+            types: self.event_type.clone(),
+            streams: self.stream.clone(),
+            headers: self.header.clone(),
+            tags: self.tag.clone(),
+        }
+    }
+
+    /// The stream, if it is just one and nothing else is asked.
+    fn just_one_stream(&self) -> Option<&StreamId> {
+        match &self.stream[..] {
+            [stream] if self.filter() == Filter::stream(stream.clone()) => Some(stream),
+            _ => None,
+        }
+    }
+}
+
+/// Prints events.
+pub async fn run(args: ReadArgs, context: &Context) -> Outcome {
+    let form = context.settings.form;
+    if args.follow && form == Form::Json {
+        return Err(
+            Failure::usage("--output json is one array, which --follow never ends")
+                .remedy("use --output jsonl")
+                .into(),
+        );
+    }
+    let opened = logs::open_read_only(context)?;
+    let events = match args.which.just_one_stream() {
+        Some(stream) if args.from.is_none() && !args.follow => {
+            let order = if args.reverse {
+                Order::Backward
+            } else {
+                Order::Forward
+            };
+            opened.log.read_stream(stream, VersionRange::ALL, order)
+        }
+        _ => positioned(&*opened.log, &args).await?,
+    };
+    let mut printer = Printer::new(Output::stdout(), form, args.limit);
+    if args.follow {
+        return printer.follow(events).await;
+    }
+    printer.print_all(events).await?;
+    if printer.printed() == 0
+        && let [stream] = &args.which.stream[..]
+    {
+        find_stream(&*opened.log, stream).await?;
+    }
+    Ok(opened.close()?)
+}
+
+async fn positioned(log: &dyn Log, args: &ReadArgs) -> Outcome<EventStream> {
+    let filter = args.which.filter();
+    let head = log.head().await?;
+    if !args.reverse {
+        let mode = if args.follow {
+            ReadMode::Follow
+        } else {
+            ReadMode::ToHead
+        };
+        let from = cut_before(args.from);
+        if !head.covers(&from) {
+            return Err(Failure::from(ReadError::CutBeyondHead { from, head }).into());
+        }
+        return Ok(log.read(&from, filter, mode));
+    }
+    let mut newest = head;
+    if let Some(position) = args.from {
+        let partition = position.partition;
+        let count = position.offset.saturating_add(1).min(newest.get(partition));
+        newest.set(partition, count);
+    }
+    Ok(log.read(&newest, filter, ReadMode::Backward))
+}
+
+/// The cut of everything before `position`.
+fn cut_before(position: Option<Position>) -> Cut {
+    let mut cut = Cut::start();
+    if let Some(position) = position {
+        cut.set(position.partition, position.offset);
+    }
+    cut
+}
+
+/// Fails if the stream has no events at all.
+async fn find_stream(log: &dyn Log, stream: &StreamId) -> Outcome {
+    let mut events = log.read_stream(stream, VersionRange::ALL, Order::Forward);
+    match events.next().await {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(error)) => Err(error.into()),
+        None => {
+            let what = format!("stream {stream} has no events");
+            Err(Failure::new(Exit::NotFound, "no-stream", what)
+                .remedy("check the name; a stream exists from its first event on")
+                .into())
+        }
+    }
+}
+
+/// Prints events from now on.
+pub async fn tail(args: TailArgs, context: &Context) -> Outcome {
+    let form = context.settings.form;
+    if form == Form::Json {
+        return Err(
+            Failure::usage("--output json is one array, which tail never ends")
+                .remedy("use --output jsonl")
+                .into(),
+        );
+    }
+    let opened = logs::open_read_only(context)?;
+    let head = opened.log.head().await?;
+    let events = opened
+        .log
+        .read(&head, args.which.filter(), ReadMode::Follow);
+    Printer::new(Output::stdout(), form, args.limit)
+        .follow(events)
+        .await
+}

@@ -1,0 +1,803 @@
+//! One line of JSON as an event to append.
+//!
+//! Two forms are taken. The plain form is
+//! `{"stream","type","data","id"?,"headers"?,"tags"?,"expect"?}`. A line with `specversion`
+//! is a CloudEvent in structured mode, which is also what `read --output jsonl` and
+//! `log export` write. The data is kept byte for byte as it stands in the line.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use anabranch::log::Expect;
+use anabranch::model::{
+    ATTRIBUTES, Cut, EventId, EventType, JSON_DEPTH_MAX, Meta, NewEvent, Position, StreamId,
+    is_json_media_type, is_json_too_deep,
+};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// An event read from a line, and what its stream must be like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventLine {
+    /// The event.
+    pub event: NewEvent,
+    /// The state that its stream must be in just before it.
+    pub expect: Expect,
+}
+
+/// What a line is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    /// An event to append.
+    Event(EventLine),
+    /// An event of the platform itself, from another log. It tells of that log, so it has no
+    /// place in this one.
+    OfPlatform,
+}
+
+/// Why a line is no event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineError {
+    /// Where, in characters from 1.
+    pub column: usize,
+    /// What is wrong there.
+    pub reason: String,
+}
+
+/// Reads one line, without its line break. An event that brings no id gets `derived_id`.
+pub fn parse(line: &[u8], derived_id: EventId) -> Result<Parsed, LineError> {
+    let line = std::str::from_utf8(line).map_err(|error| {
+        let before = std::str::from_utf8(&line[..error.valid_up_to()]).unwrap_or_default();
+        LineError {
+            column: before.chars().count() + 1,
+            reason: format!("byte {:#04x} is not UTF-8", line[error.valid_up_to()]),
+        }
+    })?;
+    if line.trim_start().starts_with('[') {
+        return Err(LineError {
+            column: 1,
+            reason:
+                "an array; import reads one event from each line, as --output jsonl prints them"
+                    .to_owned(),
+        });
+    }
+    let fields: Fields<'_> = serde_json::from_str(line).map_err(|error| syntax(line, &error))?;
+    let form = Form { line, fields };
+    if let Some(repeated) = form.repeated_name() {
+        return Err(form.wrong(
+            repeated,
+            format!("the name {:?} stands twice", repeated.name),
+        ));
+    }
+    match form.get("specversion") {
+        Some(_) if form.is_of_platform() => Ok(Parsed::OfPlatform),
+        Some(version) => form.cloud_event(version, derived_id).map(Parsed::Event),
+        None => form.plain(derived_id).map(Parsed::Event),
+    }
+}
+
+/// Checks that `data` is JSON that can be stored as it is: one value, not too deep. Gives it
+/// without the white space around it.
+pub fn check_json(data: &str) -> Result<&str, LineError> {
+    let raw: &RawValue = serde_json::from_str(data).map_err(|error| syntax(data, &error))?;
+    if is_json_too_deep(raw.get().as_bytes()) {
+        return Err(LineError {
+            column: 1,
+            reason: too_deep(),
+        });
+    }
+    Ok(raw.get())
+}
+
+fn too_deep() -> String {
+    format!("the data is nested deeper than {JSON_DEPTH_MAX} levels, which most parsers refuse")
+}
+
+/// What serde_json says, with the place as a column of characters.
+fn syntax(text: &str, error: &serde_json::Error) -> LineError {
+    let mut reason = error.to_string();
+    if let Some(end) = reason.rfind(" at line ") {
+        reason.truncate(end);
+    }
+    let line_start = text
+        .split_inclusive('\n')
+        .take(error.line().saturating_sub(1))
+        .map(str::len)
+        .sum::<usize>();
+    let end = (line_start + error.column()).min(text.len());
+    let before = text.as_bytes().get(line_start..end).unwrap_or_default();
+    let is_start_of_char = |byte: &&u8| (**byte & 0xc0) != 0x80;
+    LineError {
+        column: before.iter().filter(is_start_of_char).count().max(1),
+        reason: format!("not JSON as it should be: {reason}"),
+    }
+}
+
+/// No event has more names, and no more than so many are held in memory.
+const NAMES_MAX: usize = 1_000;
+
+/// One name and its value, as they stand in the line.
+struct Field<'a> {
+    name: Cow<'a, str>,
+    value: &'a RawValue,
+}
+
+/// The members of a JSON object in their order.
+struct Fields<'a>(Vec<Field<'a>>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object {\"stream\":…,\"type\":…,\"data\":…}")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(8);
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    if fields.len() == NAMES_MAX {
+                        return Err(A::Error::custom(format!("more than {NAMES_MAX} names")));
+                    }
+                    fields.push(Field { name, value });
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// A line whose JSON was understood.
+struct Form<'a> {
+    line: &'a str,
+    fields: Fields<'a>,
+}
+
+impl<'a> Form<'a> {
+    fn get(&self, name: &str) -> Option<&Field<'a>> {
+        self.fields.0.iter().find(|field| field.name == name)
+    }
+
+    fn repeated_name(&self) -> Option<&Field<'a>> {
+        let fields = &self.fields.0;
+        let mut names: Vec<(&str, usize)> = fields
+            .iter()
+            .enumerate()
+            .map(|(i, field)| (&*field.name, i))
+            .collect();
+        names.sort_unstable();
+        let repeated = names.windows(2).find(|pair| pair[0].0 == pair[1].0)?;
+        Some(&fields[repeated[1].1])
+    }
+
+    /// An error at the value of `field`.
+    fn wrong(&self, field: &Field<'_>, reason: impl Into<String>) -> LineError {
+        let at = field.value.get().as_ptr() as usize - self.line.as_ptr() as usize;
+        LineError {
+            column: self
+                .line
+                .get(..at)
+                .map_or(0, |before| before.chars().count())
+                + 1,
+            reason: reason.into(),
+        }
+    }
+
+    fn missing(&self, name: &str) -> LineError {
+        LineError {
+            column: 1,
+            reason: format!("`{name}` is missing"),
+        }
+    }
+
+    fn decode<T: Deserialize<'a>>(&self, field: &Field<'a>, what: &str) -> Result<T, LineError> {
+        serde_json::from_str(field.value.get())
+            .map_err(|_| self.wrong(field, format!("`{}` is not {what}", field.name)))
+    }
+
+    fn text(&self, field: &Field<'a>) -> Result<String, LineError> {
+        self.decode(field, "a text")
+    }
+
+    fn optional_text(&self, name: &str) -> Result<Option<String>, LineError> {
+        self.get(name)
+            .filter(|field| field.value.get() != "null")
+            .map(|field| self.text(field))
+            .transpose()
+    }
+
+    fn required<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<T, LineError> {
+        let field = self.get(name).ok_or_else(|| self.missing(name))?;
+        self.text(field)?
+            .parse()
+            .map_err(|error| self.wrong(field, format!("`{name}`: {error}")))
+    }
+
+    fn json_data(&self, field: &Field<'a>) -> Result<&'a [u8], LineError> {
+        let data = field.value.get().as_bytes();
+        if is_json_too_deep(data) {
+            return Err(self.wrong(field, too_deep()));
+        }
+        Ok(data)
+    }
+
+    fn plain(&self, derived_id: EventId) -> Result<EventLine, LineError> {
+        const NAMES: [&str; 7] = ["stream", "type", "data", "id", "headers", "tags", "expect"];
+        if let Some(unknown) = self.fields.0.iter().find(|f| !NAMES.contains(&&*f.name)) {
+            let name = &unknown.name;
+            return Err(self.wrong(
+                unknown,
+                format!("no part of an event is called {name:?}; a CloudEvent has \"specversion\""),
+            ));
+        }
+        let stream = self.required::<StreamId>("stream")?;
+        let event_type = self.required::<EventType>("type")?;
+        let data = self.get("data").ok_or_else(|| self.missing("data"))?;
+        let data = self.json_data(data)?.to_vec();
+        let id = match self.get("id") {
+            Some(field) => self
+                .text(field)?
+                .parse()
+                .map_err(|_| self.wrong(field, "`id` is not a UUID"))?,
+            None => derived_id,
+        };
+        let mut event = NewEvent::new(id, stream, event_type, data);
+        if let Some(field) = self.get("headers") {
+            let headers = self.headers(field)?;
+            if !headers.is_empty() {
+                event.meta_mut().headers = headers;
+            }
+        }
+        if let Some(field) = self.get("tags") {
+            let tags: Vec<String> = self.decode(field, "a list of texts")?;
+            if !tags.is_empty() {
+                event.meta_mut().tags = tags;
+            }
+        }
+        let expect = match self.get("expect") {
+            Some(field) => self.expect(field)?,
+            None => Expect::Any,
+        };
+        Ok(EventLine { event, expect })
+    }
+
+    fn headers(&self, field: &Field<'a>) -> Result<BTreeMap<String, String>, LineError> {
+        let members: Fields<'a> = self.decode(field, "an object of texts")?;
+        let mut headers = BTreeMap::new();
+        for member in members.0 {
+            let value: String = self.decode(&member, "a text, as headers are")?;
+            let name = member.name.clone().into_owned();
+            if headers.insert(name, value).is_some() {
+                return Err(self.wrong(
+                    &member,
+                    format!("the header {:?} stands twice", member.name),
+                ));
+            }
+        }
+        Ok(headers)
+    }
+
+    fn expect(&self, field: &Field<'a>) -> Result<Expect, LineError> {
+        let text = match serde_json::from_str::<Cow<'_, str>>(field.value.get()) {
+            Ok(text) => text,
+            Err(_) => field.value.get().into(),
+        };
+        parse_expect(&text).map_err(|reason| self.wrong(field, format!("`expect`: {reason}")))
+    }
+
+    /// Whether it was printed from a log (it has a position) and stood in a stream that no
+    /// user can write.
+    fn is_of_platform(&self) -> bool {
+        let in_system_stream = |field: &Field<'a>| {
+            self.text(field)
+                .is_ok_and(|subject| subject.starts_with('$'))
+        };
+        self.get("position").is_some() && self.get("subject").is_some_and(in_system_stream)
+    }
+
+    fn cloud_event(
+        &self,
+        version: &Field<'a>,
+        derived_id: EventId,
+    ) -> Result<EventLine, LineError> {
+        if version.value.get() != "\"1.0\"" {
+            return Err(self.wrong(
+                version,
+                "only CloudEvents with specversion \"1.0\" are known",
+            ));
+        }
+        let mut stream = self.required::<StreamId>("subject");
+        if let Err(error) = &mut stream {
+            error.reason += "; the subject of a CloudEvent names the stream";
+        }
+        let stream = stream?;
+        let event_type = self.required::<EventType>("type")?;
+        let mut meta = self.attributes(&stream)?;
+        let id = self.cloud_event_id(&mut meta, derived_id)?;
+        let data = self.cloud_event_data(meta.content_type.as_deref())?;
+        let mut event = NewEvent::new(id, stream, event_type, data);
+        event.schema_version = self.schema_version(event.event_type.as_str(), &mut meta)?;
+        if !meta.is_empty() {
+            event.meta = Some(Box::new(meta));
+        }
+        Ok(EventLine {
+            event,
+            expect: Expect::Any,
+        })
+    }
+
+    /// Everything that is neither name nor data of the event.
+    fn attributes(&self, stream: &StreamId) -> Result<Meta, LineError> {
+        let mut meta = Meta {
+            // What is written for events that name no type, and no source.
+            content_type: self
+                .optional_text("datacontenttype")?
+                .filter(|media_type| media_type != "application/json"),
+            source: self
+                .optional_text("source")?
+                .filter(|source| source.strip_prefix('/') != Some(stream.category())),
+            causation_id: self.optional_text("causationid")?,
+            correlation_id: self.optional_text("correlationid")?,
+            traceparent: self.optional_text("traceparent")?,
+            ..Meta::default()
+        };
+        if let Some(tags) = self.optional_text("tags")? {
+            meta.tags = split_tags(&tags);
+        }
+        if let (Some(field), Some(causes)) = (self.get("causes"), self.optional_text("causes")?) {
+            meta.causes = parse_cut(&causes)
+                .ok_or_else(|| self.wrong(field, "`causes` is not a cut such as 0:42,1:7"))?;
+        }
+        for field in &self.fields.0 {
+            if !ATTRIBUTES.contains(&&*field.name)
+                && let Some(value) = self.extension(field)?
+            {
+                meta.headers.insert(field.name.clone().into_owned(), value);
+            }
+        }
+        // The log records its own time and gives its own places. The time that the line
+        // tells stays with the event as a header; its former places are gone.
+        if let Some(time) = self.optional_text("time")? {
+            meta.headers
+                .entry("originaltime".to_owned())
+                .or_insert(time);
+        }
+        Ok(meta)
+    }
+
+    /// The value of an extension attribute as text; `None` for null, which means absent.
+    fn extension(&self, field: &Field<'a>) -> Result<Option<String>, LineError> {
+        let raw = field.value.get();
+        match raw.as_bytes().first() {
+            Some(b'"') => self.text(field).map(Some),
+            Some(b'n') => Ok(None),
+            Some(b'{' | b'[') => Err(self.wrong(
+                field,
+                format!(
+                    "the attribute `{}` is not a text, a number, true or false",
+                    field.name
+                ),
+            )),
+            _ => Ok(Some(raw.to_owned())),
+        }
+    }
+
+    /// The event's id. One that is no UUID stays with the event as a header, and the UUID is
+    /// derived from it and the source, which together are unique by the specification.
+    fn cloud_event_id(&self, meta: &mut Meta, derived_id: EventId) -> Result<EventId, LineError> {
+        let Some(id) = self.optional_text("id")? else {
+            return Ok(derived_id);
+        };
+        if let Ok(id) = id.parse() {
+            return Ok(id);
+        }
+        let source = meta.source.as_deref().unwrap_or_default();
+        let derived = EventId::from_hash(xxh3_128(format!("{source}\0{id}").as_bytes()));
+        meta.headers.entry("originalid".to_owned()).or_insert(id);
+        Ok(derived)
+    }
+
+    fn cloud_event_data(&self, media_type: Option<&str>) -> Result<Vec<u8>, LineError> {
+        match (self.get("data"), self.get("data_base64")) {
+            (Some(_), Some(both)) => {
+                Err(self.wrong(both, "`data` and `data_base64` exclude each other"))
+            }
+            (None, Some(field)) => {
+                let text: Cow<'_, str> = self.decode(field, "a text")?;
+                base64_decode(&text).ok_or_else(|| self.wrong(field, "`data_base64` is not base64"))
+            }
+            (Some(field), None) => {
+                let is_json = media_type.is_none_or(is_json_media_type);
+                if !is_json && field.value.get().starts_with('"') {
+                    return Ok(self.text(field)?.into_bytes());
+                }
+                self.json_data(field).map(<[u8]>::to_vec)
+            }
+            (None, None) => Ok(Vec::new()),
+        }
+    }
+
+    /// The version that our own `dataschema` names. Another one stays as a header.
+    fn schema_version(&self, event_type: &str, meta: &mut Meta) -> Result<u32, LineError> {
+        let Some(schema) = self.optional_text("dataschema")? else {
+            return Ok(1);
+        };
+        let ours = schema
+            .strip_prefix("urn:event:")
+            .and_then(|rest| rest.strip_prefix(event_type))
+            .and_then(|rest| rest.strip_prefix(':'))
+            .and_then(|version| version.parse().ok());
+        Ok(ours.unwrap_or_else(|| {
+            meta.headers
+                .entry("originaldataschema".to_owned())
+                .or_insert(schema);
+            1
+        }))
+    }
+}
+
+/// `any`, `empty`, `exists`, or the version that the last event has.
+pub fn parse_expect(text: &str) -> Result<Expect, String> {
+    match text {
+        "any" => Ok(Expect::Any),
+        "empty" => Ok(Expect::Empty),
+        "exists" => Ok(Expect::Exists),
+        _ => text.parse().map(Expect::At).map_err(|_| {
+            format!("{text:?} is not any, empty, exists or the version of the last event")
+        }),
+    }
+}
+
+/// Parts tags at the commas that have no backslash before them.
+fn split_tags(text: &str) -> Vec<String> {
+    let mut tags = vec![String::new()];
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let c = match c {
+            ',' => {
+                tags.push(String::new());
+                continue;
+            }
+            '\\' => chars.next().unwrap_or('\\'),
+            c => c,
+        };
+        if let Some(tag) = tags.last_mut() {
+            tag.push(c);
+        }
+    }
+    tags.retain(|tag| !tag.is_empty());
+    tags
+}
+
+fn parse_cut(text: &str) -> Option<Cut> {
+    let mut cut = Cut::start();
+    for part in text.split(',') {
+        let count: Position = part.parse().ok()?;
+        cut.set(count.partition, count.offset);
+    }
+    Some(cut)
+}
+
+/// The bytes of standard base64 (RFC 4648, section 4), padded; `None` if it is none.
+fn base64_decode(text: &str) -> Option<Vec<u8>> {
+    let text = text.as_bytes();
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let padding = text.iter().rev().take_while(|&&b| b == b'=').count();
+    let digits = text.get(..text.len() - padding)?;
+    if padding > 2 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for group in digits.chunks(4) {
+        let mut bits = 0u32;
+        for &digit in group {
+            bits = bits << 6 | base64_digit(digit)?;
+        }
+        bits <<= 6 * (4 - group.len());
+        let kept = group.len() - 1;
+        let all = bits.to_be_bytes();
+        // Bits beyond the last byte would make two texts of the same bytes.
+        if group.len() < 4 && all[1 + kept..].iter().any(|&b| b != 0) {
+            return None;
+        }
+        bytes.extend_from_slice(&all[1..=kept]);
+    }
+    Some(bytes)
+}
+
+fn base64_digit(byte: u8) -> Option<u32> {
+    let value = match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    };
+    Some(u32::from(value))
+}
+
+/// One acknowledged event, as `append` and `import --acks` print it.
+#[derive(Debug, Serialize)]
+pub struct Ack<'a> {
+    /// In the log.
+    pub position: Position,
+    /// The stream.
+    pub stream: &'a str,
+    /// In the stream.
+    pub version: u64,
+    /// The event's id.
+    pub id: EventId,
+}
+
+impl Ack<'_> {
+    /// Appends the acknowledgement as a line of JSON.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        // Texts and numbers always have a JSON form, and writing to memory does not fail.
+        let _ = serde_json::to_writer(&mut *out, self);
+        out.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anabranch::model::{Event, to_cloud_event};
+
+    const DERIVED: EventId = EventId::from_u128(77);
+
+    fn read(line: &str) -> EventLine {
+        match parse(line.as_bytes(), DERIVED).unwrap() {
+            Parsed::Event(event) => event,
+            Parsed::OfPlatform => panic!("taken for an event of the platform: {line}"),
+        }
+    }
+
+    #[test]
+    fn events_of_the_platform_are_known_as_such() {
+        let line = |rest: &str| {
+            let line = format!(r#"{{"specversion":"1.0","type":"T","subject":"$sys/x"{rest}}}"#);
+            parse(line.as_bytes(), DERIVED)
+        };
+        assert_eq!(line(r#","position":"0:7""#), Ok(Parsed::OfPlatform));
+        assert!(line("").unwrap_err().reason.contains("reserved"));
+    }
+
+    #[test]
+    fn a_plain_line_is_an_event_with_its_data_byte_for_byte() {
+        let line =
+            read(r#"{"stream":"order/1","type":"Placed","data": {"a" : 1.50, "a":"\u00e9"} }"#);
+        assert_eq!(line.event.stream.as_str(), "order/1");
+        assert_eq!(line.event.event_type.as_str(), "Placed");
+        assert_eq!(&line.event.data[..], br#"{"a" : 1.50, "a":"\u00e9"}"#);
+        assert_eq!(line.event.id, DERIVED);
+        assert_eq!(line.event.meta, None);
+        assert_eq!(line.expect, Expect::Any);
+    }
+
+    #[test]
+    fn a_plain_line_may_bring_id_headers_tags_and_expectation() {
+        let line = read(
+            r#"{"id":"018f0000-0000-7000-8000-000000000001","stream":"a/b","type":"T","data":1,"headers":{"h":"v"},"tags":["k:v"],"expect":3}"#,
+        );
+        let meta = line.event.meta.unwrap();
+        assert_eq!(
+            line.event.id.to_string(),
+            "018f0000-0000-7000-8000-000000000001"
+        );
+        assert_eq!(meta.headers["h"], "v");
+        assert_eq!(meta.tags, ["k:v"]);
+        assert_eq!(line.expect, Expect::At(3));
+        for (text, expect) in [
+            ("\"empty\"", Expect::Empty),
+            ("\"exists\"", Expect::Exists),
+            ("\"any\"", Expect::Any),
+            ("\"3\"", Expect::At(3)),
+        ] {
+            let line = read(&format!(
+                r#"{{"stream":"a/b","type":"T","data":1,"expect":{text}}}"#
+            ));
+            assert_eq!(line.expect, expect);
+        }
+    }
+
+    #[test]
+    fn a_bad_line_names_the_column_and_the_reason() {
+        let deep = format!(
+            r#"{{"stream":"a/b","type":"T","data":{}{}}}"#,
+            "[".repeat(200_000),
+            "]".repeat(200_000)
+        );
+        let names: Vec<String> = (0..2_000).map(|n| format!("\"{n}\":1")).collect();
+        let crowded = format!("{{{}}}", names.join(","));
+        for (line, column, reason) in [
+            (&br#"{"stream":"a/b","type":"T""#[..], 26, "EOF"),
+            (br#"{"stream":"a/b",}"#, 17, "trailing comma"),
+            (
+                br#"{"stream":"order","type":"T","data":1}"#,
+                11,
+                "category/key",
+            ),
+            (
+                br#"{"stream":"$sys/x","type":"T","data":1}"#,
+                11,
+                "reserved",
+            ),
+            (br#"{"stream":"a/b","type":"","data":1}"#, 24, "empty"),
+            (br#"{"stream":"a/b","type":7,"data":1}"#, 24, "not a text"),
+            (br#"{"stream":"a/b","data":1}"#, 1, "`type` is missing"),
+            (br#"{"stream":"a/b","type":"T"}"#, 1, "`data` is missing"),
+            (
+                br#"{"stream":"a/b","type":"T","data":1,"id":"x"}"#,
+                42,
+                "UUID",
+            ),
+            (
+                br#"{"stream":"a/b","type":"T","data":1,"what":2}"#,
+                44,
+                "what",
+            ),
+            (
+                br#"{"stream":"a/b","type":"T","data":1,"type":"U"}"#,
+                44,
+                "twice",
+            ),
+            (
+                br#"{"stream":"a/b","type":"T","data":1,"expect":-1}"#,
+                46,
+                "expect",
+            ),
+            (
+                br#"{"stream":"a/b","type":"T","data":1,"headers":{"a":1}}"#,
+                52,
+                "text",
+            ),
+            (
+                br#"{"stream":"a/b","type":"T","data":1,"headers":{"a":"1","a":"2"}}"#,
+                60,
+                "twice",
+            ),
+            (
+                br#"{"stream":"a/b","type":"T","data":1,"tags":"x"}"#,
+                44,
+                "list",
+            ),
+            (
+                br#"{"stream":"a/b","type":"T","data":1} {}"#,
+                38,
+                "trailing",
+            ),
+            (br#"[{"stream":"a/b"}]"#, 1, "an array"),
+            (br#"42"#, 2, "object"),
+            ("{\"stream\":\"é/b\",\"type\":\"".as_bytes(), 24, "EOF"),
+            (b"{\"stream\":\"a/\xff\"}", 14, "0xff is not UTF-8"),
+            (br#"{"specversion":"0.3"}"#, 16, "specversion"),
+            (br#"{"specversion":"1.0","type":"T"}"#, 1, "subject"),
+            (
+                br#"{"specversion":"1.0","type":"T","subject":"a/b","data_base64":"x"}"#,
+                63,
+                "base64",
+            ),
+            (
+                br#"{"specversion":"1.0","type":"T","subject":"a/b","x":{}}"#,
+                53,
+                "`x`",
+            ),
+            (deep.as_bytes(), 35, "deeper"),
+            (crowded.as_bytes(), 7_899, "more than 1000 names"),
+        ] {
+            let shown = String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned();
+            let error = parse(line, DERIVED).expect_err(&shown);
+            assert!(error.reason.contains(reason), "{shown}: {}", error.reason);
+            assert_eq!(error.column, column, "{shown}: {}", error.reason);
+        }
+    }
+
+    #[test]
+    fn what_is_written_as_a_cloud_event_reads_back() {
+        let mut event = read(r#"{"stream":"order/1","type":"Placed","data":{"a": 1}}"#).event;
+        event.schema_version = 3;
+        *event.meta_mut() = Meta {
+            content_type: None,
+            source: Some("shop".to_owned()),
+            causation_id: Some("c1".to_owned()),
+            correlation_id: Some("c2".to_owned()),
+            traceparent: Some("00-x".to_owned()),
+            tags: vec!["a:1,2".to_owned(), "b\\".to_owned()],
+            headers: BTreeMap::from([("shop".to_owned(), "\"x\"".to_owned())]),
+            causes: parse_cut("1:4,2:9").unwrap(),
+        };
+        for (media_type, data) in [
+            (None, &b"{\"a\": 1}"[..]),
+            (None, b" {}"),
+            (None, b""),
+            (None, b"no json"),
+            (None, b"\"\xff\""),
+            (Some("text/plain"), b"one\ntwo \"three\""),
+            (Some("text/plain"), b"\xff\xfe\x00"),
+            (Some("application/octet-stream"), b"0123456789"),
+            (Some("application/vnd.x+json"), b"[1,  2]"),
+        ] {
+            event.meta_mut().content_type = media_type.map(str::to_owned);
+            event.data = data.to_vec().into();
+            let stored = Event::stored(&event, Position::at(7), 3, 5);
+            let json = to_cloud_event(&stored.as_ref()).unwrap();
+            let mut back = read(&json).event;
+            let time = back.meta_mut().headers.remove("originaltime");
+            assert_eq!(back, event, "{json}");
+            assert_eq!(time.as_deref(), Some("1970-01-01T00:00:00.000005Z"));
+        }
+    }
+
+    #[test]
+    fn an_event_of_another_system_keeps_what_we_have_no_place_for() {
+        let line = read(
+            r#"{"specversion":"1.0","id":"A-1","source":"/erp","type":"T","subject":"a/b","time":"2010-12-01T08:26:00Z","dataschema":"https://x/y","flag":true,"count":42,"gone":null,"data":"x"}"#,
+        );
+        let meta = line.event.meta.clone().unwrap();
+        let headers: Vec<_> = meta
+            .headers
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        assert_eq!(
+            headers,
+            [
+                "count=42",
+                "flag=true",
+                "originaldataschema=https://x/y",
+                "originalid=A-1",
+                "originaltime=2010-12-01T08:26:00Z"
+            ]
+        );
+        assert_eq!(&line.event.data[..], b"\"x\"");
+        let again =
+            read(r#"{"specversion":"1.0","id":"A-1","source":"/erp","type":"T","subject":"a/b"}"#);
+        let other =
+            read(r#"{"specversion":"1.0","id":"A-1","source":"/crm","type":"T","subject":"a/b"}"#);
+        assert_eq!(line.event.id, again.event.id);
+        assert_ne!(line.event.id, other.event.id);
+    }
+
+    #[test]
+    fn base64_reads_what_is_base64_and_nothing_else() {
+        for (text, bytes) in [
+            ("", &b""[..]),
+            ("Zg==", b"f"),
+            ("Zm8=", b"fo"),
+            ("Zm9v", b"foo"),
+            ("//4=", b"\xff\xfe"),
+        ] {
+            assert_eq!(base64_decode(text).as_deref(), Some(bytes));
+        }
+        for bad in [
+            "Z", "Zg", "Zg=", "Zh==", "Zm9=", "====", "Z===", "Zm 9", "Zg==Zg==",
+        ] {
+            assert_eq!(base64_decode(bad), None, "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn no_cut_off_line_is_an_event() {
+        let line =
+            r#"{"stream":"order/é","type":"T","data":{"a":[1,"x"]},"tags":["k:v"]}"#.as_bytes();
+        for end in 0..line.len() {
+            assert!(
+                parse(&line[..end], DERIVED).is_err(),
+                "the first {end} bytes were accepted"
+            );
+        }
+    }
+}

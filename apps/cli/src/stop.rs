@@ -1,0 +1,70 @@
+//! Being asked to stop: Ctrl-C and SIGTERM.
+
+use std::pin::pin;
+use std::process;
+
+use futures_util::future::{Either, select};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::failure::{Exit, Failure};
+
+/// Waits for Ctrl-C or SIGTERM. From the moment it is made these no longer end the process
+/// by themselves, so whoever makes it must wait on it.
+pub struct StopSignal {
+    interrupt: Signal,
+    terminate: Signal,
+    was_asked: bool,
+}
+
+impl StopSignal {
+    /// Takes over both signals.
+    pub fn new() -> Result<Self, Failure> {
+        let take = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(
+                    Exit::Failed,
+                    "io",
+                    format!("cannot listen for signals: {error}"),
+                )
+            })
+        };
+        Ok(Self {
+            interrupt: take(SignalKind::interrupt())?,
+            terminate: take(SignalKind::terminate())?,
+            was_asked: false,
+        })
+    }
+
+    /// Answers when the process is asked to stop.
+    async fn asked(&mut self) {
+        select(pin!(self.interrupt.recv()), pin!(self.terminate.recv())).await;
+    }
+
+    /// What `work` gives, or `None` if the process is or was asked to stop before that.
+    pub async fn unless_asked<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        if self.was_asked {
+            return None;
+        }
+        match select(pin!(self.asked()), pin!(work)).await {
+            Either::Left(_) => None,
+            Either::Right((done, _)) => Some(done),
+        }
+    }
+
+    /// Finishes `work` though the process is asked to stop, which the next
+    /// [`StopSignal::unless_asked`] tells; ends the process at once if it is asked again.
+    pub async fn finish<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            let done = match select(&mut work, pin!(self.asked())).await {
+                Either::Left((done, _)) => Some(done),
+                Either::Right(_) => None,
+            };
+            match done {
+                Some(done) => return done,
+                None if self.was_asked => process::exit(Exit::Failed as i32),
+                None => self.was_asked = true,
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_env::Env;
+use anabranch_log::Log;
+use anabranch_model::PartitionId;
+use tokio::runtime::Runtime;
+
+use crate::Tools;
+use crate::append::{Compared, Rounds, best_bare, compare, log_contender};
+use crate::bare;
+use crate::dir::BenchDir;
+use crate::error::BenchError;
+use crate::follow::follow;
+use crate::peers::{self, Peer};
+use crate::replay::replay;
+use crate::report::{About, Report};
+use crate::workload::Workload;
+
+/// What to measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The work.
+    pub workload: Workload,
+    /// How long each contender appends, over all rounds.
+    pub seconds: Duration,
+    /// How many rounds.
+    pub rounds: usize,
+    /// The size of the file that the bare loop writes ahead, in bytes.
+    pub bare_file_bytes: u64,
+    /// Which other systems do the same work.
+    pub peers: Vec<Peer>,
+    /// Below which directory to write. The measurement makes one of its own there.
+    pub dir: PathBuf,
+    /// Whether that directory stays.
+    pub keep: bool,
+}
+
+impl Config {
+    /// The usual measurement of `workload`, with its files below `dir`.
+    pub fn new(workload: Workload, dir: PathBuf) -> Self {
+        Self {
+            workload,
+            seconds: Duration::from_secs(10),
+            rounds: 5,
+            bare_file_bytes: bare::FILE_BYTES,
+            peers: Vec::new(),
+            dir,
+            keep: false,
+        }
+    }
+}
+
+/// Events that a replay reads at most, so that they stay in the page cache.
+const REPLAY_EVENTS_MAX: u64 = 10_000_000;
+
+/// Measures one workload: appending beside the bare loop and the peers, replaying what
+/// was appended, and following while more is appended. Blocks until done.
+pub fn measure(config: &Config, tools: &Tools<'_>) -> Result<Report, BenchError> {
+    config.workload.check()?;
+    if config.rounds == 0 || config.seconds.is_zero() {
+        return Err(BenchError::Invalid(
+            "at least one round and some time are needed".to_owned(),
+        ));
+    }
+    let dir = BenchDir::below(&config.dir, config.keep)?;
+    let report = on_runtime(|runtime| runtime.block_on(measure_in(&dir, config, tools)))?;
+    dir.finish()?;
+    Ok(report)
+}
+
+/// Runs `body` with the runtime that all clients run on, on a thread that belongs to no
+/// other runtime.
+pub(crate) fn on_runtime<T: Send>(
+    body: impl FnOnce(&Runtime) -> Result<T, BenchError> + Send,
+) -> Result<T, BenchError> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| body(&crate::runtime()?));
+        match thread.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+pub(crate) async fn measure_in(
+    dir: &BenchDir,
+    config: &Config,
+    tools: &Tools<'_>,
+) -> Result<Report, BenchError> {
+    let workload = &config.workload;
+    let rounds = Rounds::over(config.seconds, config.rounds);
+    dir.need(3 * config.bare_file_bytes)?;
+    (tools.progress)("trying the ways of the bare loop");
+    let trial = (rounds.each / 4).min(Duration::from_millis(500));
+    let bare = best_bare(&dir.sub("bare")?, config.bare_file_bytes, workload, trial).await?;
+    let fastest = bare
+        .2
+        .iter()
+        .map(|t| t.events_per_second)
+        .fold(0.0, f64::max);
+    dir.need(log_bytes_max(config, fastest))?;
+
+    let env = Env::os();
+    let disk = Arc::clone(&env.disk);
+    let open = tools
+        .engine
+        .open(env, &dir.sub("log")?, workload.durability)?;
+    let log: Arc<dyn Log> = open.clone();
+    let mut entries = Vec::new();
+    for &peer in &config.peers {
+        (tools.progress)(&format!("starting {peer}"));
+        entries.push(peers::start(peer, dir, workload).await);
+    }
+    let contender = Box::new(log_contender(workload, &log, Some(disk)));
+    let compared = compare(contender, bare, entries, rounds, tools.progress).await?;
+    dir.done_with("bare")?;
+    check_head(&log, &compared).await?;
+    (tools.progress)("replaying");
+    let replayed = replay(&log, REPLAY_EVENTS_MAX, config.rounds).await?;
+    (tools.progress)("following");
+    let idle_appends = config.seconds.as_millis().clamp(10, 500) as u64;
+    let followed = follow(&log, workload, idle_appends, rounds.each).await?;
+    let about = About::new(config, log.capabilities().engine, open.method());
+    open.close()?;
+    dir.done_with("log")?;
+    Ok(Report::new(about, compared, replayed, followed))
+}
+
+/// What the log may write if it appends as fast as the bare loop, with room for its
+/// frames and indexes.
+fn log_bytes_max(config: &Config, events_per_second: f64) -> u64 {
+    let seconds = config.seconds.as_secs_f64() * 1.1 + 1.0;
+    let per_event = config.workload.size as f64 * 1.6 + 100.0;
+    // A peer writes at most as much as the log.
+    let writers = 1.0 + config.peers.len() as f64;
+    (events_per_second * seconds * per_event * writers) as u64 + (1 << 30)
+}
+
+/// What was acknowledged must be there.
+async fn check_head(log: &Arc<dyn Log>, compared: &Compared) -> Result<(), BenchError> {
+    let head = log.head().await?.get(PartitionId(0));
+    if head < compared.append.events {
+        return Err(BenchError::Void(format!(
+            "{} events were acknowledged, but the log has {head}",
+            compared.append.events
+        )));
+    }
+    Ok(())
+}

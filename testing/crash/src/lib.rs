@@ -1,0 +1,44 @@
+//! The crash checker: cuts the power under a log, many thousand times, and compares what
+//! is left with what was acknowledged.
+//!
+//! It stands outside the engines and shares no code with them. A [`Model`] holds what
+//! clients were told: which events are acknowledged and where, which may have been
+//! written, which were refused. A run ([`run`]) is made from one seed: several clients
+//! append, read and follow on a simulated disk until the power is cut or the process is
+//! killed, in the midst of a call, in the midst of a recovery; then the log is opened
+//! again and read, and the model is asked whether it may look so.
+//!
+//! What is checked:
+//!
+//! * every acknowledged event is there: same bytes, same position, same version;
+//! * so is every event that a reader has seen;
+//! * nothing is there that was never submitted, was refused, or was found missing before;
+//! * a batch is there whole or not at all; positions and versions have no gaps;
+//! * the conditions of every batch held where it stands;
+//! * repeating an append answers the places of the first time;
+//! * an honest disk never makes the log refuse to open, however it was cut off.
+//!
+//! [`reference::Reference`] is a log so simple that it is plainly right, with switches
+//! that make it wrong: it tests the checker.
+
+mod campaign;
+mod check;
+mod clients;
+mod engine;
+mod follower;
+mod life;
+mod matching;
+mod model;
+mod poll;
+pub mod reference;
+mod run;
+mod segment;
+mod violation;
+mod workload;
+
+pub use campaign::{Campaign, Failed, Totals};
+pub use engine::{Engine, Machine};
+pub use model::Model;
+pub use run::{Report, Settings, run};
+pub use segment::Segment;
+pub use violation::{Violation, Wrong};
