@@ -580,6 +580,10 @@ impl<'a> Run<'a> {
 
     /// R9: until the point of no return has been started.
     fn can_abort(&self) -> bool {
+        let ended = self.state.phase == Phase::Completed;
+        if ended && !self.rules.keep(Rule::TerminalIsFinal) {
+            return true;
+        }
         self.state.phase == Phase::Running
             && self
                 .state
@@ -933,7 +937,6 @@ fn in_flight(state: &SagaState, step: &StepId, rules: Rules) -> Vec<Dispatch> {
         return Vec::new();
     };
     let kind = state.steps[index].kind;
-    let of = command_id(state, step, false, false, rules, 1);
     match &state.steps[index].branches[branch].at {
         At::Started(waiting) => {
             let id = command_id(state, step, false, false, rules, waiting.attempt);
@@ -948,7 +951,7 @@ fn in_flight(state: &SagaState, step: &StepId, rules: Rules) -> Vec<Dispatch> {
             let id = command_id(state, step, true, waiting.second, rules, waiting.attempt);
             let role = Role::Undo {
                 step: step.clone(),
-                of,
+                of: command_id(state, step, false, false, rules, 1),
             };
             with_timer(id, waiting.request.clone(), role, step, waiting)
         }

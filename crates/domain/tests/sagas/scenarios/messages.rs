@@ -291,8 +291,8 @@ fn memory_lives_until_the_end(rules: Rules) -> Verdict {
     world.crash("parts");
     world.restart("parts");
     world.release(late);
-    // A day goes by, and then the requests of the steps are sent again.
-    world.pass(Duration::from_secs(86_400));
+    // Hours go by, and then the requests of the steps are sent again.
+    world.pass(Duration::from_secs(3 * 3600));
     set_mood(&mut world, "ship", Mood::Willing);
     world.run_to_end();
     completed(&world, &saga, &TRIP)

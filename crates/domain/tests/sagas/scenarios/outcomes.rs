@@ -202,10 +202,17 @@ fn scenario_15_needs_the_pivot_to_be_final() {
     needs(Rule::NoAbortAfterPivot, abort_requested);
 }
 
-/// A saga that has ended is asked to abort.
+/// A saga that has ended is asked to abort, and to begin again.
 fn abort_after_the_end(rules: Rules) -> Verdict {
+    for mood in [Mood::Willing, Mood::Refusing] {
+        abort_after(rules, mood)?;
+    }
+    Ok(())
+}
+
+fn abort_after(rules: Rules, mood: Mood) -> Verdict {
     let mut world = world(rules);
-    set_mood(&mut world, "b", Mood::Refusing);
+    set_mood(&mut world, "b", mood);
     let saga = trip(&mut world);
     world.run_to_end();
     let length = world.journal(&saga).len();
@@ -218,10 +225,18 @@ fn abort_after_the_end(rules: Rules) -> Verdict {
         "after its end it did {:?}",
         &events[length..]
     );
-    compensated(&world, &saga, &TRIP)
+    match mood {
+        Mood::Willing => completed(&world, &saga, &TRIP),
+        _ => compensated(&world, &saga, &TRIP),
+    }
 }
 
 #[test]
 fn scenario_15_what_has_ended_stays_as_it_is() {
     holds(abort_after_the_end);
+}
+
+#[test]
+fn scenario_15_needs_ends_to_be_final() {
+    needs(Rule::TerminalIsFinal, abort_after_the_end);
 }
