@@ -296,6 +296,10 @@ impl<E: Entity> Shard<E> {
         }
     }
 
+    #[expect(
+        clippy::boxed_local,
+        reason = "commands live in boxes; taking one out to drop it would copy it"
+    )]
     fn answer(&mut self, ask: Box<Ask<E>>, outcome: Outcome) {
         let now = self.shared.time.monotonic();
         let took = now.saturating_sub(ask.arrived).as_micros() as u64;

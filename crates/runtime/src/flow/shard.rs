@@ -95,9 +95,12 @@ struct Live<K: Kind> {
     broken: Option<String>,
 }
 
+/// An input that was decided, and the answer to who asked.
+type Decided<I> = (Box<Item<I>>, Result<(), Rejection>);
+
 struct Batch<K: Kind> {
     events: Vec<NewEvent>,
-    items: Vec<(Box<Item<K::Input>>, Result<(), Rejection>)>,
+    items: Vec<Decided<K::Input>>,
     outs: Vec<(Out<K::Input>, bool)>,
     bytes: usize,
     sent: u32,
@@ -324,7 +327,7 @@ impl<K: Kind> Shard<K> {
         slot.used = true;
         if let State::Parked(reason) = &slot.state {
             let reason = reason.clone();
-            return refuse(stream, item, &reason);
+            return refuse(stream, *item, &reason);
         }
         slot.waiting.push_back(item);
         match slot.state {
@@ -684,7 +687,7 @@ impl<K: Kind> Shard<K> {
             return;
         };
         for item in std::mem::take(&mut slot.waiting) {
-            refuse(stream, item, &reason);
+            refuse(stream, *item, &reason);
         }
         slot.state = State::Parked(reason);
     }
@@ -717,7 +720,7 @@ impl<K: Kind> Shard<K> {
     }
 }
 
-fn refuse<I>(stream: &StreamId, item: Box<Item<I>>, reason: &str) {
+fn refuse<I>(stream: &StreamId, item: Item<I>, reason: &str) {
     if let Some(waits) = item.answer {
         // Who no longer listens does not want the answer.
         drop(waits.send(Err(SendError::Parked {

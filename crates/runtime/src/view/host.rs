@@ -162,6 +162,11 @@ struct Runner<V: View> {
     task: Task,
 }
 
+/// A copy, and how far it is.
+type Watched<V> = (Arc<dyn Copy<V>>, watch::Receiver<Shown>);
+/// A copy that has stopped, how to wake it, and where it stands.
+type StoppedCopy<V> = (Arc<dyn Copy<V>>, Arc<Notify>, PoisonEvent);
+
 /// A task that ends with its handle.
 struct Task(JoinHandle<()>);
 
@@ -395,7 +400,7 @@ impl<V: View> Inner<V> {
         Ok(Answer { value, cut, stale })
     }
 
-    fn serving(&self) -> Result<(Arc<dyn Copy<V>>, watch::Receiver<Shown>), QueryError> {
+    fn serving(&self) -> Result<Watched<V>, QueryError> {
         let running = self.running();
         if let Some(runner) = &running.serving {
             return Ok((runner.copy.clone(), runner.shown.clone()));
@@ -465,7 +470,7 @@ impl<V: View> Inner<V> {
     }
 
     /// The copy that an operator means: the one that has stopped, the serving one first.
-    fn stopped(&self) -> Option<(Arc<dyn Copy<V>>, Arc<Notify>, PoisonEvent)> {
+    fn stopped(&self) -> Option<StoppedCopy<V>> {
         let running = self.running();
         let runners = [&running.serving, &running.building];
         runners

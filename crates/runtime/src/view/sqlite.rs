@@ -348,11 +348,10 @@ impl<V: View<Store = Sqlite>> Copy<V> for SqliteCopy<V> {
 
     fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), StoreError>> {
         self.on_writer(move |writer, _| {
-            let edited = writer.transact::<V, StoreError>(|_, progress| {
+            writer.transact::<V, StoreError>(|_, progress| {
                 edit(progress);
                 Ok(())
-            })?;
-            edited
+            })?
         })
     }
 

@@ -1,7 +1,5 @@
 //! Entities: command → decide → append → reply, and everything that can come between.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
 use anabranch_runtime::{EntityOptions, SendError, SendOptions, Service, Status};
 use futures_util::future::join_all;
 
-use support::{Bench, Counter, CounterCommand, CounterEvent, Mischief, settle};
+use crate::support::{Bench, Counter, CounterCommand, CounterEvent, Mischief, settle};
 
 const ADD: CounterCommand = CounterCommand::Add { n: 1 };
 

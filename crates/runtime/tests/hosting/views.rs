@@ -1,10 +1,6 @@
 //! Views: what they show, how fresh, and what happens at an event that they cannot take in.
 //! The same tests run over views in memory and in SQLite.
 
-#![cfg(feature = "sqlite")]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -22,7 +18,7 @@ use anabranch_runtime::view::{
 use anabranch_runtime::{Accepted, EntityOptions, Service};
 use serde::{Deserialize, Serialize};
 
-use support::{Bench, Counter, CounterCommand, CounterEvent, settle};
+use crate::support::{Bench, Counter, CounterCommand, CounterEvent, settle};
 
 /// Keys whose 666 can be taken in.
 static MENDED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());

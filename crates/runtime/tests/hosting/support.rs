@@ -1,8 +1,6 @@
 //! What the tests of this crate share: an entity, a log that misbehaves on demand, and time
 //! that stands still.
 
-#![allow(dead_code, reason = "no test file uses all of it")]
-
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -141,11 +139,6 @@ impl WildLog {
     /// Holds appends back.
     pub fn hold(&self) {
         self.0.gate.forget_permits(OPEN);
-    }
-
-    /// Lets `n` appends pass.
-    pub fn let_pass(&self, n: usize) {
-        self.0.gate.add_permits(n);
     }
 
     pub fn release(&self) {

@@ -1,7 +1,5 @@
 //! Processes, sagas and effects: what is sent, once, whatever happens in between.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,7 +17,7 @@ use anabranch_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use support::{Bench, Counter, CounterCommand, CounterEvent, Mischief, settle};
+use crate::support::{Bench, Counter, CounterCommand, CounterEvent, Mischief, settle};
 
 fn builder(bench: &Bench) -> ServiceBuilder {
     Service::builder("test", bench.log(), bench.time.clone()).entity_with::<Counter>(
