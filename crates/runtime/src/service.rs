@@ -569,6 +569,9 @@ impl Drop for Service {
         for flow in self.flows.values() {
             flow.kill();
         }
+        for door in self.doors.values() {
+            door.kill();
+        }
         self.courier.close();
     }
 }

@@ -63,6 +63,9 @@ pub trait Door: Send + Sync + 'static {
 
     /// Takes no more commands, and waits until all that were taken are answered.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Stops at once, as a crash would: what is durable stays.
+    fn kill(&self);
 }
 
 /// Entities of one type, hosted.
@@ -250,13 +253,8 @@ impl<E: Entity> ShardHandle<E> {
 }
 
 impl<E: Entity> Drop for EntityHost<E> {
-    /// Ends the shards at once, as a crash would: what is durable stays.
     fn drop(&mut self) {
-        for shard in &self.shards {
-            if let Some(task) = shard.take_task() {
-                task.abort();
-            }
-        }
+        self.kill();
     }
 }
 
@@ -350,6 +348,15 @@ impl<E: Entity> Door for EntityHost<E> {
         // A shard that is too busy remembers it longer than it has to.
         let inbox = &self.shard(&stream).inbox;
         drop(inbox.try_send(Message::Forget(stream, saga)));
+    }
+
+    fn kill(&self) {
+        self.closing.store(true, Ordering::Release);
+        for shard in &self.shards {
+            if let Some(task) = shard.take_task() {
+                task.abort();
+            }
+        }
     }
 
     fn memory(&self) -> (usize, usize) {

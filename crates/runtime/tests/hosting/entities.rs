@@ -810,3 +810,15 @@ async fn events_say_what_caused_them_and_who_wrote_them() {
     assert_eq!(meta.correlation_id.as_deref(), Some("story"));
     assert_eq!(meta.source.as_deref(), Some("test"));
 }
+
+#[tokio::test]
+async fn a_handle_that_outlives_its_service_is_refused() {
+    let bench = Bench::new();
+    let service = bench.service(one_shard()).await;
+    let counter = service.entity::<Counter>("a");
+    counter.send(ADD).await.unwrap();
+    drop(service);
+    let refused = counter.send(ADD).await.unwrap_err();
+    assert_eq!(refused.code(), "unavailable");
+    assert_eq!(bench.types("counter/a").await, ["Added"]);
+}
