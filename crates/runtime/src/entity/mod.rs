@@ -18,9 +18,11 @@
 //!   nothing and is kept in memory only, for a while: repeated after a restart, the command is
 //!   decided again. A refusal that a saga has to rely on is recorded.
 
+mod decide;
 mod door;
 mod load;
 mod recall;
+mod rejections;
 mod shard;
 mod slot;
 
