@@ -1,0 +1,477 @@
+//! Delivers what processes and sagas send, and brings the answers back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anabranch_domain::{
+    CallEnvelope, CommandEnvelope, CommandId, Json, Outcome, Rejection, ReplyEnvelope, Retry, Role,
+    StreamId,
+};
+use anabranch_log::BoxFuture;
+use serde::Serialize;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+
+use super::process::given_up;
+use super::{AnyFlow, Effects, Style};
+use crate::entity::{Accepted, Door};
+use crate::notes::Notes;
+use crate::send_error::SendError;
+use crate::time::Time;
+
+/// Sends commands to entities and sagas that are hosted elsewhere.
+pub trait Router: Send + Sync + 'static {
+    /// Sends a command; answers when it is done, or taken by a saga.
+    fn dispatch(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<Accepted, SendError>>;
+
+    /// Brings an answer to a process or saga.
+    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
+}
+
+/// Something that was sent and could not be delivered. Who sent it waits for the answer; an
+/// operator tries it again, changed or not, or gives it up. After a restart it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadLetter {
+    /// The command's id, or the call's key.
+    pub id: CommandId,
+    /// The process or saga that has sent it.
+    pub from: StreamId,
+    /// What was sent.
+    pub what: Letter,
+    /// Why it could not be delivered.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// What was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Letter {
+    /// A command.
+    Command(Box<CommandEnvelope>),
+    /// A call, and the part that it plays.
+    Call(Box<CallEnvelope>, Role),
+}
+
+/// The most things that are being delivered at once.
+const AT_ONCE_MAX: usize = 1024;
+
+/// The most that is under way before events are no longer heard.
+const UNDER_WAY_MAX: usize = 10_000;
+
+/// How often a receiver that is too busy is asked again before the sender is told.
+const BUSY: Retry = Retry {
+    first: Duration::from_millis(10),
+    max: Duration::from_secs(1),
+    attempts_max: Some(6),
+    jitter_percent: 50,
+};
+
+/// Delivers for all processes and sagas of a service.
+pub struct Courier {
+    pub time: Time,
+    pub notes: Arc<Notes>,
+    pub effects: Effects,
+    pub router: Option<Arc<dyn Router>>,
+    /// When a command of a process is tried again.
+    pub retry: Retry,
+    routes: Mutex<Routes>,
+    /// What is being delivered: sent again meanwhile, it is not delivered twice.
+    under_way: Mutex<BTreeSet<CommandId>>,
+    /// Rung when there is less of it.
+    less: Notify,
+    /// What waits until the same sender's earlier command to the same receiver is delivered.
+    lanes: Mutex<BTreeMap<Lane, VecDeque<CommandEnvelope>>>,
+    dead: Mutex<BTreeMap<CommandId, DeadLetter>>,
+    permits: Arc<Semaphore>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// From a process to a receiver: commands arrive in the order in which they were sent.
+type Lane = (StreamId, StreamId);
+
+#[derive(Default)]
+struct Routes {
+    doors: BTreeMap<&'static str, Arc<dyn Door>>,
+    flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
+    closed: bool,
+}
+
+/// What one attempt has come to.
+enum Attempt {
+    /// There is an answer.
+    Answer(Outcome, anabranch_domain::Cut),
+    /// It was taken; the answer comes by itself.
+    Taken,
+    /// It makes sense to try again.
+    Passing(String, Option<Duration>),
+    /// Nobody can do this.
+    Hopeless(String),
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Courier {
+    pub fn new(
+        time: Time,
+        notes: Arc<Notes>,
+        effects: Effects,
+        router: Option<Arc<dyn Router>>,
+        retry: Retry,
+    ) -> Self {
+        Self {
+            time,
+            notes,
+            effects,
+            router,
+            retry,
+            routes: Mutex::default(),
+            under_way: Mutex::default(),
+            less: Notify::new(),
+            lanes: Mutex::default(),
+            dead: Mutex::default(),
+            permits: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            tasks: Mutex::new(JoinSet::new()),
+        }
+    }
+
+    /// Says who is here.
+    pub fn connect(
+        &self,
+        doors: BTreeMap<&'static str, Arc<dyn Door>>,
+        flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
+    ) {
+        let mut routes = locked(&self.routes);
+        routes.doors = doors;
+        routes.flows = flows;
+    }
+
+    /// Ends everything at once, as a crash would; what was sent and not answered is sent again
+    /// after a restart.
+    pub fn close(&self) {
+        let routes = std::mem::replace(
+            &mut *locked(&self.routes),
+            Routes {
+                closed: true,
+                ..Routes::default()
+            },
+        );
+        drop(routes);
+        locked(&self.tasks).abort_all();
+    }
+
+    /// How many deliveries are under way.
+    pub fn under_way(&self) -> usize {
+        locked(&self.under_way).len()
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if locked(&self.routes).closed {
+            return;
+        }
+        let mut tasks = locked(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    /// Waits until less than the most is under way, so that who hears events does not send
+    /// faster than others take.
+    pub async fn room(&self) {
+        loop {
+            let less = self.less.notified();
+            if self.under_way() < UNDER_WAY_MAX {
+                return;
+            }
+            less.await;
+        }
+    }
+
+    fn arrived(&self, id: CommandId) {
+        locked(&self.under_way).remove(&id);
+        self.less.notify_one();
+    }
+
+    /// Delivers a command, and its answer to `from`. Commands of a process to one receiver are
+    /// delivered one after the other; those of a saga are ordered by its steps.
+    pub fn command(self: &Arc<Self>, from: StreamId, command: CommandEnvelope, style: Style) {
+        if !locked(&self.under_way).insert(command.id) {
+            return;
+        }
+        let this = self.clone();
+        if style == Style::Report {
+            return self.spawn(async move {
+                let id = command.id;
+                this.deliver(from, command, id, style).await;
+                this.arrived(id);
+            });
+        }
+        let lane = (from, command.to.clone());
+        {
+            let mut lanes = locked(&self.lanes);
+            if let Some(waiting) = lanes.get_mut(&lane) {
+                return waiting.push_back(command);
+            }
+            lanes.insert(lane.clone(), VecDeque::from([command]));
+        }
+        self.spawn(async move {
+            loop {
+                let next = {
+                    let mut lanes = locked(&this.lanes);
+                    let next = lanes.get_mut(&lane).and_then(VecDeque::pop_front);
+                    if next.is_none() {
+                        lanes.remove(&lane);
+                    }
+                    next
+                };
+                let Some(command) = next else { return };
+                let id = command.id;
+                this.deliver(lane.0.clone(), command, id, style).await;
+                this.arrived(id);
+            }
+        });
+    }
+
+    /// Makes a call, and brings its outcome to who waits. `again` says that an earlier runtime
+    /// may have made it.
+    pub fn call(self: &Arc<Self>, call: CallEnvelope, role: Role, style: Style, again: bool) {
+        if !locked(&self.under_way).insert(call.key) {
+            return;
+        }
+        let this = self.clone();
+        self.spawn(async move {
+            let outcome = this.effects.call(&this.time, &call, again).await;
+            let key = call.key;
+            if let (Outcome::Unavailable(reason), Style::Insist) = (&outcome, style) {
+                let reason = reason.clone();
+                let from = call.reply_to.clone();
+                this.bury(key, from, Letter::Call(Box::new(call), role), reason, 1);
+                this.arrived(key);
+                return;
+            }
+            locked(&this.dead).remove(&key);
+            this.reply(ReplyEnvelope {
+                to: call.reply_to.clone(),
+                from: call.reply_to,
+                id: call.key,
+                name: call.call.effect,
+                role,
+                outcome,
+                causes: anabranch_domain::Cut::start(),
+            })
+            .await;
+            this.arrived(key);
+        });
+    }
+
+    /// Delivers `command`, and answers `from` under the id `asked`.
+    async fn deliver(
+        &self,
+        from: StreamId,
+        command: CommandEnvelope,
+        asked: CommandId,
+        style: Style,
+    ) {
+        let mut attempt = 1;
+        let (outcome, causes) = loop {
+            let tried = {
+                let permit = self.permits.clone().acquire_owned().await;
+                let tried = self.attempt(&command).await;
+                drop(permit);
+                tried
+            };
+            match (tried, style) {
+                (Attempt::Taken, _) => return,
+                (Attempt::Answer(outcome, causes), _) => break (outcome, causes),
+                (Attempt::Hopeless(reason), Style::Report) => {
+                    let no = Rejection::new("undeliverable", reason);
+                    break (Outcome::Refused(no), anabranch_domain::Cut::start());
+                }
+                (Attempt::Hopeless(reason), Style::Insist) => {
+                    let letter = Letter::Command(Box::new(command));
+                    return self.bury(asked, from, letter, reason, attempt);
+                }
+                (Attempt::Passing(reason, hint), _) => {
+                    let retry = match style {
+                        Style::Insist => self.retry,
+                        // Only that the receiver is busy is none of the instance's concern.
+                        Style::Report if hint.is_some() => BUSY,
+                        Style::Report => Retry::NEVER,
+                    };
+                    if !retry.goes_on_after(attempt) {
+                        if style == Style::Report {
+                            break (Outcome::Unavailable(reason), anabranch_domain::Cut::start());
+                        }
+                        let letter = Letter::Command(Box::new(command));
+                        return self.bury(asked, from, letter, reason, attempt);
+                    }
+                    let wait = retry.delay_after(attempt, command.id.as_u128());
+                    self.time.sleep(wait.max(hint.unwrap_or_default())).await;
+                    attempt += 1;
+                }
+            }
+        };
+        locked(&self.dead).remove(&asked);
+        self.reply(ReplyEnvelope {
+            to: from,
+            from: command.to,
+            id: asked,
+            name: command.name,
+            role: command.role,
+            outcome,
+            causes,
+        })
+        .await;
+    }
+
+    async fn attempt(&self, command: &CommandEnvelope) -> Attempt {
+        let category = command.to.category();
+        let (door, flow) = {
+            let routes = locked(&self.routes);
+            let door = routes.doors.get(category).cloned();
+            (door, routes.flows.get(category).cloned())
+        };
+        let sent = match (door, flow, &self.router) {
+            (Some(door), _, _) => door.dispatch(command.clone(), None).await,
+            (None, Some(flow), _) => match flow.command(command.clone()).await {
+                Ok(()) => return Attempt::Taken,
+                Err(error) => Err(error),
+            },
+            (None, None, Some(router)) => router.dispatch(command.clone()).await,
+            (None, None, None) => {
+                return Attempt::Hopeless(format!("nobody here takes commands to {}", command.to));
+            }
+        };
+        match sent {
+            Ok(accepted) => match accepted.recorded_events() {
+                Ok(events) => Attempt::Answer(Outcome::recorded(&events), accepted.token),
+                Err(error) => Attempt::Hopeless(format!("its events are no JSON: {error}")),
+            },
+            Err(SendError::Rejected(rejection)) if rejection.try_again => {
+                Attempt::Passing(rejection.to_string(), None)
+            }
+            Err(SendError::Rejected(rejection)) => {
+                Attempt::Answer(Outcome::Refused(rejection), anabranch_domain::Cut::start())
+            }
+            Err(SendError::Overloaded { retry_after, .. }) => {
+                Attempt::Passing(format!("{} is too busy", command.to), Some(retry_after))
+            }
+            Err(error @ (SendError::Parked { .. } | SendError::Panicked { .. })) => {
+                Attempt::Passing(error.to_string(), None)
+            }
+            Err(error) if error.is_passing() => Attempt::Passing(error.to_string(), None),
+            Err(error) => Attempt::Hopeless(error.to_string()),
+        }
+    }
+
+    /// As [`Courier::reply`], without waiting for it to be taken.
+    pub fn bring(self: &Arc<Self>, reply: ReplyEnvelope) {
+        let this = self.clone();
+        self.spawn(async move { this.reply(reply).await });
+    }
+
+    /// Brings an answer to the process or saga that waits for it.
+    pub async fn reply(&self, reply: ReplyEnvelope) {
+        let to = reply.to.clone();
+        let flow = {
+            let routes = locked(&self.routes);
+            routes.flows.get(to.category()).cloned()
+        };
+        let brought = match (flow, &self.router) {
+            (Some(flow), _) => flow.reply(reply).await,
+            (None, Some(router)) => router.reply(reply).await,
+            (None, None) => Err(SendError::NotHosted {
+                category: to.category().to_owned(),
+                known: String::new(),
+            }),
+        };
+        // Not brought, it comes again: who waits sends again what is not answered.
+        if let Err(error) = brought {
+            let text = format!("an answer did not reach {to}: {error}");
+            self.notes.add(self.time.now(), text);
+        }
+    }
+
+    /// Tells an entity that it may forget what it remembers for a saga.
+    pub fn forget(&self, at: &StreamId, saga: &StreamId) {
+        let door = locked(&self.routes).doors.get(at.category()).cloned();
+        if let Some(door) = door {
+            door.forget(at.clone(), saga.clone());
+        }
+    }
+
+    fn bury(&self, id: CommandId, from: StreamId, what: Letter, reason: String, attempts: u32) {
+        let text = format!("what {from} sent cannot be delivered: {reason}");
+        self.notes.add(self.time.now(), text);
+        let letter = DeadLetter {
+            id,
+            from,
+            what,
+            reason,
+            attempts,
+        };
+        locked(&self.dead).insert(id, letter);
+    }
+
+    /// What could not be delivered.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        locked(&self.dead).values().cloned().collect()
+    }
+
+    /// Tries a dead letter again, with other data if some is given; false if there is none of
+    /// this id.
+    pub fn retry_letter(self: &Arc<Self>, id: CommandId, data: Option<Json>) -> bool {
+        let Some(letter) = locked(&self.dead).remove(&id) else {
+            return false;
+        };
+        match letter.what {
+            Letter::Command(mut command) => {
+                if let Some(data) = data {
+                    // Another command, so another id: an id names one command for ever.
+                    let parts = [&b"edited"[..], data.as_str().as_bytes()];
+                    command.id = CommandId::derived(command.id.as_u128(), &parts);
+                    command.data = data;
+                }
+                locked(&self.under_way).insert(id);
+                let this = self.clone();
+                self.spawn(async move {
+                    this.deliver(letter.from, *command, id, Style::Insist).await;
+                    this.arrived(id);
+                });
+            }
+            Letter::Call(mut call, role) => {
+                if let Some(data) = data {
+                    call.call.request = data;
+                }
+                self.call(*call, role, Style::Insist, false);
+            }
+        }
+        true
+    }
+
+    /// Gives a dead letter up: who sent it is told that it was refused. False if there is none
+    /// of this id.
+    pub async fn discard_letter(&self, id: CommandId, why: &str) -> bool {
+        let Some(letter) = locked(&self.dead).remove(&id) else {
+            return false;
+        };
+        let (from, name, role) = match letter.what {
+            Letter::Command(command) => (command.to, command.name, command.role),
+            Letter::Call(call, role) => (letter.from.clone(), call.call.effect, role),
+        };
+        self.reply(ReplyEnvelope {
+            to: letter.from,
+            from,
+            id,
+            name,
+            role,
+            outcome: Outcome::Refused(given_up(why)),
+            causes: anabranch_domain::Cut::start(),
+        })
+        .await;
+        true
+    }
+}

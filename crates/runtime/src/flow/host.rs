@@ -1,0 +1,592 @@
+//! Hosts the instances of one process or saga.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anabranch_domain::{CommandEnvelope, Cut, ReplyEnvelope, Retry, StreamId};
+use anabranch_log::{BoxFuture, Log, ReadMode};
+use anabranch_model::{EventBatch, EventId, EventType, Filter};
+use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::courier::Courier;
+use super::feed::Ledger;
+use super::shard::{self, Item, Message, Shared};
+use super::{InstanceStatus, Kind};
+use crate::notes::Notes;
+use crate::panics::{self, contain};
+use crate::send_error::SendError;
+use crate::snapshot::{Snapshot, SnapshotStore};
+use crate::time::Time;
+
+/// How the instances of a process or a saga are hosted.
+#[derive(Debug, Clone)]
+pub struct FlowOptions {
+    /// How many tasks share the instances.
+    pub shards: usize,
+    /// How many inputs may wait at one shard before its senders wait.
+    pub mailbox_max: usize,
+    /// How many instances are kept in memory by each shard, about.
+    pub live_max: usize,
+    /// When an instance whose code failed is tried again; then it is parked.
+    pub restart: Retry,
+    /// After how many events the place to begin at is kept.
+    pub keep_every: u64,
+}
+
+impl Default for FlowOptions {
+    /// Two shards of 10,000 instances each; five attempts.
+    fn default() -> Self {
+        Self {
+            shards: 2,
+            mailbox_max: 4096,
+            live_max: 10_000,
+            restart: Retry {
+                attempts_max: Some(5),
+                ..Retry::DEFAULT
+            },
+            keep_every: 10_000,
+        }
+    }
+}
+
+/// The instances of one process or saga, whatever its type: what couriers and operators use.
+pub trait AnyFlow: Send + Sync {
+    /// The process's or the saga's name.
+    fn name(&self) -> &'static str;
+
+    /// Takes a command to an instance: starts, aborts, resumes or settles a saga. Answers when
+    /// what follows from it is durable.
+    fn command(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
+
+    /// Takes an answer to something that an instance has sent.
+    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
+
+    /// The instances that have not ended, and those that are parked.
+    fn list(&self) -> BoxFuture<'_, Vec<InstanceStatus>>;
+
+    /// One instance, from its journal, and whether it is parked here.
+    fn show(&self, stream: StreamId) -> BoxFuture<'_, InstanceStatus>;
+
+    /// Tries a parked instance again; false if it was not parked. What it has missed is
+    /// heard again.
+    fn retry(&self, stream: StreamId) -> BoxFuture<'_, bool>;
+
+    /// Why no more events are heard, if that is so.
+    fn stopped(&self) -> Option<String>;
+
+    /// How far everything that was heard is durable.
+    fn heard(&self) -> Cut;
+
+    /// Passes over the event that cannot be heard; false if there is none.
+    fn skip(&self) -> bool;
+
+    /// Tries again to hear the event that cannot be heard; false if there is none.
+    fn hear_again(&self) -> bool;
+
+    /// Stops, and keeps the place to begin at.
+    fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Stops at once, as a crash would.
+    fn kill(&self);
+}
+
+/// What a host is made of.
+pub struct FlowParts {
+    pub log: Arc<dyn Log>,
+    pub time: Time,
+    pub notes: Arc<Notes>,
+    pub head: watch::Receiver<Cut>,
+    pub snapshots: Arc<dyn SnapshotStore>,
+    pub courier: Arc<Courier>,
+    pub source: String,
+}
+
+/// Where a runtime begins that takes over. Lost, everything is heard again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Place {
+    /// What was heard is durable up to here.
+    heard: Cut,
+    /// Journals were looked through up to here.
+    journals: Cut,
+    /// Those of them that have not ended.
+    open: Vec<StreamId>,
+}
+
+/// The instances of one process or saga, hosted.
+pub struct FlowHost<K: Kind> {
+    shared: Arc<Shared<K>>,
+    shards: Vec<mpsc::Sender<Message<K>>>,
+    ledger: Arc<Ledger>,
+    snapshots: Arc<dyn SnapshotStore>,
+    head: watch::Receiver<Cut>,
+    options: FlowOptions,
+    stopped: Mutex<Option<Stopped>>,
+    nudge: Notify,
+    /// The feed goes back to what is durable.
+    rewind: AtomicBool,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    feed: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The feed stands before an event that cannot be heard.
+struct Stopped {
+    reason: String,
+    skip: bool,
+}
+
+impl<K: Kind> FlowHost<K> {
+    /// Starts the shards; [`FlowHost::begin`] lets them hear.
+    pub fn start(kind: K, parts: FlowParts, options: FlowOptions) -> Arc<Self> {
+        let shared = Arc::new(Shared {
+            kind,
+            log: parts.log,
+            time: parts.time,
+            notes: parts.notes,
+            courier: parts.courier,
+            source: parts.source,
+            restart: options.restart,
+            live_max: options.live_max,
+        });
+        let (mut shards, mut tasks) = (Vec::new(), Vec::new());
+        for _ in 0..options.shards.max(1) {
+            let (inbox, mut messages) = mpsc::channel(options.mailbox_max.max(1));
+            let shared = shared.clone();
+            shards.push(inbox);
+            tasks.push(tokio::spawn(async move {
+                loop {
+                    let run = shard::run(shared.clone(), &mut messages);
+                    match std::panic::AssertUnwindSafe(run).catch_unwind().await {
+                        Ok(()) => return,
+                        Err(panic) => shared.notes.add(
+                            shared.time.now(),
+                            format!(
+                                "a shard of {} panicked and was started again: {}",
+                                shared.kind.name(),
+                                panics::message(&*panic)
+                            ),
+                        ),
+                    }
+                }
+            }));
+        }
+        Arc::new(Self {
+            shared,
+            shards,
+            ledger: Arc::default(),
+            snapshots: parts.snapshots,
+            head: parts.head,
+            options,
+            stopped: Mutex::default(),
+            nudge: Notify::new(),
+            rewind: AtomicBool::new(false),
+            tasks: Mutex::new(tasks),
+            feed: Mutex::default(),
+        })
+    }
+
+    /// Takes over what is open, and begins to hear. The task holds the host: it lives until it
+    /// is closed or killed.
+    pub fn begin(self: Arc<Self>) {
+        let this = self.clone();
+        let task = tokio::spawn(async move {
+            let place = loop {
+                match this.take_over().await {
+                    Ok(place) => break place,
+                    Err(reason) => {
+                        this.note(format!("cannot take over yet: {reason}"));
+                        this.shared.time.sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            };
+            this.listen(place).await;
+        });
+        *self.feed.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    fn note(&self, text: String) {
+        let name = self.shared.kind.name();
+        let notes = &self.shared.notes;
+        notes.add(self.shared.time.now(), format!("{name}: {text}"));
+    }
+
+    fn shard(&self, stream: &StreamId) -> &mpsc::Sender<Message<K>> {
+        let hash = xxh3_64(stream.as_str().as_bytes());
+        &self.shards[(hash % self.shards.len() as u64) as usize]
+    }
+
+    fn place_stream(&self) -> Result<StreamId, String> {
+        let name = format!("$flow/{}", self.shared.kind.name());
+        StreamId::system(name).map_err(|error| error.to_string())
+    }
+
+    /// Looks for journals that have not ended, and lets their instances go on.
+    async fn take_over(&self) -> Result<Place, String> {
+        let kept = self.snapshots.load(&self.place_stream()?).await;
+        let head = self.shared.log.head().await.map_err(|e| e.to_string())?;
+        let place: Place = match kept {
+            Ok(Some(kept)) => serde_json::from_slice(&kept.state).unwrap_or_default(),
+            Ok(None) => Place::default(),
+            Err(error) => {
+                self.note(error.to_string());
+                Place::default()
+            }
+        };
+        let place = if head.covers(&place.heard) && head.covers(&place.journals) {
+            place
+        } else {
+            Place::default()
+        };
+        let mut open: std::collections::BTreeSet<StreamId> = place.open.into_iter().collect();
+        let filter = Filter::category(self.shared.kind.name());
+        let mut read = self
+            .shared
+            .log
+            .read(&place.journals, filter, ReadMode::ToHead);
+        while let Some(batch) = read.next_batch().await {
+            for event in &batch.map_err(|error| error.to_string())? {
+                let event = event.map_err(|error| error.to_string())?;
+                let stream = StreamId::system(event.stream).map_err(|e| e.to_string())?;
+                if self.shared.kind.is_last(event.event_type) {
+                    open.remove(&stream);
+                } else {
+                    open.insert(stream);
+                }
+            }
+        }
+        for stream in &open {
+            let resume = Message::Resume(stream.clone());
+            let sent = self.shard(stream).send(resume).await;
+            sent.map_err(|_| "the runtime is shutting down".to_owned())?;
+        }
+        Ok(Place {
+            heard: place.heard,
+            journals: head,
+            open: Vec::new(),
+        })
+    }
+
+    /// Hears what there is and will be.
+    async fn listen(&self, place: Place) {
+        let (categories, types) = self.shared.kind.listens_to();
+        self.ledger.begin(&place.heard);
+        if categories.is_empty() {
+            return;
+        }
+        let types = types.iter().filter_map(|name| EventType::new(name).ok());
+        let filter = Filter {
+            categories,
+            types: types.collect(),
+            ..Filter::all()
+        };
+        let mut news = self.head.clone();
+        let mut at = place.heard;
+        let mut since_kept = 0;
+        loop {
+            if self.rewind.swap(false, Ordering::AcqRel) {
+                at = self.ledger.done();
+                self.ledger.begin(&at);
+            }
+            let head = news.borrow_and_update().clone();
+            if head.covers(&at) && head != at {
+                match self.hear_to_head(&mut at, &filter, &mut since_kept).await {
+                    Ok(()) => continue,
+                    Err(reason) => {
+                        self.note(format!("cannot hear, tries again: {reason}"));
+                        self.shared.time.sleep(Duration::from_secs(1)).await;
+                        continue;
+                    }
+                }
+            }
+            let nudge = self.nudge.notified();
+            let changed = news.changed();
+            futures_util::pin_mut!(changed, nudge);
+            if let futures_util::future::Either::Left((Err(_), _)) =
+                futures_util::future::select(changed, nudge).await
+            {
+                return;
+            }
+        }
+    }
+
+    async fn hear_to_head(
+        &self,
+        at: &mut Cut,
+        filter: &Filter,
+        since_kept: &mut u64,
+    ) -> Result<(), String> {
+        let head = self.shared.log.head().await.map_err(|e| e.to_string())?;
+        let mut read = self.shared.log.read(at, filter.clone(), ReadMode::ToHead);
+        while let Some(batch) = read.next_batch().await {
+            let batch = batch.map_err(|error| error.to_string())?;
+            if !self.hear_batch(at, &batch, since_kept).await? {
+                return Ok(());
+            }
+        }
+        at.join(&head);
+        self.ledger.pass(at);
+        Ok(())
+    }
+
+    /// Hears one batch; false if the feed has to begin again elsewhere.
+    async fn hear_batch(
+        &self,
+        at: &mut Cut,
+        batch: &EventBatch,
+        since_kept: &mut u64,
+    ) -> Result<bool, String> {
+        // Handing out may wait, and an iterator over borrowed events cannot.
+        for event in batch.clone() {
+            let event = event.map_err(|error| error.to_string())?;
+            let position = event.position;
+            if at.includes(position) {
+                continue;
+            }
+            if self.rewind.load(Ordering::Acquire) {
+                return Ok(false);
+            }
+            let heard = loop {
+                let heard = contain(|| self.shared.kind.hear(&event.as_ref()));
+                let reason = match heard {
+                    Ok(Ok(heard)) => break heard,
+                    Ok(Err(reason)) => reason,
+                    Err(panic) => format!("its code panicked: {panic}"),
+                };
+                let event = event.as_ref();
+                let place = format!("{} at {position} of {}", event.event_type, event.stream);
+                if self.stop_before(format!("{place}: {reason}")).await {
+                    break None;
+                }
+            };
+            if let Some((stream, input)) = heard {
+                self.shared.courier.room().await;
+                let ticket = self.ledger.hand_out(position).await;
+                let mut item = Item::plain(input);
+                item.ticket = Some(ticket);
+                let sent = self.shard(&stream).send(Message::Input(stream, item)).await;
+                sent.map_err(|_| "the runtime is shutting down".to_owned())?;
+            }
+            at.set(position.partition, position.offset + 1);
+            self.ledger.pass(at);
+            *since_kept += 1;
+            if *since_kept >= self.options.keep_every {
+                *since_kept = 0;
+                self.keep_place().await;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for an operator; true if the event shall be passed over.
+    async fn stop_before(&self, reason: String) -> bool {
+        self.note(format!(
+            "has stopped hearing before {reason}; mend it and retry, or skip it"
+        ));
+        *self.stopped() = Some(Stopped {
+            reason,
+            skip: false,
+        });
+        self.nudge.notified().await;
+        self.stopped().take().is_some_and(|stopped| stopped.skip)
+    }
+
+    fn stopped(&self) -> std::sync::MutexGuard<'_, Option<Stopped>> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn keep_place(&self) {
+        let kept = async {
+            let heard = self.ledger.done();
+            let journals = self.shared.log.head().await.map_err(|e| e.to_string())?;
+            let mut open = Vec::new();
+            for shard in &self.shards {
+                let (reply, answer) = oneshot::channel();
+                let sent = shard.send(Message::Open(reply)).await;
+                sent.map_err(|_| "a shard has ended".to_owned())?;
+                open.extend(answer.await.map_err(|_| "a shard has ended".to_owned())?);
+            }
+            let place = Place {
+                heard,
+                journals,
+                open,
+            };
+            let snapshot = Snapshot {
+                fingerprint: 0,
+                version: 0,
+                last_event: EventId::from_u128(0),
+                state: serde_json::to_vec(&place).map_err(|e| e.to_string())?,
+            };
+            let saved = self.snapshots.save(&self.place_stream()?, snapshot).await;
+            saved.map_err(|e| e.to_string())
+        };
+        if let Err(reason) = kept.await {
+            self.note(format!("the place to begin at was not kept: {reason}"));
+        }
+    }
+
+    async fn answered(&self, stream: StreamId, input: K::Input) -> Result<(), SendError> {
+        let (reply, answer) = oneshot::channel();
+        let mut item = Item::plain(input);
+        item.answer = Some(reply);
+        let sent = self.shard(&stream).send(Message::Input(stream, item)).await;
+        sent.map_err(|_| SendError::stopping())?;
+        answer.await.unwrap_or_else(|_| {
+            Err(SendError::Unknown {
+                reason: "the runtime ended before it answered".to_owned(),
+            })
+        })
+    }
+}
+
+impl<K: Kind> AnyFlow for FlowHost<K> {
+    fn name(&self) -> &'static str {
+        self.shared.kind.name()
+    }
+
+    fn command(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
+        Box::pin(async move {
+            let input = self.shared.kind.command(&command)?;
+            self.answered(command.to, input).await
+        })
+    }
+
+    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
+        Box::pin(async move {
+            let stream = reply.to.clone();
+            match self.shared.kind.reply(reply) {
+                Some(input) => self.answered(stream, input).await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Vec<InstanceStatus>> {
+        Box::pin(async move {
+            let mut all = Vec::new();
+            for shard in &self.shards {
+                let (reply, answer) = oneshot::channel();
+                if shard.send(Message::List(reply)).await.is_ok() {
+                    all.extend(answer.await.unwrap_or_default());
+                }
+            }
+            all.sort_by(|a, b| a.stream.cmp(&b.stream));
+            all
+        })
+    }
+
+    fn show(&self, stream: StreamId) -> BoxFuture<'_, InstanceStatus> {
+        Box::pin(async move {
+            let mut status = shard::describe(&self.shared, &stream).await;
+            let here = self.list().await.into_iter().find(|s| s.stream == stream);
+            if let Some(parked) = here.and_then(|here| here.parked) {
+                status.parked = Some(parked);
+            }
+            status
+        })
+    }
+
+    fn retry(&self, stream: StreamId) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let shard = self.shard(&stream);
+            let unparked = match shard.send(Message::Unpark(stream, reply)).await {
+                Ok(()) => answer.await.unwrap_or(false),
+                Err(_) => false,
+            };
+            if unparked {
+                self.rewind.store(true, Ordering::Release);
+                self.nudge.notify_one();
+            }
+            unparked
+        })
+    }
+
+    fn stopped(&self) -> Option<String> {
+        FlowHost::stopped(self)
+            .as_ref()
+            .map(|stopped| stopped.reason.clone())
+    }
+
+    fn heard(&self) -> Cut {
+        self.ledger.done()
+    }
+
+    fn skip(&self) -> bool {
+        let mut stopped = FlowHost::stopped(self);
+        let Some(stopped) = stopped.as_mut() else {
+            return false;
+        };
+        stopped.skip = true;
+        self.nudge.notify_one();
+        true
+    }
+
+    fn hear_again(&self) -> bool {
+        let is_stopped = FlowHost::stopped(self).is_some();
+        if is_stopped {
+            self.nudge.notify_one();
+        }
+        is_stopped
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(feed) = self
+                .feed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
+            {
+                feed.abort();
+            }
+            self.keep_place().await;
+            for shard in &self.shards {
+                // A mailbox that is closed already needs no message.
+                drop(shard.send(Message::Close).await);
+            }
+            let tasks = {
+                let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *tasks)
+            };
+            for task in tasks {
+                let guard = AbortOnDrop(task);
+                guard.wait().await;
+            }
+        })
+    }
+
+    fn kill(&self) {
+        if let Some(feed) = self
+            .feed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            feed.abort();
+        }
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in tasks.drain(..) {
+            task.abort();
+        }
+    }
+}
+
+/// Ends a task when nobody waits for it any more.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl AbortOnDrop {
+    async fn wait(mut self) {
+        // A panic of the task was noted where it happened.
+        drop((&mut self.0).await);
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,65 @@
+//! Tells everybody in the service how far the log goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_log::{Log, ReadError, ReadMode};
+use anabranch_model::{Cut, Filter};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::notes::Notes;
+use crate::time::Time;
+
+/// How long to wait before the log is followed again after it could not be.
+const REST: Duration = Duration::from_secs(1);
+
+/// The head of the log, as one task of the service sees it. Whoever reads with a filter waits
+/// here for news, and learns so how far there was nothing for him.
+pub struct Pulse {
+    head: watch::Receiver<Cut>,
+    task: JoinHandle<()>,
+}
+
+impl Pulse {
+    /// Starts to follow the log.
+    pub fn start(log: Arc<dyn Log>, time: Time, notes: Arc<Notes>) -> Self {
+        let (sender, head) = watch::channel(Cut::start());
+        let task = tokio::spawn(async move {
+            loop {
+                match follow(&log, &sender).await {
+                    Err(ReadError::Closed) => return,
+                    Err(error) => notes.add(
+                        time.now(),
+                        format!("the log cannot be followed, trying again: {error}"),
+                    ),
+                    Ok(()) => {}
+                }
+                time.sleep(REST).await;
+            }
+        });
+        Self { head, task }
+    }
+
+    /// The head, and its news.
+    pub fn head(&self) -> watch::Receiver<Cut> {
+        self.head.clone()
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn follow(log: &Arc<dyn Log>, sender: &watch::Sender<Cut>) -> Result<(), ReadError> {
+    let head = log.head().await?;
+    let mut news = log.read(&head, Filter::all(), ReadMode::Follow);
+    sender.send_replace(head);
+    while let Some(batch) = news.next_batch().await {
+        batch?;
+        sender.send_replace(log.head().await?);
+    }
+    Ok(())
+}

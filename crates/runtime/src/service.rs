@@ -1,0 +1,583 @@
+use std::any::{Any, TypeId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_domain::saga::{RegisterError, SagaCommand, SagaType};
+use anabranch_domain::{
+    Command, CommandEnvelope, CommandId, Cut, Effect, Entity, Json, Process, Query, Retry, Role,
+    Saga, SchemaError, StreamId, View,
+};
+use anabranch_log::{BoxFuture, Log};
+use futures_util::future::{Either, join_all, select};
+
+use crate::entity::{
+    Accepted, Door, EntityHandle, EntityHost, EntityOptions, HostError, HostParts,
+};
+use crate::flow::{
+    AnyFlow, CallError, Circuit, Courier, DeadLetter, EffectHost, Effects, FlowHost, FlowOptions,
+    FlowParts, ProcessKind, Router, SagaKind,
+};
+use crate::notes::{Note, Notes};
+use crate::pulse::Pulse;
+use crate::send_error::SendError;
+use crate::snapshot::{MemorySnapshots, SnapshotStore};
+use crate::time::Time;
+use crate::view::{
+    Answer, AnyView, Consistency, JsonAnswer, MemoryShelf, OperateError, QueryError, Shelf,
+    ViewError, ViewHost, ViewParts, ViewSpec,
+};
+
+/// Declares what a service owns, then starts it.
+pub struct ServiceBuilder {
+    name: String,
+    log: Arc<dyn Log>,
+    time: Time,
+    snapshots: Arc<dyn SnapshotStore>,
+    entities: Vec<StartEntity>,
+    views: Vec<StartView>,
+    flows: Vec<StartFlow>,
+    effects: Vec<EffectHost>,
+    router: Option<Arc<dyn Router>>,
+    retry: Retry,
+}
+
+type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn Door>);
+type StartEntity = Box<dyn FnOnce(HostParts) -> Result<Typed, HostError> + Send>;
+
+type TypedView = (
+    &'static str,
+    TypeId,
+    Arc<dyn Any + Send + Sync>,
+    Arc<dyn AnyView>,
+);
+type StartView = Box<
+    dyn FnOnce(
+            ViewParts,
+            Arc<dyn SnapshotStore>,
+        ) -> BoxFuture<'static, Result<TypedView, ViewError>>
+        + Send,
+>;
+
+type StartFlow = Box<dyn FnOnce(FlowParts) -> Result<(Arc<dyn AnyFlow>, Begin), StartError> + Send>;
+type Begin = Box<dyn FnOnce() + Send>;
+
+/// Why a service does not start. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Something that it hosts does not fit together.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A view does not fit together, or its store cannot be opened.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The events of a process do not fit together.
+    #[error("process {process}: {source}")]
+    Process {
+        /// The process.
+        process: &'static str,
+        /// What does not fit.
+        source: SchemaError,
+    },
+    /// A saga cannot be run.
+    #[error(transparent)]
+    Saga(#[from] RegisterError),
+    /// Two things have one name.
+    #[error("{what} {name:?} is registered twice; each name means one thing")]
+    Twice {
+        /// What they are.
+        what: &'static str,
+        /// Their name.
+        name: String,
+    },
+}
+
+/// A running service: hosts entities, views, processes and sagas on one log.
+///
+/// Dropping it ends everything at once, as a crash would; [`Service::shutdown`] ends it in
+/// order.
+pub struct Service {
+    name: String,
+    doors: BTreeMap<&'static str, Arc<dyn Door>>,
+    hosts: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    views: BTreeMap<&'static str, Arc<dyn AnyView>>,
+    flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
+    courier: Arc<Courier>,
+    pulse: Pulse,
+    time: Time,
+    notes: Arc<Notes>,
+}
+
+impl ServiceBuilder {
+    /// Hosts the entities of this type.
+    #[must_use]
+    pub fn entity<E: Entity>(self) -> Self {
+        self.entity_with::<E>(EntityOptions::default())
+    }
+
+    /// Hosts the entities of this type, in this way.
+    #[must_use]
+    pub fn entity_with<E: Entity>(mut self, options: EntityOptions) -> Self {
+        self.entities.push(Box::new(move |parts| {
+            let host = EntityHost::<E>::start(parts, options)?;
+            Ok((TypeId::of::<E>(), host.clone() as _, host as _))
+        }));
+        self
+    }
+
+    /// Hosts this view in memory. A snapshot of it is kept now and then.
+    #[must_use]
+    pub fn view<V: View>(self, spec: ViewSpec<V>) -> Self
+    where
+        V::Store: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync,
+    {
+        self.view_on(spec, |parts, snapshots| {
+            Arc::new(MemoryShelf {
+                log: parts.log.clone(),
+                snapshots,
+            })
+        })
+    }
+
+    /// Hosts this view in SQLite, in files of this directory.
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn view_in_sqlite<V: View<Store = crate::view::sqlite::Sqlite>>(
+        self,
+        spec: ViewSpec<V>,
+        disk: Arc<dyn anabranch_env::Disk>,
+        dir: impl Into<std::path::PathBuf>,
+    ) -> Self {
+        let dir = dir.into();
+        self.view_on(spec, move |_, _| {
+            Arc::new(crate::view::sqlite::SqliteShelf { dir, disk })
+        })
+    }
+
+    fn view_on<V: View>(
+        mut self,
+        spec: ViewSpec<V>,
+        shelf: impl FnOnce(&ViewParts, Arc<dyn SnapshotStore>) -> Arc<dyn Shelf<V>> + Send + 'static,
+    ) -> Self {
+        self.views.push(Box::new(move |parts, snapshots| {
+            Box::pin(async move {
+                let shelf = shelf(&parts, snapshots);
+                let host = ViewHost::start(parts, spec, shelf).await?;
+                Ok((V::NAME, TypeId::of::<V>(), host.clone() as _, host as _))
+            })
+        }));
+        self
+    }
+
+    /// Hosts the instances of this process.
+    #[must_use]
+    pub fn process<P: Process>(self) -> Self
+    where
+        P::Event: Clone,
+    {
+        self.process_with::<P>(FlowOptions::default())
+    }
+
+    /// Hosts the instances of this process, in this way.
+    #[must_use]
+    pub fn process_with<P: Process>(mut self, options: FlowOptions) -> Self
+    where
+        P::Event: Clone,
+    {
+        self.flows.push(Box::new(move |parts| {
+            let kind = ProcessKind::<P>::new().map_err(|source| StartError::Process {
+                process: P::NAME,
+                source,
+            })?;
+            let host = FlowHost::start(kind, parts, options);
+            Ok((host.clone() as _, Box::new(move || host.begin())))
+        }));
+        self
+    }
+
+    /// Hosts the instances of this saga.
+    #[must_use]
+    pub fn saga<S: Saga>(self) -> Self {
+        self.saga_with::<S>(FlowOptions::default())
+    }
+
+    /// Hosts the instances of this saga, in this way.
+    #[must_use]
+    pub fn saga_with<S: Saga>(mut self, options: FlowOptions) -> Self {
+        self.flows.push(Box::new(move |parts| {
+            let kind = SagaKind::new(SagaType::of::<S>()?);
+            let host = FlowHost::start(kind, parts, options);
+            Ok((host.clone() as _, Box::new(move || host.begin())))
+        }));
+        self
+    }
+
+    /// How the effect `F` is called: with what it holds and the key that is the same for every
+    /// attempt.
+    #[must_use]
+    pub fn effect<F, C, R>(mut self, call: C) -> Self
+    where
+        F: Effect,
+        C: Fn(F, CommandId) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
+    {
+        self.effects.push(EffectHost::new::<F, C, R>(call));
+        self
+    }
+
+    /// As [`ServiceBuilder::effect`], and how to ask what became of a call: `None` says that
+    /// it was never carried out.
+    #[must_use]
+    pub fn effect_asked<F, C, R, A, S>(mut self, call: C, ask: A) -> Self
+    where
+        F: Effect,
+        C: Fn(F, CommandId) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
+        A: Fn(F, CommandId) -> S + Send + Sync + 'static,
+        S: Future<Output = Result<Option<F::Outcome>, CallError>> + Send + 'static,
+    {
+        let host = EffectHost::new::<F, C, R>(call).asked_by::<F, A, S>(ask);
+        self.effects.push(host);
+        self
+    }
+
+    /// Who delivers to entities, processes and sagas that are hosted elsewhere.
+    #[must_use]
+    pub fn router(mut self, router: Arc<dyn Router>) -> Self {
+        self.router = Some(router);
+        self
+    }
+
+    /// When a process's command is tried again; after the greatest number of attempts it is a
+    /// dead letter.
+    #[must_use]
+    pub fn delivery(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Where snapshots of entities and of views in memory are kept; in memory, if nothing is said.
+    #[must_use]
+    pub fn snapshots(mut self, store: Arc<dyn SnapshotStore>) -> Self {
+        self.snapshots = store;
+        self
+    }
+
+    /// Starts everything on the present async runtime.
+    pub async fn start(self) -> Result<Service, StartError> {
+        let notes = Arc::new(Notes::default());
+        let mut doors = BTreeMap::new();
+        let mut hosts = BTreeMap::new();
+        for start in self.entities {
+            let parts = HostParts {
+                log: self.log.clone(),
+                time: self.time.clone(),
+                snapshots: self.snapshots.clone(),
+                source: self.name.clone(),
+                notes: notes.clone(),
+            };
+            let (id, host, door) = start(parts)?;
+            let category = door.category();
+            if doors.insert(category, door).is_some() {
+                return Err(StartError::Twice {
+                    what: "category",
+                    name: category.to_owned(),
+                });
+            }
+            hosts.insert(id, host);
+        }
+        let pulse = Pulse::start(self.log.clone(), self.time.clone(), notes.clone());
+        let mut views = BTreeMap::new();
+        for start in self.views {
+            let parts = ViewParts {
+                log: self.log.clone(),
+                time: self.time.clone(),
+                notes: notes.clone(),
+                head: pulse.head(),
+            };
+            let (name, id, host, view) = start(parts, self.snapshots.clone()).await?;
+            if views.insert(name, view).is_some() {
+                return Err(StartError::Twice {
+                    what: "view",
+                    name: name.to_owned(),
+                });
+            }
+            hosts.insert(id, host);
+        }
+        let mut effects = BTreeMap::new();
+        for effect in self.effects {
+            let name = effect.name();
+            if effects.insert(name, effect).is_some() {
+                return Err(StartError::Twice {
+                    what: "effect",
+                    name: name.to_owned(),
+                });
+            }
+        }
+        let courier = Arc::new(Courier::new(
+            self.time.clone(),
+            notes.clone(),
+            Effects(effects),
+            self.router,
+            self.retry,
+        ));
+        let mut flows: BTreeMap<&'static str, Arc<dyn AnyFlow>> = BTreeMap::new();
+        let mut begin = Vec::new();
+        for start in self.flows {
+            let parts = FlowParts {
+                log: self.log.clone(),
+                time: self.time.clone(),
+                notes: notes.clone(),
+                head: pulse.head(),
+                snapshots: self.snapshots.clone(),
+                courier: courier.clone(),
+                source: self.name.clone(),
+            };
+            let (flow, begins) = start(parts)?;
+            let name = flow.name();
+            if doors.contains_key(name) || flows.insert(name, flow).is_some() {
+                return Err(StartError::Twice {
+                    what: "category",
+                    name: name.to_owned(),
+                });
+            }
+            begin.push(begins);
+        }
+        courier.connect(doors.clone(), flows.clone());
+        begin.into_iter().for_each(|begin| begin());
+        Ok(Service {
+            name: self.name,
+            flows,
+            courier,
+            doors,
+            hosts,
+            views,
+            pulse,
+            time: self.time,
+            notes,
+        })
+    }
+}
+
+impl Service {
+    /// Begins to declare the service of this name on this log.
+    pub fn builder(name: impl Into<String>, log: Arc<dyn Log>, time: Time) -> ServiceBuilder {
+        ServiceBuilder {
+            name: name.into(),
+            log,
+            time,
+            snapshots: Arc::new(MemorySnapshots::new()),
+            entities: Vec::new(),
+            views: Vec::new(),
+            flows: Vec::new(),
+            effects: Vec::new(),
+            router: None,
+            retry: DELIVERY,
+        }
+    }
+
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The entity of this type and key.
+    pub fn entity<E: Entity>(&self, key: impl AsRef<str>) -> EntityHandle<E> {
+        let host = self.hosts.get(&TypeId::of::<E>()).cloned();
+        let host = host.and_then(|host| host.downcast::<EntityHost<E>>().ok());
+        EntityHandle::new(
+            host.ok_or_else(|| self.not_hosted(E::CATEGORY)),
+            key.as_ref(),
+        )
+    }
+
+    /// The entities of this category, whatever their type.
+    pub fn door(&self, category: &str) -> Result<&Arc<dyn Door>, SendError> {
+        let door = self.doors.get(category);
+        door.ok_or_else(|| self.not_hosted(category))
+    }
+
+    /// Sends a command in wire form, to an entity or to a saga.
+    pub async fn dispatch(&self, command: CommandEnvelope) -> Result<Accepted, SendError> {
+        if let Some(flow) = self.flows.get(command.to.category()) {
+            flow.command(command).await?;
+            return Ok(Accepted {
+                events: Vec::new(),
+                version: None,
+                token: Cut::start(),
+                repeated: false,
+            });
+        }
+        let door = self.door(command.to.category())?;
+        door.dispatch(command, None).await
+    }
+
+    /// Starts, aborts, resumes or settles an instance of a saga. The same `id` does it once.
+    pub async fn command_saga(
+        &self,
+        saga: StreamId,
+        command: &SagaCommand,
+        id: Option<CommandId>,
+    ) -> Result<(), SendError> {
+        let (name, data) = command.to_wire()?;
+        let now = self.time.now().micros() / 1000;
+        let envelope = CommandEnvelope {
+            id: id.unwrap_or_else(|| CommandId::v7(now, self.time.random())),
+            to: saga,
+            name: name.to_owned(),
+            data,
+            role: Role::Plain,
+            reply_to: None,
+            correlation_id: None,
+            causes: Cut::start(),
+        };
+        self.dispatch(envelope).await.map(|_| ())
+    }
+
+    /// Starts the instance of this key. Starting it again changes nothing.
+    pub async fn start_saga<S: Saga>(&self, key: &str, input: &S::Input) -> Result<(), SendError> {
+        let invalid = |error: String| SendError::Invalid(error);
+        let saga = StreamId::of(S::NAME, key).map_err(|error| invalid(error.to_string()))?;
+        let input = Json::of(input).map_err(|error| invalid(error.to_string()))?;
+        let start = SagaCommand::StartSaga { input };
+        self.command_saga(saga, &start, None).await
+    }
+
+    /// The processes and sagas, by name.
+    pub fn flows(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn AnyFlow>)> {
+        self.flows.iter().map(|(&name, flow)| (name, flow))
+    }
+
+    /// The process or saga of this name, to operate it.
+    pub fn flow(&self, name: &str) -> Result<&Arc<dyn AnyFlow>, OperateError> {
+        self.flows.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.flows.keys().copied().collect();
+            let known = known.join(", ");
+            OperateError::Unknown(format!(
+                "no process or saga {name:?} is hosted here; known: {known}"
+            ))
+        })
+    }
+
+    /// What could not be delivered.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.courier.dead_letters()
+    }
+
+    /// Tries a dead letter again, with other data if some is given; false if there is none of
+    /// this id.
+    pub fn retry_letter(&self, id: CommandId, data: Option<Json>) -> bool {
+        self.courier.retry_letter(id, data)
+    }
+
+    /// Gives a dead letter up: who sent it is told that it was refused. False if there is none
+    /// of this id.
+    pub async fn discard_letter(&self, id: CommandId, why: &str) -> bool {
+        self.courier.discard_letter(id, why).await
+    }
+
+    /// How the third parties of the effects are doing.
+    pub fn circuits(&self) -> Vec<Circuit> {
+        self.courier.effects.circuits(&self.time)
+    }
+
+    /// How many commands and calls are being delivered.
+    pub fn under_way(&self) -> usize {
+        self.courier.under_way()
+    }
+
+    /// Asks a view.
+    pub async fn query<Q: Query>(
+        &self,
+        query: Q,
+        consistency: Consistency,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        let host = self.hosts.get(&TypeId::of::<Q::View>()).cloned();
+        match host.and_then(|host| host.downcast::<ViewHost<Q::View>>().ok()) {
+            Some(host) => host.ask(query, consistency).await,
+            None => Err(QueryError::Unknown(self.no_view(Q::View::NAME))),
+        }
+    }
+
+    /// Asks a view by the names of the view and of the query.
+    pub async fn query_json(
+        &self,
+        view: &str,
+        query: &str,
+        question: Json,
+        consistency: Consistency,
+    ) -> Result<JsonAnswer, QueryError> {
+        match self.views.get(view) {
+            Some(host) => host.ask_json(query, question, consistency).await,
+            None => Err(QueryError::Unknown(self.no_view(view))),
+        }
+    }
+
+    /// The view of this name, to operate it.
+    pub fn view(&self, name: &str) -> Result<&Arc<dyn AnyView>, OperateError> {
+        let view = self.views.get(name);
+        view.ok_or_else(|| OperateError::Unknown(self.no_view(name)))
+    }
+
+    /// Every view, by name.
+    pub fn views(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn AnyView>)> {
+        self.views.iter().map(|(&name, view)| (name, view))
+    }
+
+    /// How far the log goes, as this service sees it.
+    pub fn head(&self) -> anabranch_model::Cut {
+        self.pulse.head().borrow().clone()
+    }
+
+    fn no_view(&self, name: &str) -> String {
+        let known: Vec<_> = self.views.keys().copied().collect();
+        format!(
+            "no view {name:?} is hosted here; known: {}",
+            known.join(", ")
+        )
+    }
+
+    /// What went wrong and was mended or worked around, newest last.
+    pub fn notes(&self) -> Vec<Note> {
+        self.notes.all()
+    }
+
+    /// Ends in order: takes nothing new, answers what was taken, and stops. What has not ended
+    /// after `bound` is ended as a crash would end it; true if everything ended in order.
+    pub async fn shutdown(self, bound: Duration) -> bool {
+        let deadline = self.time.sleep(bound);
+        let closing = Box::pin(async {
+            join_all(self.flows.values().map(|flow| flow.close())).await;
+            self.courier.close();
+            join_all(self.doors.values().map(|door| door.close())).await;
+            join_all(self.views.values().map(|view| view.close())).await;
+        });
+        matches!(select(closing, deadline).await, Either::Left(_))
+    }
+
+    fn not_hosted(&self, category: &str) -> SendError {
+        SendError::NotHosted {
+            category: category.to_owned(),
+            known: self.doors.keys().copied().collect::<Vec<_>>().join(", "),
+        }
+    }
+}
+
+impl Drop for Service {
+    /// Ends everything at once, as a crash would: what is durable stays.
+    fn drop(&mut self) {
+        for flow in self.flows.values() {
+            flow.kill();
+        }
+        for door in self.doors.values() {
+            door.kill();
+        }
+        self.courier.close();
+    }
+}
+
+/// When a process's command is tried again, if nothing is said: for about a quarter of an hour.
+const DELIVERY: Retry = Retry {
+    attempts_max: Some(40),
+    ..Retry::DEFAULT
+};

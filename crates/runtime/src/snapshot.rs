@@ -1,0 +1,276 @@
+//! Stored states, so that not every event has to be read again. Rebuildable: a snapshot that
+//! is lost, stale or damaged costs time and nothing else.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anabranch_env::{Disk, OpenMode};
+use anabranch_log::BoxFuture;
+use anabranch_model::{EventId, StreamId, Version, content_hash};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+/// The state of a stream's owner after one of its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Names the shape of the state and the program that made it. Of another shape, it is
+    /// dropped.
+    pub fingerprint: u128,
+    /// The version of the last event that the state includes.
+    pub version: Version,
+    /// The id of that event: the stream must still have it at that version.
+    pub last_event: EventId,
+    /// The state, as JSON.
+    pub state: Vec<u8>,
+}
+
+/// Why a snapshot was not stored or loaded. Nothing is lost by it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("snapshot of {stream}: {reason}; its events are read instead")]
+pub struct SnapshotError {
+    /// Whose snapshot.
+    pub stream: StreamId,
+    /// What is the matter.
+    pub reason: String,
+}
+
+/// Keeps the newest snapshot of each stream. Must not block the thread that calls it.
+pub trait SnapshotStore: Send + Sync + 'static {
+    /// The snapshot of this stream, if there is one.
+    fn load(&self, stream: &StreamId) -> BoxFuture<'_, Result<Option<Snapshot>, SnapshotError>>;
+
+    /// Keeps this snapshot in place of the one before.
+    fn save(
+        &self,
+        stream: &StreamId,
+        snapshot: Snapshot,
+    ) -> BoxFuture<'_, Result<(), SnapshotError>>;
+}
+
+/// Snapshots in memory: they survive passivation, not the end of the process.
+#[derive(Debug, Default)]
+pub struct MemorySnapshots(Mutex<BTreeMap<StreamId, Snapshot>>);
+
+impl MemorySnapshots {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl SnapshotStore for MemorySnapshots {
+    fn load(&self, stream: &StreamId) -> BoxFuture<'_, Result<Option<Snapshot>, SnapshotError>> {
+        let snapshots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = snapshots.get(stream).cloned();
+        Box::pin(async { Ok(found) })
+    }
+
+    fn save(
+        &self,
+        stream: &StreamId,
+        snapshot: Snapshot,
+    ) -> BoxFuture<'_, Result<(), SnapshotError>> {
+        let mut snapshots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = snapshots.insert(stream.clone(), snapshot);
+        drop(snapshots);
+        drop(before);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Snapshots in files of one directory, one for each stream.
+///
+/// A file is one line of JSON that says what it holds, and then the state. Its name is a hash
+/// of the stream's name, which the file repeats; a hash over all of it finds damage. Files are
+/// not synced: what a power cut takes away, or tears, is made again.
+pub struct DiskSnapshots {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// Few threads block on the disk at once.
+    permits: Arc<Semaphore>,
+}
+
+/// The first line of a file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    anabranch_snapshot: u32,
+    stream: StreamId,
+    version: Version,
+    last_event: EventId,
+    /// In hexadecimal, as is the check.
+    fingerprint: String,
+    check: String,
+}
+
+/// The version of the files' form; files of others are dropped.
+const FORM: u32 = 1;
+/// How many threads may block on the disk.
+const AT_ONCE_MAX: usize = 4;
+
+impl DiskSnapshots {
+    /// Snapshots in `dir`, which is made if need be.
+    pub fn open(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> io::Result<Self> {
+        let dir = dir.into();
+        disk.create_dir(&dir)?;
+        Ok(Self {
+            disk,
+            dir,
+            permits: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+        })
+    }
+
+    fn path(&self, stream: &StreamId) -> PathBuf {
+        let hash = content_hash([stream.as_str().as_bytes()]);
+        self.dir.join(format!("{hash:032x}.snapshot"))
+    }
+
+    /// Runs `code` on a thread that may block.
+    fn blocking<T: Send + 'static>(
+        &self,
+        stream: &StreamId,
+        code: impl FnOnce(&dyn Disk) -> io::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, SnapshotError>> {
+        let (disk, permits) = (self.disk.clone(), self.permits.clone());
+        let stream = stream.clone();
+        Box::pin(async move {
+            let failed = |reason: String| SnapshotError { stream, reason };
+            // Nobody closes the semaphore.
+            let _permit = permits.acquire().await.ok();
+            match tokio::task::spawn_blocking(move || code(&*disk)).await {
+                Ok(done) => done.map_err(|error| failed(error.to_string())),
+                Err(error) => Err(failed(error.to_string())),
+            }
+        })
+    }
+}
+
+impl SnapshotStore for DiskSnapshots {
+    fn load(&self, stream: &StreamId) -> BoxFuture<'_, Result<Option<Snapshot>, SnapshotError>> {
+        let (path, wanted) = (self.path(stream), stream.clone());
+        self.blocking(stream, move |disk| {
+            let bytes = read_all(disk, &path)?;
+            Ok(bytes.and_then(|bytes| decode(&wanted, &bytes)))
+        })
+    }
+
+    fn save(
+        &self,
+        stream: &StreamId,
+        snapshot: Snapshot,
+    ) -> BoxFuture<'_, Result<(), SnapshotError>> {
+        let (path, of) = (self.path(stream), stream.clone());
+        self.blocking(stream, move |disk| {
+            let bytes = encode(&of, &snapshot)?;
+            // Under another name first: whoever loads finds the old one or the new one.
+            let draft = path.with_extension("draft");
+            if disk.exists(&draft)? {
+                disk.remove(&draft)?;
+            }
+            disk.open(&draft, OpenMode::Create)?
+                .write_all_at(&bytes, 0)?;
+            disk.rename(&draft, &path)
+        })
+    }
+}
+
+fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    if !disk.exists(path)? {
+        return Ok(None);
+    }
+    let file = disk.open(path, OpenMode::Read)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(Some(bytes))
+}
+
+fn check(stream: &StreamId, snapshot: &Snapshot) -> String {
+    let hash = content_hash([
+        stream.as_str().as_bytes(),
+        &snapshot.fingerprint.to_be_bytes(),
+        &snapshot.version.to_be_bytes(),
+        &snapshot.last_event.as_u128().to_be_bytes(),
+        &snapshot.state,
+    ]);
+    format!("{hash:032x}")
+}
+
+fn encode(stream: &StreamId, snapshot: &Snapshot) -> io::Result<Vec<u8>> {
+    let header = Header {
+        anabranch_snapshot: FORM,
+        stream: stream.clone(),
+        version: snapshot.version,
+        last_event: snapshot.last_event,
+        fingerprint: format!("{:032x}", snapshot.fingerprint),
+        check: check(stream, snapshot),
+    };
+    let mut bytes = serde_json::to_vec(&header)?;
+    bytes.push(b'\n');
+    bytes.extend_from_slice(&snapshot.state);
+    Ok(bytes)
+}
+
+/// What a file holds, if it is whole and of this stream.
+fn decode(stream: &StreamId, bytes: &[u8]) -> Option<Snapshot> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
+    let header: Header = serde_json::from_slice(&bytes[..end]).ok()?;
+    let snapshot = Snapshot {
+        fingerprint: u128::from_str_radix(&header.fingerprint, 16).ok()?,
+        version: header.version,
+        last_event: header.last_event,
+        state: bytes[end + 1..].to_vec(),
+    };
+    let is_whole = header.anabranch_snapshot == FORM
+        && header.stream == *stream
+        && header.check == check(stream, &snapshot);
+    is_whole.then_some(snapshot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(version: Version) -> Snapshot {
+        Snapshot {
+            fingerprint: 7 << 100,
+            version,
+            last_event: EventId::from_u128(9),
+            state: b"{\"sum\":\n5}".to_vec(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_on_disk_is_replaced_and_found_again() {
+        let (env, _, _) = anabranch_env::sim::env(1);
+        let open = || DiskSnapshots::open(env.disk.clone(), "/snapshots").unwrap();
+        let stream = StreamId::new("a/1").unwrap();
+        let store = open();
+        assert_eq!(store.load(&stream).await.unwrap(), None);
+        store.save(&stream, snapshot(1)).await.unwrap();
+        store.save(&stream, snapshot(2)).await.unwrap();
+        assert_eq!(open().load(&stream).await.unwrap(), Some(snapshot(2)));
+        let other = StreamId::new("a/2").unwrap();
+        assert_eq!(store.load(&other).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_snapshot_is_no_snapshot() {
+        let (env, disk, _) = anabranch_env::sim::env(1);
+        let store = DiskSnapshots::open(env.disk.clone(), "/snapshots").unwrap();
+        let stream = StreamId::new("a/1").unwrap();
+        store.save(&stream, snapshot(1)).await.unwrap();
+        let files = disk.files();
+        let (path, len) = files.first().unwrap();
+        for at in 0..*len {
+            disk.flip_bit(path, at, 0).unwrap();
+            let loaded = store.load(&stream).await.unwrap();
+            assert_eq!(loaded, None, "bit 0 of byte {at}");
+            disk.flip_bit(path, at, 0).unwrap();
+        }
+        assert_eq!(store.load(&stream).await.unwrap(), Some(snapshot(1)));
+        disk.truncate(path, len - 1).unwrap();
+        assert_eq!(store.load(&stream).await.unwrap(), None);
+    }
+}

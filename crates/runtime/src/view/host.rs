@@ -1,0 +1,734 @@
+//! Runs the copies of one view and answers its queries.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anabranch_domain::{Json, Query, Reader, Timestamp, View};
+use anabranch_log::{BoxFuture, Log, Order, VersionRange};
+use anabranch_model::{Cut, EventType, Filter, StreamId};
+use futures_util::future::{Either, select};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::copy::{Copy, Shelf};
+use super::keeper::Keeper;
+use super::{
+    Answer, Consistency, Copies, CopyId, CopyState, CopyStatus, JsonAnswer, OperateError,
+    PoisonEvent, Policy, Progress, QueryError, StoreError, ViewError, ViewOptions, ViewStatus,
+};
+use crate::notes::Notes;
+use crate::panics::contain;
+use crate::time::Time;
+
+type AskByName<V> = Arc<
+    dyn Fn(&ViewHost<V>, &Json, Consistency) -> BoxFuture<'static, Result<JsonAnswer, QueryError>>
+        + Send
+        + Sync,
+>;
+
+/// What of a view is hosted: its queries by name, and how.
+pub struct ViewSpec<V: View> {
+    options: ViewOptions,
+    queries: BTreeMap<&'static str, AskByName<V>>,
+}
+
+impl<V: View> Default for ViewSpec<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V: View> ViewSpec<V> {
+    /// The view, without queries by name.
+    pub fn new() -> Self {
+        Self {
+            options: ViewOptions::default(),
+            queries: BTreeMap::new(),
+        }
+    }
+
+    /// How it is hosted.
+    #[must_use]
+    pub fn options(mut self, options: ViewOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// A query that can be asked by its name, with its fields as JSON.
+    #[must_use]
+    pub fn query<Q: Query<View = V>>(mut self) -> Self {
+        self.queries.insert(
+            Q::NAME,
+            Arc::new(|host, question, consistency| {
+                let failed = |reason: String| QueryError::Failed {
+                    query: Q::NAME.to_owned(),
+                    reason,
+                };
+                let query: Q = match question.parse() {
+                    Ok(query) => query,
+                    Err(error) => {
+                        let error = failed(error.to_string());
+                        return Box::pin(async { Err(error) });
+                    }
+                };
+                let asked = host.ask(query, consistency);
+                Box::pin(async move {
+                    let answer = asked.await?;
+                    Ok(Answer {
+                        value: Json::of(&answer.value).map_err(|e| failed(e.to_string()))?,
+                        cut: answer.cut,
+                        stale: answer.stale,
+                    })
+                })
+            }),
+        );
+        self
+    }
+}
+
+/// A view, whatever its type: what operators use.
+pub trait AnyView: Any + Send + Sync {
+    /// How far it is and what it is doing.
+    fn status(&self) -> BoxFuture<'_, ViewStatus>;
+
+    /// Asks a query by name.
+    fn ask_json(
+        &self,
+        query: &str,
+        question: Json,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<JsonAnswer, QueryError>>;
+
+    /// Builds a new copy beside the present one; it takes its place when it has caught up.
+    fn rebuild(&self) -> BoxFuture<'_, Result<CopyId, OperateError>>;
+
+    /// Takes back the last swap: the copy that served before serves again.
+    fn back_out(&self) -> BoxFuture<'_, Result<CopyId, OperateError>>;
+
+    /// Passes over the event that the view has stopped at, or that `stream` was set aside for.
+    fn skip(&self, stream: Option<String>) -> BoxFuture<'_, Result<(), OperateError>>;
+
+    /// Tries again the event that the view has stopped at, or what was set aside of `stream`.
+    fn retry(&self, stream: Option<String>) -> BoxFuture<'_, Result<(), OperateError>>;
+
+    /// Stops, and keeps how far it is.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What a view's host is made of.
+pub struct ViewParts {
+    pub log: Arc<dyn Log>,
+    pub time: Time,
+    pub notes: Arc<Notes>,
+    pub head: watch::Receiver<Cut>,
+}
+
+/// A view, hosted.
+pub struct ViewHost<V: View> {
+    inner: Arc<Inner<V>>,
+    queries: BTreeMap<&'static str, AskByName<V>>,
+}
+
+/// What the host, its copies and its queries share.
+pub struct Inner<V: View> {
+    pub log: Arc<dyn Log>,
+    pub time: Time,
+    notes: Arc<Notes>,
+    pub head: watch::Receiver<Cut>,
+    pub options: ViewOptions,
+    pub reader: Arc<Reader<V::Event>>,
+    shelf: Arc<dyn Shelf<V>>,
+    running: Mutex<Running<V>>,
+    /// Rung when another copy serves.
+    swapped: Notify,
+    /// One operator at a time.
+    operator: tokio::sync::Mutex<()>,
+}
+
+struct Running<V: View> {
+    copies: Copies,
+    serving: Option<Runner<V>>,
+    building: Option<Runner<V>>,
+}
+
+/// A copy and the task that keeps it up to date.
+struct Runner<V: View> {
+    copy: Arc<dyn Copy<V>>,
+    shown: watch::Receiver<Shown>,
+    /// Wakes the task after an operator has changed something.
+    nudge: Arc<Notify>,
+    task: Task,
+}
+
+/// A copy, and how far it is.
+type Watched<V> = (Arc<dyn Copy<V>>, watch::Receiver<Shown>);
+/// A copy that has stopped, how to wake it, and where it stands.
+type StoppedCopy<V> = (Arc<dyn Copy<V>>, Arc<Notify>, PoisonEvent);
+
+/// A task that ends with its handle.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// How far a copy is, and what it is doing.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub cut: Cut,
+    pub state: CopyState,
+    /// When the last event that was taken in was recorded.
+    pub last_at: Option<Timestamp>,
+    /// Events of the log per second of catching up.
+    pub rate: Option<f64>,
+}
+
+/// The events that a view wants.
+pub fn filter_of<V: View>(reader: &Reader<V::Event>) -> Filter {
+    Filter {
+        categories: V::CATEGORIES.iter().map(|&c| c.to_owned()).collect(),
+        types: reader
+            .names()
+            .iter()
+            .filter_map(|name| EventType::new(name).ok())
+            .collect(),
+        ..Filter::all()
+    }
+}
+
+impl<V: View> ViewHost<V> {
+    /// Opens the copies and starts to keep them up to date.
+    pub async fn start(
+        parts: ViewParts,
+        spec: ViewSpec<V>,
+        shelf: Arc<dyn Shelf<V>>,
+    ) -> Result<Arc<Self>, ViewError> {
+        let view = V::NAME;
+        let name = |source| ViewError::Name { view, source };
+        StreamId::of(view, "x").map_err(name)?;
+        let reader = Reader::new().map_err(|source| ViewError::Schema { view, source })?;
+        let copies = shelf.copies().await?;
+        let inner = Arc::new(Inner {
+            log: parts.log,
+            time: parts.time,
+            notes: parts.notes,
+            head: parts.head,
+            options: spec.options,
+            reader: Arc::new(reader),
+            shelf,
+            running: Mutex::new(Running {
+                copies,
+                serving: None,
+                building: None,
+            }),
+            swapped: Notify::new(),
+            operator: tokio::sync::Mutex::default(),
+        });
+        inner.open().await?;
+        Ok(Arc::new(Self {
+            inner,
+            queries: spec.queries,
+        }))
+    }
+
+    /// Asks a query.
+    pub fn ask<Q: Query<View = V>>(
+        &self,
+        query: Q,
+        consistency: Consistency,
+    ) -> BoxFuture<'static, Result<Answer<Q::Answer>, QueryError>> {
+        let inner = self.inner.clone();
+        Box::pin(async move { inner.ask(query, consistency).await })
+    }
+}
+
+impl<V: View> Inner<V> {
+    fn running(&self) -> std::sync::MutexGuard<'_, Running<V>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn note(&self, text: String) {
+        self.notes.add(self.time.now(), text);
+    }
+
+    /// Starts what has to run, given which copies there are and which version the code has.
+    async fn open(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut copies = self.running().copies;
+        let ours = |id: &CopyId| id.version == V::VERSION;
+        if !copies.serving.is_some_and(|id| ours(&id)) {
+            if let Some(back) = copies.previous.filter(ours) {
+                // The program went back to an earlier version, whose rows are still there.
+                copies.previous = copies.serving.replace(back);
+            } else if !copies.building.is_some_and(|id| ours(&id)) {
+                copies.building = Some(CopyId {
+                    version: V::VERSION,
+                    generation: 1,
+                });
+            }
+        }
+        // A copy that is half built and not ours is of no use to anybody.
+        let stale = copies.building.filter(|id| !ours(id));
+        if stale.is_some() {
+            copies.building = None;
+        }
+        self.shelf.set_copies(copies).await?;
+        if let Some(stale) = stale {
+            self.shelf.remove(stale).await?;
+        }
+        let serving = match copies.serving.filter(ours) {
+            Some(id) => Some(self.clone().run(id).await?),
+            None => None,
+        };
+        let building = match copies.building {
+            Some(id) => Some(self.clone().run(id).await?),
+            None => None,
+        };
+        let mut running = self.running();
+        *running = Running {
+            copies,
+            serving,
+            building,
+        };
+        // It may have caught up before it was known here.
+        if let Some(building) = &running.building {
+            building.nudge.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Opens a copy and starts to keep it up to date.
+    async fn run(self: Arc<Self>, id: CopyId) -> Result<Runner<V>, StoreError> {
+        let copy = self.shelf.open(id, self.reader.clone()).await?;
+        let progress = copy.progress().await;
+        let (shown, watched) = watch::channel(Shown {
+            cut: progress.cut,
+            state: CopyState::CatchingUp,
+            last_at: None,
+            rate: None,
+        });
+        let nudge = Arc::new(Notify::new());
+        let keeper = Keeper::new(self, copy.clone(), shown, nudge.clone(), progress.events);
+        let task = Task(tokio::spawn(keeper.run()));
+        Ok(Runner {
+            copy,
+            shown: watched,
+            nudge,
+            task,
+        })
+    }
+
+    /// The copy that is built has caught up: it serves from now on.
+    pub async fn swap(&self, id: CopyId) -> Result<(), StoreError> {
+        let copies = {
+            let running = self.running();
+            if running.copies.building != Some(id) {
+                return Ok(());
+            }
+            Copies {
+                serving: Some(id),
+                previous: running.copies.serving,
+                building: None,
+            }
+        };
+        let forgotten = self.running().copies.previous;
+        self.shelf.set_copies(copies).await?;
+        let before = {
+            let mut running = self.running();
+            running.copies = copies;
+            let built = running.building.take();
+            std::mem::replace(&mut running.serving, built)
+        };
+        drop(before);
+        self.swapped.notify_waiters();
+        if let Some(forgotten) = forgotten.filter(|id| copies.previous != Some(*id)) {
+            self.shelf.remove(forgotten).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask<Q: Query<View = V>>(
+        &self,
+        query: Q,
+        consistency: Consistency,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        let head = self.head.borrow().clone();
+        if !head.covers(&consistency.seen) {
+            let head = self.log.head().await.map_err(|error| StoreError {
+                view: V::NAME.to_owned(),
+                reason: error.to_string(),
+            })?;
+            if !head.covers(&consistency.seen) {
+                return Err(QueryError::BeyondHead {
+                    seen: consistency.seen,
+                    head,
+                });
+            }
+        }
+        let copy = match consistency.policy {
+            Policy::Wait(wait) => {
+                let deadline = self.time.sleep(wait);
+                match select(Box::pin(self.reached(&consistency.seen)), deadline).await {
+                    Either::Left((copy, _)) => copy,
+                    Either::Right(_) => return Err(self.behind(&consistency.seen)),
+                }
+            }
+            Policy::Fail | Policy::AllowStale => self.serving()?.0,
+        };
+        let (reply, answer) = oneshot::channel();
+        copy.look(Box::new(move |store, progress| {
+            let answered = contain(|| query.answer(store).map_err(|error| error.to_string()));
+            // Who no longer waits does not want the answer.
+            drop(reply.send((answered.unwrap_or_else(Err), progress.cut.clone())));
+        }))
+        .await?;
+        let (answered, cut) = answer.await.map_err(|_| StoreError {
+            view: V::NAME.to_owned(),
+            reason: "the query was given up".to_owned(),
+        })?;
+        let stale = !cut.covers(&consistency.seen);
+        if stale && consistency.policy != Policy::AllowStale {
+            return Err(self.behind(&consistency.seen));
+        }
+        let value = answered.map_err(|reason| QueryError::Failed {
+            query: Q::NAME.to_owned(),
+            reason,
+        })?;
+        Ok(Answer { value, cut, stale })
+    }
+
+    fn serving(&self) -> Result<Watched<V>, QueryError> {
+        let running = self.running();
+        if let Some(runner) = &running.serving {
+            return Ok((runner.copy.clone(), runner.shown.clone()));
+        }
+        let done = running
+            .building
+            .as_ref()
+            .map(|runner| runner.shown.borrow().cut.clone());
+        Err(QueryError::Building {
+            view: V::NAME.to_owned(),
+            percent: percent(&done.unwrap_or_default(), &self.head.borrow()),
+        })
+    }
+
+    /// The serving copy, as soon as it includes `seen`.
+    async fn reached(&self, seen: &Cut) -> Arc<dyn Copy<V>> {
+        loop {
+            let swapped = self.swapped.notified();
+            let Ok((copy, mut shown)) = self.serving() else {
+                swapped.await;
+                continue;
+            };
+            let arrived = async { shown.wait_for(|shown| shown.cut.covers(seen)).await.is_ok() };
+            match select(Box::pin(arrived), Box::pin(swapped)).await {
+                Either::Left((true, _)) => return copy,
+                // The copy was replaced while we waited.
+                Either::Left((false, swapped)) => swapped.await,
+                Either::Right(_) => {}
+            }
+        }
+    }
+
+    fn behind(&self, need: &Cut) -> QueryError {
+        let running = self.running();
+        match &running.serving {
+            None => {
+                drop(running);
+                match self.serving() {
+                    Err(error) => error,
+                    Ok((_, shown)) => not_reached::<V>(&shown.borrow(), need),
+                }
+            }
+            Some(runner) => not_reached::<V>(&runner.shown.borrow(), need),
+        }
+    }
+
+    async fn status_of(&self, copy: Arc<dyn Copy<V>>, shown: Shown) -> CopyStatus {
+        let head = self.head.borrow().clone();
+        let lag_events = head
+            .iter()
+            .map(|(partition, count)| count.saturating_sub(shown.cut.get(partition)))
+            .sum();
+        let behind = lag_events > 0;
+        let time_left = shown.rate.filter(|rate| behind && *rate > 0.0);
+        CopyStatus {
+            id: copy.id(),
+            lag_events,
+            lag: match shown.last_at {
+                Some(at) if behind => self.time.now().since(at),
+                _ => Duration::ZERO,
+            },
+            time_left: time_left.map(|rate| Duration::from_secs_f64(lag_events as f64 / rate)),
+            parked: copy.progress().await.parked,
+            state: shown.state,
+            cut: shown.cut,
+        }
+    }
+
+    /// The copy that an operator means: the one that has stopped, the serving one first.
+    fn stopped(&self) -> Option<StoppedCopy<V>> {
+        let running = self.running();
+        let runners = [&running.serving, &running.building];
+        runners
+            .into_iter()
+            .flatten()
+            .find_map(|runner| match &runner.shown.borrow().state {
+                CopyState::Stopped { event } => {
+                    Some((runner.copy.clone(), runner.nudge.clone(), event.clone()))
+                }
+                _ => None,
+            })
+    }
+
+    fn copies_running(&self) -> Vec<Arc<dyn Copy<V>>> {
+        let running = self.running();
+        let runners = [&running.serving, &running.building];
+        let copies = runners.into_iter().flatten();
+        copies.map(|runner| runner.copy.clone()).collect()
+    }
+
+    async fn skip_parked(&self, stream: String) -> Result<(), OperateError> {
+        let mut found = false;
+        for copy in self.copies_running() {
+            let Some(parked) = copy.progress().await.parked.remove(&stream) else {
+                continue;
+            };
+            found = true;
+            copy.edit(Box::new(move |progress: &mut Progress| {
+                progress.skipped.insert(parked.position);
+            }))
+            .await?;
+        }
+        if found {
+            self.retry_parked(stream).await
+        } else {
+            Err(not_parked::<V>(&stream))
+        }
+    }
+
+    async fn retry_parked(&self, stream: String) -> Result<(), OperateError> {
+        let id = StreamId::system(&stream).map_err(|e| OperateError::Unknown(e.to_string()))?;
+        let mut found = false;
+        for copy in self.copies_running() {
+            let Some(parked) = copy.progress().await.parked.remove(&stream) else {
+                continue;
+            };
+            found = true;
+            let mut read =
+                self.log
+                    .read_stream(&id, VersionRange::from(parked.version), Order::Forward);
+            let mut events = Vec::new();
+            while let Some(event) = read.next().await {
+                events.push(event.map_err(|error| StoreError {
+                    view: V::NAME.to_owned(),
+                    reason: error.to_string(),
+                })?);
+            }
+            if let Some(poison) = copy.apply_parked(stream.clone(), events.into()).await? {
+                return Err(OperateError::Poison(poison.to_string()));
+            }
+        }
+        if found {
+            Ok(())
+        } else {
+            Err(not_parked::<V>(&stream))
+        }
+    }
+}
+
+fn not_parked<V: View>(stream: &str) -> OperateError {
+    OperateError::NotNow(format!(
+        "view {} has not set stream {stream} aside; `view ls` shows which it has",
+        V::NAME
+    ))
+}
+
+fn not_reached<V: View>(shown: &Shown, need: &Cut) -> QueryError {
+    let stopped = match &shown.state {
+        CopyState::Stopped { event } => Some(event.to_string()),
+        CopyState::Failing { reason } => Some(reason.clone()),
+        CopyState::CatchingUp | CopyState::CaughtUp => None,
+    };
+    QueryError::NotReached {
+        view: V::NAME.to_owned(),
+        have: shown.cut.clone(),
+        need: need.clone(),
+        stopped,
+    }
+}
+
+fn percent(done: &Cut, head: &Cut) -> u8 {
+    let sum = |cut: &Cut| cut.iter().map(|(_, count)| count).sum::<u64>();
+    let all = sum(head).max(1);
+    (sum(done).min(all) * 100 / all) as u8
+}
+
+impl<V: View> AnyView for ViewHost<V> {
+    fn status(&self) -> BoxFuture<'_, ViewStatus> {
+        Box::pin(async {
+            let (serving, building, copies) = {
+                let running = self.inner.running();
+                let of = |runner: &Option<Runner<V>>| {
+                    let runner = runner.as_ref()?;
+                    Some((runner.copy.clone(), runner.shown.borrow().clone()))
+                };
+                (of(&running.serving), of(&running.building), running.copies)
+            };
+            let mut status = ViewStatus {
+                name: V::NAME,
+                version: V::VERSION,
+                serving: None,
+                building: None,
+                previous: copies.previous,
+                queries: self.queries.keys().copied().collect(),
+            };
+            if let Some((copy, shown)) = serving {
+                status.serving = Some(self.inner.status_of(copy, shown).await);
+            }
+            if let Some((copy, shown)) = building {
+                status.building = Some(self.inner.status_of(copy, shown).await);
+            }
+            status
+        })
+    }
+
+    fn ask_json(
+        &self,
+        query: &str,
+        question: Json,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<JsonAnswer, QueryError>> {
+        match self.queries.get(query) {
+            Some(ask) => ask(self, &question, consistency),
+            None => {
+                let known: Vec<_> = self.queries.keys().copied().collect();
+                let error = QueryError::Unknown(format!(
+                    "view {} has no query {query:?}; known: {}",
+                    V::NAME,
+                    known.join(", ")
+                ));
+                Box::pin(async { Err(error) })
+            }
+        }
+    }
+
+    fn rebuild(&self) -> BoxFuture<'_, Result<CopyId, OperateError>> {
+        Box::pin(async {
+            let _alone = self.inner.operator.lock().await;
+            let mut copies = self.inner.running().copies;
+            if let Some(building) = copies.building {
+                return Err(OperateError::NotNow(format!(
+                    "view {} is being rebuilt already, as generation {}",
+                    V::NAME,
+                    building.generation
+                )));
+            }
+            let generations = [copies.serving, copies.previous];
+            let newest = generations
+                .into_iter()
+                .flatten()
+                .map(|id| id.generation)
+                .max();
+            let id = CopyId {
+                version: V::VERSION,
+                generation: newest.unwrap_or(0) + 1,
+            };
+            copies.building = Some(id);
+            self.inner.shelf.set_copies(copies).await?;
+            // Of an earlier attempt that was given up there may be something left.
+            self.inner.shelf.remove(id).await?;
+            self.inner.running().copies = copies;
+            let runner = self.inner.clone().run(id).await?;
+            let nudge = runner.nudge.clone();
+            self.inner.running().building = Some(runner);
+            // It may have caught up before it was known here.
+            nudge.notify_one();
+            Ok(id)
+        })
+    }
+
+    fn back_out(&self) -> BoxFuture<'_, Result<CopyId, OperateError>> {
+        Box::pin(async {
+            let _alone = self.inner.operator.lock().await;
+            let mut copies = self.inner.running().copies;
+            let Some(back) = copies.previous.filter(|id| id.version == V::VERSION) else {
+                return Err(OperateError::NotNow(format!(
+                    "view {} has no earlier copy that this program can serve",
+                    V::NAME
+                )));
+            };
+            copies.previous = copies.serving.replace(back);
+            self.inner.shelf.set_copies(copies).await?;
+            let runner = self.inner.clone().run(back).await?;
+            let before = {
+                let mut running = self.inner.running();
+                running.copies = copies;
+                running.serving.replace(runner)
+            };
+            drop(before);
+            self.inner.swapped.notify_waiters();
+            Ok(back)
+        })
+    }
+
+    fn skip(&self, stream: Option<String>) -> BoxFuture<'_, Result<(), OperateError>> {
+        Box::pin(async {
+            let _alone = self.inner.operator.lock().await;
+            if let Some(stream) = stream {
+                return self.inner.skip_parked(stream).await;
+            }
+            let (copy, nudge, event) = self.inner.stopped().ok_or_else(not_stopped::<V>)?;
+            copy.edit(Box::new(move |progress: &mut Progress| {
+                progress.skipped.insert(event.position);
+            }))
+            .await?;
+            nudge.notify_one();
+            Ok(())
+        })
+    }
+
+    fn retry(&self, stream: Option<String>) -> BoxFuture<'_, Result<(), OperateError>> {
+        Box::pin(async {
+            let _alone = self.inner.operator.lock().await;
+            if let Some(stream) = stream {
+                return self.inner.retry_parked(stream).await;
+            }
+            let (_, nudge, _) = self.inner.stopped().ok_or_else(not_stopped::<V>)?;
+            nudge.notify_one();
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let (serving, building) = {
+                let mut running = self.inner.running();
+                (running.serving.take(), running.building.take())
+            };
+            for Runner { copy, task, .. } in [serving, building].into_iter().flatten() {
+                drop(task);
+                if let Err(error) = copy.keep().await {
+                    self.inner.note(error.to_string());
+                }
+            }
+        })
+    }
+}
+
+impl<V: View> Drop for ViewHost<V> {
+    /// Ends the tasks: they hold the host's inner part, which would live for ever.
+    fn drop(&mut self) {
+        let mut running = self.inner.running();
+        let runners = (running.serving.take(), running.building.take());
+        drop(running);
+        drop(runners);
+    }
+}
+
+fn not_stopped<V: View>() -> OperateError {
+    OperateError::NotNow(format!("view {} has not stopped at an event", V::NAME))
+}

@@ -1,0 +1,8 @@
+//! A service hosted on a log in memory that misbehaves on demand, under time that stands
+//! still.
+
+mod entities;
+mod flows;
+mod support;
+#[cfg(feature = "sqlite")]
+mod views;

@@ -1,0 +1,266 @@
+//! What the tests of this crate share: an entity, a log that misbehaves on demand, and time
+//! that stands still.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use anabranch_domain::{Decide, Entity, Event, Rejection};
+use anabranch_env::sim::SimRng;
+use anabranch_env::{Env, SplitMix64};
+use anabranch_log::{
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, MemoryLog, Order,
+    ReadError, ReadMode, VersionRange,
+};
+use anabranch_model::{Cut, Filter, StreamId};
+use anabranch_runtime::{EntityOptions, ManualTime, Service, Time};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+/// Counts; says no below zero; panics at 13.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counter {
+    pub sum: i64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum CounterCommand {
+    Add {
+        n: i64,
+    },
+    /// Records one event for each number.
+    AddAll {
+        numbers: Vec<i64>,
+    },
+    /// Only the first time.
+    Open,
+    /// Panics in `decide`.
+    Panic,
+    /// Records nothing.
+    Nothing,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+pub enum CounterEvent {
+    Added { n: i64 },
+    Opened,
+}
+
+impl Entity for Counter {
+    const CATEGORY: &'static str = "counter";
+    type Command = CounterCommand;
+    type Event = CounterEvent;
+    type Rejection = Rejection;
+
+    fn decide(
+        &self,
+        command: &CounterCommand,
+        cx: &Decide,
+    ) -> Result<Vec<CounterEvent>, Rejection> {
+        match command {
+            CounterCommand::Add { n } if self.sum + n < 0 => Err(Rejection::new(
+                "below-zero",
+                format!("only {} left", self.sum),
+            )),
+            CounterCommand::Add { n } => Ok(vec![CounterEvent::Added { n: *n }]),
+            CounterCommand::AddAll { numbers } => {
+                Ok(numbers.iter().map(|&n| CounterEvent::Added { n }).collect())
+            }
+            CounterCommand::Open if cx.version().is_some() => {
+                Err(Rejection::new("already-open", "it is open already"))
+            }
+            CounterCommand::Open => Ok(vec![CounterEvent::Opened]),
+            CounterCommand::Panic => panic!("told to"),
+            CounterCommand::Nothing => Ok(Vec::new()),
+        }
+    }
+
+    fn evolve(&mut self, event: &CounterEvent) {
+        if let CounterEvent::Added { n } = event {
+            assert_ne!(*n, 13, "thirteen");
+            self.sum += n;
+        }
+    }
+}
+
+/// What a [`WildLog`] does with an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mischief {
+    /// Nothing is written.
+    Unavailable,
+    /// Nothing is written, but nobody knows.
+    UnknownNotWritten,
+    /// It is written, but nobody knows.
+    UnknownWritten,
+}
+
+/// A log in memory that misbehaves on demand.
+#[derive(Clone)]
+pub struct WildLog(Arc<Wild>);
+
+struct Wild {
+    inner: MemoryLog,
+    planned: Mutex<VecDeque<Mischief>>,
+    /// Random mischief: one append in so many.
+    random: Mutex<Option<(SplitMix64, u64)>>,
+    /// Appends pass one by one; closed to hold them back.
+    gate: Semaphore,
+    appends: Mutex<Vec<usize>>,
+}
+
+const OPEN: usize = 1 << 30;
+
+impl WildLog {
+    pub fn new(env: Env) -> Self {
+        Self(Arc::new(Wild {
+            inner: MemoryLog::new(env),
+            planned: Mutex::default(),
+            random: Mutex::default(),
+            gate: Semaphore::new(OPEN),
+            appends: Mutex::default(),
+        }))
+    }
+
+    pub fn inner(&self) -> &MemoryLog {
+        &self.0.inner
+    }
+
+    pub fn plan(&self, mischief: impl IntoIterator<Item = Mischief>) {
+        self.0.planned.lock().unwrap().extend(mischief);
+    }
+
+    pub fn misbehave_one_in(&self, n: u64, seed: u64) {
+        *self.0.random.lock().unwrap() = Some((SplitMix64::new(seed), n));
+    }
+
+    pub fn behave(&self) {
+        *self.0.random.lock().unwrap() = None;
+    }
+
+    /// Holds appends back.
+    pub fn hold(&self) {
+        self.0.gate.forget_permits(OPEN);
+    }
+
+    pub fn release(&self) {
+        self.0
+            .gate
+            .add_permits(OPEN - self.0.gate.available_permits());
+    }
+
+    /// How many events each append had that reached the log.
+    pub fn appends(&self) -> Vec<usize> {
+        self.0.appends.lock().unwrap().clone()
+    }
+
+    fn next_mischief(&self) -> Option<Mischief> {
+        if let Some(planned) = self.0.planned.lock().unwrap().pop_front() {
+            return Some(planned);
+        }
+        let mut random = self.0.random.lock().unwrap();
+        let (rng, n) = random.as_mut()?;
+        let kinds = [
+            Mischief::Unavailable,
+            Mischief::UnknownNotWritten,
+            Mischief::UnknownWritten,
+        ];
+        rng.one_in(*n).then(|| kinds[rng.below(3) as usize])
+    }
+}
+
+impl Log for WildLog {
+    fn capabilities(&self) -> Capabilities {
+        self.0.inner.capabilities()
+    }
+
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            self.0.gate.acquire().await.unwrap().forget();
+            self.0.appends.lock().unwrap().push(append.events.len());
+            let unknown = Err(AppendError::Unknown {
+                reason: "the answer was lost".to_owned(),
+            });
+            match self.next_mischief() {
+                None => self.0.inner.append(append).await,
+                Some(Mischief::Unavailable) => Err(AppendError::Unavailable {
+                    reason: "no room".to_owned(),
+                    retry_after: None,
+                }),
+                Some(Mischief::UnknownNotWritten) => unknown,
+                Some(Mischief::UnknownWritten) => {
+                    // A refusal would be definite; only what is written may get lost.
+                    self.0.inner.append(append).await?;
+                    unknown
+                }
+            }
+        })
+    }
+
+    fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
+        self.0.inner.read_stream(stream, range, order)
+    }
+
+    fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
+        self.0.inner.read(from, filter, mode)
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
+        self.0.inner.head()
+    }
+}
+
+/// A log, and time that stands still.
+pub struct Bench {
+    pub log: WildLog,
+    pub clock: ManualTime,
+    pub time: Time,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let clock = ManualTime::new();
+        let rng = Arc::new(SimRng::new(7));
+        let env = Env {
+            clock: Arc::new(clock.clone()),
+            rng: rng.clone(),
+            ..Env::os()
+        };
+        Self {
+            log: WildLog::new(env),
+            time: Time::manual(&clock, rng),
+            clock,
+        }
+    }
+
+    pub fn log(&self) -> Arc<dyn Log> {
+        Arc::new(self.log.clone())
+    }
+
+    /// A service with the counter.
+    pub async fn service(&self, options: EntityOptions) -> Service {
+        Service::builder("test", self.log(), self.time.clone())
+            .entity_with::<Counter>(options)
+            .start()
+            .await
+            .unwrap()
+    }
+
+    /// The types of the events of a stream.
+    pub async fn types(&self, stream: &str) -> Vec<String> {
+        let stream = StreamId::system(stream).unwrap();
+        let mut read = self
+            .log
+            .read_stream(&stream, VersionRange::ALL, Order::Forward);
+        let mut types = Vec::new();
+        while let Some(event) = read.next().await {
+            types.push(event.unwrap().event_type().to_owned());
+        }
+        types
+    }
+}
+
+/// Lets every other task of this thread go on until it waits for something.
+pub async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
