@@ -80,6 +80,11 @@ pub fn open_read_only(address: &str) -> Result<Arc<dyn Log>, OpenError> {
     }
 }
 
+/// The examples of the project's front page, run as they stand there.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct FrontPage;
+
 fn parse(address: &str) -> Result<Address, OpenError> {
     address
         .parse()

@@ -10,7 +10,7 @@ use anabranch_log::{BoxFuture, Log};
 use serde::Serialize;
 
 use crate::bare::{self, Bare, BareClient, Method, Way};
-use crate::drive::{Client, Length, Meter, drive};
+use crate::drive::{Client, Length, Meter, Written, drive};
 use crate::engine::{LogClient, settle};
 use crate::error::BenchError;
 use crate::figures::{Figures, Ratio, Slice, median};
@@ -68,9 +68,16 @@ impl<C: Client> Driven<C> {
             meter: Meter {
                 clock,
                 disk,
+                written: None,
                 machine,
             },
         }
+    }
+
+    /// The same clients; of what goes to the disk only `written` counts.
+    pub fn counting(mut self, written: Written) -> Self {
+        self.meter.written = Some(written);
+        self
     }
 }
 

@@ -50,6 +50,9 @@ impl Length {
     }
 }
 
+/// Counts what a contender has written so far.
+pub type Written = Arc<dyn Fn() -> DiskStats + Send + Sync>;
+
 /// What a measurement reads while clients are at work.
 #[derive(Clone)]
 pub struct Meter {
@@ -58,6 +61,8 @@ pub struct Meter {
     /// The contender's disk, for its counts. `None` for a contender that writes in another
     /// process.
     pub disk: Option<Arc<dyn Disk>>,
+    /// What of that counts, if not all of it.
+    pub written: Option<Written>,
     /// Where the process's own figures are read.
     pub machine: Arc<dyn Disk>,
 }
@@ -72,7 +77,11 @@ impl Meter {
     fn read(&self) -> Reading {
         Reading {
             process: Process::now(&*self.machine),
-            disk: self.disk.as_ref().map(|d| d.stats()).unwrap_or_default(),
+            disk: match (&self.written, &self.disk) {
+                (Some(written), _) => written(),
+                (None, Some(disk)) => disk.stats(),
+                (None, None) => DiskStats::default(),
+            },
             at: self.clock.monotonic(),
         }
     }
@@ -242,6 +251,7 @@ mod tests {
         Meter {
             clock: env.clock,
             disk: Some(Arc::clone(&env.disk)),
+            written: None,
             machine: env.disk,
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_env::{Disk, Env};
+use anabranch_env::{Disk, DiskStats, Env};
 use anabranch_log::{Append, Log, OpenError};
 use anabranch_log_segment::{Durability, Options, SegmentLog, WriteMethod};
 
@@ -24,6 +24,16 @@ pub trait Engine: Send + Sync {
         dir: &Path,
         durability: Durability,
     ) -> Result<Arc<dyn OpenLog>, OpenError>;
+
+    /// As [`Engine::open`], with room written ahead for some seconds of the heaviest work.
+    fn open_for_burst(
+        &self,
+        env: Env,
+        dir: &Path,
+        durability: Durability,
+    ) -> Result<Arc<dyn OpenLog>, OpenError> {
+        self.open(env, dir, durability)
+    }
 }
 
 /// A log that is measured.
@@ -31,9 +41,19 @@ pub trait OpenLog: Log {
     /// How it writes, in a word or two.
     fn method(&self) -> String;
 
+    /// What it has written so far for what was appended, its indexes included, but
+    /// without the zeros that it writes ahead. `disk` counts all that it writes.
+    fn written(&self, disk: &dyn Disk) -> DiskStats;
+
+    /// Does the work that appends would otherwise find done: writes segments ahead.
+    fn prepare(&self);
+
     /// Ends it in order.
     fn close(&self) -> Result<(), OpenError>;
 }
+
+/// Segments kept written ahead: what a burst of some seconds takes.
+const SPARE_SEGMENTS: usize = 12;
 
 /// The embedded engine, with its usual options.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,6 +72,22 @@ impl Engine for Segments {
         };
         Ok(Arc::new(SegmentLog::open(env, dir, options)?))
     }
+
+    fn open_for_burst(
+        &self,
+        env: Env,
+        dir: &Path,
+        durability: Durability,
+    ) -> Result<Arc<dyn OpenLog>, OpenError> {
+        let options = Options {
+            durability,
+            // As a log of some gigabytes has them; a new one begins smaller.
+            first_segment_bytes: Some(128 << 20),
+            spare_segments: SPARE_SEGMENTS,
+            ..Options::default()
+        };
+        Ok(Arc::new(SegmentLog::open(env, dir, options)?))
+    }
 }
 
 impl OpenLog for SegmentLog {
@@ -62,6 +98,26 @@ impl OpenLog for SegmentLog {
             WriteMethod::Direct => "direct",
         }
         .to_owned()
+    }
+
+    fn written(&self, disk: &dyn Disk) -> DiskStats {
+        /// Segments are written ahead in steps of this many bytes, each a write and, where
+        /// writes are direct, a sync.
+        const AHEAD_STEP: u64 = 1 << 20;
+        let (all, own) = (disk.stats(), self.stats());
+        let steps = own.ahead_bytes / AHEAD_STEP;
+        DiskStats {
+            bytes_written: all.bytes_written - own.ahead_bytes,
+            writes: all.writes - steps,
+            syncs: match self.write_method() {
+                WriteMethod::Direct => all.syncs - steps,
+                _ => all.syncs,
+            },
+        }
+    }
+
+    fn prepare(&self) {
+        Self::prepare(self);
     }
 
     fn close(&self) -> Result<(), OpenError> {

@@ -11,6 +11,8 @@ use crate::Tools;
 use crate::append::{Compared, Rounds, best_bare, compare, log_contender};
 use crate::bare;
 use crate::dir::BenchDir;
+use crate::drive::Written;
+use crate::engine::OpenLog;
 use crate::error::BenchError;
 use crate::follow::follow;
 use crate::peers::{self, Peer};
@@ -106,14 +108,18 @@ pub(crate) async fn measure_in(
     let disk = Arc::clone(&env.disk);
     let open = tools
         .engine
-        .open(env, &dir.sub("log")?, workload.durability)?;
+        .open_for_burst(env, &dir.sub("log")?, workload.durability)?;
     let log: Arc<dyn Log> = open.clone();
     let mut entries = Vec::new();
     for &peer in &config.peers {
         (tools.progress)(&format!("starting {peer}"));
         entries.push(peers::start(peer, dir, workload).await);
     }
-    let contender = Box::new(log_contender(workload, &log, Some(disk)));
+    open.prepare();
+    let counted: Arc<dyn OpenLog> = open.clone();
+    let all = Arc::clone(&disk);
+    let written: Written = Arc::new(move || counted.written(&*all));
+    let contender = Box::new(log_contender(workload, &log, Some(disk)).counting(written));
     let compared = compare(contender, bare, entries, rounds, tools.progress).await?;
     dir.done_with("bare")?;
     check_head(&log, &compared).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anabranch_bench::peers::Peer;
 use anabranch_bench::suite::{Part, Scale, suite};
 use anabranch_bench::{BenchError, Config, Engine, OpenLog, Tools, Workload, measure};
-use anabranch_env::Env;
+use anabranch_env::{Disk, DiskStats, Env};
 use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, MemoryLog, OpenError,
     Order, ReadError, ReadMode, VersionRange,
@@ -39,6 +39,12 @@ impl OpenLog for Open {
     fn method(&self) -> String {
         "nothing".to_owned()
     }
+
+    fn written(&self, disk: &dyn Disk) -> DiskStats {
+        disk.stats()
+    }
+
+    fn prepare(&self) {}
 
     fn close(&self) -> Result<(), OpenError> {
         Ok(())

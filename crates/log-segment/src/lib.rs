@@ -17,6 +17,8 @@
 mod admin;
 mod buffer;
 mod catalog;
+#[cfg(test)]
+mod documented;
 mod format;
 mod heads;
 mod index;

@@ -75,9 +75,15 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
     let store = Arc::new(store);
     let mut contents = Contents::take(&store, &survey)?;
     #[cfg(feature = "sabotage")]
-    if store.bug(crate::Bug::CutDamagedMiddle) {
+    if store.bug(crate::Bug::CutDamagedMiddle)
+        && let Some((first, offset)) = contents.gaps.first().map(|gap| (gap.first, gap.offset))
+    {
         contents.gaps.clear();
-        contents.durable = contents.durable.min(contents.end);
+        contents.parts.retain(|part| part.first < first);
+        contents.end = first;
+        contents.end_offset = offset;
+        contents.durable = contents.durable.min(first);
+        contents.rest_is_empty = false;
     }
     if let Some(gap) = contents.gaps.first() {
         return Err(OpenError::Damaged {

@@ -280,7 +280,7 @@ impl Sequencer {
             if now < *retry_at {
                 return Step::Refused(AppendError::Unavailable {
                     reason: reason.clone(),
-                    retry_after: Some(*retry_at - now),
+                    retry_after: (*retry_at < Duration::MAX).then(|| *retry_at - now),
                 });
             }
             self.trouble = None;

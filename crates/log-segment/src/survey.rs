@@ -314,6 +314,8 @@ pub(crate) struct Contents {
     pub end_offset: u64,
     /// Whether nothing but zeros follows there.
     pub rest_is_empty: bool,
+    /// The durable mark.
+    mark: Option<Mark>,
     /// Index files that could not be used, and why.
     pub index_problems: Vec<(String, u64, String)>,
     /// Index files that belong to no part.
@@ -331,6 +333,7 @@ impl Contents {
             durable: mark.map_or(0, |m| m.durable),
             end_offset: DATA_START,
             rest_is_empty: true,
+            mark,
             index_problems: Vec::new(),
             unused_indexes: Vec::new(),
         };
@@ -432,9 +435,15 @@ impl Contents {
         limit: Option<u64>,
     ) -> Result<(), OpenError> {
         let (mut position, mut offset) = (position, offset);
+        // What this segment itself says was durable of it.
+        let mut confirmed = match self.mark {
+            Some(mark) if mark.segment_id == segment.id => mark.durable.max(position),
+            _ => position,
+        };
         loop {
             let (part, durable) = scan_run(store, segment, position, offset, limit)?;
             self.durable = self.durable.max(durable);
+            confirmed = confirmed.max(durable);
             let (first, end, end_offset) = {
                 let index = crate::sync::read(&part.index);
                 let crate::store::PartIndex::Active(index) = &*index else {
@@ -484,6 +493,18 @@ impl Contents {
                 None => {
                     let missing = limit.unwrap_or(self.durable);
                     if missing > end {
+                        // Perhaps not these frames are lost but a segment that took the
+                        // place of this one's end: what was not confirmed here may be an
+                        // append that failed.
+                        let end = end.min(confirmed.max(first));
+                        if let crate::store::PartIndex::Active(index) =
+                            &mut *crate::sync::write(&part.index)
+                        {
+                            index.truncate(end);
+                        }
+                        if end == first {
+                            self.parts.retain(|p| !Arc::ptr_eq(p, &part));
+                        }
                         part.set_end(end);
                         self.gaps.push(Gap {
                             file: segment.name(),
@@ -638,7 +659,11 @@ fn find_frame(
                 .filter(|h| h.first > position && h.end() <= limit);
             if let Some(header) = good {
                 rest.durable = rest.durable.max(header.durable);
-                if rest.frame.is_none() {
+                // A frame that the disk wrote to a wrong place must not hide those before it.
+                if rest
+                    .frame
+                    .is_none_or(|(_, next, _)| header.first < next.first)
+                {
                     rest.frame = Some((start, header, why));
                 }
                 // On to the frame behind it.

@@ -266,17 +266,10 @@ impl Writer {
             (committer.file.clone(), self.durable_point())
         };
         let Some(file) = file else { return };
-        match file.sync_data() {
-            Ok(()) => {
-                upkeep.synced = point;
-                self.store.set_synced(point.position);
-            }
-            Err(error) => {
-                self.store.note(disk_says(
-                    "syncing acknowledged events; a power cut may lose them",
-                    &error,
-                ));
-            }
+        // A failure was told and noted, and stays.
+        if self.sync_late(&*file).is_ok() {
+            upkeep.synced = point;
+            self.store.set_synced(point.position);
         }
     }
 

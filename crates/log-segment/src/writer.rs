@@ -50,6 +50,8 @@ pub(crate) struct Writer {
     space: WakerSet,
     last_group_appends: AtomicUsize,
     slow: AtomicBool,
+    /// With `Durability::Interval`: a sync failed, and nothing after it can be trusted.
+    sync_failed: AtomicBool,
     pub closing: AtomicBool,
     pub lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
@@ -128,6 +130,7 @@ impl Writer {
             space: WakerSet::default(),
             last_group_appends: AtomicUsize::new(0),
             slow: AtomicBool::new(false),
+            sync_failed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             lock: Mutex::new(lock),
         }
@@ -143,9 +146,8 @@ impl Writer {
     }
 
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        self.options
-            .limits
-            .check(&append.events)
+        append
+            .check(&self.options.limits)
             .map_err(Rejection::from)?;
         let mut prepared = Prepared::new(&self.store, &append);
         loop {
@@ -283,7 +285,7 @@ impl Writer {
             // Until its first group is synced the segment holds nothing that counts. Its being
             // there says that everything before it is on the disk.
             let before = match (&committer.file, self.options.durability) {
-                (Some(file), Durability::Interval(_)) => file.sync_data(),
+                (Some(file), Durability::Interval(_)) => self.sync_late(&**file),
                 _ => Ok(()),
             };
             let file = before
@@ -347,6 +349,26 @@ impl Writer {
         #[cfg(feature = "sabotage")]
         if synced.is_err() && self.bug(crate::Bug::RetryFsync) {
             return file.sync_data();
+        }
+        synced
+    }
+
+    /// Syncs what was acknowledged without a sync, with `Durability::Interval`. A failure is
+    /// final: a second sync of the same pages proves nothing, so the log takes no more
+    /// appends until it is opened again, which writes its end anew.
+    pub fn sync_late(&self, file: &dyn File) -> io::Result<()> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(io::Error::other("an earlier sync failed"));
+        }
+        let synced = file.sync_data();
+        if let Err(error) = &synced {
+            self.sync_failed.store(true, Ordering::Release);
+            let reason = disk_says(
+                "syncing acknowledged events, which a power cut may take now; close the log and open it again",
+                error,
+            );
+            self.store.note(reason.clone());
+            lock(&self.sequencer).trouble = Some((reason, Duration::MAX));
         }
         synced
     }
@@ -510,7 +532,7 @@ impl Writer {
             let now = self.store.env.clock.monotonic();
             // The first append after a failed write tries a new segment at once; one that
             // could not be made is not tried again before its time.
-            if outcome == Outcome::NotWritten {
+            if outcome == Outcome::NotWritten && !self.sync_failed.load(Ordering::Acquire) {
                 sequencer.trouble = Some((reason.clone(), now + RETRY_AFTER));
             }
             dropped

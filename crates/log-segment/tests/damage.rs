@@ -34,7 +34,7 @@ fn names(report: &VerifyReport, file: &str) -> bool {
 
 #[test]
 fn no_flipped_bit_is_silent() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::large();
     let flips = dose("ANABRANCH_BIT_FLIPS", 800);
     let mut rng = SplitMix64::new(seed());
     let mut counts: BTreeMap<Region, u64> = BTreeMap::new();
@@ -99,7 +99,7 @@ fn no_cut_of_a_file_is_silent() {
             trial.check_reported(&fixture, &file, &what);
             let step = match cut {
                 _ if every_byte => 1,
-                _ if cut < used => 1 + cut % 97,
+                _ if cut < used => 1 + cut % 397,
                 _ => 4096,
             };
             cut += step;
@@ -138,7 +138,7 @@ fn no_lost_copied_swapped_or_renamed_file_is_silent() {
         .files()
         .into_iter()
         .map(|(name, _)| name)
-        .filter(|name| name != "lock" && !name.ends_with(".pre"))
+        .filter(|name| *name != "lock" && !name.ends_with(".pre"))
         .collect();
     let kind = |name: &str| name.rsplit('.').next().unwrap_or("").to_owned();
     for file in &files {
@@ -288,4 +288,85 @@ fn an_unreadable_page_costs_the_batches_on_it_and_no_others() {
             );
         }
     }
+}
+
+/// The disk writes a frame where another one belongs: within its segment, and into another.
+#[test]
+fn a_frame_written_to_a_wrong_place_is_not_taken_for_another() {
+    let fixture = Fixture::new();
+    let frames = fixture.some_frames();
+    let mut places = 0;
+    for ((from, at), _) in &frames {
+        for ((to, there), lost) in &frames {
+            if (from, at) == (to, there) {
+                continue;
+            }
+            let trial = fixture.trial();
+            let len = fixture
+                .length_at(from, *at)
+                .min(fixture.length_at(to, *there));
+            let bytes = trial.bytes(from)[*at as usize..(*at + len) as usize].to_vec();
+            trial
+                .disk
+                .overwrite(&trial.path(to), *there, &bytes)
+                .unwrap();
+            let what = format!("{from} byte {at} written to {to} byte {there}");
+            let read = trial.read_all();
+            assert_eq!(read.missing, std::slice::from_ref(lost), "{what}");
+            fixture.compare(&read, &what);
+            assert_eq!(trial.verify().lost(), Trial::count(&read.missing), "{what}");
+            places += 1;
+        }
+    }
+    assert!(places > 100, "{places}");
+}
+
+#[test]
+fn what_a_writer_does_meanwhile_is_no_damage() {
+    let fixture = Fixture::new();
+    let trial = fixture.trial();
+    let log = trial.open().unwrap();
+    let mut n = 1_000;
+    let report = anabranch_log_segment::verify(trial.env.clone(), fixture::DIR, &mut |_| {
+        // Segments fill, are sealed and indexed while the check goes on.
+        for _ in 0..100 {
+            let append = anabranch_log::Append::events(fixture::batch(n));
+            futures_executor::block_on(anabranch_log::Log::append(&log, append)).unwrap();
+            n += 1;
+        }
+        trial
+            .disk
+            .clock()
+            .advance(std::time::Duration::from_millis(60));
+        log.prepare();
+    })
+    .unwrap();
+    assert!(n > 1_400, "the writer was at work");
+    assert!(report.beside_writer && report.is_clean(), "{report:?}");
+    assert!(report.events >= fixture.events.len() as u64);
+    drop(log);
+    trial.disk.kill();
+    assert!(trial.verify().is_clean());
+}
+
+#[test]
+fn a_look_at_a_log_tells_what_it_holds_and_what_is_wrong() {
+    let fixture = Fixture::new();
+    let trial = fixture.trial();
+    let info =
+        |trial: &Trial| anabranch_log_segment::info(trial.env.clone(), fixture::DIR).unwrap();
+    let whole = info(&trial);
+    assert_eq!(whole.events, fixture.events.len() as u64);
+    assert_eq!(
+        (whole.clean, whole.written, whole.problems.len()),
+        (true, false, 0)
+    );
+    let names: Vec<_> = whole.segments.iter().map(|s| s.file.clone()).collect();
+    assert_eq!(names, fixture.segments());
+    for segment in &whole.segments {
+        assert_eq!(segment.first..segment.end, fixture.events_of(&segment.file));
+        assert_eq!(segment.sealed, segment.file != fixture.last_segment());
+    }
+    trial.disk.delete(&trial.path("0000000002.seg")).unwrap();
+    assert!(!info(&trial).problems.is_empty());
 }

@@ -1,6 +1,8 @@
 use std::ops::Range;
 
-use anabranch_model::{Cut, Filter, Limits, NewEvent, Position, Query, StreamId, Version};
+use anabranch_model::{
+    Cut, Filter, LimitError, Limits, NewEvent, Position, Query, StreamId, Version,
+};
 
 use crate::error::{AppendError, ReadError};
 use crate::stream::{BoxFuture, EventStream};
@@ -69,6 +71,24 @@ impl Append {
     /// An unconditional append of one event.
     pub fn event(event: NewEvent) -> Self {
         Self::events(vec![event])
+    }
+
+    /// Checks shape and size; does not check that the ids are unique.
+    pub fn check(&self, limits: &Limits) -> Result<(), LimitError> {
+        let weight = |condition: &Condition| match condition {
+            Condition::Stream(..) => 1,
+            Condition::NoMatch { query, .. } => query
+                .items
+                .iter()
+                .map(|item| 1 + item.types.len() + item.tags.len())
+                .sum::<usize>(),
+        };
+        let count = self.conditions.iter().map(weight).sum();
+        let max = limits.conditions_max;
+        if count > max {
+            return Err(LimitError::Conditions { count, max });
+        }
+        limits.check(&self.events)
     }
 
     /// The same append with a condition on one stream.

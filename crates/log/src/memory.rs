@@ -44,7 +44,7 @@ impl MemoryLog {
     }
 
     fn write(&self, append: &Append) -> Result<Appended, AppendError> {
-        self.0.limits.check(&append.events).map_err(limit)?;
+        append.check(&self.0.limits).map_err(limit)?;
         check_ids_differ(&append.events).map_err(limit)?;
         let mut state = self.0.shared.lock();
         if let Some(places) = state.written_before(&append.events)? {

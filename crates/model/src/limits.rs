@@ -18,6 +18,8 @@ pub struct Limits {
     pub batch_events_max: usize,
     /// The most tags of one event.
     pub tags_max: usize,
+    /// The most conditions of one append; the types and tags of a query count as well.
+    pub conditions_max: usize,
 }
 
 /// What one partition of an event's causes counts, in bytes.
@@ -31,6 +33,7 @@ impl Default for Limits {
             batch_bytes_max: 16 << 20,
             batch_events_max: 10_000,
             tags_max: 64,
+            conditions_max: 1_000,
         }
     }
 }
@@ -84,6 +87,16 @@ pub enum LimitError {
     Tags {
         /// Which event of the batch, from 0.
         index: usize,
+        /// How many it has.
+        count: usize,
+        /// How many it may have.
+        max: usize,
+    },
+    /// Too many conditions.
+    #[error(
+        "the append has {count} conditions, types and tags of queries included; at most {max} are allowed"
+    )]
+    Conditions {
         /// How many it has.
         count: usize,
         /// How many it may have.

@@ -51,10 +51,38 @@ impl Model {
         }
         self.check_nothing_is_lost(events.len(), &seen)?;
         if moment == Moment::AtRest {
-            for (batch, seen) in self.batches.iter_mut().zip(seen) {
+            self.missed.clear();
+            for (number, (batch, seen)) in self.batches.iter_mut().zip(seen).enumerate() {
                 if batch.fate == Fate::Open && !seen {
                     batch.fate = Fate::Absent;
+                    self.missed.push(number);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks events that were read from a log that may be damaged: what is given must be
+    /// right and in its place, from position `first` on without a gap. Whether all is
+    /// given is for the caller to see.
+    pub(crate) fn check_given(&self, events: &[Event], first: u64) -> Result<(), Violation> {
+        for (offset, event) in (first..).zip(events) {
+            let (batch, index) = self.identify(event)?;
+            self.compare(batch, index, event)?;
+            if event.position.offset != offset {
+                let text = format!("{} was read where {offset} should be", brief(event));
+                return Err(Violation::new(Wrong::Gap, text));
+            }
+            if let Some(known) = self.known_at(offset)
+                && (known.batch, known.index, known.version) != (batch, index, event.version)
+            {
+                let text = format!(
+                    "{} stands where event {} of {} stood",
+                    brief(event),
+                    known.index,
+                    self.name(known.batch)
+                );
+                return Err(Violation::new(Wrong::Reordered, text));
             }
         }
         Ok(())

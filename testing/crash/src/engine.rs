@@ -12,6 +12,10 @@ pub trait Engine: Send + Sync {
     /// from, so that many sizes and methods are tried; the same number gives the same
     /// options.
     fn open(&self, env: Env, tuning: u64) -> Result<Box<dyn Machine>, OpenError>;
+
+    /// Opens the log for reading what can be read, though it may be damaged. `None`: this
+    /// kind of log does not claim to notice damage.
+    fn open_damaged(&self, env: Env, tuning: u64) -> Option<Result<Box<dyn Machine>, OpenError>>;
 }
 
 /// An open log that does nothing on its own: all its work is done in calls of the checker.
@@ -22,6 +26,9 @@ pub trait Machine: Send {
 
     /// Does one piece of work that waits; false when there is none.
     fn step(&self) -> bool;
+
+    /// Does the work that could wait for a quiet moment, though appends may be waiting.
+    fn upkeep(&self);
 
     /// Ends in good order.
     fn close(self: Box<Self>) -> Result<(), OpenError>;

@@ -16,7 +16,8 @@
 //! * a batch is there whole or not at all; positions and versions have no gaps;
 //! * the conditions of every batch held where it stands;
 //! * repeating an append answers the places of the first time;
-//! * an honest disk never makes the log refuse to open, however it was cut off.
+//! * an honest disk never makes the log refuse to open, however it was cut off;
+//! * a damaged log gives no wrong event and hides no loss.
 //!
 //! [`reference::Reference`] is a log so simple that it is plainly right, with switches
 //! that make it wrong: it tests the checker.
@@ -24,6 +25,7 @@
 mod campaign;
 mod check;
 mod clients;
+mod damage;
 mod engine;
 mod follower;
 mod life;

@@ -60,7 +60,17 @@ impl<'w, 'e> Life<'w, 'e> {
         if self.world.rng.one_in(3) {
             self.plan_faults();
         }
+        self.retry_what_was_missed()?;
         let actions = 20 + self.world.rng.below(160);
+        self.act_until_struck(actions)
+    }
+
+    /// Lives on a disk that lies, for a short while. What it loses is not the log's fault.
+    pub(crate) fn live_with(mut self, fault: Fault) -> Result<(), Violation> {
+        self.world.say(|| format!("fault: {fault:?}"));
+        self.world.disk.inject(fault);
+        (self.in_trouble, self.reads_fail) = (true, true);
+        let actions = 10 + self.world.rng.below(40);
         self.act_until_struck(actions)
     }
 
@@ -70,8 +80,27 @@ impl<'w, 'e> Life<'w, 'e> {
             let calls = 1 + self.world.rng.below(12);
             self.world.disk.strike_at(calls);
         }
+        self.retry_what_was_missed()?;
         let actions = 5 + self.world.rng.below(15);
         self.act_until_struck(actions)
+    }
+
+    /// Clients whose answer never came try again first thing, as they should.
+    fn retry_what_was_missed(&mut self) -> Result<(), Violation> {
+        if self.world.rng.one_in(3) {
+            return Ok(());
+        }
+        for batch in std::mem::take(&mut self.world.model.missed) {
+            if self.world.disk.is_struck() || self.pending.len() >= self.clients_max {
+                break;
+            }
+            self.submit_again(batch)?;
+            while !self.world.rng.one_in(3) && self.machine.step() {}
+            if self.world.rng.one_in(3) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn act_until_struck(&mut self, actions: u64) -> Result<(), Violation> {
@@ -106,8 +135,12 @@ impl<'w, 'e> Life<'w, 'e> {
                 self.world.trace(u64::from(worked));
                 Ok(())
             }
-            78..88 => self.follow(),
-            88..95 => self.read(),
+            78..87 => self.follow(),
+            87..94 => self.read(),
+            94 => {
+                self.machine.upkeep();
+                Ok(())
+            }
             _ => {
                 self.pass_time();
                 Ok(())
@@ -125,7 +158,14 @@ impl<'w, 'e> Life<'w, 'e> {
         if self.pending.len() >= self.clients_max {
             return self.poll_one();
         }
-        let append = workload::append(&mut self.world.rng, &self.world.model);
+        // Some clients give up on what they do not know of and send something else.
+        let given_up = self.world.model.open_batches().last();
+        let twin = given_up.filter(|_| self.world.rng.one_in(2));
+        let (rng, model) = (&mut self.world.rng, &self.world.model);
+        let append = match twin {
+            Some(batch) => workload::twin(rng, model, batch),
+            None => workload::append(rng, model),
+        };
         self.world.say(|| describe(&append));
         let attempt = self.world.model.submit(append.clone());
         self.start(attempt, append)
@@ -149,6 +189,10 @@ impl<'w, 'e> Life<'w, 'e> {
         let Some(batch) = chosen else {
             return Ok(());
         };
+        self.submit_again(batch)
+    }
+
+    fn submit_again(&mut self, batch: usize) -> Result<(), Violation> {
         self.world.say(|| format!("append batch {batch} again"));
         let append = (*self.world.model.batches[batch].append).clone();
         let attempt = self.world.model.submit_again(batch);
@@ -469,6 +513,7 @@ impl<'w, 'e> Life<'w, 'e> {
     fn plan_faults(&mut self) {
         let rng = &mut self.world.rng;
         let nth = 1 + rng.below(30);
+        let soon = 1 + rng.below(10);
         let write = Calls::WRITE | Calls::DIRECT;
         let any_sync = Calls::SYNC | Calls::DIRECT | Calls::SYNC_DIR;
         let fault = match rng.below(20) {
@@ -480,8 +525,8 @@ impl<'w, 'e> Life<'w, 'e> {
                 Fault::one_in(8, Calls::ANY, FaultKind::Slow(long))
             }
             // What it must answer for.
-            6..8 => Fault::nth(nth, Calls::SYNC, FaultKind::LostPages),
-            8 => Fault::nth(nth, any_sync, FaultKind::Io),
+            6..8 => Fault::nth(soon, Calls::SYNC, FaultKind::LostPages),
+            8 => Fault::nth(soon, any_sync, FaultKind::Io),
             9 => Fault {
                 when: anabranch_env::sim::When::From(nth),
                 ..Fault::every(any_sync, FaultKind::Io)

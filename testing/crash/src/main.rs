@@ -172,6 +172,15 @@ fn print_totals(totals: &Totals, seconds: f64) {
         totals.success_share() * 100.0,
         report.declined as f64 / report.operations.max(1) as f64 * 100.0
     );
+    println!(
+        "{} damaged copies: {} told, {} of no consequence. {} states of lying disks: {} losses told, {} that nobody could see.",
+        report.damaged,
+        report.damage_told,
+        report.damaged - report.damage_told,
+        report.lying,
+        report.lying_told,
+        report.lying_silent,
+    );
     println!("What happened to the disks:");
     for (hit, count) in report.tally.iter() {
         println!("  {count:>12}  {}", hit.text());

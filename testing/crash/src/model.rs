@@ -19,6 +19,9 @@ pub struct Model {
     pub(crate) tips: BTreeMap<StreamId, Version>,
     /// The highest head anyone was told, or can infer.
     pub(crate) head: u64,
+    /// Batches of unknown fate that the last recovery did not find, in the order they were
+    /// submitted: their clients will try again.
+    pub(crate) missed: Vec<usize>,
 }
 
 /// A batch that was submitted, once or several times.

@@ -143,6 +143,10 @@ impl Engine for Reference {
             _lock: lock,
         }))
     }
+
+    fn open_damaged(&self, _: Env, _: u64) -> Option<Result<Box<dyn Machine>, OpenError>> {
+        None
+    }
 }
 
 struct Handle {
@@ -158,6 +162,8 @@ impl Machine for Handle {
     fn step(&self) -> bool {
         self.log.inner().step()
     }
+
+    fn upkeep(&self) {}
 
     fn close(self: Box<Self>) -> Result<(), OpenError> {
         while self.step() {}

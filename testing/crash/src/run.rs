@@ -25,6 +25,8 @@ pub struct Settings {
     pub forks: u32,
     /// How many recoveries in a row may be cut short.
     pub nested_max: u32,
+    /// How many damaged copies of the last state are looked at.
+    pub damages: u32,
     /// Whether to keep a journal of what was done, line by line.
     pub journal: bool,
 }
@@ -35,6 +37,7 @@ impl Default for Settings {
             lives: 5,
             forks: 12,
             nested_max: 5,
+            damages: 24,
             journal: false,
         }
     }
@@ -53,6 +56,17 @@ pub struct Report {
     pub succeeded: u64,
     /// Of these, appends that were declined with a reason: a condition did not hold.
     pub declined: u64,
+    /// Damaged copies of a log that were looked at: each was either read whole, or the
+    /// damage was told and everything else read.
+    pub damaged: u64,
+    /// Of these, how many were told.
+    pub damage_told: u64,
+    /// Crash states of disks that lied: a sync did nothing, or bytes went astray.
+    pub lying: u64,
+    /// Of these, how many lost acknowledged events and said so.
+    pub lying_told: u64,
+    /// Of these, how many lost acknowledged events and could not know.
+    pub lying_silent: u64,
     /// What happened to the disks.
     pub tally: Tally,
     /// A hash of everything that was done and answered.
@@ -69,6 +83,11 @@ impl Report {
         self.operations += other.operations;
         self.succeeded += other.succeeded;
         self.declined += other.declined;
+        self.damaged += other.damaged;
+        self.damage_told += other.damage_told;
+        self.lying += other.lying;
+        self.lying_told += other.lying_told;
+        self.lying_silent += other.lying_silent;
         self.tally.add(&other.tally);
         self.trace = mix(self.trace, other.trace);
     }
@@ -98,8 +117,8 @@ fn mix(a: u64, b: u64) -> u64 {
 
 /// A machine, the model of what its log was told to hold, and the dice.
 pub(crate) struct World<'e> {
-    engine: &'e dyn Engine,
-    settings: Settings,
+    pub(crate) engine: &'e dyn Engine,
+    pub(crate) settings: Settings,
     pub(crate) disk: SimDisk,
     pub(crate) model: Model,
     pub(crate) rng: SplitMix64,
@@ -131,27 +150,27 @@ impl<'e> World<'e> {
         let mut machine = self.recover()?;
         for life in 0..self.settings.lives {
             self.say(|| format!("== life {life}"));
-            let last = life + 1 == self.settings.lives;
             Life::new(self, machine).live()?;
             self.model.process_ended();
             self.disk.clear_faults();
             self.disk.set_capacity(None);
             for _ in 0..self.settings.forks {
-                self.fork_and_check()?;
+                self.in_fork("a crash state", Self::check_ahead)?;
             }
             self.end_process();
             machine = self.recover()?;
-            if last {
-                break;
-            }
         }
+        self.damage(machine)?;
         self.trace(self.disk.trace());
         Ok(())
     }
 
-    /// Tries out another crash state of this moment: opens the log from it, and sometimes
-    /// goes on for a while, to be cut off again.
-    fn fork_and_check(&mut self) -> Result<(), Violation> {
+    /// Tries something out on a copy of the world.
+    pub(crate) fn in_fork(
+        &mut self,
+        what: &str,
+        check: impl FnOnce(&mut World<'e>) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
         let mut fork = World {
             engine: self.engine,
             settings: self.settings,
@@ -161,8 +180,8 @@ impl<'e> World<'e> {
             report: Report::default(),
             readers: Vec::new(),
         };
-        fork.say(|| "== fork".to_owned());
-        let checked = fork.check_ahead();
+        fork.say(|| format!("== fork: {what}"));
+        let checked = check(&mut fork);
         fork.take_disk_journal();
         fork.report.tally.add(&fork.disk.tally());
         fork.trace(fork.disk.trace());
@@ -174,6 +193,8 @@ impl<'e> World<'e> {
         checked
     }
 
+    /// Opens the log from another crash state of this moment, and sometimes goes on for a
+    /// while, to be cut off again.
     fn check_ahead(&mut self) -> Result<(), Violation> {
         self.end_process();
         let machine = self.recover()?;
@@ -187,7 +208,7 @@ impl<'e> World<'e> {
     }
 
     /// Cuts the power, or kills the process.
-    fn end_process(&mut self) {
+    pub(crate) fn end_process(&mut self) {
         if self.rng.one_in(8) {
             self.disk.kill();
         } else {
@@ -270,22 +291,46 @@ impl<'e> World<'e> {
         filter: Filter,
         mode: ReadMode,
     ) -> Result<Result<Vec<Event>, ReadError>, Violation> {
+        let mut events = Vec::new();
+        let read = self.read_into(machine, from, filter, mode, &mut events)?;
+        Ok(read.map(|()| events))
+    }
+
+    /// Adds the events of one read that ends, also those before an error.
+    pub(crate) fn read_into(
+        &mut self,
+        machine: &dyn Machine,
+        from: u64,
+        filter: Filter,
+        mode: ReadMode,
+        events: &mut Vec<Event>,
+    ) -> Result<Result<(), ReadError>, Violation> {
         let stream = machine.log().read(&Cut::at(from), filter, mode);
-        self.collect(machine, stream)
+        self.collect_into(machine, stream, events)
     }
 
     pub(crate) fn collect(
         &mut self,
         machine: &dyn Machine,
-        mut stream: anabranch_log::EventStream,
+        stream: anabranch_log::EventStream,
     ) -> Result<Result<Vec<Event>, ReadError>, Violation> {
         let mut events = Vec::new();
+        let read = self.collect_into(machine, stream, &mut events)?;
+        Ok(read.map(|()| events))
+    }
+
+    fn collect_into(
+        &mut self,
+        machine: &dyn Machine,
+        mut stream: anabranch_log::EventStream,
+        events: &mut Vec<Event>,
+    ) -> Result<Result<(), ReadError>, Violation> {
         let in_batches = self.rng.one_in(2);
         let bell = Bell::new();
         loop {
             if in_batches {
                 match drive(machine, "a read", stream.next_batch())? {
-                    None => return Ok(Ok(events)),
+                    None => return Ok(Ok(())),
                     Some(Err(error)) => return Ok(Err(error)),
                     Some(Ok(batch)) => {
                         for event in &batch {
@@ -304,7 +349,7 @@ impl<'e> World<'e> {
                     Pin::new(&mut stream).poll_next(cx)
                 })?;
                 match next {
-                    None => return Ok(Ok(events)),
+                    None => return Ok(Ok(())),
                     Some(Err(error)) => return Ok(Err(error)),
                     Some(Ok(event)) => events.push(event),
                 }

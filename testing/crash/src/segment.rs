@@ -29,6 +29,11 @@ impl Engine for Segment {
         let log = SegmentLog::open(env, "log", self.options(tuning))?;
         Ok(Box::new(Handle(Arc::new(log))))
     }
+
+    fn open_damaged(&self, env: Env, tuning: u64) -> Option<Result<Box<dyn Machine>, OpenError>> {
+        let opened = SegmentLog::open_read_only(env, "log", self.options(tuning));
+        Some(opened.map(|log| Box::new(Handle(Arc::new(log))) as Box<dyn Machine>))
+    }
 }
 
 impl Segment {
@@ -64,6 +69,10 @@ impl Machine for Handle {
 
     fn step(&self) -> bool {
         self.0.step()
+    }
+
+    fn upkeep(&self) {
+        self.0.prepare();
     }
 
     fn close(self: Box<Self>) -> Result<(), OpenError> {

@@ -66,6 +66,20 @@ pub(crate) fn append(rng: &mut SplitMix64, model: &Model) -> Append {
     }
 }
 
+/// A new batch of the very shape of another, with other ids and other bytes: what a client
+/// sends that gave up on the other. Its frame is as long.
+pub(crate) fn twin(rng: &mut SplitMix64, model: &Model, batch: usize) -> Append {
+    let number = model.next_batch();
+    let free = free_id_bits(rng);
+    let original = &model.batches[batch].append.events;
+    let events = original.iter().enumerate().map(|(index, event)| NewEvent {
+        id: EventId::from_u128(event_id(number, index, free)),
+        data: data(rng, event.data.len()),
+        ..event.clone()
+    });
+    Append::events(events.collect::<Vec<_>>())
+}
+
 fn free_id_bits(rng: &mut SplitMix64) -> u128 {
     let random = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
     if rng.one_in(2) {

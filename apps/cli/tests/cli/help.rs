@@ -38,7 +38,7 @@ fn help_says_what_a_stranger_needs() {
         check(command, &scratch.run(&format!("{command} --help")).ok());
     }
     check("bench-log", &scratch.run("bench log --help").ok());
-    for verb in ["info", "verify", "export"] {
+    for verb in ["info", "verify", "repair", "backup", "restore", "export"] {
         let name = format!("log-{verb}");
         check(&name, &scratch.run(&format!("log {verb} --help")).ok());
     }

@@ -209,14 +209,170 @@ fn reading_stops_at_damage_names_it_and_goes_on_behind_it() {
 }
 
 #[test]
+fn repair_says_what_it_would_lose_and_changes_nothing() {
+    let scratch = filled("log-repair-plan");
+    flip(&scratch, SEGMENT, IN_SECOND_BATCH);
+    let before = fs::read(scratch.path(".anabranch/log").join(SEGMENT)).unwrap();
+    let done = scratch.run("log repair");
+    assert_eq!(done.code, Some(1));
+    let text = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        text.starts_with(&format!("lost: events 0:1000..=0:1999 ({SEGMENT}, byte ")),
+        "{text}"
+    );
+    assert!(text.contains("\nwould: keep a copy of "), "{text}");
+    assert!(
+        text.ends_with("not repaired; 1,000 events would be lost\n"),
+        "{text}"
+    );
+    assert!(
+        done.stderr.starts_with("error[loss-not-accepted]: a repair would lose 1,000 events\n  safe: nothing was changed\n"),
+        "{}",
+        done.stderr
+    );
+    let after = fs::read(scratch.path(".anabranch/log").join(SEGMENT)).unwrap();
+    assert!(before == after, "the plan of a repair changed the segment");
+}
+
+#[test]
+fn an_accepted_repair_loses_what_it_said_and_nothing_else() {
+    let scratch = filled("log-repair");
+    flip(&scratch, SEGMENT, IN_SECOND_BATCH);
+    let text = scratch.run("log repair --accept-loss").ok();
+    let said = text.find("lost: events 0:1000..=0:1999").unwrap();
+    assert!(said < text.find("now: ").unwrap(), "{text}");
+    assert!(
+        text.contains("\nrepaired; 1,000 events lost, and events of type $EventLost"),
+        "{text}"
+    );
+    scratch.run("append a/b --type T").ok();
+    scratch.run("log verify").ok();
+    let text = scratch.run("log repair").ok();
+    assert_eq!(text, "nothing to repair: the log is whole\n");
+    let events = scratch.events("--type Counted");
+    let kept: Vec<u64> = (0..1_000).chain(2_000..3_000).collect();
+    assert_eq!(numbers(&events), kept);
+    let positions: Vec<_> = events.iter().map(|e| e["position"].clone()).collect();
+    let unmoved: Vec<_> = kept.iter().map(|n| json!(format!("0:{n}"))).collect();
+    assert_eq!(positions, unmoved);
+    assert_eq!(scratch.events("--type $EventLost").len(), 1_000);
+}
+
+#[test]
+fn a_repair_in_json_tells_losses_and_actions() {
+    let scratch = filled("log-repair-json");
+    flip(&scratch, SEGMENT, IN_SECOND_BATCH);
+    for (flag, code, is_done) in [("", 1, false), ("--accept-loss", 0, true)] {
+        let done = scratch.run(&format!("log repair --output json {flag}"));
+        assert_eq!(done.code, Some(code), "{}", done.stderr);
+        let plan: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(plan["lost"], 1_000);
+        assert_eq!(plan["losses"][0]["first"], "0:1000");
+        assert_eq!(plan["losses"][0]["last"], "0:1999");
+        assert_eq!(plan["losses"][0]["file"], SEGMENT);
+        assert!(!plan["actions"].as_array().unwrap().is_empty());
+        assert_eq!(plan["done"], is_done);
+    }
+}
+
+#[test]
+fn a_repair_leaves_a_log_that_is_written_alone() {
+    let scratch = filled("log-repair-locked");
+    let mut writer = scratch.start("import - --acks");
+    writer.send(lines("a/b", 0..1).trim_end());
+    writer.line();
+    let stderr = scratch.run("log repair --accept-loss").fails(5);
+    assert!(stderr.starts_with("error[locked]"), "{stderr}");
+    writer.finish().ok();
+}
+
+#[test]
+fn a_backup_is_taken_beside_a_writer_and_restores_byte_for_byte() {
+    let scratch = filled("log-backup");
+    let mut writer = scratch.start("import - --acks");
+    writer.send(lines("a/b", 3_000..3_001).trim_end());
+    writer.line();
+    let text = scratch.run("log backup ./copy").ok();
+    assert!(text.contains(" events in "), "{text}");
+    writer.finish().ok();
+    let text = scratch.run("log backup ./copy --output json").ok();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["events"], 3_001);
+    scratch.run("log restore ./copy --log ./restored").ok();
+    let original = scratch.run("read --output jsonl").ok();
+    assert_eq!(
+        scratch.run("read --output jsonl --log ./restored").ok(),
+        original
+    );
+    let text = scratch.run("append a/b --type T --log ./restored").ok();
+    assert!(
+        text.starts_with("position 0:3001, a/b version 3001, "),
+        "{text}"
+    );
+    scratch.run("log verify --log ./restored").ok();
+}
+
+#[test]
+fn a_damaged_backup_restores_nothing() {
+    let scratch = filled("log-backup-damaged");
+    scratch.run("log backup ./copy").ok();
+    let copy = fs::read_dir(scratch.path("copy"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "seg"))
+        .unwrap();
+    let mut bytes = fs::read(&copy).unwrap();
+    bytes[IN_SECOND_BATCH] ^= 1;
+    fs::write(copy, bytes).unwrap();
+    let stderr = scratch.run("log restore ./copy --log ./restored").fails(1);
+    assert!(stderr.starts_with("error[restore]: "), "{stderr}");
+    assert!(stderr.contains("damaged"), "{stderr}");
+    scratch.run("read --log ./restored").fails(3);
+}
+
+#[test]
+fn backups_and_restores_keep_to_places_of_their_own() {
+    let scratch = filled("log-backup-places");
+    for place in [
+        "./.anabranch/log",
+        "./.anabranch/log/copy",
+        "./.anabranch",
+        ".",
+    ] {
+        let stderr = scratch.run(&format!("log backup {place}")).fails(2);
+        assert!(stderr.contains("within each other"), "{stderr}");
+    }
+    scratch.run("log backup ./copy --log ./none").fails(3);
+    scratch.run("log restore ./none --log ./restored").fails(3);
+    scratch.run("log backup ./copy").ok();
+    scratch.run("log restore ./copy").fails(1);
+    fs::create_dir(scratch.path("empty")).unwrap();
+    let stderr = scratch.run("log restore ./empty --log ./restored").fails(1);
+    assert!(stderr.contains("no complete backup"), "{stderr}");
+    let other = Scratch::new("log-backup-other");
+    other.run("append a/b --type T").ok();
+    let copy = scratch.path("copy");
+    let stderr = other
+        .run(&format!("log backup {}", copy.display()))
+        .fails(1);
+    assert!(stderr.contains("another log"), "{stderr}");
+}
+
+#[test]
 fn commands_that_look_after_a_log_need_one() {
     let scratch = Scratch::new("log-none");
     scratch.file("file", "");
-    for verb in ["info", "verify", "export -"] {
+    for verb in ["info", "verify", "repair", "export -"] {
         scratch.run(&format!("log {verb} --log ./none")).fails(3);
         scratch.run(&format!("log {verb} --log ./file")).fails(1);
     }
-    for verb in ["info", "verify"] {
+    for verb in [
+        "info",
+        "verify",
+        "repair",
+        "backup ./copy",
+        "restore ./copy",
+    ] {
         scratch.run(&format!("log {verb} --log memory:")).fails(2);
     }
     assert!(!scratch.path("none").exists());

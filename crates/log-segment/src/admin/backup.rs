@@ -16,7 +16,7 @@ use super::verify::decode;
 use super::walk::{Frames, Look};
 use crate::format::{DATA_START, FRAME_HEADER, FrameHeader, Mark, PAGE, SegmentHeader};
 use crate::index::{ActiveIndex, stream_key, write_index};
-use crate::open::make_dir;
+use crate::open::{MARK_FILE_BYTES, make_dir, open_reader};
 use crate::store::{segment_path, write_file};
 use crate::survey::{MARK_FILE, io_open};
 
@@ -55,7 +55,12 @@ pub fn backup(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<BackupReport, OpenError> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    let layout = Layout::take(&env, from)?;
+    // Before the files are listed: what is durable by then stands in files of the list.
+    let published = open_reader(env.clone(), from)?.published();
+    let mut layout = Layout::take(&env, from)?;
+    if layout.written {
+        layout.durable = layout.durable.max(published);
+    }
     make_dir(&env, to).map_err(|e| io_open(format!("making the directory {}", to.display()), e))?;
     let before = Manifest::read(&env, to)?;
     if before
@@ -221,6 +226,7 @@ pub fn restore(
     };
     let mut bytes = vec![0; PAGE];
     bytes.extend_from_slice(&mark.encode());
+    bytes.resize(MARK_FILE_BYTES, 0);
     write_file(&env, &to.join(MARK_FILE), &bytes).map_err(failed)?;
     Ok(BackupReport {
         log_id: manifest.identity.log_id,

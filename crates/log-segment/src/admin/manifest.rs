@@ -166,6 +166,15 @@ impl Manifest {
     }
 }
 
+/// The end that a manifest names, or why it is none; for the check of its description.
+#[cfg(test)]
+pub(crate) fn decode_manifest(text: &str) -> Result<u64, String> {
+    let at = text.rfind("checksum ").unwrap_or(0);
+    Manifest::decode(text)
+        .map(|manifest| manifest.end)
+        .map_err(|_| format!("the checksum is {:032x}", xxh3_128(&text.as_bytes()[..at])))
+}
+
 enum Problem {
     Damaged,
     Newer(u32),

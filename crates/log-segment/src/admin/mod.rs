@@ -12,6 +12,9 @@ mod report;
 mod verify;
 mod walk;
 
+#[cfg(test)]
+pub(crate) use manifest::decode_manifest;
+
 pub use backup::{BackupReport, backup, restore};
 pub use info::{Info, SegmentInfo, info};
 pub use repair::{Action, Loss, LostEvent, RepairPlan, plan_repair};

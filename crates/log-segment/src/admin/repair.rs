@@ -18,7 +18,7 @@ use super::layout::Layout;
 use super::report::Damage;
 use super::verify::verify_layout;
 use crate::format::{LogIdentity, Mark, SegmentHeader};
-use crate::survey::MARK_FILE;
+use crate::survey::{LIVE_FILE, MARK_FILE};
 use survivors::{Piece, Survivor};
 
 /// The most events that a repair writes as lost. More than that is better restored.
@@ -105,6 +105,11 @@ pub enum Action {
         /// The segment.
         file: String,
     },
+    /// Removes a file that the log makes again by itself.
+    Drop {
+        /// The file.
+        file: String,
+    },
     /// Writes the mark file again.
     RewriteMark,
 }
@@ -121,6 +126,9 @@ impl fmt::Display for Action {
             ),
             Self::MakeSegment { file } => write!(f, "make {file}, which says what is lost"),
             Self::RebuildIndex { file } => write!(f, "make the index of {file} again"),
+            Self::Drop { file } => {
+                write!(f, "remove {file}, which the log makes again by itself")
+            }
             Self::RewriteMark => f.write_str("write the mark again"),
         }
     }
@@ -170,6 +178,7 @@ enum Step {
         header: SegmentHeader,
         end: Option<u64>,
     },
+    Remove(PathBuf),
     Mark(Mark),
 }
 
@@ -187,7 +196,7 @@ impl RepairPlan {
 
     /// Does it: takes the log for itself, and keeps every damaged file under another name.
     ///
-    /// An interrupted repair leaves nothing worse than it was: make a new plan.
+    /// Needs memory for one segment. An interrupted repair leaves nothing worse than it was: make a new plan.
     ///
     /// # Errors
     ///
@@ -432,7 +441,7 @@ impl RepairPlan {
     ) {
         let last = found.survivors.last().map(|s| s.header.segment_id);
         let mut indexes = layout.survey.indexes.clone();
-        let bad = |path: &PathBuf| damages.iter().any(|d| d.file == name_of(path));
+        let bad = |path: &Path| damages.iter().any(|d| d.file == name_of(path));
         for survivor in &found.survivors {
             let (id, first) = (survivor.header.segment_id, survivor.header.first);
             let keys: Vec<_> = indexes.range((id, 0)..=(id, u64::MAX)).collect();
@@ -445,7 +454,7 @@ impl RepairPlan {
             } else {
                 covered != Some(survivor.end) && survivor.end > first
             };
-            if is_off || survivor.is_rewritten || old.iter().any(bad) {
+            if is_off || survivor.is_rewritten || old.iter().any(|path| bad(path)) {
                 let path = survivor.right_path(dir);
                 self.actions.push(Action::RebuildIndex {
                     file: name_of(&path),
@@ -457,6 +466,14 @@ impl RepairPlan {
                     end: (!is_last).then_some(survivor.end),
                 });
             }
+        }
+        let live = dir.join(LIVE_FILE);
+        let droppable = layout.survey.runs.iter().chain([&live]);
+        for path in droppable.filter(|path| bad(path)) {
+            self.actions.push(Action::Drop {
+                file: name_of(path),
+            });
+            self.steps.push(Step::Remove(path.clone()));
         }
         // What is left belongs to segments that are gone.
         for path in indexes.into_values() {

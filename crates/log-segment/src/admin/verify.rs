@@ -18,7 +18,7 @@ use crate::heads::Heads;
 use crate::index::{ActiveIndex, IndexError, Run, SealedIndex, stream_key, write_index};
 use crate::open::MARK_FILE_BYTES;
 use crate::store::read_readable;
-use crate::survey::{LIVE_FILE, MARK_FILE, io_open};
+use crate::survey::{LIVE_FILE, LOCK_FILE, MARK_FILE, io_open};
 
 /// Memory for the versions of streams, in bytes. Streams beyond it are checked within a
 /// segment only.
@@ -26,7 +26,8 @@ const HEADS_MEMORY: usize = 128 << 20;
 /// How many bytes lie between two reports of progress.
 const PROGRESS_STEP: u64 = 4 << 20;
 
-/// Reads every byte of every file of the log in `dir` and says what is not as it was
+/// Reads every byte of every file of the log in `dir`, but for files that are none of its
+/// own, and says what is not as it was
 /// written. Changes nothing.
 ///
 /// Works beside a writer too: what it writes meanwhile, beyond the durable mark, is not
@@ -64,6 +65,7 @@ pub(super) fn verify_layout(
         heads: Heads::new(HEADS_MEMORY, true),
         lost: 0,
         next: 0,
+        runs: Vec::new(),
         bytes_total: total_bytes(&env, dir)?,
         reported: 0,
         on_progress,
@@ -71,6 +73,7 @@ pub(super) fn verify_layout(
         layout,
         env,
     };
+    check.open_runs()?;
     for place in &layout.places {
         check.segment(place)?;
     }
@@ -102,6 +105,8 @@ struct Check<'a> {
     /// Index files that no part has claimed yet.
     indexes: BTreeMap<(u64, u64), PathBuf>,
     heads: Heads,
+    /// The runs of the catalogue whose end is still to come.
+    runs: Vec<(String, Run)>,
     /// How many events are known to be lost so far: versions may jump by that many.
     lost: u64,
     /// Position of the next event.
@@ -224,6 +229,7 @@ impl Check<'_> {
                     offset += header.frame_len() as u64;
                     self.read(&name, header.frame_len() as u64);
                     self.next = header.end();
+                    self.runs_that_end_here();
                     if self.ends_part(place, &part) {
                         self.finish_part(place, part)?;
                         part = self.begin_part(place, offset, true)?;
@@ -288,7 +294,7 @@ impl Check<'_> {
     fn behind(&mut self, place: &Place, frames: &mut Frames<'_>, offset: u64) -> Behind {
         let position = self.next;
         if let Some(limit) = place.limit {
-            let found = frames.search(offset, |h| h.first > position && h.end() <= limit);
+            let found = frames.resume(offset, |h| h.first > position && h.end() <= limit);
             return found.map_or(Behind::Nothing(limit), |(at, header)| {
                 Behind::Frame(at, header)
             });
@@ -296,7 +302,7 @@ impl Check<'_> {
         if self.layout.written && position >= self.durable {
             return Behind::End;
         }
-        let found = frames.search(offset, |h| h.first > position);
+        let found = frames.resume(offset, |h| h.first > position);
         let mut later = found;
         while let Some((at, header)) = later {
             self.durable = self.durable.max(header.durable);
@@ -443,8 +449,16 @@ impl Check<'_> {
             let expected = write_index(&part.index, identity, id, part.start_offset);
             if bytes != expected {
                 let same = bytes.iter().zip(&expected).take_while(|(a, b)| a == b);
-                let what = "the index is not that of its segment";
-                self.harmless(&name, same.count() as u64, what, false);
+                let (at, len) = (same.count(), bytes.len());
+                // What is cut off is missed when it is read, what follows is never read.
+                let (what, heals) = if at < len.min(expected.len()) {
+                    ("the index is not that of its segment", false)
+                } else if len < expected.len() {
+                    ("the index is cut short", true)
+                } else {
+                    ("bytes follow the index", true)
+                };
+                self.harmless(&name, at as u64, what, heals);
             }
         }
         Ok(())
@@ -462,7 +476,65 @@ impl Check<'_> {
             && header.end_offset <= place.segment.capacity
     }
 
+    /// Reads the catalogue of streams, but for what its versions are compared with.
+    fn open_runs(&mut self) -> Result<(), OpenError> {
+        for path in &self.layout.survey.runs {
+            let name = file_name(path);
+            let opened = match self.env.disk.open(path, OpenMode::Read) {
+                // A writer at work has merged it into another one since.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && self.layout.written => continue,
+                opened => opened
+                    .map_err(IndexError::from)
+                    .and_then(|file| Run::open(file, self.layout.identity))
+                    .and_then(|run| run.verify().map(|()| run)),
+            };
+            match opened {
+                Ok(run) => self.runs.push((name, run)),
+                Err(IndexError::Newer { found }) => {
+                    return Err(OpenError::NewerFormat {
+                        file: name,
+                        found,
+                        known: FORMAT_VERSION,
+                    });
+                }
+                Err(IndexError::Damaged { offset, what }) => {
+                    self.harmless(&name, offset, what, true);
+                }
+                Err(error) => self.harmless(&name, 0, error.to_string(), true),
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the runs of the catalogue that end at this position with the versions seen.
+    fn runs_that_end_here(&mut self) {
+        let next = self.next;
+        let ending: Vec<_> = self
+            .runs
+            .extract_if(.., |(_, run)| run.end == next)
+            .collect();
+        for (name, run) in ending {
+            let (heads, lost) = (&mut self.heads, self.lost);
+            let mut wrong = 0;
+            let seen = run.for_each(|key, version| {
+                let explained = heads.get(key).is_none_or(|known| {
+                    let known = known.unwrap_or(0);
+                    (known..=known + lost).contains(&version)
+                });
+                wrong += u64::from(!explained);
+            });
+            if seen.is_err() || wrong > 0 {
+                let what = format!("{wrong} streams have other versions than their events say");
+                self.harmless(&name, 0, what, false);
+            }
+        }
+    }
+
     fn end(&mut self) {
+        for (name, _) in std::mem::take(&mut self.runs) {
+            let what = "it ends where no event ends";
+            self.harmless(&name, 0, what, true);
+        }
         if self.next < self.durable {
             let what = "no segment is left that holds these events";
             self.gone(MARK_FILE, 0, what, self.next, self.durable);
@@ -489,15 +561,15 @@ impl Check<'_> {
             });
         }
         let survey = &self.layout.survey;
-        self.skim(&self.dir.join(MARK_FILE), |check, name, bytes| {
+        self.skim(&self.dir.join(MARK_FILE), |check, name, file| {
             let slots = 2 * PAGE;
-            if bytes.len() < MARK_FILE_BYTES && check.layout.survey.mark.is_some() {
-                check.harmless(name, bytes.len() as u64, "the file is cut short", true);
-            } else if bytes.len() > MARK_FILE_BYTES {
+            if file.len < MARK_FILE_BYTES as u64 && check.layout.survey.mark.is_some() {
+                check.harmless(name, file.len, "the file is cut short", true);
+            } else if file.len > MARK_FILE_BYTES as u64 {
                 let what = "bytes follow where the disk is tried out";
                 check.remark(name, MARK_FILE_BYTES as u64, what);
             }
-            if let Some(at) = bytes.iter().skip(slots).position(|&b| b != 0) {
+            if let Some(at) = file.head.iter().skip(slots).position(|&b| b != 0) {
                 let what = "the blocks for trying out the disk hold something";
                 check.harmless(name, (slots + at) as u64, what, true);
             }
@@ -505,74 +577,89 @@ impl Check<'_> {
         let live = self.dir.join(LIVE_FILE);
         let exists = self.env.disk.exists(&live);
         if exists.map_err(|e| io_open("looking for files", e))? {
-            self.skim(&live, |check, name, bytes| {
+            self.skim(&live, |check, name, file| {
                 // A writer at work may be writing it just now; it counts for readers only.
-                let told = Live::decode(bytes, check.layout.identity);
+                let told = Live::decode(&file.head, check.layout.identity);
                 if !check.layout.written && told.is_none() {
                     check.harmless(name, 0, "what it tells readers fails its checksum", true);
                 }
             });
         } else {
+            // A restored log has none until it is opened.
             let what = "the file that tells readers how far to read is missing";
-            self.harmless(LIVE_FILE, 0, what, true);
+            self.remark(LIVE_FILE, 0, what);
         }
+        self.skim(&self.dir.join(LOCK_FILE), |_, _, _| {});
         for path in &survey.runs {
-            let run = self
-                .env
-                .disk
-                .open(path, OpenMode::Read)
-                .map_err(IndexError::from)
-                .and_then(|file| Run::open(file, self.layout.identity))
-                .and_then(|run| run.verify());
-            self.skim(path, |check, name, _| {
-                if let Err(error) = run {
-                    let offset = match error {
-                        IndexError::Damaged { offset, .. } => offset,
-                        _ => 0,
-                    };
-                    check.harmless(name, offset, error.to_string(), true);
-                }
-            });
+            self.skim(path, |_, _, _| {});
         }
         for (path, _) in &survey.spares {
-            self.skim(path, |check, name, bytes| {
-                if let Some(at) = bytes.iter().position(|&b| b != 0) {
-                    check.remark(name, at as u64, "a segment written ahead is not empty");
+            self.skim(path, |check, name, file| {
+                if let Some(at) = file.nonzero {
+                    check.remark(name, at, "a segment written ahead is not empty");
                 }
             });
         }
         for path in &survey.leftovers {
-            self.skim(path, |check, name, _| {
-                let what = "left over from a crash; the next opening removes it";
-                check.remark(name, 0, what);
-            });
+            let what = "left over from a crash; the next opening removes it";
+            self.remark(&file_name(path), 0, what);
         }
         for name in &survey.strangers {
-            self.skim(&self.dir.join(name), |check, name, _| {
-                let what = if name.contains(".damaged-") {
-                    "kept aside by a repair; not part of the log"
-                } else {
-                    "not a file of this log"
-                };
-                check.remark(name, 0, what);
-            });
+            let what = if name.contains(".damaged-") {
+                "kept aside by a repair; not part of the log"
+            } else {
+                "not a file of this log"
+            };
+            self.remark(name, 0, what);
         }
         Ok(())
     }
 
-    /// Reads a file that holds no events.
-    fn skim(&mut self, path: &Path, judge: impl FnOnce(&mut Self, &str, &[u8])) {
+    /// Reads a file that holds no events, a little at a time; a file that is gone is passed
+    /// over.
+    fn skim(&mut self, path: &Path, judge: impl FnOnce(&mut Self, &str, &Skimmed)) {
         let name = file_name(path);
-        match read_whole(&self.env, path) {
-            Ok(bytes) => {
-                self.begin_file(&name);
-                self.read(&name, bytes.len() as u64);
-                judge(self, &name, &bytes);
+        let file = match self.env.disk.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                return self.harmless(&name, 0, format!("the disk says: {error}"), true);
             }
-            Err((_, error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err((at, error)) => self.harmless(&name, at, format!("the disk says: {error}"), true),
+        };
+        self.begin_file(&name);
+        let mut skimmed = Skimmed::default();
+        let mut buf = vec![0; 1 << 20];
+        loop {
+            let (len, refused) = read_readable(&*file, &mut buf, skimmed.len);
+            let at = skimmed.len;
+            let nonzero = buf[..len].iter().position(|&b| b != 0);
+            skimmed.nonzero = skimmed.nonzero.or(nonzero.map(|n| at + n as u64));
+            if at == 0 {
+                skimmed.head = buf[..len.min(MARK_FILE_BYTES)].to_vec();
+            }
+            skimmed.len += len as u64;
+            self.read(&name, len as u64);
+            if let Some(error) = refused {
+                let what = format!("the disk says: {error}");
+                return self.harmless(&name, skimmed.len, what, true);
+            }
+            if len < buf.len() {
+                break;
+            }
         }
+        judge(self, &name, &skimmed);
     }
+}
+
+/// What a quick look at a file gives.
+#[derive(Default)]
+struct Skimmed {
+    /// Its first bytes, as many as a mark file has.
+    head: Vec<u8>,
+    /// Its length, in bytes.
+    len: u64,
+    /// The first byte that is not zero.
+    nonzero: Option<u64>,
 }
 
 /// What stands behind a place where no frame begins.

@@ -126,6 +126,24 @@ impl<'a> Frames<'a> {
         None
     }
 
+    /// Where to go on behind damage at `offset`: the first good frame that `wanted` takes,
+    /// unless the one behind it comes before it in position. Then the disk wrote the first
+    /// one to a wrong place.
+    pub fn resume(
+        &mut self,
+        offset: u64,
+        wanted: impl Fn(&FrameHeader) -> bool,
+    ) -> Option<(u64, FrameHeader)> {
+        let mut found = self.search(offset, &wanted)?;
+        loop {
+            let end = found.0 + found.1.frame_len() as u64;
+            match self.search(end - 1, &wanted) {
+                Some(next) if next.1.first < found.1.first => found = next,
+                _ => return Some(found),
+            }
+        }
+    }
+
     /// Where in `from..to` the first byte stands that is not zero; gives an unreadable
     /// place too.
     pub fn first_nonzero(&mut self, from: u64, to: u64) -> Option<u64> {

@@ -110,6 +110,16 @@ impl Run {
         Ok((get!(u128, entry, 0) == key).then(|| get!(u64, entry, 16)))
     }
 
+    /// Gives every entry: a stream's key and the version its next event gets.
+    pub fn for_each(&self, mut see: impl FnMut(u128, u64)) -> Result<(), IndexError> {
+        let mut cursor = self.entries.cursor(self.pages());
+        for at in 0..self.entries.count {
+            let entry = cursor.get(at)?;
+            see(get!(u128, entry, 0), get!(u64, entry, 16));
+        }
+        Ok(())
+    }
+
     /// Reads every page and checks the order of the entries.
     pub fn verify(&self) -> Result<(), IndexError> {
         let mut cursor = self.entries.cursor(self.pages());

@@ -18,6 +18,8 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 pub(crate) use active::{ActiveIndex, index_block};
 pub(crate) use catalog::{Merge, Run, Source};
+#[cfg(test)]
+pub(crate) use sealed::ENTRY_SIZES;
 pub(crate) use sealed::{IndexError, SealedIndex, write_index};
 
 /// No event.

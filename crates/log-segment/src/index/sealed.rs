@@ -15,6 +15,9 @@ const FRAME_SIZE: usize = 8;
 const STREAM_SIZE: usize = 40;
 const ID_SIZE: usize = 12;
 const TERM_SIZE: usize = 20;
+/// How long the entries of the arrays are, in bytes.
+#[cfg(test)]
+pub(crate) const ENTRY_SIZES: [usize; 4] = [FRAME_SIZE, STREAM_SIZE, ID_SIZE, TERM_SIZE];
 
 /// Why an index cannot answer. It can be built again from its segment.
 #[derive(Debug, Error)]

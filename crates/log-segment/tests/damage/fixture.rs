@@ -22,6 +22,7 @@ pub enum Region {
     Padding,
     Unused,
     Index,
+    Catalogue,
     Mark,
     Live,
     Spare,
@@ -29,13 +30,14 @@ pub enum Region {
 }
 
 impl Region {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SegmentHeader,
         Self::FrameHeader,
         Self::Body,
         Self::Padding,
         Self::Unused,
         Self::Index,
+        Self::Catalogue,
         Self::Mark,
         Self::Live,
         Self::Spare,
@@ -56,11 +58,18 @@ pub fn options() -> Options {
 
 /// The events of batch `n`.
 pub fn batch(n: u64) -> Vec<NewEvent> {
+    padded_batch(n, 150)
+}
+
+fn padded_batch(n: u64, padding: usize) -> Vec<NewEvent> {
     (0..1 + n % 4)
         .map(|i| {
             let stream = StreamId::new(format!("order/{}", (n * 7 + i) % 23)).unwrap();
             let id = EventId::v7(1_000 + n, u128::from(i) << 64 | 1);
-            let data = format!("{{\"n\":{n},\"i\":{i},\"pad\":\"{}\"}}", "x".repeat(150));
+            let data = format!(
+                "{{\"n\":{n},\"i\":{i},\"pad\":\"{}\"}}",
+                "x".repeat(padding)
+            );
             let event = NewEvent::new(id, stream, EventType::new("Placed").unwrap(), data);
             if n.is_multiple_of(11) {
                 event
@@ -111,12 +120,21 @@ impl Fixture {
 
     /// The same of another log.
     pub fn of_seed(seed: u64) -> Self {
+        Self::build(seed, 150)
+    }
+
+    /// One of so many segments that there is a catalogue of streams.
+    pub fn large() -> Self {
+        Self::build(1, 650)
+    }
+
+    fn build(seed: u64, padding: usize) -> Self {
         let (env, disk, _) = sim::env(seed);
         let log = SegmentLog::open(env.clone(), DIR, options()).unwrap();
         // With a segment written ahead, none is made larger than asked for.
         log.prepare();
         for n in 0..330 {
-            block_on(log.append(Append::events(batch(n)))).unwrap();
+            block_on(log.append(Append::events(padded_batch(n, padding)))).unwrap();
             log.prepare();
         }
         log.close().unwrap();
@@ -180,6 +198,9 @@ impl Fixture {
 
     /// How many bytes of a file say something.
     pub fn used(&self, file: &str) -> u64 {
+        if file == "mark" {
+            return 8192;
+        }
         let frames = self.frames.iter().filter(|frame| frame.file == file);
         frames
             .map(|f| f.bytes.end)
@@ -206,6 +227,13 @@ impl Fixture {
             })
         };
         self.segments().into_iter().flat_map(of).collect()
+    }
+
+    /// The length of the frame that begins at this byte.
+    pub fn length_at(&self, file: &str, offset: u64) -> u64 {
+        let mut frames = self.frames.iter();
+        let found = frames.find(|f| f.file == file && f.bytes.start == offset);
+        found.map_or(0, |frame| frame.bytes.end - frame.bytes.start)
     }
 
     /// The events of the frames that have a byte in `range`, as one run.
@@ -281,6 +309,7 @@ impl Fixture {
                 Some("pre") => add(Region::Spare, &file, 0..length),
                 _ if file == "mark" => add(Region::Mark, &file, 0..length),
                 _ if file == "live" => add(Region::Live, &file, 0..length),
+                Some("cat") => add(Region::Catalogue, &file, 0..length),
                 _ => add(Region::Lock, &file, 0..length),
             }
         }

@@ -254,6 +254,7 @@ macro_rules! __conformance_cases {
                 every_partition_of_the_causes_counts;
                 as_many_tags_as_allowed_are_accepted;
                 one_tag_too_many_is_refused;
+                one_condition_too_many_is_refused;
                 as_many_events_as_allowed_are_accepted;
                 one_event_too_many_is_refused;
                 a_batch_of_the_largest_size_is_accepted;

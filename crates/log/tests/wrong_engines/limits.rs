@@ -24,6 +24,7 @@ fn limits_that_are_one_too_large_are_caught() {
         batch_bytes_max: said.batch_bytes_max + 1,
         batch_events_max: said.batch_events_max + 1,
         tags_max: said.tags_max + 1,
+        conditions_max: said.conditions_max + 1,
     };
     caught_with(
         kept,
@@ -34,6 +35,7 @@ fn limits_that_are_one_too_large_are_caught() {
             "limits::a_batch_one_byte_too_large_is_refused",
             "limits::one_event_too_many_is_refused",
             "limits::one_tag_too_many_is_refused",
+            "limits::one_condition_too_many_is_refused",
         ],
     );
 }
@@ -47,6 +49,7 @@ fn limits_that_are_one_too_small_are_caught() {
         batch_bytes_max: said.batch_bytes_max - 1,
         batch_events_max: said.batch_events_max - 1,
         tags_max: said.tags_max - 1,
+        conditions_max: said.conditions_max - 1,
     };
     caught_with(
         kept,

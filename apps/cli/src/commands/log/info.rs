@@ -5,7 +5,7 @@ use anabranch::segment::{self, Info, SegmentInfo};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::text::{bytes, count, log_id};
+use super::text::{bytes, count, counted, log_id};
 use crate::commands::Context;
 use crate::failure::Outcome;
 use crate::logs;
@@ -46,16 +46,19 @@ fn print_text(info: &Info, dir: &str, out: &mut Output) -> Outcome {
         ("log", dir.to_owned()),
         ("id", log_id(info.log_id)),
         ("format", info.format_version.to_string()),
-        ("opened", format!("{} times for writing", info.epoch)),
+        (
+            "opened",
+            format!("{} for writing", counted(info.epoch, "time")),
+        ),
         ("state", state.to_owned()),
         ("events", count(info.events)),
         ("on the disk", format!("{} for certain", count(info.marked))),
         (
             "bytes",
             format!(
-                "{} in {} segments, {} of indexes, {} written ahead",
+                "{} in {}, {} of indexes, {} written ahead",
                 bytes(segment_bytes),
-                info.segments.len(),
+                counted(info.segments.len() as u64, "segment"),
                 bytes(info.index_bytes),
                 bytes(info.spare_bytes)
             ),

@@ -5,8 +5,10 @@
     reason = "this is about files that the user names"
 )]
 
+mod backup;
 mod export;
 mod info;
+mod repair;
 mod text;
 mod verify;
 
@@ -15,11 +17,14 @@ use clap::Subcommand;
 use super::Context;
 use crate::failure::Outcome;
 
-/// Look after a log: info, verify, export
+/// Look after a log: info, verify, repair, backup, restore, export
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
     Info(info::InfoArgs),
     Verify(verify::VerifyArgs),
+    Repair(repair::RepairArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     Export(export::ExportArgs),
 }
 
@@ -28,6 +33,9 @@ pub async fn run(command: LogCommand, context: &Context) -> Outcome {
     match command {
         LogCommand::Info(args) => info::run(&args, context),
         LogCommand::Verify(args) => verify::run(&args, context),
+        LogCommand::Repair(args) => repair::run(&args, context),
+        LogCommand::Backup(args) => backup::run_backup(&args, context),
+        LogCommand::Restore(args) => backup::run_restore(&args, context),
         LogCommand::Export(args) => export::run(args, context).await,
     }
 }

@@ -40,8 +40,13 @@ pub fn log_id(id: u128) -> String {
 
 /// `1 event`, `2 events`.
 pub fn events(number: u64) -> String {
+    counted(number, "event")
+}
+
+/// A count of things whose name takes an s: `1 segment`, `2 segments`.
+pub fn counted(number: u64, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
-    format!("{} event{plural}", count(number))
+    format!("{} {thing}{plural}", count(number))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use anabranch::segment::{self, Damage, Remark, VerifyReport};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::text::{bytes, count, events};
+use super::text::{bytes, count, counted, events};
 use crate::commands::Context;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs;
@@ -56,16 +56,19 @@ fn print_text(report: &VerifyReport, out: &mut Output) -> Outcome {
         out.line("note: a process writes to the log; what it writes just now was not judged")?;
     }
     out.line(&format!(
-        "{}: {} in {} batches; {} in {} files read",
+        "{}: {} in {}; {} in {} read",
         if report.is_clean() {
             "clean"
         } else {
             "damaged"
         },
         events(report.events),
-        count(report.frames),
+        match report.frames {
+            1 => "1 batch".to_owned(),
+            frames => format!("{} batches", count(frames)),
+        },
         bytes(report.bytes),
-        count(report.files)
+        counted(report.files, "file")
     ))
 }
 
@@ -82,7 +85,7 @@ fn failure(report: &VerifyReport) -> Failure {
         ),
         0 => (
             "every event can be read".to_owned(),
-            "see with `anabranch log repair` how it is mended",
+            "mend it with `anabranch log repair`, which loses nothing",
         ),
         lost => (
             format!("{} cannot be read, all others can", events(lost)),

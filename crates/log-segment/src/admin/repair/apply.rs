@@ -14,6 +14,7 @@ use crate::admin::walk::{Frames, Look};
 use crate::admin::{LOST_CATEGORY, LOST_KEY_HEADER, LOST_TYPE, LOST_VERSION_HEADER};
 use crate::format::{DATA_START, FRAME_HEADER, FrameHeader, Mark, PAGE, SegmentHeader, seal_frame};
 use crate::index::{ActiveIndex, stream_key, write_index};
+use crate::open::MARK_FILE_BYTES;
 use crate::store::{read_readable, write_file};
 use crate::survey::{LOCK_FILE, MARK_FILE, io_open};
 
@@ -55,6 +56,7 @@ impl Step {
             Self::WriteHeader { path, .. } => format!("writing the header of {}", name_of(path)),
             Self::WriteSegment { path, .. } => format!("writing {}", name_of(path)),
             Self::Index { path, .. } => format!("making the index of {}", name_of(path)),
+            Self::Remove(path) => format!("removing {}", name_of(path)),
             Self::Mark(_) => "writing the mark".to_owned(),
         }
     }
@@ -111,12 +113,16 @@ fn take(env: &Env, dir: &Path, step: &Step) -> io::Result<()> {
                 _ => Ok(()),
             }
         }
+        Step::Remove(path) => {
+            env.disk.remove(path)?;
+            env.disk.sync_dir(dir)
+        }
         Step::Mark(mark) => {
             let before = Mark {
                 sequence: mark.sequence - 1,
                 ..*mark
             };
-            let mut bytes = vec![0; 2 * PAGE];
+            let mut bytes = vec![0; MARK_FILE_BYTES];
             for mark in [before, *mark] {
                 let at = mark.slot_offset() as usize;
                 bytes[at..at + PAGE].copy_from_slice(&mark.encode());

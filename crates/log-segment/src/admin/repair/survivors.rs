@@ -14,7 +14,7 @@ use crate::admin::walk::{Frames, Look};
 use crate::format::{DATA_START, FRAME_HEADER, FrameHeader, LogIdentity, PAGE, SegmentHeader};
 use crate::index::SealedIndex;
 use crate::store::{read_readable, segment_path};
-use crate::survey::{LOCK_FILE, MARK_FILE, io_open};
+use crate::survey::{LIVE_FILE, LOCK_FILE, MARK_FILE, io_open};
 
 /// The segments of a log, and files that are to be set aside.
 pub(super) struct Found {
@@ -110,8 +110,8 @@ pub(super) fn find(env: &Env, dir: &Path, layout: &Layout) -> Result<Found, Open
     for name in &names {
         let path = dir.join(name);
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-        let is_other = ["idx", "pre", "tmp"].contains(&extension)
-            || [MARK_FILE, LOCK_FILE].contains(&name.as_str())
+        let is_other = ["idx", "cat", "pre", "tmp"].contains(&extension)
+            || [MARK_FILE, LIVE_FILE, LOCK_FILE].contains(&name.as_str())
             || name.contains(".damaged-");
         if is_other {
             continue;
@@ -310,7 +310,7 @@ fn walk_segment(
             Look::Bad(why) => why,
         };
         let wanted = |h: &FrameHeader| h.first > position && h.end() <= end;
-        let next = frames.search(offset, wanted);
+        let next = frames.resume(offset, wanted);
         let mut later = next;
         while let (None, Some((at, header))) = (limit, later) {
             durable = durable.max(header.durable);

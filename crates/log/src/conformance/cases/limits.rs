@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::conformance::check::just_these;
 use crate::conformance::stage::Stage;
-use crate::{Append, AppendError, Rejection};
+use crate::{Append, AppendError, Expect, Rejection};
 
 fn refused(stage: &Stage<'_>, events: Vec<NewEvent>) -> LimitError {
     match stage.refuse(Append::events(events)) {
@@ -115,6 +115,24 @@ pub fn one_tag_too_many_is_refused(stage: &mut Stage<'_>) {
     };
     let event = with_tags(stage, max + 1);
     assert_eq!(refused(stage, second(stage, event)), wanted);
+}
+
+pub fn one_condition_too_many_is_refused(stage: &mut Stage<'_>) {
+    let max = stage.limits().conditions_max;
+    let event = stage.event("order/1");
+    let stream = event.stream.clone();
+    let mut append = Append::event(event);
+    for _ in 0..=max {
+        append = append.expect(stream.clone(), Expect::Any);
+    }
+    let wanted = LimitError::Conditions {
+        count: max + 1,
+        max,
+    };
+    let answer = stage.refuse(append.clone());
+    assert_eq!(answer, AppendError::Rejected(Rejection::Limit(wanted)));
+    append.conditions.pop();
+    assert_eq!(stage.accept(append).len(), 1);
 }
 
 pub fn as_many_events_as_allowed_are_accepted(stage: &mut Stage<'_>) {

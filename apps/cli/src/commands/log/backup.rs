@@ -1,0 +1,133 @@
+//! `anabranch log backup` and `anabranch log restore`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anabranch::log::OpenError;
+use anabranch::segment::{self, BackupReport};
+use clap::Args;
+use serde_json::json;
+
+use super::text::{bytes, counted, events, log_id};
+use crate::commands::Context;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::logs;
+use crate::output::{Form, Output, Progress};
+
+/// Copy a log into a directory, also while a process writes to it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Copies every event that is on the disk when the command begins, and checks each on the way. Run
+again with the same directory, it copies what is new; the backup before stays valid until then.
+
+Examples:
+  anabranch log backup /mnt/backup/orders
+  anabranch log restore /mnt/backup/orders --log ./restored")]
+pub struct BackupArgs {
+    /// The directory of the backup; made if there is none
+    directory: PathBuf,
+}
+
+/// Make a log from a backup
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The log appears in the directory that --log names, which must be empty or not there yet. Every
+byte of the backup is checked before. The log has the positions, times and ids it had.
+
+Examples:
+  anabranch log restore /mnt/backup/orders --log ./restored")]
+pub struct RestoreArgs {
+    /// The directory of the backup
+    directory: PathBuf,
+}
+
+/// Copies the log.
+pub fn run_backup(args: &BackupArgs, context: &Context) -> Outcome {
+    let from = logs::directory_of(context)?;
+    let to = args.directory.as_path();
+    check_apart(from, to)?;
+    let progress = Progress::bytes(context.settings.form, "copying", Some(0));
+    let report = segment::backup(context.env.clone(), from, to, &mut |done| {
+        progress.set_of(done.bytes_done, done.bytes_total);
+    })
+    .map_err(|error| failure("backup", error).safe("the log is as it was"))?;
+    drop(progress);
+    print(&report, &format!("in {}", to.display()), context)
+}
+
+/// Makes the log.
+pub fn run_restore(args: &RestoreArgs, context: &Context) -> Outcome {
+    let from = args.directory.as_path();
+    let to = logs::directory_of(context)?;
+    check_apart(from, to)?;
+    if !from.is_dir() {
+        let what = format!("there is no backup at {}", from.display());
+        return Err(Failure::new(Exit::NotFound, "no-backup", what).into());
+    }
+    let progress = Progress::bytes(context.settings.form, "restoring", Some(0));
+    let report = segment::restore(context.env.clone(), from, to, &mut |done| {
+        progress.set_of(done.bytes_done, done.bytes_total);
+    })
+    .map_err(|error| failure("restore", error).safe("the backup is as it was"))?;
+    drop(progress);
+    print(&report, &format!("in {}", to.display()), context)
+}
+
+/// Refuses two directories of which one is in the other.
+fn check_apart(from: &Path, to: &Path) -> Result<(), Failure> {
+    // What is not there yet is in nothing but the directory that it will be made in.
+    let real = |path: &Path| {
+        path.ancestors()
+            .find_map(|ancestor| {
+                let rest = path.strip_prefix(ancestor).ok()?;
+                let known = if ancestor.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    ancestor
+                };
+                Some(fs::canonicalize(known).ok()?.join(rest))
+            })
+            .unwrap_or_else(|| path.to_owned())
+    };
+    let (from_real, to_real) = (real(from), real(to));
+    if from_real.starts_with(&to_real) || to_real.starts_with(&from_real) {
+        let (from, to) = (from.display(), to.display());
+        return Err(
+            Failure::usage(format!("{from} and {to} lie within each other"))
+                .remedy("name a directory of its own"),
+        );
+    }
+    Ok(())
+}
+
+fn failure(code: &'static str, error: OpenError) -> Failure {
+    match error {
+        OpenError::Invalid(what) => Failure::new(Exit::Failed, code, what),
+        other => other.into(),
+    }
+}
+
+fn print(report: &BackupReport, place: &str, context: &Context) -> Outcome {
+    let text = match context.settings.form {
+        Form::Text => format!(
+            "{} in {} ({}) {place}; {} ({}) copied now",
+            events(report.events),
+            counted(report.segments, "segment"),
+            bytes(report.bytes),
+            counted(report.segments_copied, "segment"),
+            bytes(report.bytes_copied)
+        ),
+        Form::Json | Form::Jsonl => json!({
+            "log_id": log_id(report.log_id),
+            "events": report.events,
+            "segments": report.segments,
+            "segments_copied": report.segments_copied,
+            "bytes": report.bytes,
+            "bytes_copied": report.bytes_copied,
+        })
+        .to_string(),
+    };
+    let mut out = Output::stdout();
+    out.line(&text)?;
+    out.flush()
+}
