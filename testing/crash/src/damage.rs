@@ -225,7 +225,13 @@ fn damage_something(disk: &SimDisk, rng: &mut SplitMix64) -> Option<String> {
         12 => disk
             .make_unreadable(&path, at / 512 * 512, 512)
             .map(|()| format!("an unreadable sector at {at} of {name}")),
-        13 | 14 => put_look_alike(disk, &files, rng)?,
+        13 | 14 => {
+            let same_kind = files
+                .iter()
+                .filter(|(p, _)| p.extension() == path.extension());
+            let paths: Vec<&Path> = same_kind.map(|(p, _)| p.as_path()).collect();
+            put_look_alike(disk, &paths, rng)?
+        }
         _ => {
             let (source, source_len) = any(rng)?;
             let from = place_in(disk, &source, source_len, rng);
@@ -254,18 +260,18 @@ struct Piece<'f> {
 /// the beginning, and not in the rest: the right kind of bytes in the wrong place.
 fn put_look_alike(
     disk: &SimDisk,
-    files: &[(PathBuf, u64)],
+    paths: &[&Path],
     rng: &mut SplitMix64,
 ) -> Option<std::io::Result<String>> {
     /// How much of a piece is compared as its beginning, in bytes.
     const HEAD: usize = 32;
-    let contents: Vec<_> = files
+    let contents: Vec<_> = paths
         .iter()
-        .filter_map(|(path, _)| Some((path.as_path(), disk.content(path).ok()?)))
+        .filter_map(|path| Some((*path, disk.content(path).ok()?)))
         .collect();
     let pieces: Vec<Piece<'_>> = contents
         .iter()
-        .flat_map(|(path, bytes)| pieces(path, bytes))
+        .flat_map(|(path, bytes)| pieces(disk, path, bytes))
         .collect();
     let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a != b).count();
     let mut pairs = Vec::new();
@@ -277,9 +283,10 @@ fn put_look_alike(
             {
                 continue;
             }
+            let head = differ(&from.bytes[..HEAD], &to.bytes[..HEAD]);
             let rest = differ(&from.bytes[HEAD..], &to.bytes[HEAD..]);
-            if rest > 12 {
-                pairs.push((differ(&from.bytes[..HEAD], &to.bytes[..HEAD]), from, to));
+            if head > 0 && rest > 12 {
+                pairs.push((head, from, to));
             }
         }
     }
@@ -298,62 +305,32 @@ fn put_look_alike(
     Some(done.map(|()| what))
 }
 
-fn pieces<'f>(path: &'f Path, bytes: &'f [u8]) -> Vec<Piece<'f>> {
-    let mut starts = beginnings(bytes);
-    let end = bytes.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1);
-    starts.push(end.next_multiple_of(8).min(bytes.len()));
-    let piece = |pair: &[usize]| {
-        Some(Piece {
-            path,
-            start: pair[0],
-            bytes: bytes.get(pair[0]..pair[1])?,
-        })
+/// What was written to a file in one call each.
+fn pieces<'f>(disk: &SimDisk, path: &'f Path, bytes: &'f [u8]) -> Vec<Piece<'f>> {
+    let writes = disk.writes(path).unwrap_or_default();
+    let piece = |(start, len): (u64, u64)| {
+        let (start, end) = (start as usize, (start + len) as usize);
+        let bytes = bytes.get(start..end)?;
+        Some(Piece { path, start, bytes })
     };
-    starts.windows(2).filter_map(piece).collect()
+    writes.into_iter().filter_map(piece).collect()
 }
 
-/// A place in a file: any, or one where something seems to begin. What that is the checker
-/// does not know; it looks for the aligned word that comes most often.
+/// A place in a file: any, or one where a write began.
 fn place_in(disk: &SimDisk, path: &Path, len: u64, rng: &mut SplitMix64) -> u64 {
-    let Ok(bytes) = disk.content(path) else {
-        return 0;
-    };
-    match rng.below(4) {
-        0 => rng.below(len),
-        // Where there is something: files are mostly zeros written ahead.
-        1 => {
-            let end = bytes.iter().rposition(|&b| b != 0).map_or(0, |i| i as u64);
-            rng.below(end + 1)
-        }
-        _ => {
-            let starts = beginnings(&bytes);
-            let chosen = match rng.below(3) {
-                0 => starts.first(),
-                1 => starts.last(),
-                _ => starts.get(rng.below(starts.len() as u64) as usize),
-            };
-            let inside = if rng.one_in(2) { rng.below(64) } else { 0 };
-            chosen.map_or(0, |&start| (start as u64 + inside).min(len - 1))
-        }
+    let writes = disk.writes(path).unwrap_or_default();
+    if rng.one_in(3) || writes.is_empty() {
+        return rng.below(len);
     }
-}
-
-/// Offsets, multiples of 8, of the four bytes that stand most often at such offsets.
-fn beginnings(bytes: &[u8]) -> Vec<usize> {
-    let word =
-        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let mut words: Vec<u32> = (0..bytes.len().saturating_sub(3))
-        .step_by(8)
-        .map(word)
-        .filter(|&w| w > 0xffff)
-        .collect();
-    words.sort_unstable();
-    let most = words.chunk_by(|a, b| a == b).max_by_key(|same| same.len());
-    let Some(&most) = most.and_then(|same| same.first()) else {
-        return Vec::new();
+    let chosen = match rng.below(3) {
+        0 => writes.len() - 1,
+        _ => rng.below(writes.len() as u64) as usize,
     };
-    (0..bytes.len().saturating_sub(3))
-        .step_by(8)
-        .filter(|&at| word(at) == most)
-        .collect()
+    let (start, written) = writes[chosen];
+    let inside = match rng.below(3) {
+        0 => 0,
+        1 => rng.below(64),
+        _ => rng.below(written),
+    };
+    (start + inside).min(len - 1)
 }

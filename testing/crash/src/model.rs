@@ -181,7 +181,7 @@ impl Model {
         if appended.places.len() != append.events.len() {
             return wrong(format!("{} got {appended:?}", self.name(batch)));
         }
-        if appended.repeated && attempt.is_first {
+        if appended.repeated && attempt.is_first && self.batches[batch].attempts == 1 {
             return wrong(format!(
                 "{} is new, but was answered as repeated",
                 self.name(batch)

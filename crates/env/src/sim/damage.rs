@@ -31,6 +31,14 @@ impl SimDisk {
         })
     }
 
+    /// Offset and length of the last hundred or so writes to a file, oldest first.
+    pub fn writes(&self, path: &Path) -> io::Result<Vec<(u64, u64)>> {
+        self.with_tree(|tree, _| {
+            let node = find(tree, path)?;
+            Ok(lock(&node).writes.clone())
+        })
+    }
+
     /// Makes a file with this content, or replaces it.
     pub fn plant(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let place = place(path)?;

@@ -26,7 +26,12 @@ pub(super) struct Node {
     lengths: Vec<usize>,
     /// Bytes that cannot be read.
     pub(super) bad: Option<(u64, u64)>,
+    /// Offset and length of the last writes.
+    pub(super) writes: Vec<(u64, u64)>,
 }
+
+/// How many of a file's writes are remembered.
+const WRITES_MAX: usize = 128;
 
 impl Node {
     /// A file that has been on the disk for long.
@@ -60,6 +65,10 @@ impl Node {
         if buf.is_empty() {
             return;
         }
+        if self.writes.len() == WRITES_MAX {
+            self.writes.remove(0);
+        }
+        self.writes.push((offset as u64, buf.len() as u64));
         let end = offset + buf.len();
         if end > self.cached.len() {
             self.set_len(end);
