@@ -1,10 +1,11 @@
 //! `cargo xtask test`: the one command that runs everything that must hold.
 //!
 //! 1. Every test and doc test of the workspace; among them the conformance suite on each
-//!    engine, a bounded dose of simulated crashes, and the layers and tidy checks.
+//!    engine, and the layers and tidy checks.
 //! 2. What the documents tell a reader to type, with the released program.
 //! 3. The scripts below `testing/` that use the released program as a person would, in a
 //!    small dose.
+//! 4. A bounded dose of simulated crashes, and the planted bugs that it must catch.
 //!
 //! What cannot run here is said loudly and counted. With `CI` in the environment that is
 //! a failure, so that nothing is left out for months without anyone noticing.
@@ -32,6 +33,7 @@ pub fn command(workspace: &Workspace) -> Outcome {
         Ok(released) => {
             documents(workspace, &released, &mut report);
             scripts(workspace, &released, &mut report);
+            crashes(workspace, &released, &mut report);
         }
         Err(message) => report.failures.push(message),
     }
@@ -196,6 +198,7 @@ fn lines_shown(from: Option<impl Read>, to: &mut impl Write) -> Vec<String> {
 struct Released {
     anabranch: PathBuf,
     retail: PathBuf,
+    crash: PathBuf,
     scratch: PathBuf,
 }
 
@@ -212,6 +215,8 @@ impl Released {
                     "anabranch-cli",
                     "-p",
                     "retail",
+                    "-p",
+                    "anabranch-crash",
                 ])
                 .current_dir(&workspace.root),
         )?;
@@ -230,6 +235,7 @@ impl Released {
         Ok(Self {
             anabranch: target.join("release/anabranch"),
             retail: target.join("release/retail"),
+            crash: target.join("release/anabranch-crash"),
             scratch,
         })
     }
@@ -278,6 +284,30 @@ fn scripts(workspace: &Workspace, released: &Released, report: &mut Report) {
         );
         match outcome {
             Ok(()) => report.done.push(format!("{script}: holds")),
+            Err(message) => report.failures.push(message),
+        }
+    }
+}
+
+/// A bounded dose of simulated crashes, and the planted bugs, each of which must be
+/// caught. From fixed seeds, so that a run that fails fails again.
+fn crashes(workspace: &Workspace, released: &Released, report: &mut Report) {
+    const DOSES: [(&str, &[&str]); 2] = [
+        ("simulated crashes", &["--states", "20000", "--seed", "1"]),
+        (
+            "planted bugs",
+            &["--sabotage", "--states", "20000", "--seed", "1"],
+        ),
+    ];
+    for (what, arguments) in DOSES {
+        let outcome = step(
+            what,
+            Command::new(&released.crash)
+                .args(arguments)
+                .current_dir(&workspace.root),
+        );
+        match outcome {
+            Ok(()) => report.done.push(format!("{what}: holds")),
             Err(message) => report.failures.push(message),
         }
     }

@@ -14,11 +14,11 @@ use super::manifest::{Entry, MANIFEST_FILE, Manifest};
 use super::report::Progress;
 use super::verify::decode;
 use super::walk::{Frames, Look};
-use crate::format::{DATA_START, FRAME_HEADER, FrameHeader, Mark, PAGE, SegmentHeader};
+use crate::format::{DATA_START, FRAME_HEADER, FrameHeader, Live, Mark, PAGE, SegmentHeader};
 use crate::index::{ActiveIndex, stream_key, write_index};
 use crate::open::{MARK_FILE_BYTES, make_dir, open_reader};
 use crate::store::{segment_path, write_file};
-use crate::survey::{MARK_FILE, io_open};
+use crate::survey::{LIVE_FILE, MARK_FILE, io_open};
 
 /// What was copied.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -227,6 +227,11 @@ pub fn restore(
     let mut bytes = vec![0; PAGE];
     bytes.extend_from_slice(&mark.encode());
     bytes.resize(MARK_FILE_BYTES, 0);
+    let live = Live {
+        epoch: mark.epoch,
+        published: mark.durable,
+    };
+    write_file(&env, &to.join(LIVE_FILE), &live.encode(mark.identity)).map_err(failed)?;
     write_file(&env, &to.join(MARK_FILE), &bytes).map_err(failed)?;
     Ok(BackupReport {
         log_id: manifest.identity.log_id,
