@@ -348,7 +348,7 @@ impl Store {
                 let rest = &buf[at.min(buf.len())..];
                 // The padding of the last frame may be cut off.
                 let room = room.saturating_sub(at as u64);
-                match frame_at(rest, room, part.segment.id, self.checks()) {
+                match frame_at(rest, room, self.frame_id(part, rest), self.checks()) {
                     FrameAt::Frame(header) if header.first == next => {
                         entries.push(header.entry(at));
                         next = header.end();
@@ -398,6 +398,19 @@ impl Store {
             return false;
         }
         true
+    }
+
+    /// The segment that a frame of this part must say it belongs to.
+    #[cfg_attr(
+        not(feature = "sabotage"),
+        expect(unused_variables, clippy::unused_self)
+    )]
+    fn frame_id(&self, part: &Part, frame: &[u8]) -> u64 {
+        #[cfg(feature = "sabotage")]
+        if self.bug(crate::Bug::AcceptRecycledFrame) && frame.len() >= crate::format::FRAME_HEADER {
+            return u64::from(crate::format::get!(u32, frame, 12));
+        }
+        part.segment.id
     }
 
     fn unreadable(&self, part: &Part, offset: u64, position: u64, error: &io::Error) -> ReadError {
@@ -659,32 +672,32 @@ impl Store {
                     let at = (u64::from(place.offset) - start) as usize;
                     let position = part.first + u64::from(place.rel);
                     let bytes = &buf[base + at.min(len)..];
-                    let header =
-                        match frame_at(bytes, room - at as u64, part.segment.id, self.checks()) {
-                            FrameAt::Frame(header) if header.first == position => header,
-                            FrameAt::Short(needed) if at + needed > want && refused.is_none() => {
-                                want = at + needed;
-                                entries.truncate(run_start);
-                                continue 'read;
-                            }
-                            // What is good before it is given first.
-                            _ if !entries.is_empty() => {
-                                done = entries.len();
-                                break 'runs;
-                            }
-                            bad => {
-                                let why = match (bad, refused) {
-                                    (FrameAt::Bad(why), _) => why.to_owned(),
-                                    (FrameAt::Frame(_), _) => {
-                                        "the frame belongs to another position".to_owned()
-                                    }
-                                    (_, Some(error)) => format!("the disk says: {error}"),
-                                    _ => "the file ends inside a frame".to_owned(),
-                                };
-                                let offset = u64::from(place.offset);
-                                return Err(self.damage(part, offset, position, &why));
-                            }
-                        };
+                    let id = self.frame_id(part, bytes);
+                    let header = match frame_at(bytes, room - at as u64, id, self.checks()) {
+                        FrameAt::Frame(header) if header.first == position => header,
+                        FrameAt::Short(needed) if at + needed > want && refused.is_none() => {
+                            want = at + needed;
+                            entries.truncate(run_start);
+                            continue 'read;
+                        }
+                        // What is good before it is given first.
+                        _ if !entries.is_empty() => {
+                            done = entries.len();
+                            break 'runs;
+                        }
+                        bad => {
+                            let why = match (bad, refused) {
+                                (FrameAt::Bad(why), _) => why.to_owned(),
+                                (FrameAt::Frame(_), _) => {
+                                    "the frame belongs to another position".to_owned()
+                                }
+                                (_, Some(error)) => format!("the disk says: {error}"),
+                                _ => "the file ends inside a frame".to_owned(),
+                            };
+                            let offset = u64::from(place.offset);
+                            return Err(self.damage(part, offset, position, &why));
+                        }
+                    };
                     entries.push(header.entry(base + at));
                 }
                 break;

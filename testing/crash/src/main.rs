@@ -18,6 +18,7 @@ Usage: anabranch-crash [OPTIONS]
   --threads N    how many threads to use (default: one for each core)
   --engine NAME  segment (default) or reference
   --sabotage     turn on the planted bugs one after another: each must be caught
+  --bug NAME     of the planted bugs only this one
   --journal      print what a failed run did, line by line
 
 Exit codes: 0 all promises kept (or all bugs caught), 1 not, 2 wrong usage.";
@@ -29,6 +30,7 @@ struct Arguments {
     campaign: Campaign,
     engine: Kind,
     sabotage: bool,
+    bug: Option<String>,
     journal: bool,
 }
 
@@ -99,6 +101,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
         },
         engine: Kind::Segment,
         sabotage: false,
+        bug: None,
         journal: false,
     };
     while let Some(word) = words.next() {
@@ -114,6 +117,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
             "--seed" => arguments.campaign.seed = number()?,
             "--threads" => arguments.campaign.threads = number()?.max(1) as usize,
             "--sabotage" => arguments.sabotage = true,
+            "--bug" => {
+                arguments.sabotage = true;
+                arguments.bug = Some(words.next().ok_or("--bug needs a name")?);
+            }
             "--journal" => arguments.journal = true,
             "--engine" => match words.next().as_deref() {
                 Some("segment") => arguments.engine = Kind::Segment,
@@ -189,7 +196,10 @@ fn print_totals(totals: &Totals, seconds: f64) {
 
 /// Turns on one bug after another. Whether all were caught.
 fn sabotage(arguments: &Arguments) -> bool {
-    let bugs = arguments.engine.sabotaged();
+    let mut bugs = arguments.engine.sabotaged();
+    if let Some(wanted) = &arguments.bug {
+        bugs.retain(|(name, _)| name == wanted);
+    }
     let count = bugs.len();
     let mut caught = 0;
     for (bug, engine) in bugs {
@@ -206,5 +216,5 @@ fn sabotage(arguments: &Arguments) -> bool {
         }
     }
     println!("{caught} of {count} bugs caught.");
-    caught == count
+    caught == count && count > 0
 }
