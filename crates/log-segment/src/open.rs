@@ -618,6 +618,22 @@ pub(crate) fn open_reader(env: Env, dir: &Path) -> Result<Arc<Store>, OpenError>
     for (file, what) in &survey.segment_problems {
         store.note(format!("{file}: {what}"));
     }
+    if survey.mark.is_none() {
+        let last = survey.segments.last().map_or(0, |(segment, _)| segment.id);
+        let id_of = |file: &str| {
+            file.strip_suffix(".seg")
+                .and_then(|id| id.parse::<u64>().ok())
+        };
+        let newer = |(file, _): &&(String, String)| id_of(file).is_none_or(|id| id > last);
+        if let Some((file, what)) = survey.segment_problems.iter().find(newer) {
+            return Err(OpenError::Damaged {
+                file: file.clone(),
+                what: format!(
+                    "{what}; the mark cannot be read either, so nothing tells where the log ends"
+                ),
+            });
+        }
+    }
     let mut contents = Contents::take(&store, &survey)?;
     for gap in &contents.gaps {
         store.note(gap.error().to_string());
