@@ -125,6 +125,7 @@ fn every_table_of_the_format_says_where_the_code_puts_things() {
         first: 22,
         capacity: 23,
         created_at: 24,
+        previous: 25,
     };
     let bytes = header.encode();
     assert_eq!(bytes.len() as u64, DATA_START);
@@ -134,6 +135,7 @@ fn every_table_of_the_format_says_where_the_code_puts_things() {
         ("first", 22),
         ("capacity", 23),
         ("created", 24),
+        ("previous", 25),
         ("CRC", page_crc(&bytes)),
     ];
     check(&tables[0], &bytes[..PAGE], &with(&values));

@@ -72,6 +72,9 @@ pub(crate) struct SegmentHeader {
     pub capacity: u64,
     /// When it was made: microseconds since 1970.
     pub created_at: u64,
+    /// The segment that holds the events before `first`; 0 if there is none, or none that
+    /// is known.
+    pub previous: u64,
 }
 
 impl SegmentHeader {
@@ -86,6 +89,7 @@ impl SegmentHeader {
         page[48..56].copy_from_slice(&self.first.to_le_bytes());
         page[56..64].copy_from_slice(&self.capacity.to_le_bytes());
         page[64..72].copy_from_slice(&self.created_at.to_le_bytes());
+        page[72..80].copy_from_slice(&self.previous.to_le_bytes());
         seal_page(&mut page);
         page.repeat(2)
     }
@@ -102,6 +106,7 @@ impl SegmentHeader {
             first: get!(u64, page, 48),
             capacity: get!(u64, page, 56),
             created_at: get!(u64, page, 64),
+            previous: get!(u64, page, 72),
         })
     }
 }
@@ -352,6 +357,7 @@ mod tests {
             first: 42,
             capacity: 1 << 20,
             created_at: 1,
+            previous: 9,
         }
     }
 

@@ -487,6 +487,10 @@ fn rewrite_tail(
         first: durable,
         capacity,
         created_at: store.env.clock.wall_micros(),
+        previous: parts
+            .iter()
+            .rfind(|part| part.first < durable)
+            .map_or(0, |part| part.segment.id),
     };
     frames[..DATA_START as usize].copy_from_slice(&header.encode());
     let path = segment_path(&store.dir, segment_id);

@@ -302,6 +302,14 @@ fn parse_index_name(name: &str) -> Option<(u64, u64)> {
     Some((segment.parse().ok()?, first.parse().ok()?))
 }
 
+/// Where the next segment begins.
+#[derive(Clone, Copy)]
+struct Limit {
+    position: u64,
+    /// Whether no segment is missing before it.
+    is_near: bool,
+}
+
 /// What the segments hold, as found by their indexes and by reading what has none.
 pub(crate) struct Contents {
     pub parts: Vec<Arc<Part>>,
@@ -339,7 +347,10 @@ impl Contents {
         };
         let mut indexes = survey.indexes.clone();
         for (at, (segment, header)) in survey.segments.iter().enumerate() {
-            let limit = survey.segments.get(at + 1).map(|(_, next)| next.first);
+            let limit = survey.segments.get(at + 1).map(|(_, next)| Limit {
+                position: next.first,
+                is_near: [0, segment.id].contains(&next.previous),
+            });
             if header.first > contents.end {
                 contents.gaps.push(Gap {
                     file: segment.name(),
@@ -370,11 +381,11 @@ impl Contents {
         store: &Store,
         segment: &Arc<Segment>,
         header: &SegmentHeader,
-        limit: Option<u64>,
+        limit: Option<Limit>,
         indexes: &mut BTreeMap<(u64, u64), PathBuf>,
     ) -> Result<(), OpenError> {
         let (mut position, mut offset) = (header.first, DATA_START);
-        let end = limit.unwrap_or(u64::MAX);
+        let end = limit.map_or(u64::MAX, |limit| limit.position);
         // A segment is made after all that is before it was synced.
         self.durable = self.durable.max(header.first);
         while position < end {
@@ -432,16 +443,22 @@ impl Contents {
         segment: &Arc<Segment>,
         position: u64,
         offset: u64,
-        limit: Option<u64>,
+        limit: Option<Limit>,
     ) -> Result<(), OpenError> {
         let (mut position, mut offset) = (position, offset);
-        // What this segment itself says was durable of it.
+        let limit_position = limit.map(|limit| limit.position);
+        // Where a segment is missing, it may have taken the place of this one's end: what
+        // was not confirmed here, by itself or by the mark, may be an append that failed.
+        let is_alone = limit.map_or(
+            self.mark.is_some_and(|mark| mark.segment_id > segment.id),
+            |limit| !limit.is_near,
+        );
         let mut confirmed = match self.mark {
             Some(mark) if mark.segment_id == segment.id => mark.durable.max(position),
             _ => position,
         };
         loop {
-            let (part, durable) = scan_run(store, segment, position, offset, limit)?;
+            let (part, durable) = scan_run(store, segment, position, offset, limit_position)?;
             self.durable = self.durable.max(durable);
             confirmed = confirmed.max(durable);
             let (first, end, end_offset) = {
@@ -453,7 +470,7 @@ impl Contents {
             };
             self.end = end.max(self.end);
             self.end_offset = end_offset;
-            let complete = limit == Some(end);
+            let complete = limit_position == Some(end) && !(is_alone && end > confirmed);
             if complete {
                 part.set_end(end);
             }
@@ -471,10 +488,12 @@ impl Contents {
                 return Ok(());
             }
             // No frame here. What comes after?
-            let rest = find_frame(store, segment, end_offset, end, limit.unwrap_or(u64::MAX))?;
+            let behind = limit_position.unwrap_or(u64::MAX);
+            let rest = find_frame(store, segment, end_offset, end, behind)?;
             self.rest_is_empty = rest.is_empty;
+            confirmed = confirmed.max(rest.durable);
             match rest.frame {
-                Some((at, header, why)) => {
+                Some((at, header, why)) if !is_alone || confirmed > end => {
                     self.durable = self.durable.max(rest.durable);
                     if limit.is_none() && self.durable <= end {
                         // Frames of a flush that was never confirmed: remains of a tear.
@@ -490,27 +509,20 @@ impl Contents {
                     });
                     (position, offset) = (header.first, at);
                 }
-                None => {
-                    let missing = limit.unwrap_or(self.durable);
-                    if missing > end {
-                        // Perhaps not these frames are lost but a segment that took the
-                        // place of this one's end: what was not confirmed here may be an
-                        // append that failed.
-                        let end = end.min(confirmed.max(first));
-                        if let crate::store::PartIndex::Active(index) =
-                            &mut *crate::sync::write(&part.index)
-                        {
-                            index.truncate(end);
-                        }
-                        if end == first {
-                            self.parts.retain(|p| !Arc::ptr_eq(p, &part));
-                        }
-                        part.set_end(end);
+                _ => {
+                    let missing = limit_position.unwrap_or(self.durable);
+                    let kept = if is_alone {
+                        end.min(confirmed.max(first))
+                    } else {
+                        end
+                    };
+                    if missing > kept {
+                        self.cut_part(&part, first, kept);
                         self.gaps.push(Gap {
                             file: segment.name(),
                             offset: end_offset,
                             what: "no frame is left where these events were".to_owned(),
-                            first: end,
+                            first: kept,
                             end: missing,
                         });
                         self.end = self.end.max(missing);
@@ -519,6 +531,17 @@ impl Contents {
                 }
             }
         }
+    }
+
+    /// Ends a part that was scanned at `end`.
+    fn cut_part(&mut self, part: &Arc<Part>, first: u64, end: u64) {
+        if let crate::store::PartIndex::Active(index) = &mut *crate::sync::write(&part.index) {
+            index.truncate(end);
+        }
+        if end == first {
+            self.parts.retain(|p| !Arc::ptr_eq(p, part));
+        }
+        part.set_end(end);
     }
 }
 

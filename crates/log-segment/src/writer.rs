@@ -289,7 +289,7 @@ impl Writer {
                 _ => Ok(()),
             };
             let file = before
-                .and_then(|()| self.begin_segment(group, new))
+                .and_then(|()| self.begin_segment(group, new, committer.segment_id))
                 .map_err(|e| {
                     WriteFailure::NotWritten(format!(
                         "{}; nothing was written, appends resume by themselves when there is room",
@@ -374,7 +374,12 @@ impl Writer {
     }
 
     /// Makes the segment file of a group: header first, then its name.
-    fn begin_segment(&self, group: &Group, new: NewSegment) -> io::Result<Arc<dyn File>> {
+    fn begin_segment(
+        &self,
+        group: &Group,
+        new: NewSegment,
+        previous: u64,
+    ) -> io::Result<Arc<dyn File>> {
         let disk = &self.store.env.disk;
         let segment = &group.part.segment;
         let spare = match new.spare {
@@ -397,6 +402,7 @@ impl Writer {
             first: group.first,
             capacity: segment.capacity,
             created_at: new.created_at,
+            previous,
         };
         let mut bytes = AlignedBuf::with_capacity(DATA_START as usize);
         bytes.extend(&header.encode());

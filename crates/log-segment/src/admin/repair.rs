@@ -403,6 +403,7 @@ impl RepairPlan {
                     first,
                     capacity: 0,
                     created_at: survivor.header.created_at,
+                    previous: 0,
                 };
                 survivor.end = first;
                 made.push((header, piece));

@@ -196,6 +196,7 @@ fn recover_header(
         first: frame.first,
         capacity: length,
         created_at: frame.recorded_at,
+        previous: 0,
     };
     let mut survivor = Survivor::new(path.to_owned(), header);
     survivor.is_header_damaged = true;
@@ -242,6 +243,7 @@ pub(super) fn walk(
             first: 0,
             capacity: 0,
             created_at: 0,
+            previous: 0,
         };
         let mut gone = Survivor::new(segment_path(dir, id), header);
         gone.is_gone = true;
