@@ -498,11 +498,15 @@ impl RepairPlan {
         let is_damaged = damages
             .iter()
             .any(|d| d.file == MARK_FILE && d.events.is_none());
-        if !is_damaged {
-            return;
-        }
         let known = layout.survey.mark;
         let last = found.survivors.last();
+        // Or it tells of a segment that is gone for good.
+        let is_beyond = known
+            .zip(last)
+            .is_some_and(|(mark, last)| mark.segment_id > last.header.segment_id);
+        if !is_damaged && !is_beyond {
+            return;
+        }
         self.actions.push(Action::RewriteMark);
         self.steps.push(Step::Mark(Mark {
             identity: layout.identity,
