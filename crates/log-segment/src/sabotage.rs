@@ -38,15 +38,15 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// Every bug there is.
-    pub const ALL: [Self; 17] = [
+    /// The bugs that simulated crashes bring to light. [`Bug::AcceptRecycledFrame`] has a
+    /// test of its own: positions alone keep such frames out of almost every log.
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeSync,
         Self::PublishBeforeSync,
         Self::SkipCrc,
         Self::NoDirSync,
         Self::RetryFsync,
         Self::IgnoreWriteError,
-        Self::AcceptRecycledFrame,
         Self::IgnoreShortWrite,
         Self::SkipTailRewrite,
         Self::CutDamagedMiddle,
