@@ -66,6 +66,7 @@
 //! ```
 
 mod entity;
+mod fleet;
 mod flow;
 mod hash;
 mod notes;
@@ -81,8 +82,9 @@ pub use entity::{
     Accepted, Door, EntityHandle, EntityOptions, HostError, Inspection, Recorded, SendOptions,
     Status,
 };
+pub use fleet::Fleet;
 pub use flow::{
-    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Description, FlowOptions,
+    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivered, Description, FlowOptions,
     InstanceStatus, Letter, Router,
 };
 pub use notes::{Note, Notes};

@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use anabranch_domain::saga::{RegisterError, SagaCommand, SagaType};
 use anabranch_domain::{
-    Command, CommandEnvelope, CommandId, Cut, Effect, Entity, Json, Process, Query, Retry, Role,
-    Saga, SchemaError, StreamId, View,
+    Command, CommandEnvelope, CommandId, Cut, Effect, Entity, Json, Process, Query, ReplyEnvelope,
+    Retry, Role, Saga, SchemaError, StreamId, View,
 };
 use anabranch_log::{BoxFuture, Log};
 use futures_util::future::{Either, join_all, select};
 
-use crate::entity::{
-    Accepted, Door, EntityHandle, EntityHost, EntityOptions, HostError, HostParts,
-};
+use crate::entity::{Door, EntityHandle, EntityHost, EntityOptions, HostError, HostParts};
 use crate::flow::{
-    AnyFlow, CallError, Circuit, Courier, DeadLetter, EffectHost, Effects, FlowHost, FlowOptions,
-    FlowParts, ProcessKind, Router, SagaKind,
+    AnyFlow, CallError, Circuit, Courier, DeadLetter, Delivered, EffectHost, Effects, FlowHost,
+    FlowOptions, FlowParts, ProcessKind, Router, SagaKind,
 };
 use crate::notes::{Note, Notes};
 use crate::pulse::Pulse;
@@ -397,19 +395,39 @@ impl Service {
         door.ok_or_else(|| self.not_hosted(category))
     }
 
+    /// The categories of the entities that are hosted here.
+    pub fn categories(&self) -> impl Iterator<Item = &'static str> {
+        self.doors.keys().copied()
+    }
+
+    /// Whether it hosts the entities, the process or the saga of this category.
+    pub fn owns(&self, category: &str) -> bool {
+        self.doors.contains_key(category) || self.flows.contains_key(category)
+    }
+
+    /// Brings an answer to a process or saga that is hosted here.
+    pub async fn reply(&self, reply: ReplyEnvelope) -> Result<(), SendError> {
+        match self.flows.get(reply.to.category()) {
+            Some(flow) => flow.reply(reply).await,
+            None => Err(self.not_hosted(reply.to.category())),
+        }
+    }
+
+    /// Lets an entity in memory forget what it remembers for a saga that has ended.
+    pub fn forget(&self, at: &StreamId, saga: &StreamId) {
+        if let Some(door) = self.doors.get(at.category()) {
+            door.forget(at.clone(), saga.clone());
+        }
+    }
+
     /// Sends a command in wire form, to an entity or to a saga.
-    pub async fn dispatch(&self, command: CommandEnvelope) -> Result<Accepted, SendError> {
+    pub async fn deliver(&self, command: CommandEnvelope) -> Result<Delivered, SendError> {
         if let Some(flow) = self.flows.get(command.to.category()) {
             flow.command(command).await?;
-            return Ok(Accepted {
-                events: Vec::new(),
-                version: None,
-                token: Cut::start(),
-                repeated: false,
-            });
+            return Ok(Delivered::Taken);
         }
         let door = self.door(command.to.category())?;
-        door.dispatch(command, None).await
+        door.dispatch(command, None).await.map(Delivered::Done)
     }
 
     /// Starts, aborts, resumes or settles an instance of a saga. The same `id` does it once.
@@ -431,7 +449,7 @@ impl Service {
             correlation_id: None,
             causes: Cut::start(),
         };
-        self.dispatch(envelope).await.map(|_| ())
+        self.deliver(envelope).await.map(|_| ())
     }
 
     /// Starts the instance of this key. Starting it again changes nothing.
@@ -544,7 +562,7 @@ impl Service {
 
     /// Ends in order: takes nothing new, answers what was taken, and stops. What has not ended
     /// after `bound` is ended as a crash would end it; true if everything ended in order.
-    pub async fn shutdown(self, bound: Duration) -> bool {
+    pub async fn shutdown(&self, bound: Duration) -> bool {
         let deadline = self.time.sleep(bound);
         let closing = Box::pin(async {
             join_all(self.flows.values().map(|flow| flow.close())).await;
@@ -553,6 +571,20 @@ impl Service {
             join_all(self.views.values().map(|view| view.close())).await;
         });
         matches!(select(closing, deadline).await, Either::Left(_))
+    }
+
+    /// Ends everything at once, as a crash would: what is durable stays.
+    pub fn kill(&self) {
+        for flow in self.flows.values() {
+            flow.kill();
+        }
+        for door in self.doors.values() {
+            door.kill();
+        }
+        for view in self.views.values() {
+            view.kill();
+        }
+        self.courier.close();
     }
 
     fn not_hosted(&self, category: &str) -> SendError {
@@ -566,13 +598,7 @@ impl Service {
 impl Drop for Service {
     /// Ends everything at once, as a crash would: what is durable stays.
     fn drop(&mut self) {
-        for flow in self.flows.values() {
-            flow.kill();
-        }
-        for door in self.doors.values() {
-            door.kill();
-        }
-        self.courier.close();
+        self.kill();
     }
 }
 

@@ -22,11 +22,26 @@ use crate::time::Time;
 
 /// Sends commands to entities and sagas that are hosted elsewhere.
 pub trait Router: Send + Sync + 'static {
-    /// Sends a command; answers when it is done, or taken by a saga.
-    fn dispatch(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<Accepted, SendError>>;
+    /// Sends a command.
+    fn dispatch(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<Delivered, SendError>>;
 
     /// Brings an answer to a process or saga.
     fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
+
+    /// Tells an entity that it may forget what it remembers for a saga that has ended. Not
+    /// told, it remembers for longer.
+    fn forget(&self, at: &StreamId, saga: &StreamId) {
+        let _ = (at, saga);
+    }
+}
+
+/// What became of a command that was delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    /// An entity has done it.
+    Done(Accepted),
+    /// A saga has taken it, durably; who waits for the outcome gets a reply when it ends.
+    Taken,
 }
 
 /// Something that was sent and could not be delivered. Who sent it waits for the answer; an
@@ -335,18 +350,22 @@ impl Courier {
             (door, routes.flows.get(category).cloned())
         };
         let sent = match (door, flow, &self.router) {
-            (Some(door), _, _) => door.dispatch(command.clone(), None).await,
-            (None, Some(flow), _) => match flow.command(command.clone()).await {
-                Ok(()) => return Attempt::Taken,
-                Err(error) => Err(error),
-            },
+            (Some(door), _, _) => {
+                let done = door.dispatch(command.clone(), None).await;
+                done.map(Delivered::Done)
+            }
+            (None, Some(flow), _) => {
+                let taken = flow.command(command.clone()).await;
+                taken.map(|()| Delivered::Taken)
+            }
             (None, None, Some(router)) => router.dispatch(command.clone()).await,
             (None, None, None) => {
                 return Attempt::Hopeless(format!("nobody here takes commands to {}", command.to));
             }
         };
         match sent {
-            Ok(accepted) => match accepted.recorded_events() {
+            Ok(Delivered::Taken) => Attempt::Taken,
+            Ok(Delivered::Done(accepted)) => match accepted.recorded_events() {
                 Ok(events) => Attempt::Answer(Outcome::recorded(&events), accepted.token),
                 Err(error) => Attempt::Hopeless(format!("its events are no JSON: {error}")),
             },
@@ -398,8 +417,10 @@ impl Courier {
     /// Tells an entity that it may forget what it remembers for a saga.
     pub fn forget(&self, at: &StreamId, saga: &StreamId) {
         let door = locked(&self.routes).doors.get(at.category()).cloned();
-        if let Some(door) = door {
-            door.forget(at.clone(), saga.clone());
+        match (door, &self.router) {
+            (Some(door), _) => door.forget(at.clone(), saga.clone()),
+            (None, Some(router)) => router.forget(at, saga),
+            (None, None) => {}
         }
     }
 

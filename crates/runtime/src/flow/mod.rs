@@ -27,7 +27,7 @@ use anabranch_domain::{
 use serde::Serialize;
 
 pub(crate) use courier::Courier;
-pub use courier::{DeadLetter, Letter, Router};
+pub use courier::{DeadLetter, Delivered, Letter, Router};
 pub use effects::{CallError, Circuit, CircuitState};
 pub(crate) use effects::{EffectHost, Effects};
 pub use host::{AnyFlow, FlowOptions};

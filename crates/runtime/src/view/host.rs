@@ -115,6 +115,9 @@ pub trait AnyView: Any + Send + Sync {
 
     /// Stops, and keeps how far it is.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Stops at once, as a crash would.
+    fn kill(&self);
 }
 
 /// What a view's host is made of.
@@ -717,15 +720,19 @@ impl<V: View> AnyView for ViewHost<V> {
             }
         })
     }
+
+    fn kill(&self) {
+        let mut running = self.inner.running();
+        let runners = (running.serving.take(), running.building.take());
+        drop(running);
+        drop(runners);
+    }
 }
 
 impl<V: View> Drop for ViewHost<V> {
     /// Ends the tasks: they hold the host's inner part, which would live for ever.
     fn drop(&mut self) {
-        let mut running = self.inner.running();
-        let runners = (running.serving.take(), running.building.take());
-        drop(running);
-        drop(runners);
+        self.kill();
     }
 }
 
