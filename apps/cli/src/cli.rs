@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{append, bench, completions, config, import, log, read};
+use crate::commands::{append, bench, completions, config, demo, import, log, read};
 use crate::output::Form;
 
 /// A durable log of events, and what services need to keep their state as events.
@@ -20,6 +20,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  anabranch demo
   anabranch append order/536365 --type OrderPlaced --data '{\"total\":1550}'
   anabranch read --stream order/536365
   anabranch import events.jsonl.gz
@@ -65,6 +66,7 @@ pub struct GlobalArgs {
 /// The commands. Each has its description where its arguments are.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Demo(demo::DemoArgs),
     Append(append::AppendArgs),
     Import(import::ImportArgs),
     Read(read::ReadArgs),

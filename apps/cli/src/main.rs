@@ -8,6 +8,7 @@
 mod bench;
 mod cli;
 mod commands;
+mod demo_text;
 mod event_line;
 mod event_text;
 mod failure;
@@ -54,7 +55,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, settings: Settings) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // Only the demo has work for more than one thread.
+    let mut builder = match cli.command {
+        cli::Command::Demo(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "io", format!("cannot start: {error}")))?;

@@ -35,6 +35,7 @@ pub use anabranch_env as env;
 pub use anabranch_log as log;
 pub use anabranch_log_segment as segment;
 pub use anabranch_model as model;
+pub use anabranch_runtime as runtime;
 
 use std::sync::Arc;
 
@@ -42,14 +43,26 @@ use anabranch_env::Env;
 use anabranch_log::{Log, MemoryLog, OpenError};
 use anabranch_log_segment::{Options, SegmentLog};
 
+/// What a service author implements.
+pub mod domain {
+    pub use anabranch_domain::*;
+    // The derives that find their traits in this crate.
+    pub use anabranch_domain_derive::{FacadeEvent as Event, FacadeRejection as Rejection};
+}
+
 /// The names that most programs need.
 pub mod prelude {
+    pub use crate::domain::{
+        Decide, Effect, Entity, Event, EventRef, HandleError, Process, Query, Reaction, Rejection,
+        Saga, View,
+    };
+    pub use crate::runtime::{SendError, Service, Time};
     pub use anabranch_log::{
         Append, AppendError, Appended, Condition, Expect, Log, OpenError, Order, ReadError,
         ReadMode, VersionRange,
     };
     pub use anabranch_model::{
-        Cut, Event, EventId, EventType, Filter, NewEvent, Position, Query, StreamId, Version,
+        Cut, EventId, EventType, Filter, NewEvent, Position, StreamId, Version,
     };
 }
 

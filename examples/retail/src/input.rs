@@ -82,7 +82,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    fn new(plain: Box<dyn Read>, encoding: Encoding) -> Result<Self, Failure> {
+    /// The rows of `plain`, compressed or not.
+    pub fn new(plain: Box<dyn Read>, encoding: Encoding) -> Result<Self, Failure> {
         let mut records = Records::new(plain).map_err(Failure::Input)?;
         let header = match records.next()? {
             Some((_, header)) => header.clone(),

@@ -5,21 +5,12 @@
 //! happened and readers decide what it means. A row that cannot be read ends the run with
 //! its line and the reason.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "it reads the file that the user names"
-)]
-
-mod event;
-mod input;
-mod row;
-
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use event::LineEvent;
-use input::{Encoding, Failure};
+use retail::event::LineEvent;
+use retail::input::{self, Encoding, Failure};
 
 const USAGE: &str = "\
 Usage: retail [--latin1] FILE|-

@@ -4,6 +4,7 @@ pub mod append;
 pub mod bench;
 pub mod completions;
 pub mod config;
+pub mod demo;
 pub mod import;
 pub mod log;
 pub mod read;
@@ -27,6 +28,7 @@ pub async fn run(command: Command, settings: Settings) -> Outcome {
     let env = Env::os();
     let context = Context { settings, env };
     match command {
+        Command::Demo(args) => demo::run(args, context).await,
         Command::Append(args) => append::run(args, &context).await,
         Command::Import(args) => import::run(args, &context).await,
         Command::Read(args) => read::run(args, &context).await,

@@ -10,7 +10,7 @@
 )]
 
 mod keys;
-mod units;
+pub mod units;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -111,6 +111,11 @@ impl Settings {
             .get(key.name)
             .cloned()
             .unwrap_or(Origin::Default)
+    }
+
+    /// Whether the user has said where the log is.
+    pub fn log_is_named(&self) -> bool {
+        self.origins.contains_key("log")
     }
 
     fn apply(&mut self, key: &'static Key, value: &str, origin: Origin) -> Result<(), Failure> {

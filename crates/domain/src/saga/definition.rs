@@ -135,6 +135,7 @@ pub struct StepContext<'a> {
     pub(super) key: &'a str,
     pub(super) branch: u32,
     pub(super) results: &'a dyn Fn(&str, u32) -> Option<&'a Json>,
+    pub(super) abort_reason: Option<&'a str>,
 }
 
 impl<'a> StepContext<'a> {
@@ -146,6 +147,11 @@ impl<'a> StepContext<'a> {
     /// Which branch of a `for_each` step this is, from 0; 0 for other steps.
     pub const fn branch(&self) -> usize {
         self.branch as usize
+    }
+
+    /// Why the saga goes back: what a compensation may tell. `None` while it goes forward.
+    pub const fn abort_reason(&self) -> Option<&'a str> {
+        self.abort_reason
     }
 
     /// The result of branch `branch` of step `step`; `None` when it has none. The result of a

@@ -79,7 +79,7 @@ pub trait AnyFlow: Send + Sync {
     /// Why no more events are heard, if that is so.
     fn stopped(&self) -> Option<String>;
 
-    /// How far everything that was heard is durable.
+    /// How far everything that it listens to was heard, and what followed is durable.
     fn heard(&self) -> Cut;
 
     /// Passes over the event that cannot be heard; false if there is none.
@@ -512,6 +512,11 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
     }
 
     fn heard(&self) -> Cut {
+        let (categories, _) = self.shared.kind.listens_to();
+        if categories.is_empty() {
+            // There is nothing to hear.
+            return self.head.borrow().clone();
+        }
         self.ledger.done()
     }
 

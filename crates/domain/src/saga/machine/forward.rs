@@ -112,6 +112,7 @@ impl Run<'_> {
                 key: self.state.stream.key(),
                 branch: step.branch,
                 results: &|name, branch| self.state.result(name, branch),
+                abort_reason: None,
             },
         )
     }

@@ -1,0 +1,281 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch::Address;
+use anabranch::runtime::snapshot::{DiskSnapshots, MemorySnapshots, SnapshotStore};
+use anabranch::runtime::{Fleet, Time};
+use anabranch_shop::demo::{Demo, DemoError, Options, Summary};
+use anabranch_shop::input::{self, Work};
+use anabranch_shop::provider::{self, Mood, ProviderClient};
+use anabranch_shop::shop::Shop;
+use clap::Args;
+use tokio::net::TcpListener;
+
+use crate::commands::Context;
+use crate::demo_text::{Display, summary_text};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::logs;
+use crate::output::{Form, Output, note};
+use crate::stop::StopSignal;
+
+/// Run a whole shop on real orders: services, sagas, a payment provider that fails
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DemoArgs {
+    /// The orders: a file of the Online Retail data set, plain or compressed by gzip, - for
+    /// standard input [default: one day, 1 December 2010]
+    #[arg(long, value_name = "FILE")]
+    orders: Option<PathBuf>,
+    /// How the payment provider is: reliable, flaky, or down-for=30s and then reliable
+    #[arg(long, value_name = "HOW", default_value = "flaky")]
+    provider: Mood,
+    /// How many units there are of each product; the wholesaler delivers as many
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    stock: u64,
+    /// Order more of a product when fewer than this are left; 0: never [default: a quarter of
+    /// --stock]
+    #[arg(long, value_name = "N")]
+    reorder_below: Option<u64>,
+    /// How many invoices come in each second: 50/s; 0: as many as the shop takes [default: 0
+    /// with --orders, 20/s without]
+    #[arg(long, value_name = "N/s", value_parser = rate)]
+    rate: Option<f64>,
+    /// Kill one of the services and start it again, each so often: 2s
+    #[arg(long, value_name = "TIME", value_parser = crate::settings::units::parse_duration)]
+    crash_every: Option<Duration>,
+    /// Stay up when all orders have ended, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  anabranch demo
+  anabranch demo --orders online-retail.csv.gz --provider reliable --stock 100000
+  anabranch demo --provider flaky --crash-every 2s --output json
+  anabranch demo --keep --log ./shop
+
+Without --log the log is ./.anabranch/demo, made new for each demo.";
+
+/// How many invoices come in each second, unless something else is said, on the sample day.
+const CALM: f64 = 20.0;
+
+fn rate(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    let wrong = || format!("{text:?} is no rate; say 50/s, or 0 for as fast as it goes");
+    let rate: f64 = number.parse().map_err(|_| wrong())?;
+    if (0.0..=1e9).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err(wrong())
+    }
+}
+
+pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
+    let form = context.settings.form;
+    let work = read_work(args.orders.as_deref())?;
+    let place = Place::choose(&mut context)?;
+    let opened = logs::open(&context)?;
+    let time = Time::of(&context.env);
+    let snapshots: Arc<dyn SnapshotStore> = match &place {
+        Place::Directory(dir) => {
+            let dir = dir.join("snapshots");
+            let disk = context.env.disk.clone();
+            Arc::new(
+                DiskSnapshots::open(disk, &dir)
+                    .map_err(|error| Failure::file("make", &dir.display().to_string(), &error))?,
+            )
+        }
+        Place::Memory(_) => Arc::new(MemorySnapshots::new()),
+    };
+    let provider = start_provider(args.provider, &time).await?;
+    let shop = Arc::new(Shop {
+        env: context.env.clone(),
+        time: time.clone(),
+        log: opened.log.clone(),
+        snapshots,
+        views: place.dir().join("views"),
+        provider: ProviderClient::new(provider),
+        fleet: Arc::new(Fleet::new()),
+    });
+    shop.open()
+        .await
+        .map_err(DemoError::from)
+        .map_err(failure)?;
+    let options = Options {
+        stock: args.stock,
+        reorder_below: args.reorder_below.unwrap_or(args.stock / 4),
+        rate: match (args.rate, &args.orders) {
+            (Some(rate), _) => Some(rate).filter(|rate| *rate > 0.0),
+            (None, Some(_)) => None,
+            (None, None) => Some(CALM),
+        },
+        crash_every: args.crash_every,
+    };
+    let mut stop = StopSignal::new()?;
+    let demo = Demo::new(shop.clone(), work, options)
+        .await
+        .map_err(failure)?;
+    let summary = {
+        let display = Display::new(form, demo.clone(), time.clone());
+        let watched = stop.unless_asked(demo.run()).await;
+        display.end();
+        watched.unwrap_or(Err(DemoError::Stopped))
+    };
+    let printed = match summary {
+        Ok(summary) => print(&summary, form),
+        Err(error) => Err(failure(error).into()),
+    };
+    if args.keep && printed.is_ok() {
+        note("the shop stays open; Ctrl-C closes it");
+        stop.unless_asked(std::future::pending::<()>()).await;
+    }
+    let in_order = shop.fleet.shutdown(Duration::from_secs(10)).await;
+    if !in_order {
+        note("note: the services did not end within 10 s, and were ended as a crash would");
+    }
+    drop(shop);
+    opened.close()?;
+    place.clear();
+    printed
+}
+
+fn print(summary: &Summary, form: Form) -> Outcome {
+    let mut out = Output::stdout();
+    match form {
+        Form::Text => out.write(summary_text(summary).as_bytes())?,
+        Form::Json | Form::Jsonl => {
+            let json = serde_json::to_string(summary).map_err(|error| {
+                Failure::new(
+                    Exit::Failed,
+                    "summary",
+                    format!("cannot be written: {error}"),
+                )
+            })?;
+            out.line(&json)?;
+        }
+    }
+    out.flush()?;
+    if summary.holds() {
+        return Ok(());
+    }
+    let broken: Vec<_> = summary
+        .invariants
+        .iter()
+        .filter(|(_, holds)| !**holds)
+        .map(|(name, _)| *name)
+        .collect();
+    let what = format!("this does not hold, though it must: {}", broken.join(", "));
+    Err(Failure::new(Exit::Failed, "invariant", what)
+        .safe("the log has everything that happened")
+        .into())
+}
+
+fn read_work(orders: Option<&Path>) -> Result<Work, Failure> {
+    let Some(path) = orders else {
+        return input::sample_day().map_err(|error| input_failure("the sample day", &error));
+    };
+    input::read(path).map_err(|error| input_failure(&path.display().to_string(), &error))
+}
+
+fn input_failure(name: &str, error: &retail::input::Failure) -> Failure {
+    let failure = match error {
+        retail::input::Failure::Input(io) => Failure::file("read", name, io),
+        _ => Failure::new(Exit::Failed, "bad-input", format!("{name}: {error}"))
+            .remedy("mend the line; `anabranch demo --help` says what files are read"),
+    };
+    failure.safe("nothing was ordered, and no log was opened")
+}
+
+fn failure(error: DemoError) -> Failure {
+    let (exit, code) = match &error {
+        DemoError::Start(_) => (Exit::Failed, "start"),
+        DemoError::Send { .. } => (Exit::Failed, "send"),
+        DemoError::Read(_) | DemoError::Audit(_) => (Exit::Failed, "read"),
+        DemoError::Query(_) => (Exit::Unavailable, "query"),
+        DemoError::Stuck(_) => (Exit::Failed, "stuck"),
+        DemoError::Stopped => (Exit::Failed, "stopped"),
+    };
+    Failure::new(exit, code, error.to_string())
+        .safe("everything that was acknowledged is in the log")
+}
+
+/// Starts the payment provider on a free port of this machine.
+async fn start_provider(mood: Mood, time: &Time) -> Result<SocketAddr, Failure> {
+    let failed = |error: std::io::Error| {
+        let what = format!("the payment provider cannot be started: {error}");
+        Failure::new(Exit::Failed, "provider", what)
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let time = time.clone();
+    tokio::spawn(async move {
+        if let Err(error) = provider::serve(listener, mood, time).await {
+            note(&format!("the payment provider has ended: {error}"));
+        }
+    });
+    Ok(address)
+}
+
+/// Where the demo keeps what it has beside the log.
+enum Place {
+    Directory(PathBuf),
+    /// The log is in memory; what must be files goes when the demo ends.
+    Memory(PathBuf),
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is about directories of the demo itself"
+)]
+impl Place {
+    /// Beside the log that the user names. If none is named, a directory of the demo, made new.
+    fn choose(context: &mut Context) -> Result<Self, Failure> {
+        let failed = |dir: &Path, error: std::io::Error| {
+            Failure::file("make", &dir.display().to_string(), &error)
+        };
+        let place = match &context.settings.log {
+            Address::Memory => {
+                let dir = std::env::temp_dir().join(format!("anabranch-{}", std::process::id()));
+                Self::Memory(dir)
+            }
+            Address::Directory(dir) if context.settings.log_is_named() => {
+                let mut beside = dir.clone().into_os_string();
+                beside.push(".demo");
+                Self::Directory(beside.into())
+            }
+            Address::Directory(_) => {
+                let dir = PathBuf::from("./.anabranch/demo");
+                context.settings.log = Address::Directory(dir.join("log"));
+                if dir.exists() {
+                    // Refuses while another demo is at work there.
+                    logs::open(context)?.close()?;
+                    std::fs::remove_dir_all(&dir).map_err(|error| failed(&dir, error))?;
+                }
+                Self::Directory(dir)
+            }
+        };
+        let dir = place.dir();
+        std::fs::create_dir_all(dir.join("views")).map_err(|error| failed(dir, error))?;
+        Ok(place)
+    }
+
+    fn dir(&self) -> &Path {
+        match self {
+            Self::Directory(dir) | Self::Memory(dir) => dir,
+        }
+    }
+
+    /// Takes away what nobody needs any more.
+    fn clear(&self) {
+        if let Self::Memory(dir) = self
+            && let Err(error) = std::fs::remove_dir_all(dir)
+        {
+            note(&format!("note: {} stays: {error}", dir.display()));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Checkout: carries an order through the other services. Reserve every product, at the same
+//! time; pay; ship; confirm. What cannot be paid or is not there is undone in reverse.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anabranch::domain::saga::{Definition, Promise, Request, Start};
+use anabranch::domain::{Event, EventRef, Retry, Saga};
+use anabranch::runtime::ServiceBuilder;
+use serde::{Deserialize, Serialize};
+
+use crate::orders::{Line, Order, OrderCommand};
+use crate::payments::{Charging, ToCharge};
+use crate::shipping::{Shipment, ShipmentCommand};
+use crate::stock::{Stock, StockCommand};
+
+/// The saga.
+pub struct Checkout;
+
+/// What the checkout needs to know of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basket {
+    /// Where to.
+    pub country: String,
+    /// Each product once, and how many of it.
+    pub products: Vec<(String, u64)>,
+    /// What all of it costs, in thousandths of a pound.
+    pub total_mills: u64,
+}
+
+impl Basket {
+    fn new(country: &str, lines: &[Line], total_mills: u64) -> Self {
+        let mut products: BTreeMap<&str, u64> = BTreeMap::new();
+        for line in lines {
+            let quantity = products.entry(&line.product).or_default();
+            *quantity = quantity.saturating_add(line.quantity);
+        }
+        let owned = |(product, quantity): (&str, u64)| (product.to_owned(), quantity);
+        Self {
+            country: country.to_owned(),
+            products: products.into_iter().map(owned).collect(),
+            total_mills,
+        }
+    }
+}
+
+/// What starts a checkout.
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+pub enum Starter {
+    /// An order was placed.
+    OrderPlaced {
+        /// Where to.
+        country: String,
+        /// What.
+        lines: Vec<Line>,
+        /// What all of it costs, in thousandths of a pound.
+        total_mills: u64,
+    },
+}
+
+/// When a request that is not answered is sent again. Answers come in milliseconds unless a
+/// service is away.
+const PATIENCE: Retry = Retry {
+    first: Duration::from_secs(2),
+    max: Duration::from_secs(8),
+    ..Retry::DEFAULT
+};
+
+impl Saga for Checkout {
+    const NAME: &'static str = "checkout";
+    const CATEGORIES: &'static [&'static str] = &[<Order as anabranch::domain::Entity>::CATEGORY];
+    type Event = Starter;
+    type Input = Basket;
+
+    fn start(event: &Starter, about: &EventRef<'_>) -> Option<Start<Basket>> {
+        let Starter::OrderPlaced {
+            country,
+            lines,
+            total_mills,
+        } = event;
+        Some(Start {
+            key: about.key().to_owned(),
+            input: Basket::new(country, lines, *total_mills),
+        })
+    }
+
+    fn define() -> Definition<Basket> {
+        Definition::<Basket>::new(1)
+            .compensatable("accept", |accept| {
+                accept
+                    .changes("order")
+                    .request(|_, cx| Request::to::<Order>(cx.key(), &OrderCommand::BeginCheckout))
+                    .undo(Promise::ALL, |_, cx| {
+                        let reason = cx.abort_reason().unwrap_or("the checkout was given up");
+                        let reason = reason.to_owned();
+                        Request::to::<Order>(cx.key(), &OrderCommand::RejectOrder { reason })
+                    })
+                    .retry(PATIENCE)
+            })
+            .compensatable("reserve", |reserve| {
+                reserve
+                    .after(["accept"])
+                    .changes("stock")
+                    .for_each(|basket: &Basket| basket.products.len())
+                    .disjoint()
+                    .request(|basket, cx| {
+                        let (product, quantity) = &basket.products[cx.branch()];
+                        let reserve = StockCommand::ReserveStock {
+                            order: cx.key().to_owned(),
+                            quantity: *quantity,
+                        };
+                        Request::to::<Stock>(product, &reserve)
+                    })
+                    .undo(Promise::ALL, |basket, cx| {
+                        let (product, _) = &basket.products[cx.branch()];
+                        let release = StockCommand::ReleaseStock {
+                            order: cx.key().to_owned(),
+                        };
+                        Request::to::<Stock>(product, &release)
+                    })
+                    .retry(PATIENCE)
+            })
+            .pivot("pay", |pay| {
+                pay.after(["reserve"])
+                    .changes("payment")
+                    .request(|basket, cx| {
+                        let charge = ToCharge {
+                            mills: basket.total_mills,
+                        };
+                        Request::saga::<Charging>(cx.key(), &charge)
+                    })
+                    .retry(PATIENCE)
+            })
+            .retriable("ship", |ship| {
+                ship.after(["pay"])
+                    .changes("shipment")
+                    .request(|basket, cx| {
+                        let products = basket.products.iter().map(|(product, _)| product.clone());
+                        let ship = ShipmentCommand::ShipOrder {
+                            country: basket.country.clone(),
+                            products: products.collect(),
+                        };
+                        Request::to::<Shipment>(cx.key(), &ship)
+                    })
+                    .retry(PATIENCE)
+            })
+            .retriable("confirm", |confirm| {
+                confirm
+                    .after(["ship"])
+                    .changes("order")
+                    .request(|_, cx| Request::to::<Order>(cx.key(), &OrderCommand::ConfirmOrder))
+                    .retry(PATIENCE)
+            })
+    }
+}
+
+/// The service.
+pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
+    builder.saga::<Checkout>()
+}

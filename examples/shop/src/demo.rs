@@ -1,0 +1,652 @@
+//! Lets invoices through the shop, breaks it on the way if asked to, and says what came of it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anabranch::domain::{CommandId, Entity};
+use anabranch::log::ReadMode;
+use anabranch::model::{Cut, EventType, Filter};
+use anabranch::runtime::view::Consistency;
+use anabranch::runtime::{
+    Accepted, CircuitState, EntityHandle, Fleet, SendError, SendOptions, StartError,
+};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde::Serialize;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::audit::{Audit, AuditError};
+use crate::customers::Spend;
+use crate::input::{Invoice, Skipped, Work};
+use crate::orders::{Order, OrderCommand, Return, ReturnCommand};
+use crate::shop::{SERVICES, Shop};
+use crate::stock::{Stock, StockCommand};
+use crate::storefront::AllSales;
+
+/// How the demo is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many units there are of each product; the wholesaler delivers as many.
+    pub stock: u64,
+    /// Below how many units more is ordered; 0: never.
+    pub reorder_below: u64,
+    /// How many invoices are let in each second; `None`: as many as the shop takes.
+    pub rate: Option<f64>,
+    /// How often one of the services is killed and started again.
+    pub crash_every: Option<Duration>,
+}
+
+/// The most orders that wait for their outcome at once.
+const OPEN_MAX: usize = 512;
+
+/// How long the demo waits for something to happen before it says that it is stuck.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How the demo stands.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// How many invoices there are.
+    pub invoices: u64,
+    /// How many orders were placed.
+    pub placed: u64,
+    /// How many were carried out.
+    pub confirmed: u64,
+    /// How many were not.
+    pub rejected: u64,
+    /// How many returns have come in.
+    pub returned: u64,
+    /// For how many of them the money is back.
+    pub refunded: u64,
+    /// How many events there are in the log since the start.
+    pub events: u64,
+    /// How many events the view that is furthest behind has not seen.
+    pub lag: u64,
+    /// How the provider's circuits are, the worst of them.
+    pub circuit: Option<CircuitState>,
+    /// How often a service was killed and started again.
+    pub crashes: u64,
+    /// How long it has been running.
+    pub elapsed: Duration,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The orders.
+    pub orders: OrderCounts,
+    /// Returns with at least one line that was refunded.
+    pub returns: u64,
+    /// Lines about goods on the placed orders.
+    pub lines: u64,
+    /// What of the file was passed over.
+    pub skipped: Skipped,
+    /// How many events were recorded.
+    pub events: u64,
+    /// From the first order to the moment when every view had seen everything.
+    pub seconds: f64,
+    /// How many events were recorded each second.
+    pub events_per_second: u64,
+    /// How often a service was killed and started again.
+    pub crashes: u64,
+    /// What was sold.
+    pub revenue_mills: Revenue,
+    /// What must always hold, and whether it does.
+    pub invariants: BTreeMap<&'static str, bool>,
+}
+
+/// How many orders there were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct OrderCounts {
+    /// All of them.
+    pub placed: u64,
+    /// Those that were carried out.
+    pub confirmed: u64,
+    /// Those that were not.
+    pub rejected: u64,
+}
+
+/// What was sold, in thousandths of a pound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Revenue {
+    /// All confirmed orders.
+    pub total: u64,
+    /// What was given back for returns.
+    pub refunded: u64,
+    /// Confirmed orders by country.
+    pub by_country: BTreeMap<String, u64>,
+    /// Confirmed orders by day.
+    pub by_day: BTreeMap<String, u64>,
+}
+
+impl Summary {
+    /// Whether everything holds that must.
+    pub fn holds(&self) -> bool {
+        self.invariants.values().all(|holds| *holds)
+    }
+}
+
+/// Why the demo ended early. The log keeps what happened so far.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// A service did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A command was refused that the shop should take.
+    #[error("{what}: {error}")]
+    Send {
+        /// Which command.
+        what: String,
+        /// Why it was refused.
+        error: SendError,
+    },
+    /// The log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Read(#[from] anabranch::log::ReadError),
+    /// The log does not hold what it should.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A view does not answer.
+    #[error("a view does not answer: {0}")]
+    Query(#[from] anabranch::runtime::view::QueryError),
+    /// Nothing has happened for a long time.
+    #[error("nothing has happened for {PATIENCE:?}: {0}")]
+    Stuck(String),
+    /// The user has ended it.
+    #[error("stopped before the end; the log keeps what happened so far")]
+    Stopped,
+}
+
+/// Counts of what has happened, as the log tells it.
+#[derive(Default)]
+struct Tally {
+    placed: AtomicU64,
+    confirmed: AtomicU64,
+    rejected: AtomicU64,
+    returned: AtomicU64,
+    refunded: AtomicU64,
+    crashes: AtomicU64,
+    changed: Notify,
+}
+
+impl Tally {
+    fn get(count: &AtomicU64) -> u64 {
+        count.load(Ordering::Acquire)
+    }
+
+    /// How many orders and returns have come to their end.
+    fn ended(&self) -> u64 {
+        Self::get(&self.confirmed) + Self::get(&self.rejected) + Self::get(&self.refunded)
+    }
+}
+
+/// A run of the demo.
+pub struct Demo {
+    shop: Arc<Shop>,
+    work: Arc<Work>,
+    options: Options,
+    tally: Arc<Tally>,
+    began: Duration,
+    head_before: u64,
+    stopping: AtomicBool,
+}
+
+impl Demo {
+    /// Prepares to let `work` through `shop`, whose services run.
+    pub async fn new(
+        shop: Arc<Shop>,
+        work: Work,
+        options: Options,
+    ) -> Result<Arc<Self>, DemoError> {
+        let head_before = offset(&shop.log.head().await?);
+        Ok(Arc::new(Self {
+            began: shop.time.monotonic(),
+            shop,
+            work: Arc::new(work),
+            options,
+            tally: Arc::default(),
+            head_before,
+            stopping: AtomicBool::new(false),
+        }))
+    }
+
+    /// How it stands.
+    pub async fn progress(&self) -> Progress {
+        let tally = &self.tally;
+        let services = self.shop.fleet.services();
+        let mut lag = 0;
+        for service in &services {
+            for (_, view) in service.views() {
+                let status = view.status().await;
+                lag = lag.max(status.serving.map_or(0, |copy| copy.lag_events));
+            }
+        }
+        let circuits = services.iter().flat_map(|service| service.circuits());
+        let severity = |state: &CircuitState| match state {
+            CircuitState::Closed => 0,
+            CircuitState::HalfOpen => 1,
+            CircuitState::Open => 2,
+        };
+        let head = match self.shop.log.head().await {
+            Ok(head) => offset(&head),
+            Err(_) => self.head_before,
+        };
+        Progress {
+            invoices: self.work.invoices.len() as u64,
+            placed: Tally::get(&tally.placed),
+            confirmed: Tally::get(&tally.confirmed),
+            rejected: Tally::get(&tally.rejected),
+            returned: Tally::get(&tally.returned),
+            refunded: Tally::get(&tally.refunded),
+            events: head.saturating_sub(self.head_before),
+            lag,
+            circuit: circuits.map(|circuit| circuit.state).max_by_key(severity),
+            crashes: Tally::get(&tally.crashes),
+            elapsed: self.shop.time.monotonic().saturating_sub(self.began),
+        }
+    }
+
+    /// Lets everything through, and goes through the log when all of it has ended.
+    pub async fn run(self: &Arc<Self>) -> Result<Summary, DemoError> {
+        let fresh_provider = self.head_before == 0;
+        self.fill_the_shelves().await?;
+        let began = self.shop.time.monotonic();
+        let counting = spawn(self.clone().count());
+        let crashing = self.options.crash_every.map(|every| {
+            let this = self.clone();
+            spawn(async move { this.crash(every).await })
+        });
+        self.let_in().await?;
+        self.wait_for_the_end().await?;
+        self.stopping.store(true, Ordering::Release);
+        if let Some(crashing) = crashing {
+            crashing.join().await?;
+        }
+        self.settle().await?;
+        counting.abort();
+        let seconds = (self.shop.time.monotonic() - began).as_secs_f64();
+        self.summary(seconds, fresh_provider).await
+    }
+
+    /// Opens the stock of every product that is wanted.
+    async fn fill_the_shelves(&self) -> Result<(), DemoError> {
+        let orders = self.work.invoices.iter().filter(|i| !i.is_return);
+        let products: HashSet<&str> = orders
+            .flat_map(|order| order.lines.iter().map(|line| line.product.as_str()))
+            .collect();
+        let open = StockCommand::OpenStock {
+            units: self.options.stock,
+            reorder_below: self.options.reorder_below,
+        };
+        let all = products
+            .into_iter()
+            .map(|product| self.send::<Stock>(product, open.clone(), "open"));
+        let mut opened = futures_util::stream::iter(all).buffer_unordered(256);
+        while let Some(opened) = opened.next().await {
+            opened?;
+        }
+        Ok(())
+    }
+
+    /// Places every order and hands in every return, in their order, with so many open at once.
+    async fn let_in(self: &Arc<Self>) -> Result<(), DemoError> {
+        let room = Arc::new(Semaphore::new(OPEN_MAX));
+        let mut sent = FuturesUnordered::new();
+        let mut released = 0;
+        let start = self.shop.time.monotonic();
+        for at in 0..self.work.invoices.len() {
+            if let Some(rate) = self.options.rate {
+                let due = start + Duration::from_secs_f64(at as f64 / rate);
+                self.shop.time.sleep_until(due).await;
+            }
+            // As many may be open as there are permits, and what has ended gives one back.
+            loop {
+                let changed = self.tally.changed.notified();
+                let ended = self.tally.ended();
+                if ended > released {
+                    room.add_permits((ended - released) as usize);
+                    released = ended;
+                }
+                if let Ok(permit) = room.try_acquire() {
+                    permit.forget();
+                    break;
+                }
+                tokio::select! {
+                    () = changed => {}
+                    done = sent.next(), if !sent.is_empty() => {
+                        if let Some(done) = done { flatten(done)? }
+                    }
+                    () = self.shop.time.sleep(PATIENCE) => return Err(self.stuck().await),
+                }
+            }
+            let this = self.clone();
+            sent.push(tokio::spawn(async move { this.hand_in(at).await }));
+        }
+        while let Some(done) = sent.next().await {
+            flatten(done)?;
+        }
+        Ok(())
+    }
+
+    async fn hand_in(&self, at: usize) -> Result<(), DemoError> {
+        let Invoice {
+            number,
+            is_return,
+            customer,
+            country,
+            at,
+            lines,
+        } = &self.work.invoices[at];
+        let (customer, country, lines) = (customer.clone(), country.clone(), lines.clone());
+        if *is_return {
+            let accept = ReturnCommand::AcceptReturn {
+                customer,
+                country,
+                returned_at: at.clone(),
+                lines,
+            };
+            self.send::<Return>(number, accept, "accept").await?;
+            self.tally.returned.fetch_add(1, Ordering::AcqRel);
+        } else {
+            let place = OrderCommand::PlaceOrder {
+                customer,
+                country,
+                placed_at: at.clone(),
+                lines,
+            };
+            self.send::<Order>(number, place, "place").await?;
+            self.tally.placed.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// Sends a command until it is done. Its id follows from what it is about, so that it is
+    /// done once, also when the demo is run again on the same log.
+    async fn send<E: Entity>(
+        &self,
+        key: &str,
+        command: E::Command,
+        what: &str,
+    ) -> Result<Accepted, DemoError>
+    where
+        E::Command: Clone,
+    {
+        let text = format!("demo {what} {}/{key}", E::CATEGORY);
+        let source = anabranch::model::content_hash([text.as_bytes()]);
+        let id = CommandId::derived(source, &[b"demo"]);
+        let began = self.shop.time.monotonic();
+        loop {
+            let options = SendOptions {
+                id: Some(id),
+                ..SendOptions::default()
+            };
+            let sent = match entity::<E>(&self.shop.fleet, key) {
+                Ok(entity) => entity.send_with(command.clone(), options).await,
+                Err(error) => Err(error),
+            };
+            match sent {
+                Ok(accepted) => return Ok(accepted),
+                Err(error) if !error.is_passing() || self.is_late(began) => {
+                    let what = format!("{what} {}/{key}", E::CATEGORY);
+                    return Err(DemoError::Send { what, error });
+                }
+                Err(_) => self.shop.time.sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    fn is_late(&self, began: Duration) -> bool {
+        self.shop.time.monotonic().saturating_sub(began) > PATIENCE
+    }
+
+    /// Counts what ends, as the log tells it.
+    async fn count(self: Arc<Self>) -> Result<(), DemoError> {
+        let numbers: HashSet<&str> = self
+            .work
+            .invoices
+            .iter()
+            .map(|i| i.number.as_str())
+            .collect();
+        let types = ["OrderConfirmed", "OrderRejected", "PaymentRefunded"];
+        let filter = Filter {
+            categories: vec!["order".to_owned(), "payment".to_owned()],
+            types: types
+                .iter()
+                .filter_map(|t| EventType::new(*t).ok())
+                .collect(),
+            ..Filter::all()
+        };
+        let mut news = self.shop.log.read(&Cut::start(), filter, ReadMode::Follow);
+        while let Some(batch) = news.next_batch().await {
+            for event in &batch? {
+                // What cannot be read is told by the audit.
+                let Ok(event) = event else { continue };
+                if !numbers.contains(event.key()) {
+                    continue;
+                }
+                let count = match event.event_type {
+                    "OrderConfirmed" => &self.tally.confirmed,
+                    "OrderRejected" => &self.tally.rejected,
+                    _ => &self.tally.refunded,
+                };
+                count.fetch_add(1, Ordering::AcqRel);
+            }
+            self.tally.changed.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Kills one service after the other, chosen at random, and starts it again.
+    async fn crash(&self, every: Duration) -> Result<(), DemoError> {
+        while !self.stopping.load(Ordering::Acquire) {
+            self.shop.time.sleep(every).await;
+            let chosen = self.shop.time.random() % SERVICES.len() as u128;
+            self.shop.start(SERVICES[chosen as usize]).await?;
+            self.tally.crashes.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    async fn wait_for_the_end(&self) -> Result<(), DemoError> {
+        loop {
+            let changed = self.tally.changed.notified();
+            if self.tally.ended() >= self.work.invoices.len() as u64 {
+                return Ok(());
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.shop.time.sleep(PATIENCE) => return Err(self.stuck().await),
+            }
+        }
+    }
+
+    /// Waits until nothing is under way and every view and process has seen everything.
+    async fn settle(&self) -> Result<(), DemoError> {
+        let began = self.shop.time.monotonic();
+        let mut quiet_at = None;
+        loop {
+            let head = self.shop.log.head().await?;
+            if self.is_quiet(&head).await {
+                if quiet_at.as_ref() == Some(&head) {
+                    return Ok(());
+                }
+                quiet_at = Some(head);
+            } else {
+                quiet_at = None;
+                if self.is_late(began) {
+                    return Err(self.stuck().await);
+                }
+            }
+            self.shop.time.sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn is_quiet(&self, head: &Cut) -> bool {
+        for service in self.shop.fleet.services() {
+            if service.under_way() > 0 {
+                return false;
+            }
+            if service.flows().any(|(_, flow)| !flow.heard().covers(head)) {
+                return false;
+            }
+            for (_, view) in service.views() {
+                let serving = view.status().await.serving;
+                if !serving.is_some_and(|copy| copy.cut.covers(head)) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// What a person needs who finds that nothing happens.
+    async fn stuck(&self) -> DemoError {
+        let progress = self.progress().await;
+        let mut text = format!(
+            "{} of {} invoices have ended",
+            self.tally.ended(),
+            progress.invoices
+        );
+        for service in self.shop.fleet.services() {
+            let name = service.name();
+            for (flow, any) in service.flows() {
+                let open = any.list().await;
+                if let Some(first) = open.first() {
+                    let count = open.len();
+                    text += &format!("; {count} of {flow} are open, for example {}", first.stream);
+                }
+                if let Some(reason) = any.stopped() {
+                    text += &format!("; {flow} has stopped: {reason}");
+                }
+            }
+            if let Some(note) = service.notes().last() {
+                text += &format!("; {name} says: {}", note.text);
+            }
+        }
+        DemoError::Stuck(text)
+    }
+
+    async fn summary(&self, seconds: f64, fresh_provider: bool) -> Result<Summary, DemoError> {
+        let head = self.shop.log.head().await?;
+        let audit = Audit::of(&*self.shop.log).await?;
+        let fresh = || Consistency::after(head.clone(), Duration::from_secs(10));
+        let fleet = &self.shop.fleet;
+        let view = |name: &str| {
+            fleet
+                .owner_of_view(name)
+                .ok_or_else(|| DemoError::Stuck(format!("no service with view {name} is running")))
+        };
+        let sales = view("sales")?.query(AllSales {}, fresh()).await?.value;
+        let spend = view("customers")?.query(Spend {}, fresh()).await?.value;
+        let (by_country, by_day) = audit.revenue();
+        let total = audit.confirmed_mills();
+        let events = offset(&head).saturating_sub(self.head_before);
+        let mut invariants = BTreeMap::from([
+            ("stock_never_negative", audit.stock_never_negative()),
+            ("every_order_ended_once", audit.every_order_ended_once()),
+            ("money_adds_up", audit.money_adds_up()),
+            ("nothing_left_reserved", audit.nothing_left_reserved()),
+            ("totals_equal_the_file", self.totals_equal_the_file(&audit)),
+            (
+                "views_equal_the_log",
+                sales.by_country == by_country
+                    && sales.by_day == by_day
+                    && sales.mills == total
+                    && spend.spent_mills == i64::try_from(total).unwrap_or(-1)
+                    && spend.refunded_mills == i64::try_from(audit.refunded_mills).unwrap_or(-1),
+            ),
+        ]);
+        // A provider that has begun with this log must agree with it.
+        if fresh_provider {
+            let agrees = match self.shop.provider.ledger().await {
+                Ok(ledger) => {
+                    ledger.charged_mills == audit.approved_mills
+                        && ledger.refunded_mills == audit.refunded_mills
+                }
+                Err(_) => false,
+            };
+            invariants.insert("provider_moved_money_once", agrees);
+        }
+        let confirmed = audit.confirmed().count() as u64;
+        let rejected = audit.orders.values().filter(|o| o.rejected > 0).count() as u64;
+        Ok(Summary {
+            orders: OrderCounts {
+                placed: audit.orders.len() as u64,
+                confirmed,
+                rejected,
+            },
+            returns: audit.returns,
+            lines: audit.orders.values().map(|order| order.lines).sum(),
+            skipped: self.work.skipped,
+            events,
+            seconds,
+            events_per_second: (events as f64 / seconds.max(1e-9)) as u64,
+            crashes: Tally::get(&self.tally.crashes),
+            revenue_mills: Revenue {
+                total,
+                refunded: audit.refunded_mills,
+                by_country,
+                by_day,
+            },
+            invariants,
+        })
+    }
+
+    /// Whether the confirmed orders of the file are in the log for what they cost in the file.
+    fn totals_equal_the_file(&self, audit: &Audit) -> bool {
+        let mut orders = self.work.invoices.iter().filter(|i| !i.is_return);
+        orders.all(|order| {
+            let mills: u64 = order.lines.iter().map(|l| l.quantity * l.mills).sum();
+            audit.orders.get(&order.number).is_some_and(|known| {
+                known.mills == mills
+                    && known.country == order.country
+                    && order.at.starts_with(&known.day)
+                    && known.lines == order.lines.len() as u64
+            })
+        })
+    }
+}
+
+/// The entity, at whichever service has it.
+fn entity<E: Entity>(fleet: &Fleet, key: &str) -> Result<EntityHandle<E>, SendError> {
+    Ok(fleet.owner(E::CATEGORY)?.entity::<E>(key))
+}
+
+/// How many events a cut of a log with one partition has.
+fn offset(cut: &Cut) -> u64 {
+    cut.iter().map(|(_, count)| count).sum()
+}
+
+/// A task that ends with its handle.
+struct Task(tokio::task::JoinHandle<Result<(), DemoError>>);
+
+fn spawn(task: impl Future<Output = Result<(), DemoError>> + Send + 'static) -> Task {
+    Task(tokio::spawn(task))
+}
+
+impl Task {
+    fn abort(&self) {
+        self.0.abort();
+    }
+
+    async fn join(mut self) -> Result<(), DemoError> {
+        flatten((&mut self.0).await)
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn flatten(done: Result<Result<(), DemoError>, tokio::task::JoinError>) -> Result<(), DemoError> {
+    match done {
+        Ok(result) => result,
+        Err(error) if error.is_cancelled() => Err(DemoError::Stopped),
+        Err(error) => Err(DemoError::Stuck(format!(
+            "a task of the demo failed: {error}"
+        ))),
+    }
+}

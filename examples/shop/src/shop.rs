@@ -1,0 +1,72 @@
+//! The shop: its services side by side on one log.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anabranch::env::Env;
+use anabranch::log::Log;
+use anabranch::runtime::snapshot::SnapshotStore;
+use anabranch::runtime::{Fleet, Service, StartError, Time};
+
+use crate::provider::ProviderClient;
+use crate::{checkout, customers, orders, payments, pricing, shipping, stock, storefront};
+
+/// The names of the services, in the order in which they are started.
+pub const SERVICES: [&str; 8] = [
+    "orders",
+    "stock",
+    "payments",
+    "shipping",
+    "pricing",
+    "customers",
+    "storefront",
+    "checkout",
+];
+
+/// What the services of a shop have in common. Each could be a program of its own; here they
+/// are side by side in one, and any of them can be killed and started again.
+pub struct Shop {
+    /// The machine.
+    pub env: Env,
+    /// Clocks and sleep.
+    pub time: Time,
+    /// Where all facts are.
+    pub log: Arc<dyn Log>,
+    /// Where states are kept, so that not every event is read again after a start.
+    pub snapshots: Arc<dyn SnapshotStore>,
+    /// The directory of the views that are files.
+    pub views: PathBuf,
+    /// Who moves the money.
+    pub provider: ProviderClient,
+    /// The services that run.
+    pub fleet: Arc<Fleet>,
+}
+
+impl Shop {
+    /// Starts every service.
+    pub async fn open(&self) -> Result<(), StartError> {
+        for name in SERVICES {
+            self.start(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the service of this name; one that runs is ended as a crash would end it.
+    pub async fn start(&self, name: &'static str) -> Result<Arc<Service>, StartError> {
+        self.fleet.kill(name);
+        let builder = Service::builder(name, self.log.clone(), self.time.clone())
+            .router(self.fleet.router())
+            .snapshots(self.snapshots.clone());
+        let builder = match name {
+            "orders" => orders::service(builder),
+            "stock" => stock::service(builder),
+            "payments" => payments::service(builder, &self.provider),
+            "shipping" => shipping::service(builder),
+            "pricing" => pricing::service(builder),
+            "customers" => customers::service(builder, self.env.disk.clone(), &self.views),
+            "checkout" => checkout::service(builder),
+            _ => storefront::service(builder),
+        };
+        Ok(self.fleet.join(builder.start().await?))
+    }
+}
