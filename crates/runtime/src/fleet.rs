@@ -123,7 +123,9 @@ impl Inner {
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Arc<Service>>> {
-        self.services.write().unwrap_or_else(PoisonError::into_inner)
+        self.services
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn homes(&self) -> std::sync::RwLockReadGuard<'_, Homes> {

@@ -22,8 +22,8 @@ use crate::send_error::SendError;
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
 use crate::time::Time;
 use crate::view::{
-    Answer, AnyView, Consistency, JsonAnswer, MemoryShelf, OperateError, QueryError, Question, Shelf,
-    ViewError, ViewHost, ViewParts, ViewSpec,
+    Answer, AnyView, Consistency, JsonAnswer, MemoryShelf, OperateError, QueryError, Question,
+    Shelf, ViewError, ViewHost, ViewParts, ViewSpec,
 };
 
 /// Declares what a service owns, then starts it.

@@ -16,14 +16,19 @@ use super::copy::{Copy, Shelf};
 use super::keeper::Keeper;
 use super::{
     Answer, Consistency, Copies, CopyId, CopyState, CopyStatus, JsonAnswer, OperateError,
-    PoisonEvent, Policy, Progress, QueryError, Question, StoreError, ViewError, ViewOptions, ViewStatus,
+    PoisonEvent, Policy, Progress, QueryError, Question, StoreError, ViewError, ViewOptions,
+    ViewStatus,
 };
 use crate::notes::Notes;
 use crate::panics::contain;
 use crate::time::Time;
 
 type AskByName<V> = Arc<
-    dyn Fn(&ViewHost<V>, &Question, Consistency) -> BoxFuture<'static, Result<JsonAnswer, QueryError>>
+    dyn Fn(
+            &ViewHost<V>,
+            &Question,
+            Consistency,
+        ) -> BoxFuture<'static, Result<JsonAnswer, QueryError>>
         + Send
         + Sync,
 >;

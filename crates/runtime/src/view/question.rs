@@ -195,10 +195,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_named() {
         let error = |asked: Question| asked.parse::<Customers>().unwrap_err();
-        assert_eq!(
-            error(fields(&[("country", "a")])),
-            "missing field `least`"
-        );
+        assert_eq!(error(fields(&[("country", "a")])), "missing field `least`");
         assert_eq!(
             error(fields(&[("country", "a"), ("least", "many")])),
             "\"many\" is not a whole number from 0 on, of 64 bits"
