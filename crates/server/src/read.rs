@@ -110,6 +110,7 @@ impl FromRequest<Shared> for Content {
         let declared = request.headers().get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if declared.is_some_and(|length| length > max as u64) {
+            drain(request.into_body()).await;
             return Err(too_large(max));
         }
         // The end of the body is not waited for once it is too long.
@@ -122,6 +123,18 @@ impl FromRequest<Shared> for Content {
                 format!("the body did not come whole: {error}"),
             )),
         }
+    }
+}
+
+/// Lets the rest of a body pass, of which nothing is kept: a client that is still sending
+/// would not see an answer. One that sends far more is cut off.
+async fn drain(mut body: Body) {
+    const DRAIN_BYTES: usize = 64 << 20;
+    let mut passed = 0;
+    while passed < DRAIN_BYTES
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        passed += frame.data_ref().map_or(0, Bytes::len);
     }
 }
 
