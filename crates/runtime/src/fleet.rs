@@ -20,7 +20,17 @@ pub struct Fleet {
 }
 
 #[derive(Default)]
-struct Inner(RwLock<BTreeMap<String, Arc<Service>>>);
+struct Inner {
+    services: RwLock<BTreeMap<String, Arc<Service>>>,
+    homes: RwLock<Homes>,
+}
+
+/// Which service each thing belongs to, also while that is away.
+#[derive(Default)]
+struct Homes {
+    categories: BTreeMap<String, String>,
+    views: BTreeMap<String, String>,
+}
 
 /// When a service that is away is asked again.
 const AWAY: Duration = Duration::from_millis(100);
@@ -40,6 +50,7 @@ impl Fleet {
     /// end it.
     pub fn join(&self, service: Service) -> Arc<Service> {
         let service = Arc::new(service);
+        self.inner.remember(&service);
         let before = self
             .inner
             .write()
@@ -77,6 +88,16 @@ impl Fleet {
         self.inner.owner(category)
     }
 
+    /// The name of the service that owns this category, or did before it went away.
+    pub fn home_of(&self, category: &str) -> Option<String> {
+        self.inner.homes().categories.get(category).cloned()
+    }
+
+    /// The name of the service that has this view, or had it before it went away.
+    pub fn home_of_view(&self, view: &str) -> Option<String> {
+        self.inner.homes().views.get(view).cloned()
+    }
+
     /// The service that has the view of this name, if it is here.
     pub fn owner_of_view(&self, view: &str) -> Option<Arc<Service>> {
         let services = self.inner.read();
@@ -98,11 +119,29 @@ impl Fleet {
 
 impl Inner {
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Service>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.services.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Arc<Service>>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.services
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn homes(&self) -> std::sync::RwLockReadGuard<'_, Homes> {
+        self.homes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, service: &Service) {
+        let mut homes = self.homes.write().unwrap_or_else(PoisonError::into_inner);
+        let home = || service.name().to_owned();
+        let flows = service.flows().map(|(name, _)| name);
+        for category in service.categories().chain(flows) {
+            homes.categories.insert(category.to_owned(), home());
+        }
+        for (view, _) in service.views() {
+            homes.views.insert(view.to_owned(), home());
+        }
     }
 
     fn owner(&self, category: &str) -> Result<Arc<Service>, SendError> {

@@ -22,8 +22,8 @@ use crate::send_error::SendError;
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
 use crate::time::Time;
 use crate::view::{
-    Answer, AnyView, Consistency, JsonAnswer, MemoryShelf, OperateError, QueryError, Shelf,
-    ViewError, ViewHost, ViewParts, ViewSpec,
+    Answer, AnyView, Consistency, JsonAnswer, MemoryShelf, OperateError, QueryError, Question,
+    Shelf, ViewError, ViewHost, ViewParts, ViewSpec,
 };
 
 /// Declares what a service owns, then starts it.
@@ -522,11 +522,11 @@ impl Service {
         &self,
         view: &str,
         query: &str,
-        question: Json,
+        question: impl Into<Question>,
         consistency: Consistency,
     ) -> Result<JsonAnswer, QueryError> {
         match self.views.get(view) {
-            Some(host) => host.ask_json(query, question, consistency).await,
+            Some(host) => host.ask_json(query, question.into(), consistency).await,
             None => Err(QueryError::Unknown(self.no_view(view))),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anabranch_domain::{
     Command, CommandEnvelope, CommandId, Entity, Event, Json, Note, Reader, SchemaError, StreamId,
 };
-use anabranch_log::{BoxFuture, Log};
+use anabranch_log::{BoxFuture, Expect, Log};
 use anabranch_model::{EventType, NameError, Version};
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
@@ -39,6 +39,16 @@ pub trait Door: Send + Sync + 'static {
         &self,
         command: CommandEnvelope,
         timeout: Option<Duration>,
+    ) -> BoxFuture<'_, Result<Accepted, SendError>> {
+        self.dispatch_expecting(command, timeout, None)
+    }
+
+    /// As [`Door::dispatch`], if the entity is in the state that is expected.
+    fn dispatch_expecting(
+        &self,
+        command: CommandEnvelope,
+        timeout: Option<Duration>,
+        expect: Option<Expect>,
     ) -> BoxFuture<'_, Result<Accepted, SendError>>;
 
     /// The state of an entity after its event `at`, or as it is now, made from its events
@@ -267,17 +277,18 @@ impl<E: Entity> Door for EntityHost<E> {
         E::Command::names()
     }
 
-    fn dispatch(
+    fn dispatch_expecting(
         &self,
         command: CommandEnvelope,
         timeout: Option<Duration>,
+        expect: Option<Expect>,
     ) -> BoxFuture<'_, Result<Accepted, SendError>> {
         Box::pin(async move {
             let decoded = E::Command::from_wire(&command.name, command.data.as_str().as_bytes())?;
             let options = SendOptions {
                 id: Some(command.id),
                 timeout,
-                expect: None,
+                expect,
                 correlation_id: command.correlation_id,
                 role: command.role,
                 reply_to: command.reply_to,

@@ -16,14 +16,19 @@ use super::copy::{Copy, Shelf};
 use super::keeper::Keeper;
 use super::{
     Answer, Consistency, Copies, CopyId, CopyState, CopyStatus, JsonAnswer, OperateError,
-    PoisonEvent, Policy, Progress, QueryError, StoreError, ViewError, ViewOptions, ViewStatus,
+    PoisonEvent, Policy, Progress, QueryError, Question, StoreError, ViewError, ViewOptions,
+    ViewStatus,
 };
 use crate::notes::Notes;
 use crate::panics::contain;
 use crate::time::Time;
 
 type AskByName<V> = Arc<
-    dyn Fn(&ViewHost<V>, &Json, Consistency) -> BoxFuture<'static, Result<JsonAnswer, QueryError>>
+    dyn Fn(
+            &ViewHost<V>,
+            &Question,
+            Consistency,
+        ) -> BoxFuture<'static, Result<JsonAnswer, QueryError>>
         + Send
         + Sync,
 >;
@@ -68,8 +73,9 @@ impl<V: View> ViewSpec<V> {
                 };
                 let query: Q = match question.parse() {
                     Ok(query) => query,
-                    Err(error) => {
-                        let error = failed(error.to_string());
+                    Err(reason) => {
+                        let query = Q::NAME.to_owned();
+                        let error = QueryError::Malformed { query, reason };
                         return Box::pin(async { Err(error) });
                     }
                 };
@@ -97,7 +103,7 @@ pub trait AnyView: Any + Send + Sync {
     fn ask_json(
         &self,
         query: &str,
-        question: Json,
+        question: Question,
         consistency: Consistency,
     ) -> BoxFuture<'_, Result<JsonAnswer, QueryError>>;
 
@@ -602,7 +608,7 @@ impl<V: View> AnyView for ViewHost<V> {
     fn ask_json(
         &self,
         query: &str,
-        question: Json,
+        question: Question,
         consistency: Consistency,
     ) -> BoxFuture<'_, Result<JsonAnswer, QueryError>> {
         match self.queries.get(query) {

@@ -12,6 +12,7 @@ mod copy;
 mod host;
 mod keeper;
 mod memory;
+mod question;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -27,6 +28,7 @@ pub(crate) use copy::Shelf;
 pub use host::{AnyView, ViewSpec};
 pub(crate) use host::{ViewHost, ViewParts};
 pub(crate) use memory::MemoryShelf;
+pub use question::Question;
 
 /// How fresh an answer has to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -118,6 +120,14 @@ pub enum QueryError {
     /// Nobody here has such a view, or such a query.
     #[error("{0}")]
     Unknown(String),
+    /// What was asked does not fit the query.
+    #[error("query {query}: {reason}")]
+    Malformed {
+        /// The query.
+        query: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The query's own code failed.
     #[error("query {query}: {reason}")]
     Failed {

@@ -1,0 +1,216 @@
+//! A small client: one request, one connection, no encryption.
+
+use std::time::Duration;
+
+use anabranch_runtime::Time;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::net::TcpStream;
+
+/// The largest answer that is taken, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Longer than any answer takes.
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Asks one server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    authority: String,
+    time: TimeOf,
+}
+
+#[derive(Clone)]
+struct TimeOf(Time);
+
+impl std::fmt::Debug for TimeOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Time")
+    }
+}
+
+/// An answer, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Did not happen: not an address.
+    #[error("{0:?} is not an address such as http://127.0.0.1:4077")]
+    Address(String),
+    /// Did not happen: nobody is there.
+    #[error("nothing answers at {address}: {reason}")]
+    Nobody {
+        /// Where.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// May have happened: the connection ended before the answer was whole.
+    #[error("{address} did not answer whole: {reason}")]
+    Broken {
+        /// Where.
+        address: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl Client {
+    /// A client of the server at this address.
+    pub fn new(url: &str, time: Time) -> Result<Self, ClientError> {
+        let wrong = || ClientError::Address(url.to_owned());
+        let parsed: Uri = url.trim().parse().map_err(|_| wrong())?;
+        let plain = parsed.scheme_str() == Some("http") && matches!(parsed.path(), "" | "/");
+        match parsed.authority() {
+            Some(authority) if plain && parsed.query().is_none() => Ok(Self {
+                authority: match authority.port() {
+                    Some(_) => authority.to_string(),
+                    None => format!("{authority}:80"),
+                },
+                time: TimeOf(time),
+            }),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Where it asks.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.authority)
+    }
+
+    /// Asks for what stands at this path; see [`path`].
+    pub async fn get(&self, path: &str) -> Result<Reply, ClientError> {
+        self.send(Method::GET, path, &[], Bytes::new()).await
+    }
+
+    /// Sends a body to this path.
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Reply, ClientError> {
+        self.send(Method::POST, path, &[], body.into()).await
+    }
+
+    /// Sends a request with these headers.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Reply, ClientError> {
+        let asked = Box::pin(self.ask(method, path, headers, body));
+        match select(asked, self.time.0.sleep(TIMEOUT)).await {
+            Either::Left((reply, _)) => reply,
+            Either::Right(_) => Err(self.broken(format!("it took longer than {TIMEOUT:?}"))),
+        }
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Reply, ClientError> {
+        let nobody = |error: &dyn std::fmt::Display| ClientError::Nobody {
+            address: self.address(),
+            reason: error.to_string(),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.authority)
+            .header(header::CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            let name = name.parse::<HeaderName>().map_err(|e| nobody(&e))?;
+            let value = HeaderValue::from_str(value).map_err(|e| nobody(&e))?;
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body)).map_err(|e| nobody(&e))?;
+        let stream = TcpStream::connect(&self.authority).await;
+        let stream = stream.map_err(|e| nobody(&e))?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|e| nobody(&e))?;
+        // Its errors come out of the request as well.
+        let connection = tokio::spawn(async move { drop(connection.await) });
+        let reply = async {
+            let response = sender.send_request(request).await?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Reply {
+                status: parts.status,
+                headers: parts.headers,
+                body: body.to_bytes(),
+            })
+        };
+        let reply = reply.await;
+        connection.abort();
+        reply.map_err(|error| self.broken(error.to_string()))
+    }
+
+    fn broken(&self, reason: String) -> ClientError {
+        ClientError::Broken {
+            address: self.address(),
+            reason,
+        }
+    }
+}
+
+impl Reply {
+    /// The body as JSON; `null` if it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// A path of these parts, each of which may hold any character, with these parameters.
+///
+/// ```
+/// use anabranch_server::client::path;
+///
+/// let path = path(&["commands", "order", "a/b c"], &[("type", "PlaceOrder")]);
+/// assert_eq!(path, "/commands/order/a%2Fb%20c?type=PlaceOrder");
+/// ```
+pub fn path(parts: &[&str], parameters: &[(&str, &str)]) -> String {
+    let mut path = String::new();
+    for part in parts {
+        path.push('/');
+        encode(part, &mut path);
+    }
+    for (at, (name, text)) in parameters.iter().enumerate() {
+        path.push(if at == 0 { '?' } else { '&' });
+        encode(name, &mut path);
+        path.push('=');
+        encode(text, &mut path);
+    }
+    path
+}
+
+fn encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What stands before every request.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header, uri::Authority};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::problem::Problem;
+use crate::server::Shared;
+
+/// Refuses what a page of a stranger makes a browser on this machine send. Nothing else asks
+/// who somebody is, because only this machine is served.
+pub async fn same_origin(request: Request, next: Next) -> Response {
+    match check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn check(headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(header::HOST).unwrap_or_default();
+    if !is_loopback(host) {
+        // A name that somebody let point to this machine.
+        return Err(Problem::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "wrong-host",
+            format!("this server answers on loopback names only, not as {host:?}"),
+        ));
+    }
+    match text(header::ORIGIN) {
+        None => Ok(()),
+        Some(origin) if origin.strip_prefix("http://") == Some(host) => Ok(()),
+        Some(origin) => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "other-origin",
+            format!("a page of {origin} may not use this server"),
+        )),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    match bare.unwrap_or(name).parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => name.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+/// Lets so many requests in at a time: what they hold in memory is bounded.
+pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    match shared.admission.try_acquire() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "overloaded",
+            "too many requests are being answered already; nothing was changed",
+        )
+        .again_in(std::time::Duration::from_millis(250))
+        .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn checked(host: &'static str, origin: Option<&'static str>) -> Result<(), &'static str> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static(host));
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+        }
+        check(&headers).map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn a_page_of_a_stranger_is_refused() {
+        assert_eq!(checked("localhost:80", None), Ok(()));
+        assert_eq!(checked("[::1]:80", None), Ok(()));
+        let own = Some("http://127.0.0.1:80");
+        assert_eq!(checked("127.0.0.1:80", own), Ok(()));
+        let other = Some("http://evil.example");
+        assert_eq!(checked("127.0.0.1:80", other), Err("other-origin"));
+        assert_eq!(checked("127.0.0.1:80", Some("null")), Err("other-origin"));
+        assert_eq!(checked("evil.example:80", None), Err("wrong-host"));
+        assert_eq!(checked("", None), Err("wrong-host"));
+    }
+}

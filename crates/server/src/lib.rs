@@ -1,0 +1,36 @@
+//! Running services behind HTTP and JSON.
+//!
+//! [`Server`] stands before a [`Fleet`](anabranch_runtime::Fleet): it takes commands, answers
+//! queries and lets an operator look at and mend what runs. JSON over HTTP alone is enough to
+//! write a client; [`client`] is a small one.
+//!
+//! | request | does |
+//! | --- | --- |
+//! | `POST /commands/{category}/{key}?type=T` | sends a command, whose data is the body |
+//! | `GET /views/{name}/{query}?field=text` | asks a view |
+//! | `GET /operate/…`, `POST /operate/…` | looks at and mends: see the table in `operate` |
+//!
+//! * `Idempotency-Key` is the command's id: sending it again gives the first outcome.
+//! * `If-Match` is the version that the entity is expected at; `ETag` the one it is at then.
+//! * `Anabranch-Token`, handed back with the next request, makes a client see what it has
+//!   written and never less than it has seen.
+//! * Errors are problem details (RFC 9457) with a stable `code` and with `happened`, which is
+//!   `no` or `maybe`.
+//!
+//! Only a loopback address is served: nothing here asks who somebody is.
+
+pub mod client;
+mod command;
+mod guard;
+mod operate;
+mod present;
+mod problem;
+mod read;
+mod server;
+mod token;
+mod view;
+
+pub use present::{Presence, PresenceError, Present};
+pub use problem::{Happened, Problem};
+pub use server::{ServeError, Server};
+pub use token::{POLICY_HEADER, STALE_HEADER, TOKEN_HEADER, token_key};

@@ -1,0 +1,110 @@
+use anabranch_domain::StreamId;
+use anabranch_log::{Order, VersionRange};
+use anabranch_model::write_cloud_event;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post};
+use serde_json::json;
+
+use super::{Answer, json_response, not_now, reply};
+use crate::command::owner;
+use crate::problem::Problem;
+use crate::read::{Names, Parameters, Stream};
+use crate::server::Shared;
+
+/// How many events are given at a time if nothing is said, and the most.
+const EVENTS: u64 = 1000;
+const EVENTS_MAX: u64 = 10_000;
+
+/// After so many bytes no further event is added.
+const BYTES_MAX: usize = 16 << 20;
+
+pub fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/entity/{category}/{*key}", get(inspect))
+        .route("/history/{category}/{*key}", get(history))
+        .route("/parked", get(parked))
+        .route("/unpark/{category}/{*key}", post(unpark))
+}
+
+async fn inspect(
+    State(shared): State<Shared>,
+    Stream(stream): Stream,
+    mut parameters: Parameters,
+) -> Answer {
+    let at = parameters.take_number("at")?;
+    parameters.finish()?;
+    let owner = owner(&shared, stream.category())?;
+    let door = owner.door(stream.category())?;
+    let inspection = door.inspect(stream.clone(), at).await?;
+    match (inspection.version, at) {
+        (None, _) => Err(Problem::not_found(
+            "not-found",
+            format!("{stream} has no events"),
+        )),
+        (Some(version), Some(at)) if version != at => Err(Problem::not_found(
+            "not-found",
+            format!("{stream} has no event {at}; its last event has version {version}"),
+        )),
+        _ => reply(&inspection),
+    }
+}
+
+/// Any stream may be read, whoever owns it.
+async fn history(
+    State(shared): State<Shared>,
+    Names((category, key)): Names<(String, String)>,
+    mut parameters: Parameters,
+) -> Answer {
+    let from = parameters.take_number("from")?.unwrap_or(0);
+    let limit = parameters.take_number("limit")?.unwrap_or(EVENTS);
+    parameters.finish()?;
+    let limit = limit.min(EVENTS_MAX);
+    let stream = StreamId::system(format!("{category}/{key}"))
+        .map_err(|error| Problem::bad_request("bad-name", error.to_string()))?;
+    let mut read = shared
+        .log
+        .read_stream(&stream, VersionRange::from(from), Order::Forward);
+    let mut body = format!("{{\"stream\":{},\"events\":[", json!(stream)).into_bytes();
+    let (mut count, mut next) = (0, None);
+    'reading: while let Some(batch) = read.next_batch().await {
+        for event in &batch? {
+            let event = event.map_err(damaged)?;
+            if count == limit || body.len() > BYTES_MAX {
+                next = Some(event.version);
+                break 'reading;
+            }
+            if count > 0 {
+                body.push(b',');
+            }
+            write_cloud_event(&event, &mut body).map_err(damaged)?;
+            count += 1;
+        }
+    }
+    body.extend_from_slice(format!("],\"next\":{}}}", json!(next)).as_bytes());
+    Ok(json_response(body))
+}
+
+fn damaged(error: anabranch_model::record::RecordError) -> Problem {
+    Problem::internal(format!("{error}; run `anabranch log verify`"))
+}
+
+async fn parked(State(shared): State<Shared>) -> Answer {
+    let mut all = Vec::new();
+    for service in shared.fleet.services() {
+        for category in service.categories() {
+            for (stream, reason) in service.door(category)?.parked().await {
+                all.push(json!({"service": service.name(), "stream": stream, "reason": reason}));
+            }
+        }
+    }
+    reply(&all)
+}
+
+async fn unpark(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
+    let owner = owner(&shared, stream.category())?;
+    if owner.door(stream.category())?.unpark(stream.clone()).await {
+        return reply(&json!({"stream": stream, "unparked": true}));
+    }
+    Err(not_now(format!("{stream} is not parked")))
+}

@@ -1,0 +1,66 @@
+//! What an operator looks at and mends.
+//!
+//! | request | does |
+//! | --- | --- |
+//! | `GET /operate/services` | the services, and what each owns |
+//! | `GET /operate/notes` | what went wrong and was worked around |
+//! | `GET /operate/circuits` | how the third parties are doing |
+//! | `GET /operate/entity/{category}/{key}?at=V` | an entity's state, now or after an event |
+//! | `GET /operate/history/{category}/{key}?from=V&limit=N` | its events |
+//! | `GET /operate/parked` | entities that take no commands, and why |
+//! | `POST /operate/unpark/{category}/{key}` | lets one take commands again |
+//! | `GET /operate/views[/{name}]` | how far the views are |
+//! | `POST /operate/views/{name}/{rebuild,back-out,skip,retry}` | mends one; `stream=…` names a stream that was set aside |
+//! | `GET /operate/processes[/{name}]` | processes and sagas, and the instances of one |
+//! | `POST /operate/processes/{name}/{skip,retry}` | passes over the event that one cannot hear, or hears it again |
+//! | `GET /operate/instance/{name}/{key}` | one instance |
+//! | `POST /operate/retry/{name}/{key}` | tries a parked instance again |
+//! | `POST /operate/abort/{name}/{key}` | lets a saga go back: `{"why":…}` |
+//! | `POST /operate/resume/{name}/{key}` | goes on with a parked step: `{"step":…,"by":{"who":…,"why":…}}` |
+//! | `GET /operate/dead-letters[/{id}]` | what could not be delivered |
+//! | `POST /operate/dead-letters/{id}/retry` | delivers one again, with other data: `{"data":…}` |
+//! | `POST /operate/dead-letters/{id}/discard` | gives one up: `{"why":…}` |
+
+mod entity;
+mod letter;
+mod process;
+mod service;
+mod view;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+
+use crate::problem::Problem;
+use crate::server::Shared;
+
+pub fn routes() -> Router<Shared> {
+    Router::new()
+        .merge(service::routes())
+        .merge(entity::routes())
+        .merge(view::routes())
+        .merge(process::routes())
+        .merge(letter::routes())
+}
+
+/// What a handler answers.
+type Answer = Result<Response, Problem>;
+
+fn reply<T: Serialize + ?Sized>(value: &T) -> Answer {
+    let body = serde_json::to_vec(value).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(json_response(body))
+}
+
+fn json_response(body: Vec<u8>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, body).into_response()
+}
+
+/// It does not fit what is.
+fn not_now(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "not-now", detail)
+}

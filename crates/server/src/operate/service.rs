@@ -1,0 +1,74 @@
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use serde_json::json;
+
+use super::{Answer, reply};
+use crate::server::Shared;
+
+pub fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/services", get(services))
+        .route("/notes", get(notes))
+        .route("/circuits", get(circuits))
+}
+
+async fn services(State(shared): State<Shared>) -> Answer {
+    let services = shared.fleet.services();
+    let all: Vec<_> = services
+        .iter()
+        .map(|service| {
+            let entities: Vec<_> = service
+                .categories()
+                .filter_map(|category| {
+                    let door = service.door(category).ok()?;
+                    let (live, bytes) = door.memory();
+                    Some(json!({
+                        "category": category,
+                        "commands": door.commands(),
+                        "in_memory": live,
+                        "memory_bytes": bytes,
+                    }))
+                })
+                .collect();
+            json!({
+                "name": service.name(),
+                "entities": entities,
+                "views": service.views().map(|(name, _)| name).collect::<Vec<_>>(),
+                "processes": service.flows().map(|(name, _)| name).collect::<Vec<_>>(),
+                "under_way": service.under_way(),
+                "dead_letters": service.dead_letters().len(),
+            })
+        })
+        .collect();
+    reply(&all)
+}
+
+async fn notes(State(shared): State<Shared>) -> Answer {
+    let mut all: Vec<_> = shared
+        .fleet
+        .services()
+        .iter()
+        .flat_map(|service| {
+            let name = service.name().to_owned();
+            let notes = service.notes().into_iter();
+            notes.map(move |note| (note.at, name.clone(), note.text))
+        })
+        .collect();
+    all.sort();
+    let all: Vec<_> = all
+        .into_iter()
+        .map(|(at, service, text)| json!({"at": at, "service": service, "text": text}))
+        .collect();
+    reply(&all)
+}
+
+async fn circuits(State(shared): State<Shared>) -> Answer {
+    let mut all = Vec::new();
+    for service in shared.fleet.services() {
+        for circuit in service.circuits() {
+            all.push(json!({"service": service.name(), "circuit": circuit}));
+        }
+    }
+    reply(&all)
+}
