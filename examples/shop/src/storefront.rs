@@ -191,6 +191,10 @@ impl Query for AllSales {
     }
 }
 
+/// The page of the shop, for a browser. It asks the server that it comes from, and sends along
+/// what it has seen, so that it always sees its own orders.
+pub const PAGE: &str = include_str!("../page/index.html");
+
 /// The service.
 pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
     builder

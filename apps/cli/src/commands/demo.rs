@@ -6,12 +6,16 @@ use std::time::Duration;
 use anabranch::Address;
 use anabranch::runtime::snapshot::{DiskSnapshots, MemorySnapshots, SnapshotStore};
 use anabranch::runtime::{Fleet, Time};
+use anabranch_server::{Presence, ServeError, Server, token_key};
 use anabranch_shop::demo::{Demo, DemoError, Options, Summary};
 use anabranch_shop::input::{self, Work};
 use anabranch_shop::provider::{self, Mood, ProviderClient};
 use anabranch_shop::shop::Shop;
+use anabranch_shop::storefront;
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::commands::Context;
 use crate::demo_text::{Display, summary_text};
@@ -45,6 +49,10 @@ pub struct DemoArgs {
     /// Kill one of the services and start it again, each so often: 2s
     #[arg(long, value_name = "TIME", value_parser = crate::settings::units::parse_duration)]
     crash_every: Option<Duration>,
+    /// Where the shop's page and its commands and views are served; on another port if this
+    /// one is taken
+    #[arg(long, value_name = "ADDRESS", default_value = HOME)]
+    listen: String,
     /// Stay up when all orders have ended, until Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -58,6 +66,9 @@ Examples:
   anabranch demo --keep --log ./shop
 
 Without --log the log is ./.anabranch/demo, made new for each demo.";
+
+/// Where the shop is found, unless something else is said.
+const HOME: &str = "127.0.0.1:4077";
 
 /// How many invoices come in each second, unless something else is said, on the sample day.
 const CALM: f64 = 20.0;
@@ -104,6 +115,10 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
         .await
         .map_err(DemoError::from)
         .map_err(failure)?;
+    let (serving, url) = serve(&args.listen, &shop, &context, &place).await?;
+    if form == Form::Text {
+        note(&format!("the shop's page: {url}"));
+    }
     let options = Options {
         stock: args.stock,
         reorder_below: args.reorder_below.unwrap_or(args.stock / 4),
@@ -132,6 +147,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
         note("the shop stays open; Ctrl-C closes it");
         stop.unless_asked(std::future::pending::<()>()).await;
     }
+    serving.end().await;
     let in_order = shop.fleet.shutdown(Duration::from_secs(10)).await;
     if !in_order {
         note("note: the services did not end within 10 s, and were ended as a crash would");
@@ -219,6 +235,75 @@ async fn start_provider(mood: Mood, time: &Time) -> Result<SocketAddr, Failure> 
         }
     });
     Ok(address)
+}
+
+/// The HTTP server of the shop.
+struct Serving {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), ServeError>>,
+    /// Says in the log's directory where the shop is, as long as it is there.
+    presence: Option<Presence>,
+}
+
+impl Serving {
+    async fn end(self) {
+        drop(self.presence);
+        // If the server has ended by itself, it needs no message.
+        let _ = self.stop.send(());
+        match self.task.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => note(&format!("note: the shop's page: {error}")),
+            Err(error) => note(&format!("note: the shop's page: {error}")),
+        }
+    }
+}
+
+/// Serves the shop's page, its commands and its views.
+async fn serve(
+    wanted: &str,
+    shop: &Shop,
+    context: &Context,
+    place: &Place,
+) -> Result<(Serving, String), Failure> {
+    let failed = |error: ServeError| {
+        Failure::new(Exit::Failed, "serve", error.to_string())
+            .remedy("name another address with --listen")
+    };
+    let listener = match Server::bind(wanted).await {
+        Err(ServeError::Io { .. }) if wanted == HOME => {
+            Server::bind("127.0.0.1:0").await.map_err(failed)?
+        }
+        bound => bound.map_err(failed)?,
+    };
+    let address = listener.local_addr().map_err(|source| {
+        let address = wanted.to_owned();
+        failed(ServeError::Io { address, source })
+    })?;
+    let page = || async { axum::response::Html(storefront::PAGE) };
+    let mut server = Server::new(shop.fleet.clone(), shop.log.clone(), shop.time.clone())
+        .merge(axum::Router::new().route("/", axum::routing::get(page)));
+    let url = format!("http://{address}");
+    let mut presence = None;
+    if let (Address::Directory(dir), Place::Directory(_)) = (&context.settings.log, place) {
+        let name = dir.display().to_string();
+        let seal = token_key(&context.env, dir);
+        server = server.seal(seal.map_err(|error| Failure::file("keep a key in", &name, &error))?);
+        let announced = Presence::announce(&context.env, dir, &url);
+        presence = Some(
+            announced.map_err(|error| Failure::new(Exit::Failed, "serve", error.to_string()))?,
+        );
+    }
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(server.serve(listener, async {
+        // Dropped or sent, it is the end.
+        drop(stopped.await);
+    }));
+    let serving = Serving {
+        stop,
+        task,
+        presence,
+    };
+    Ok((serving, url))
 }
 
 /// Where the demo keeps what it has beside the log.
