@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{append, bench, completions, config, demo, import, log, read};
+use crate::commands::{
+    append, bench, completions, config, dead_letter, demo, entity, import, log, process, read,
+    send, view,
+};
 use crate::output::Form;
 
 /// A durable log of events, and what services need to keep their state as events.
@@ -27,6 +30,8 @@ Examples:
   anabranch read --category order --type OrderPlaced --output jsonl
   anabranch tail --category payment
   anabranch log verify
+  anabranch entity show order/536365
+  anabranch view ls
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 unavailable (try again).
 Every setting can also come from the environment (ANABRANCH_LOG, ANABRANCH_DURABILITY, …) or from
@@ -71,6 +76,15 @@ pub enum Command {
     Import(import::ImportArgs),
     Read(read::ReadArgs),
     Tail(read::TailArgs),
+    Send(send::SendArgs),
+    #[command(subcommand)]
+    Entity(entity::EntityCommand),
+    #[command(subcommand)]
+    View(view::ViewCommand),
+    #[command(subcommand)]
+    Process(process::ProcessCommand),
+    #[command(subcommand)]
+    DeadLetter(dead_letter::DeadLetterCommand),
     #[command(subcommand)]
     Log(log::LogCommand),
     #[command(subcommand)]

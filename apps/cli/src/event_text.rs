@@ -28,6 +28,14 @@ pub fn write_event(event: &EventRef<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// The text without characters that would steer a terminal.
+pub fn clean(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    escape(text, &mut out);
+    // Whole characters went in, and their escapes.
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 fn escape(text: &str, out: &mut Vec<u8>) {
     if text.bytes().all(|b| (b' '..0x7f).contains(&b)) {
         out.extend_from_slice(text.as_bytes());

@@ -1,5 +1,6 @@
 //! How a command fails: a code, what happened, what is safe, what to do.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 
@@ -39,7 +40,7 @@ pub struct Failure {
     /// How the process ends.
     pub exit: Exit,
     /// Stable, for programs and logs.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What happened.
     pub what: String,
     /// What was kept and what was not done.
@@ -63,10 +64,10 @@ pub struct InputPlace {
 
 impl Failure {
     /// A failure with nothing but what happened.
-    pub fn new(exit: Exit, code: &'static str, what: impl Into<String>) -> Self {
+    pub fn new(exit: Exit, code: impl Into<Cow<'static, str>>, what: impl Into<String>) -> Self {
         Self {
             exit,
-            code,
+            code: code.into(),
             what: what.into(),
             safe: None,
             remedy: None,
@@ -136,7 +137,7 @@ impl Failure {
     /// The failure for programs, one object on one line.
     pub fn to_json(&self) -> String {
         let mut error = Map::new();
-        error.insert("code".to_owned(), self.code.into());
+        error.insert("code".to_owned(), Value::from(&*self.code));
         error.insert("message".to_owned(), self.what.as_str().into());
         let mut put = |name: &str, value: Option<Value>| {
             if let Some(value) = value {

@@ -17,8 +17,10 @@ mod logs;
 mod output;
 mod pause;
 mod printer;
+mod remote;
 mod settings;
 mod stop;
+mod table;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -131,7 +131,7 @@ fn event(args: &AppendArgs, context: &Context) -> Result<NewEvent, Failure> {
     Ok(event)
 }
 
-fn read_stdin(bytes_max: usize) -> Result<Vec<u8>, Failure> {
+pub fn read_stdin(bytes_max: usize) -> Result<Vec<u8>, Failure> {
     let mut data = Vec::new();
     std::io::stdin()
         .lock()
@@ -148,7 +148,7 @@ fn read_stdin(bytes_max: usize) -> Result<Vec<u8>, Failure> {
 }
 
 /// The JSON value in `data`, as it stands there.
-fn json(data: Vec<u8>) -> Result<Vec<u8>, Failure> {
+pub fn json(data: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let wrong = |what: String| {
         Failure::new(Exit::Failed, "bad-data", what)
             .safe("nothing was written")
@@ -190,11 +190,11 @@ fn failure(error: AppendError, event: &NewEvent) -> Failure {
     failure
 }
 
-fn stream_id(text: &str) -> Result<StreamId, String> {
+pub fn stream_id(text: &str) -> Result<StreamId, String> {
     StreamId::new(text).map_err(|error| error.to_string())
 }
 
-fn event_type(text: &str) -> Result<EventType, String> {
+pub fn event_type(text: &str) -> Result<EventType, String> {
     EventType::new(text).map_err(|error| error.to_string())
 }
 

@@ -4,10 +4,15 @@ pub mod append;
 pub mod bench;
 pub mod completions;
 pub mod config;
+pub mod dead_letter;
 pub mod demo;
+pub mod entity;
 pub mod import;
 pub mod log;
+pub mod process;
 pub mod read;
+pub mod send;
+pub mod view;
 
 use anabranch::env::Env;
 
@@ -33,6 +38,11 @@ pub async fn run(command: Command, settings: Settings) -> Outcome {
         Command::Import(args) => import::run(args, &context).await,
         Command::Read(args) => read::run(args, &context).await,
         Command::Tail(args) => read::tail(args, &context).await,
+        Command::Send(args) => send::run(args, &context).await,
+        Command::Entity(command) => entity::run(command, &context).await,
+        Command::View(command) => view::run(command, &context).await,
+        Command::Process(command) => process::run(command, &context).await,
+        Command::DeadLetter(command) => dead_letter::run(command, &context).await,
         Command::Bench(command) => bench::run(&command, &context),
         Command::Log(command) => log::run(command, &context).await,
         Command::Config(command) => config::run(&command, &context),

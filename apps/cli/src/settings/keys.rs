@@ -73,6 +73,15 @@ pub const KEYS: &[Key] = &[
         show: |s| s.log.to_string(),
     },
     Key {
+        name: "server",
+        help: "where the program is that runs the services, for example http://127.0.0.1:4077; empty: it is found by the log",
+        apply: |s, text| {
+            s.server = Some(text.to_owned()).filter(|text| !text.is_empty());
+            Ok(())
+        },
+        show: |s| s.server.clone().unwrap_or_default(),
+    },
+    Key {
         name: "output",
         help: "form of what is printed: text, json or jsonl",
         apply: |s, text| {

@@ -38,6 +38,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct Settings {
     /// Where the log is.
     pub log: Address,
+    /// Where the program is that runs the services; `None`: it is found by the log.
+    pub server: Option<String>,
     /// The form of what is printed.
     pub form: Form,
     /// How an embedded log behaves.
@@ -81,6 +83,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             log: Address::Directory("./.anabranch/log".into()),
+            server: None,
             form: Form::Text,
             options: Options::default(),
             origins: BTreeMap::new(),

@@ -31,6 +31,11 @@ fn help_says_what_a_stranger_needs() {
         "import",
         "read",
         "tail",
+        "send",
+        "entity",
+        "view",
+        "process",
+        "dead-letter",
         "log",
         "config",
         "completions",
@@ -41,6 +46,17 @@ fn help_says_what_a_stranger_needs() {
     for verb in ["info", "verify", "repair", "backup", "restore", "export"] {
         let name = format!("log-{verb}");
         check(&name, &scratch.run(&format!("log {verb} --help")).ok());
+    }
+    for (noun, verbs) in [
+        ("entity", "show parked unpark"),
+        ("view", "ls get rebuild back-out skip retry"),
+        ("process", "ls show retry abort skip"),
+        ("dead-letter", "ls show retry discard"),
+    ] {
+        for verb in verbs.split(' ') {
+            let name = format!("{noun}-{verb}");
+            check(&name, &scratch.run(&format!("{noun} {verb} --help")).ok());
+        }
     }
     check("config-show", &scratch.run("config show --help").ok());
 }

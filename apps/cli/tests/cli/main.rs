@@ -6,6 +6,9 @@
 )]
 
 mod append;
+/// The service that the server's own tests have.
+#[path = "../../../../crates/server/tests/http/bank.rs"]
+mod bank;
 mod bench;
 mod config;
 mod follow;
@@ -14,5 +17,6 @@ mod import;
 mod import_bad;
 mod kill;
 mod log;
+mod operate;
 mod read;
 mod support;

@@ -58,7 +58,7 @@ async fn notes(State(shared): State<Shared>) -> Answer {
     all.sort();
     let all: Vec<_> = all
         .into_iter()
-        .map(|(at, service, text)| json!({"at": at, "service": service, "text": text}))
+        .map(|(at, service, text)| json!({"at": at.to_string(), "service": service, "text": text}))
         .collect();
     reply(&all)
 }

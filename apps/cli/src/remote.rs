@@ -1,0 +1,196 @@
+//! The program that runs the services: finding it, asking it, and what its refusals mean here.
+
+use anabranch::Address;
+use anabranch_runtime::Time;
+use anabranch_server::Present;
+use anabranch_server::client::{Client, ClientError, Method, Reply};
+use bytes::Bytes;
+use clap::Args;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::commands::Context;
+use crate::failure::{Exit, Failure};
+
+/// Which running program to ask.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServerArgs {
+    /// Ask the program at this address [default: the one that serves the log of --log]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+}
+
+/// A program that runs services.
+pub struct Remote {
+    client: Client,
+    /// How it was found, for people.
+    found: Found,
+}
+
+enum Found {
+    /// The user has said where.
+    Told,
+    /// By the file of this process in the log's directory.
+    Left { dir: String, pid: u32 },
+}
+
+impl Remote {
+    /// Finds the program; whether it answers shows when it is asked.
+    pub fn find(args: &ServerArgs, context: &Context) -> Result<Self, Failure> {
+        let time = Time::of(&context.env);
+        let settings = &context.settings;
+        if let Some(url) = args.server.as_ref().or(settings.server.as_ref()) {
+            let client = Client::new(url, time).map_err(|e| Failure::usage(e.to_string()))?;
+            let found = Found::Told;
+            return Ok(Self { client, found });
+        }
+        let Address::Directory(dir) = &settings.log else {
+            return Err(Failure::usage(
+                "a log in memory ends with its program, so no other can serve it",
+            )
+            .remedy("name the program with --server, or its log with --log"));
+        };
+        let name = dir.display().to_string();
+        let present = Present::find(&context.env, dir)
+            .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
+        let Some(present) = present else {
+            return Err(nobody(format!("nothing is running at {name}"), Some(&name)));
+        };
+        let client = Client::new(&present.url, time)
+            .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
+        let found = Found::Left {
+            dir: name,
+            pid: present.pid,
+        };
+        Ok(Self { client, found })
+    }
+
+    /// What stands at this path.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, Failure> {
+        self.answer(self.client.get(path).await)
+    }
+
+    /// Asks with these headers.
+    pub async fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer<T>, Failure> {
+        let reply = self.client.send(Method::GET, path, headers, Bytes::new());
+        self.answer(reply.await)
+    }
+
+    /// Tells it to do something.
+    pub async fn post(&self, path: &str, body: String) -> Result<Answer<Value>, Failure> {
+        self.answer(self.client.post(path, body).await)
+    }
+
+    /// Sends a body with these headers.
+    pub async fn post_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<Answer<T>, Failure> {
+        let reply = self.client.send(Method::POST, path, headers, body.into());
+        self.answer(reply.await)
+    }
+
+    fn answer<T: DeserializeOwned>(
+        &self,
+        reply: Result<Reply, ClientError>,
+    ) -> Result<Answer<T>, Failure> {
+        let reply = reply.map_err(|error| self.silent(error))?;
+        if !reply.status.is_success() {
+            return Err(refused(&reply));
+        }
+        let strange = |error: &dyn std::fmt::Display| {
+            let address = self.client.address();
+            Failure::new(
+                Exit::Failed,
+                "strange-answer",
+                format!("{address} answered what this program does not understand: {error}"),
+            )
+            .remedy("use programs of one version on both sides")
+        };
+        let text = String::from_utf8(reply.body.to_vec()).map_err(|e| strange(&e))?;
+        Ok(Answer {
+            value: serde_json::from_str(&text).map_err(|e| strange(&e))?,
+            token: reply.header("anabranch-token").map(str::to_owned),
+            text,
+        })
+    }
+
+    fn silent(&self, error: ClientError) -> Failure {
+        let (what, dir) = match (&error, &self.found) {
+            (ClientError::Address(_), _) => return Failure::usage(error.to_string()),
+            (ClientError::Broken { .. }, _) => {
+                return Failure::new(Exit::Unavailable, "broken", error.to_string())
+                    .safe("it may have been done");
+            }
+            (ClientError::Nobody { address, reason }, Found::Told) => {
+                (format!("nothing is running at {address}: {reason}"), None)
+            }
+            (ClientError::Nobody { address, .. }, Found::Left { dir, pid }) => (
+                format!(
+                    "nothing is running at {dir}: process {pid} served it at {address}, where nobody answers"
+                ),
+                Some(dir.as_str()),
+            ),
+        };
+        nobody(what, dir)
+    }
+}
+
+/// What the program answered.
+pub struct Answer<T> {
+    /// What it means.
+    pub value: T,
+    /// What it said, word for word.
+    pub text: String,
+    /// The token that came with it.
+    pub token: Option<String>,
+}
+
+/// The code of the failure that nothing is running.
+pub const NOTHING_RUNS: &str = "nothing-runs";
+
+fn nobody(what: String, dir: Option<&str>) -> Failure {
+    let start = match dir {
+        Some(dir) => format!(
+            "start it with the program that has the services, and --log {dir}; or name a running one with --server"
+        ),
+        None => "start it with the program that has the services".to_owned(),
+    };
+    Failure::new(Exit::Unavailable, NOTHING_RUNS, what)
+        .safe("nothing was changed")
+        .remedy(start)
+}
+
+/// What a refusal means for whoever typed the command.
+fn refused(reply: &Reply) -> Failure {
+    let problem = reply.json();
+    let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+    let exit = match reply.status.as_u16() {
+        404 => Exit::NotFound,
+        409 | 412 | 422 => Exit::Conflict,
+        429 | 503 | 504 => Exit::Unavailable,
+        _ => Exit::Failed,
+    };
+    let mut what = text("detail");
+    if what.is_empty() {
+        what = format!("it answered {}", reply.status);
+    }
+    if let Some(code) = problem["rejection"]["code"].as_str() {
+        what = format!("{what} ({code})");
+    }
+    let mut code = text("code");
+    if code.is_empty() {
+        code = "refused".to_owned();
+    }
+    let failure = Failure::new(exit, code, what);
+    match problem["happened"].as_str() {
+        Some("maybe") => failure.safe("it may have been done"),
+        _ => failure.safe("nothing was changed"),
+    }
+}

@@ -1,0 +1,103 @@
+//! Lines of aligned columns, and JSON for people.
+
+use serde_json::Value;
+
+use crate::event_text::clean;
+use crate::failure::Outcome;
+use crate::output::Output;
+
+/// Rows whose columns stand below each other.
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these headings.
+    pub fn new<const N: usize>(headings: [&str; N]) -> Self {
+        Self {
+            rows: vec![headings.map(str::to_uppercase).to_vec()],
+        }
+    }
+
+    /// Adds a row.
+    pub fn row<const N: usize>(&mut self, cells: [&str; N]) {
+        self.rows.push(cells.map(clean).to_vec());
+    }
+
+    /// Prints it; `nothing` when it has no rows.
+    pub fn print(&self, nothing: &str, out: &mut Output) -> Outcome {
+        if self.rows.len() == 1 {
+            return out.line(nothing);
+        }
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell: &String| cell.chars().count()).max()
+        };
+        let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, &width) in row.iter().zip(&widths) {
+                line.push_str(&format!("{cell:<width$}  "));
+            }
+            out.line(line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints names and values below each other.
+pub fn print_facts(facts: &[(&str, String)], out: &mut Output) -> Outcome {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in facts {
+        out.line(format!("{name:<width$}  {}", clean(value)).trim_end())?;
+    }
+    Ok(())
+}
+
+/// Prints JSON over several lines.
+pub fn print_json(value: &Value, indent: usize, out: &mut Output) -> Outcome {
+    for line in format!("{value:#}").lines() {
+        out.line(&format!("{:indent$}{}", "", clean(line)))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn printed(print: impl FnOnce(&mut Output)) -> String {
+        let sink = Sink::default();
+        let mut out = Output::to(Box::new(sink.clone()), "memory");
+        print(&mut out);
+        out.flush().unwrap();
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let mut table = Table::new(["name", "state"]);
+        table.row(["a-long-name", "live"]);
+        table.row(["é\u{1b}[2J", ""]);
+        let text = printed(|out| table.print("none", out).unwrap());
+        assert_eq!(text, "NAME         STATE\na-long-name  live\né\\u{1b}[2J\n");
+        let empty = Table::new(["name"]);
+        assert_eq!(printed(|out| empty.print("none", out).unwrap()), "none\n");
+    }
+}

@@ -1,0 +1,350 @@
+//! Commands to a running program: this test process serves, the program asks.
+
+use std::sync::Arc;
+
+use anabranch::segment::{Options, SegmentLog};
+use anabranch_env::Env;
+use anabranch_runtime::{EntityOptions, Fleet, Time};
+use anabranch_server::{Presence, Server, token_key};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::bank;
+use crate::support::{Done, Scratch, done};
+
+/// A bank that serves the default log of a scratch directory.
+struct Bank {
+    scratch: Scratch,
+    fleet: Arc<Fleet>,
+    url: String,
+    // Ends last, and everything that runs with it.
+    running: Option<(Presence, Runtime)>,
+}
+
+impl Bank {
+    fn open(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let env = Env::os();
+        let dir = scratch.path(".anabranch/log");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let fleet = Arc::new(Fleet::new());
+        let url = runtime.block_on(async {
+            let log = SegmentLog::open(env.clone(), &dir, Options::default()).unwrap();
+            let log: Arc<dyn anabranch_log::Log> = Arc::new(log);
+            let options = EntityOptions::default();
+            fleet.join(bank::service(log.clone(), &env, fleet.router(), options).await);
+            let listener = Server::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let server = Server::new(fleet.clone(), log, Time::of(&env))
+                .seal(token_key(&env, &dir).unwrap());
+            tokio::spawn(server.serve(listener, std::future::pending()));
+            url
+        });
+        let presence = Presence::announce(&env, &dir, &url).unwrap();
+        Self {
+            scratch,
+            fleet,
+            url,
+            running: Some((presence, runtime)),
+        }
+    }
+
+    fn run(&self, arguments: &str) -> Done {
+        self.scratch.run(arguments)
+    }
+
+    /// Runs with one more argument, which may hold spaces.
+    fn run_with(&self, arguments: &str, last: &[&str]) -> Done {
+        let mut command = self.scratch.command(arguments);
+        command.args(last);
+        done(command)
+    }
+
+    fn json(&self, arguments: &str) -> Value {
+        serde_json::from_str(&self.run(&format!("{arguments} --output json")).ok()).unwrap()
+    }
+
+    /// Runs until what it prints is as it should be; fails after many times.
+    fn until(&self, arguments: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let mut found = Value::Null;
+        for _ in 0..500 {
+            found = self.json(arguments);
+            if is_so(&found) {
+                return found;
+            }
+        }
+        panic!("{arguments} did not come to it: {found}");
+    }
+
+    fn deposit(&self, key: &str, amount: u64) -> String {
+        self.run(&format!(
+            "send account/{key} --type Deposit --data {{\"amount\":{amount}}}"
+        ))
+        .ok()
+    }
+
+    /// Ends the program; its log stays.
+    fn end(&mut self) {
+        if let Some((presence, runtime)) = self.running.take() {
+            presence.withdraw().unwrap();
+            for service in self.fleet.services() {
+                self.fleet.kill(service.name());
+            }
+            // Ends the tasks that hold the log.
+            drop(runtime);
+        }
+    }
+}
+
+#[test]
+fn send_says_what_was_recorded_and_gives_a_token() {
+    let bank = Bank::open("operate-send");
+    let text = bank
+        .run_with(
+            "send account/a --type Deposit --id till-4 --data",
+            &[r#"{ "amount": 5 }"#],
+        )
+        .ok();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("account/a is at version 0 after command "),
+        "{text}"
+    );
+    assert_eq!(lines[1], "  0  Deposited  {\"amount\":5}");
+    assert!(lines[2].starts_with("token "), "{text}");
+    // The same id again gives the first outcome.
+    let again = bank
+        .run("send account/a --type Deposit --id till-4 --data {\"amount\":5}")
+        .ok();
+    assert!(again.contains("(it was done before)"), "{again}");
+    let sent = bank.json("send account/a --type Withdraw --data {\"amount\":2} --expect 0");
+    assert_eq!(sent["version"], 1);
+    assert!(sent["token"].is_string());
+}
+
+#[test]
+fn a_token_makes_a_view_answer_with_what_was_written() {
+    let bank = Bank::open("operate-token");
+    let sent = bank.json("send account/a --type Deposit --data {\"amount\":5}");
+    let token = sent["token"].as_str().unwrap();
+    let get = "view get balances of account=account/a";
+    assert_eq!(bank.run(&format!("{get} --token {token}")).ok(), "5\n");
+    let answer = bank.json(&format!("{get} --token {token}"));
+    assert_eq!(answer["value"], 5);
+    assert!(answer["token"].is_string());
+    let by_json = bank.run_with("view get balances above --data", &[r#"{"least": 5}"#]);
+    assert_eq!(by_json.ok(), "1\n");
+}
+
+#[test]
+fn refusals_have_the_exit_codes_that_are_written_down() {
+    let bank = Bank::open("operate-exits");
+    let stderr = bank
+        .run("send account/a --type Withdraw --data {\"amount\":5}")
+        .fails(4);
+    assert!(
+        stderr.starts_with("error[rejected]: only 0 left (out-of-funds)\n"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("safe: nothing was changed"), "{stderr}");
+    bank.run("send account/a --type Close --expect 7").fails(4);
+    bank.run("send account/a --type Rob").fails(1);
+    bank.run("send account/a --type Close --data {").fails(1);
+    bank.run("send nobody/a --type Close").fails(3);
+    bank.run("send account --type Close").fails(2);
+    bank.run("entity show account/z").fails(3);
+    bank.run("view get balances below").fails(3);
+    bank.run("view skip balances").fails(4);
+    bank.run("process show archiver/z").fails(3);
+    bank.run("dead-letter show 1").fails(3);
+    bank.run("view get balances above least=1 --server http://127.0.0.1:1")
+        .fails(5);
+    bank.run("view ls --server nowhere").fails(2);
+    // A refusal is JSON where everything is.
+    let stderr = bank.run("entity show account/z --output json").fails(3);
+    let error: Value = serde_json::from_str(&stderr).unwrap();
+    assert_eq!(error["error"]["code"], "not-found");
+}
+
+#[test]
+fn entity_show_gives_state_and_history_now_and_as_it_was() {
+    let bank = Bank::open("operate-entity");
+    for amount in [5, 6, 7] {
+        bank.deposit("a", amount);
+    }
+    let text = bank.run("entity show account/a").ok();
+    assert!(
+        text.starts_with("entity   account/a\nversion  2\nstatus   live\n\nstate\n  {\"balance\":18}\n\nhistory\nVERSION  RECORDED"),
+        "{text}"
+    );
+    assert!(text.ends_with("Deposited  {\"amount\":7}\n"), "{text}");
+    let then = bank.json("entity show account/a --at 1");
+    assert_eq!(then["entity"]["state"], json!({"balance": 11}));
+    assert_eq!(then["events"].as_array().unwrap().len(), 2);
+    let newest = bank.json("entity show account/a --limit 1");
+    assert_eq!(newest["events"][0]["data"], json!({"amount": 7}));
+}
+
+#[test]
+fn without_a_program_entity_show_reads_the_log_and_others_say_what_to_start() {
+    let mut bank = Bank::open("operate-nobody");
+    for amount in [5, 6] {
+        bank.deposit("a", amount);
+    }
+    bank.end();
+    let shown = bank.run("entity show account/a");
+    assert!(
+        shown.stderr.contains("the state needs the running program"),
+        "{}",
+        shown.stderr
+    );
+    let text = shown.ok();
+    assert!(text.contains("Deposited  {\"amount\":6}"), "{text}");
+    let shown = bank.json("entity show account/a --at 0");
+    assert_eq!(shown["entity"], Value::Null);
+    assert_eq!(shown["events"].as_array().unwrap().len(), 1);
+    bank.run("entity show account/z").fails(3);
+    bank.run("entity show account/a --at 9").fails(3);
+    let stderr = bank.run("view ls").fails(5);
+    assert!(
+        stderr.starts_with("error[nothing-runs]: nothing is running at ./.anabranch/log\n"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("start it"), "{stderr}");
+    // One that was killed leaves its file.
+    let left = json!({"url": "http://127.0.0.1:1", "pid": 1}).to_string();
+    bank.scratch.file(".anabranch/log/server.json", left);
+    let stderr = bank.run("send account/a --type Close").fails(5);
+    assert!(stderr.contains("process 1 served it"), "{stderr}");
+    assert!(bank.run("entity show account/a").ok().contains("Deposited"));
+}
+
+#[test]
+fn the_program_is_named_by_a_flag_or_by_the_environment() {
+    let bank = Bank::open("operate-server");
+    let elsewhere = format!("view ls --log ./elsewhere --server {}", bank.url);
+    assert!(bank.run(&elsewhere).ok().contains("balances"));
+    let mut command = bank.scratch.command("view ls --log ./elsewhere");
+    command.env("ANABRANCH_SERVER", &bank.url);
+    assert!(done(command).ok().contains("balances"));
+    bank.run("view ls --log ./elsewhere").fails(5);
+    bank.run("view ls --log memory:").fails(2);
+}
+
+#[test]
+fn a_view_that_has_stopped_is_listed_with_what_to_do() {
+    let bank = Bank::open("operate-view");
+    bank.deposit("a", 666);
+    bank.deposit("a", 5);
+    bank.until("view ls", |all| {
+        all[0]["view"]["serving"]["state"] == "stopped"
+    });
+    let text = bank.run("view ls").ok();
+    assert!(
+        text.contains("has stopped before Deposited at 0:0, event 0 of account/a"),
+        "{text}"
+    );
+    assert!(text.contains("the beast"), "{text}");
+    assert!(text.contains("`anabranch view skip balances`"), "{text}");
+    let skipped = bank.run("view skip balances").ok();
+    assert_eq!(skipped, "balances passes over the event and goes on\n");
+    let get = "view get balances of account=account/a --policy stale";
+    bank.until(get, |answer| answer["value"] == 5);
+}
+
+#[test]
+fn a_view_is_rebuilt_beside_and_the_swap_is_taken_back() {
+    let bank = Bank::open("operate-rebuild");
+    bank.deposit("a", 5);
+    let get = "view get balances of account=account/a --policy stale";
+    bank.until(get, |answer| answer["value"] == 5);
+    let begun = bank.run("view rebuild balances").ok();
+    assert!(
+        begun.starts_with("balances is being built again"),
+        "{begun}"
+    );
+    bank.until("view ls", |all| {
+        all[0]["view"]["serving"]["id"]["generation"] == 2
+    });
+    bank.run("view back-out balances").ok();
+    bank.until("view ls", |all| {
+        all[0]["view"]["serving"]["id"]["generation"] == 1
+    });
+}
+
+#[test]
+fn a_parked_entity_is_listed_and_takes_commands_again() {
+    let bank = Bank::open("operate-parked");
+    assert_eq!(bank.run("entity parked").ok(), "no entity is parked\n");
+    bank.run("send account/a --type Deposit --data {\"amount\":13}")
+        .fails(1);
+    bank.run("send account/a --type Close").fails(5);
+    let text = bank.run("entity parked").ok();
+    assert!(text.contains("account/a  bank"), "{text}");
+    assert!(text.contains("thirteen"), "{text}");
+    bank.run("entity unpark account/a").ok();
+    bank.run("send account/a --type Close").ok();
+}
+
+#[test]
+fn dead_letters_are_listed_edited_retried_and_given_up() {
+    let bank = Bank::open("operate-letters");
+    assert_eq!(
+        bank.run("dead-letter ls").ok(),
+        "everything was delivered\n"
+    );
+    bank.run("send account/a --type Close").ok();
+    bank.run("send account/b --type Close").ok();
+    let two = |all: &Value| all.as_array().unwrap().len() == 2;
+    let letters = bank.until("dead-letter ls", two);
+    let id = |at: usize| letters[at]["letter"]["id"].as_str().unwrap().to_owned();
+    let text = bank.run("dead-letter ls").ok();
+    assert!(text.contains("DepositAll  account/archive"), "{text}");
+    let shown = bank.run(&format!("dead-letter show {}", id(0))).ok();
+    assert!(shown.contains("of service bank"), "{shown}");
+    bank.run_with(
+        &format!("dead-letter retry {} --data", id(0)),
+        &[r#"{"amounts": [1, 2]}"#],
+    )
+    .ok();
+    bank.run_with(
+        &format!("dead-letter discard {} --why", id(1)),
+        &["not wanted"],
+    )
+    .ok();
+    bank.until("dead-letter ls", |all| *all == json!([]));
+    let archive = bank.json("entity show account/archive");
+    assert_eq!(archive["entity"]["state"], json!({"balance": 3}));
+}
+
+#[test]
+fn processes_and_sagas_are_listed_shown_and_aborted() {
+    let bank = Bank::open("operate-process");
+    bank.run("send account/a --type Close").ok();
+    let sent = bank
+        .run("send transfer/1 --type StartSaga --data {\"input\":5}")
+        .ok();
+    assert!(sent.starts_with("transfer/1 has taken command "), "{sent}");
+    bank.until("process ls archiver", |one| one["open"] == 1);
+    let text = bank.run("process ls").ok();
+    assert!(
+        text.contains("transfer  bank     1     0              running"),
+        "{text}"
+    );
+    let text = bank.run("process ls transfer").ok();
+    assert!(text.contains("transfer/1  running"), "{text}");
+    let text = bank.run("process show transfer/1").ok();
+    assert!(text.contains("STEP   STATE"), "{text}");
+    bank.run("process abort transfer/1").fails(2);
+    bank.run_with("process abort transfer/1 --why", &["by mistake"])
+        .ok();
+    let back = |saga: &Value| saga["state"]["aborted"] == "by mistake";
+    bank.until("process show transfer/1", back);
+    bank.run("process retry archiver/a").fails(4);
+    bank.run("process retry archiver").fails(4);
+    bank.run("process skip archiver").fails(4);
+}
