@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::event::{Event, EventRef};
 use crate::filter::Filter;
-use crate::place::{PartitionId, Position};
+use crate::place::{Cut, PartitionId, Position};
 use crate::record::{RecordError, Records};
 
 /// Where one stored batch stands in a [`Block`].
@@ -129,6 +129,27 @@ impl EventBatch {
             offset: offset.unwrap_or(position.offset),
             ..position
         }
+    }
+
+    /// The first event that does not come behind the one before it, or that lies outside of
+    /// the reach; `None` if all is in order. Looks at no data.
+    pub fn first_out_of_order(&self) -> Option<Position> {
+        let (events, reach) = match &self.0 {
+            Repr::Events(events) => (events, None),
+            Repr::Run { events, reach, .. } => (events, Some(reach)),
+            // Positions follow from the place in the block.
+            Repr::Block { .. } => return None,
+        };
+        let mut reached = Cut::start();
+        events.iter().map(|event| event.position).find(|position| {
+            let goes_back = reached.includes(*position);
+            reached.join(&Cut::including(*position));
+            goes_back
+                || reach.is_some_and(|reach| {
+                    reach.partition != position.partition
+                        || !reach.offsets.contains(&position.offset)
+                })
+        })
     }
 
     /// The events, decoded in place.

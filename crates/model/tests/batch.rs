@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anabranch_model::record::{RecordError, encode};
 use anabranch_model::{
     Block, BlockEntry, Event, EventBatch, EventId, EventType, Filter, NewEvent, PartitionId,
-    Position, StreamId,
+    Position, Reach, StreamId,
 };
 use bytes::Bytes;
 
@@ -115,5 +115,27 @@ fn a_batch_says_how_far_it_reaches_and_where_its_appends_begin() {
             EventBatch::from(events.clone()).append_start(position),
             position
         );
+    }
+}
+
+#[test]
+fn events_out_of_order_or_out_of_reach_are_found() {
+    let in_order: Vec<Event> = EventBatch::of_block(block(), 10, 16, None)
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let reach = |offsets| Reach {
+        partition: PartitionId(0),
+        offsets,
+    };
+    let run =
+        |events: &[Event], offsets| EventBatch::of_run(events.to_vec(), reach(offsets), Vec::new());
+    assert_eq!(run(&in_order, 10..16).first_out_of_order(), None);
+    let outside = run(&in_order, 10..15).first_out_of_order();
+    assert_eq!(outside, Some(Position::at(15)));
+    let mut swapped = in_order;
+    swapped.swap(2, 3);
+    for batch in [run(&swapped, 10..16), swapped.clone().into()] {
+        assert_eq!(batch.first_out_of_order(), Some(Position::at(12)));
     }
 }
