@@ -23,6 +23,8 @@ pub(crate) struct ForwardSource {
     store: Arc<Store>,
     /// The next event to give.
     position: u64,
+    /// Behind what was given, or passed over because of the filter, when a batch was given.
+    given_to: u64,
     /// Where to stop; `None`: follow.
     until: Option<u64>,
     filter: Option<Arc<Filter>>,
@@ -60,6 +62,7 @@ impl ForwardSource {
             filter: (!filter.is_all()).then(|| Arc::new(filter)),
             store,
             position,
+            given_to: position,
             until,
             place: Place::Unknown,
             given: None,
@@ -74,10 +77,12 @@ impl ForwardSource {
             .unwrap_or_default()
     }
 
-    /// Gives the events of `block` up to `end`, and goes on from there.
+    /// Gives the events of `block` up to `end`, and goes on from there. The batch also stands
+    /// for what the index has passed over since the one before.
     fn give(&mut self, block: Arc<Block>, end: u64) -> EventBatch {
-        let from = self.position;
+        let from = self.given_to;
         self.position = end;
+        self.given_to = end;
         self.given = Some(block.clone());
         EventBatch::of_block(block, from, end, self.filter.clone())
     }

@@ -41,6 +41,10 @@ pub trait Log: Send + Sync + 'static {
     ///
     /// Forward modes give the events that `from` does not include, in order of position in
     /// each partition. [`ReadMode::Backward`] gives those that it does include, newest first.
+    /// Batches of a forward read hold whole appends, as far as those are atomic, so that what
+    /// is taken in batch by batch never shows a part of one; an engine may say how far each
+    /// [reaches](anabranch_model::EventBatch::reach), and then each begins where the one before
+    /// it ends.
     /// A cut beyond the head is [`ReadError::CutBeyondHead`]: following it would silently
     /// pass over events that are yet to come.
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream;

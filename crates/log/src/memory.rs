@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use anabranch_env::{Clock, Env};
 use anabranch_model::{
     Cut, Event, EventBatch, EventId, Filter, LimitError, Limits, NewEvent, PartitionId, Position,
-    StreamId, Version,
+    Reach, StreamId, Version,
 };
 
 use crate::contract::{
@@ -15,8 +16,8 @@ use crate::contract::{
 use crate::error::{AppendError, ReadError, Rejection};
 use crate::stream::{BatchSource, BoxFuture, EventStream};
 
-/// The events that a stream holds ready for its reader, and the most that are looked at
-/// while writers wait.
+/// About how many events a stream holds ready for its reader, and are looked at while writers
+/// wait: forward reads go on to the end of an append.
 const CHUNK: usize = 256;
 
 /// A log in memory: the whole contract, kept in the plainest way, until the last clone is
@@ -164,6 +165,8 @@ impl Shared {
 struct State {
     /// By offset.
     events: Vec<Event>,
+    /// The first offset of each append, ascending.
+    appends: Vec<u64>,
     /// The offsets of each stream's events, by version.
     streams: BTreeMap<StreamId, Vec<usize>>,
     /// The offset of each event.
@@ -249,6 +252,7 @@ impl State {
     }
 
     fn push(&mut self, events: &[NewEvent], recorded_at: u64) -> Vec<Placed> {
+        self.appends.push(self.events.len() as u64);
         let place = |new: &NewEvent| {
             let offset = self.events.len();
             let versions = self.streams.entry(new.stream.clone()).or_default();
@@ -267,6 +271,22 @@ impl State {
             placed
         };
         events.iter().map(place).collect()
+    }
+
+    /// The first offsets of the appends that begin in `offsets`.
+    fn appends_in(&self, offsets: Range<usize>) -> &[u64] {
+        let place = |offset| self.appends.partition_point(|&first| first < offset as u64);
+        &self.appends[place(offsets.start)..place(offsets.end)]
+    }
+
+    /// The first offset from `offset` on that begins an append, or the end.
+    fn append_end(&self, offset: usize) -> usize {
+        let next = self.appends.partition_point(|&first| first < offset as u64);
+        let next = self
+            .appends
+            .get(next)
+            .map(|&first| clamp(first, usize::MAX));
+        next.unwrap_or(self.events.len())
     }
 
     fn take_followers(&mut self) -> BTreeMap<u64, Waker> {
@@ -314,39 +334,54 @@ enum Over {
 }
 
 impl Walk {
-    /// The next events; empty when the range is exhausted. Lets writers in between chunks.
-    fn next_chunk(&mut self) -> Vec<Event> {
+    /// The next events; `None` when the range is exhausted. Lets writers in between chunks.
+    fn next_chunk(&mut self) -> Option<EventBatch> {
+        let begun = self.from;
         while self.from < self.to {
+            let state = self.shared.lock();
             let len = (self.to - self.from).min(CHUNK);
-            let chunk = match self.order {
-                Order::Forward => self.from..self.from + len,
-                Order::Backward => self.to - len..self.to,
+            let chunk = match (self.order, &self.over) {
+                (Order::Forward, Over::All(_)) => {
+                    self.from..state.append_end(self.from + len).min(self.to)
+                }
+                (Order::Forward, Over::Stream(_)) => self.from..self.from + len,
+                (Order::Backward, _) => self.to - len..self.to,
             };
             match self.order {
                 Order::Forward => self.from = chunk.end,
                 Order::Backward => self.to = chunk.start,
             }
-            let state = self.shared.lock();
             let mut events: Vec<Event> = match &self.over {
-                Over::All(filter) => state.events[chunk]
+                Over::All(filter) => state.events[chunk.clone()]
                     .iter()
                     .filter(|event| filter.matches(&event.as_ref()))
                     .cloned()
                     .collect(),
                 Over::Stream(stream) => state.streams.get(stream).map_or(Vec::new(), |offsets| {
-                    let offsets = offsets[chunk].iter();
+                    let offsets = offsets[chunk.clone()].iter();
                     offsets.map(|&at| state.events[at].clone()).collect()
                 }),
             };
-            drop(state);
-            if self.order == Order::Backward {
-                events.reverse();
+            if events.is_empty() {
+                continue;
             }
-            if !events.is_empty() {
-                return events;
-            }
+            return Some(match (self.order, &self.over) {
+                (Order::Forward, Over::All(_)) => {
+                    let reach = Reach {
+                        partition: PartitionId(0),
+                        offsets: begun as u64..chunk.end as u64,
+                    };
+                    let appends = state.appends_in(begun..chunk.end).to_vec();
+                    EventBatch::of_run(events, reach, appends)
+                }
+                (Order::Forward, Over::Stream(_)) => events.into(),
+                (Order::Backward, _) => {
+                    events.reverse();
+                    events.into()
+                }
+            });
         }
-        Vec::new()
+        None
     }
 }
 
@@ -355,8 +390,7 @@ impl BatchSource for Walk {
         &mut self,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<EventBatch, ReadError>>> {
-        let events = self.next_chunk();
-        Poll::Ready((!events.is_empty()).then(|| Ok(events.into())))
+        Poll::Ready(self.next_chunk().map(Ok))
     }
 }
 
@@ -373,9 +407,8 @@ impl BatchSource for Follow {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<EventBatch, ReadError>>> {
         loop {
-            let events = self.walk.next_chunk();
-            if !events.is_empty() {
-                return Poll::Ready(Some(Ok(events.into())));
+            if let Some(events) = self.walk.next_chunk() {
+                return Poll::Ready(Some(Ok(events)));
             }
             let mut state = self.walk.shared.lock();
             self.walk.to = state.events.len();

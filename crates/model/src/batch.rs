@@ -1,10 +1,11 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::event::{Event, EventRef};
 use crate::filter::Filter;
-use crate::place::{PartitionId, Position};
+use crate::place::{Cut, PartitionId, Position};
 use crate::record::{RecordError, Records};
 
 /// Where one stored batch stands in a [`Block`].
@@ -40,9 +41,25 @@ pub struct Block {
 #[derive(Debug, Clone)]
 pub struct EventBatch(Repr);
 
+/// The part of a partition that some events stand for: whoever has taken them in has seen
+/// everything there that passes the filter of the read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// The partition.
+    pub partition: PartitionId,
+    /// From the first offset to behind the last one.
+    pub offsets: Range<u64>,
+}
+
 #[derive(Debug, Clone)]
 enum Repr {
     Events(Vec<Event>),
+    Run {
+        events: Vec<Event>,
+        reach: Reach,
+        /// The first offset of each append, ascending.
+        appends: Vec<u64>,
+    },
     Block {
         block: Arc<Block>,
         from: u64,
@@ -68,10 +85,79 @@ impl EventBatch {
         })
     }
 
+    /// The events of `reach` that pass the filter of a read. `appends` has the first offset of
+    /// each append in it, ascending.
+    pub fn of_run(events: Vec<Event>, reach: Reach, appends: Vec<u64>) -> Self {
+        Self(Repr::Run {
+            events,
+            reach,
+            appends,
+        })
+    }
+
+    /// The part of the log that the events stand for, if the engine says so: whole appends,
+    /// and the next events of the same read begin where these end.
+    pub fn reach(&self) -> Option<Reach> {
+        match &self.0 {
+            Repr::Events(_) => None,
+            Repr::Run { reach, .. } => Some(reach.clone()),
+            Repr::Block {
+                block, from, to, ..
+            } => Some(Reach {
+                partition: block.partition,
+                offsets: *from..*to,
+            }),
+        }
+    }
+
+    /// Where the append begins that has written the event at `position`, as far as the engine
+    /// says so; otherwise `position` itself.
+    pub fn append_start(&self, position: Position) -> Position {
+        let offset = match &self.0 {
+            Repr::Events(_) => None,
+            Repr::Run { appends, .. } => {
+                let behind = appends.partition_point(|&first| first <= position.offset);
+                behind.checked_sub(1).map(|index| appends[index])
+            }
+            Repr::Block { block, .. } => {
+                let entry = block.entries.get(first_entry(block, position.offset));
+                entry.map(|entry| entry.first)
+            }
+        };
+        let offset = offset.filter(|&first| first <= position.offset);
+        Position {
+            offset: offset.unwrap_or(position.offset),
+            ..position
+        }
+    }
+
+    /// The first event that does not come behind the one before it, or that lies outside of
+    /// the reach; `None` if all is in order. Looks at no data.
+    pub fn first_out_of_order(&self) -> Option<Position> {
+        let (events, reach) = match &self.0 {
+            Repr::Events(events) => (events, None),
+            Repr::Run { events, reach, .. } => (events, Some(reach)),
+            // Positions follow from the place in the block.
+            Repr::Block { .. } => return None,
+        };
+        let mut reached = Cut::start();
+        events.iter().map(|event| event.position).find(|position| {
+            let goes_back = reached.includes(*position);
+            reached.join(&Cut::including(*position));
+            goes_back
+                || reach.is_some_and(|reach| {
+                    reach.partition != position.partition
+                        || !reach.offsets.contains(&position.offset)
+                })
+        })
+    }
+
     /// The events, decoded in place.
     pub fn iter(&self) -> EventBatchIter<'_> {
         match &self.0 {
-            Repr::Events(events) => EventBatchIter(Iter::Events(events.iter())),
+            Repr::Events(events) | Repr::Run { events, .. } => {
+                EventBatchIter(Iter::Events(events.iter()))
+            }
             Repr::Block {
                 block,
                 from,
@@ -180,7 +266,7 @@ impl IntoIterator for EventBatch {
     /// The events as owned values that share the block's memory.
     fn into_iter(self) -> EventBatchIntoIter {
         EventBatchIntoIter(match self.0 {
-            Repr::Events(events) => IntoIter::Events(events.into_iter()),
+            Repr::Events(events) | Repr::Run { events, .. } => IntoIter::Events(events.into_iter()),
             Repr::Block {
                 block,
                 from,

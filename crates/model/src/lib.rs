@@ -17,7 +17,7 @@ mod place;
 pub mod record;
 mod token;
 
-pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIter};
+pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIter, Reach};
 pub use command_id::{CommandId, content_hash};
 pub use event::{Event, EventRef, Meta, MetaRef, NewEvent};
 pub use filter::{Filter, Query, QueryItem};

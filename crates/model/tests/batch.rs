@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anabranch_model::record::{RecordError, encode};
 use anabranch_model::{
     Block, BlockEntry, Event, EventBatch, EventId, EventType, Filter, NewEvent, PartitionId,
-    StreamId,
+    Position, Reach, StreamId,
 };
 use bytes::Bytes;
 
@@ -93,4 +93,49 @@ fn malformed_records_end_a_batch_with_an_error() {
     let batch = EventBatch::of_block(Arc::new(broken), 10, 16, None);
     assert!(batch.iter().any(|event| event.is_err()));
     assert!(batch.into_iter().any(|event| event.is_err()));
+}
+
+#[test]
+fn a_batch_says_how_far_it_reaches_and_where_its_appends_begin() {
+    let batch = EventBatch::of_block(block(), 9, 16, None);
+    let reach = batch.reach().unwrap();
+    assert_eq!(reach.offsets, 9..16);
+    let starts: Vec<u64> = (10..16)
+        .map(|offset| batch.append_start(Position::at(offset)).offset)
+        .collect();
+    assert_eq!(starts, [10, 11, 11, 11, 14, 14]);
+    let events: Vec<Event> = batch.into_iter().map(Result::unwrap).collect();
+    let run = EventBatch::of_run(events.clone(), reach.clone(), vec![10, 11, 14]);
+    assert_eq!(run.reach(), Some(reach));
+    for (offset, start) in (10..16).zip(starts) {
+        let position = Position::at(offset);
+        assert_eq!(run.append_start(position).offset, start);
+        // Of events alone nobody knows.
+        assert_eq!(
+            EventBatch::from(events.clone()).append_start(position),
+            position
+        );
+    }
+}
+
+#[test]
+fn events_out_of_order_or_out_of_reach_are_found() {
+    let in_order: Vec<Event> = EventBatch::of_block(block(), 10, 16, None)
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let reach = |offsets| Reach {
+        partition: PartitionId(0),
+        offsets,
+    };
+    let run =
+        |events: &[Event], offsets| EventBatch::of_run(events.to_vec(), reach(offsets), Vec::new());
+    assert_eq!(run(&in_order, 10..16).first_out_of_order(), None);
+    let outside = run(&in_order, 10..15).first_out_of_order();
+    assert_eq!(outside, Some(Position::at(15)));
+    let mut swapped = in_order;
+    swapped.swap(2, 3);
+    for batch in [run(&swapped, 10..16), swapped.clone().into()] {
+        assert_eq!(batch.first_out_of_order(), Some(Position::at(12)));
+    }
 }

@@ -69,6 +69,7 @@ mod entity;
 mod fleet;
 mod flow;
 mod hash;
+mod in_order;
 mod notes;
 mod panics;
 mod pulse;

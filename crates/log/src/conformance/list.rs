@@ -312,6 +312,8 @@ macro_rules! __conformance_cases {
                 a_read_may_be_given_up_midway;
                 reads_at_the_same_time_agree;
                 a_long_log_is_read_whole;
+                a_read_gives_whole_appends [AtomicBatches];
+                the_batches_of_a_read_follow_each_other;
                 a_read_from_a_cut_has_no_gap_while_others_write;
                 reading_from_beyond_the_head_is_refused;
                 reading_backward_from_beyond_the_head_is_refused [BackwardReads];

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anabranch_model::{Cut, Event, EventId, Filter, Limits, NewEvent};
+use anabranch_model::{Cut, Event, EventBatch, EventId, Filter, Limits, NewEvent};
 
 use super::Subject;
 use super::check::{just_these_backward, no_gap, same_written, versions_count_up};
@@ -314,6 +314,14 @@ impl Reader<'_> {
 
     pub fn rest(mut self) -> Result<Vec<Event>, ReadError> {
         std::iter::from_fn(|| self.next()).collect()
+    }
+
+    /// The batches that a read gives until it ends.
+    pub fn batches(mut self) -> Vec<EventBatch> {
+        let what = "the next batch of a read";
+        std::iter::from_fn(|| self.driver.wait(what, self.stream.next_batch()))
+            .map(|batch| batch.unwrap_or_else(|error| panic!("a read failed: {error}")))
+            .collect()
     }
 
     pub fn rest_in_batches(mut self) -> Result<Vec<Event>, ReadError> {

@@ -239,3 +239,33 @@ fn comparing_categories_by_prefix_is_caught() {
     };
     caught(bug, &["filtering::a_category_is_compared_whole"]);
 }
+
+#[test]
+fn giving_an_append_in_parts_is_caught() {
+    let bug = || {
+        Reads(|log: &MemoryLog, from: &Cut, filter, mode| {
+            changed(log.read(from, filter, mode), |event| vec![event])
+        })
+    };
+    caught(bug, &["reading::a_read_gives_whole_appends"]);
+}
+
+#[test]
+fn a_batch_that_is_lost_on_its_way_is_caught() {
+    let bug = || {
+        Reads(|log: &MemoryLog, from: &Cut, filter: Filter, mode| {
+            let mut inner = log.read(from, filter, mode);
+            let mut count = 0;
+            EventStream::new(Lazy(move |cx: &mut Context<'_>| {
+                loop {
+                    let polled = pin!(inner.next_batch()).poll(cx);
+                    count += 1;
+                    if count != 2 || polled.is_pending() {
+                        return polled;
+                    }
+                }
+            }))
+        })
+    };
+    caught(bug, &["reading::the_batches_of_a_read_follow_each_other"]);
+}

@@ -17,6 +17,7 @@ use super::courier::Courier;
 use super::feed::Ledger;
 use super::shard::{self, Item, Message, Shared};
 use super::{InstanceStatus, Kind};
+use crate::in_order::InOrder;
 use crate::notes::Notes;
 use crate::panics::{self, contain};
 use crate::send_error::SendError;
@@ -326,8 +327,10 @@ impl<K: Kind> FlowHost<K> {
     ) -> Result<(), String> {
         let head = self.shared.log.head().await.map_err(|e| e.to_string())?;
         let mut read = self.shared.log.read(at, filter.clone(), ReadMode::ToHead);
+        let mut order = InOrder::from(at);
         while let Some(batch) = read.next_batch().await {
             let batch = batch.map_err(|error| error.to_string())?;
+            order.check(&batch)?;
             if !self.hear_batch(at, &batch, since_kept).await? {
                 return Ok(());
             }

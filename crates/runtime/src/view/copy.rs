@@ -2,7 +2,7 @@
 
 use anabranch_domain::{Reader, View};
 use anabranch_log::BoxFuture;
-use anabranch_model::{Cut, EventBatch, EventRef};
+use anabranch_model::{Cut, EventBatch, EventRef, Position};
 
 use super::{Copies, CopyId, ParkedStream, PoisonEvent, Progress, StoreError};
 use crate::panics::contain;
@@ -22,8 +22,8 @@ pub trait Copy<V: View>: Send + Sync + 'static {
     fn progress(&self) -> BoxFuture<'_, Progress>;
 
     /// Takes in events, in one transaction with how far they reach. Events that it has taken
-    /// in before change nothing. Stops before an event that it cannot take in; what came
-    /// before that is kept.
+    /// in before change nothing. Stops before the append that has an event which it cannot
+    /// take in; what came before that is kept.
     fn apply(&self, batch: EventBatch) -> BoxFuture<'_, Result<Option<PoisonEvent>, StoreError>>;
 
     /// Takes in what was set aside of one stream. All of it or nothing; `Some` names the event
@@ -73,13 +73,16 @@ pub fn take_in<V: View>(
     progress: &mut Progress,
     reader: &Reader<V::Event>,
     batch: &EventBatch,
-    end: Option<anabranch_model::Position>,
+    end: Option<Position>,
 ) -> Result<(), Box<PoisonEvent>> {
     let quiet = progress.skipped.is_empty() && progress.parked.is_empty();
+    let is_end = |position: Position| {
+        end.is_some_and(|end| end.partition == position.partition && position >= end)
+    };
     for event in batch {
         let event = event.map_err(|error| {
             Box::new(PoisonEvent {
-                position: anabranch_model::Position::default(),
+                position: Position::default(),
                 stream: String::new(),
                 version: 0,
                 event_type: String::new(),
@@ -89,8 +92,8 @@ pub fn take_in<V: View>(
         if progress.cut.includes(event.position) {
             continue;
         }
-        if Some(event.position) == end {
-            return Ok(());
+        if is_end(event.position) {
+            break;
         }
         if quiet || !is_set_aside(progress, &event) {
             handle::<V>(store, reader, &event)?;
@@ -99,6 +102,14 @@ pub fn take_in<V: View>(
         progress.last_at = event.recorded_at;
         let position = event.position;
         progress.cut.set(position.partition, position.offset + 1);
+    }
+    // Up to here there is nothing else for the view.
+    if let Some(reach) = batch.reach() {
+        let ends = end.filter(|end| end.partition == reach.partition);
+        let to = ends.map_or(reach.offsets.end, |end| end.offset.min(reach.offsets.end));
+        if progress.cut.get(reach.partition) < to {
+            progress.cut.set(reach.partition, to);
+        }
     }
     Ok(())
 }

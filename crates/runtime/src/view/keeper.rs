@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use super::copy::Copy;
 use super::host::{Inner, Shown, filter_of};
 use super::{CopyState, ParkedStream, PoisonEvent, Progress, StoreError};
+use crate::in_order::InOrder;
 
 /// How long a copy waits before it tries again what the store or the log has refused.
 const REST: Duration = Duration::from_secs(1);
@@ -112,11 +113,15 @@ impl<V: View> Keeper<V> {
         }
         let filter = filter_of::<V>(&self.inner.reader);
         let mut read = self.inner.log.read(&from, filter, ReadMode::ToHead);
+        let mut order = InOrder::from(&from);
         while let Some(batch) = read.next_batch().await {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => return Round::Failed(error.to_string()),
             };
+            if let Err(disorder) = order.check(&batch) {
+                return Round::Failed(disorder);
+            }
             let taken = self.take_in(batch).await;
             let Progress {
                 cut,

@@ -210,7 +210,8 @@ where
             };
             // The event may have changed a part of the rows: they are made again. Nobody reads
             // them until they are whole.
-            let whole = self.restore(&before, poison.position).await?;
+            let end = batch.append_start(poison.position);
+            let whole = self.restore(&before, end).await?;
             // The next restart, and the next poison event, begin from here; if it cannot be
             // kept, they begin earlier.
             drop(self.save(&whole).await);

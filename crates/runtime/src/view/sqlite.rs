@@ -87,6 +87,8 @@ struct SqliteCopy<V: View> {
 struct Writer {
     store: Sqlite,
     progress: Progress,
+    /// Changes when another connection has written.
+    data_version: i64,
 }
 
 /// The most connections that wait for queries.
@@ -206,20 +208,48 @@ impl Writer {
         };
         let table = "CREATE TABLE IF NOT EXISTS anabranch_progress (json TEXT NOT NULL)";
         store.connection.execute_batch(table).map_err(failed::<V>)?;
-        if let Some(progress) = read_progress::<V>(&store)? {
-            return Ok(Self { store, progress });
-        }
         begin::<V>(&store)?;
+        // Within the transaction: two runtimes may begin with one file.
+        if let Some(progress) = read_progress::<V>(&store)? {
+            end::<V, _>(&store, Ok(()))?;
+            return Self {
+                store,
+                progress,
+                data_version: 0,
+            }
+            .up_to_date::<V>();
+        }
         let made = V::set_up(&mut store).map_err(failed::<V>).and_then(|()| {
             let json = serde_json::to_string(&Progress::default()).map_err(failed::<V>)?;
             let inserted = store.execute("INSERT INTO anabranch_progress VALUES (?1)", [json]);
             inserted.map_err(failed::<V>)
         });
         end::<V, _>(&store, made)?;
-        Ok(Self {
+        Self {
             store,
             progress: Progress::default(),
-        })
+            data_version: 0,
+        }
+        .up_to_date::<V>()
+    }
+
+    /// With what another runtime may have written to the same file.
+    fn up_to_date<V: View>(mut self) -> Result<Self, StoreError> {
+        self.refresh::<V>()?;
+        Ok(self)
+    }
+
+    fn refresh<V: View>(&mut self) -> Result<(), StoreError> {
+        let version = self
+            .store
+            .one("PRAGMA data_version", [], |row| row.get(0))
+            .map_err(failed::<V>)?
+            .unwrap_or_default();
+        if version != self.data_version {
+            self.data_version = version;
+            self.progress = read_progress::<V>(&self.store)?.unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Runs `code` in a transaction with a copy of the progress; both are kept if it succeeds.
@@ -228,6 +258,10 @@ impl Writer {
         code: impl FnOnce(&mut Sqlite, &mut Progress) -> Result<(), E>,
     ) -> Result<Result<(), E>, StoreError> {
         begin::<V>(&self.store)?;
+        // A second runtime on this file counts no event twice: it goes on where the first is.
+        if let Err(error) = self.refresh::<V>() {
+            return end::<V, _>(&self.store, Err(error));
+        }
         let mut progress = self.progress.clone();
         match code(&mut self.store, &mut progress) {
             Ok(()) => {
@@ -320,9 +354,10 @@ impl<V: View<Store = Sqlite>> Copy<V> for SqliteCopy<V> {
             let Err(poison) = taken else {
                 return Ok(None);
             };
-            // Nothing of the batch was kept; what came before the event is taken in again.
+            // Nothing of the batch was kept; the appends before the event's are taken in again.
+            let end = batch.append_start(poison.position);
             let again = writer.transact::<V, _>(|store, progress| {
-                take_in::<V>(store, progress, reader, &batch, Some(poison.position))
+                take_in::<V>(store, progress, reader, &batch, Some(end))
             })?;
             again.map_err(|other| {
                 failed::<V>(format!(

@@ -537,3 +537,67 @@ async fn an_unknown_view_or_query_is_named_with_those_there_are() {
         "view numbers has no query \"x\"; known: numbers"
     );
 }
+
+/// What a command with several numbers records stands in one append.
+async fn add_all(service: &Service, key: &str, numbers: Vec<i64>) -> Accepted {
+    let counter = service.entity::<Counter>(key);
+    let add = CounterCommand::AddAll { numbers };
+    counter.send(add).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_query_never_sees_a_part_of_an_append() {
+    for kind in [Memory, Sqlite] {
+        let shop = Shop::new();
+        let service = shop.open(kind).await;
+        numbers(&service, "a").await;
+        // More at once than a read gives in one go, of sizes that do not fit it.
+        let writes = (0..8).map(|_| add_all(&service, "a", vec![1; 100]));
+        let writing = futures_util::future::join_all(writes);
+        let mut seen = BTreeSet::new();
+        let looking = async {
+            while seen.last() != Some(&800) {
+                let shown = ask(&service, "a", Consistency::any()).await.unwrap().0;
+                seen.insert(shown.len());
+                tokio::task::yield_now().await;
+            }
+        };
+        futures_util::future::join(writing, looking).await;
+        let torn: Vec<_> = seen.iter().filter(|len| *len % 100 != 0).collect();
+        assert!(torn.is_empty(), "{kind:?}: {torn:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_view_that_stops_in_an_append_shows_nothing_of_it() {
+    for (kind, key) in [(Memory, "torn-memory"), (Sqlite, "torn-sqlite")] {
+        let shop = Shop::new();
+        let service = shop.open(kind).await;
+        add_all(&service, key, vec![1, 2]).await;
+        assert_eq!(numbers(&service, key).await, [1, 2]);
+        add_all(&service, key, vec![3, 4, 666, 5]).await;
+        let status = until(&service, has_stopped).await;
+        let shown = ask(&service, key, Consistency::any()).await.unwrap().0;
+        assert_eq!(shown, [1, 2], "{kind:?}");
+        assert_eq!(status.serving.unwrap().cut, Cut::at(2));
+        service.view("numbers").unwrap().skip(None).await.unwrap();
+        assert_eq!(numbers(&service, key).await, [1, 2, 3, 4, 5], "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_runtimes_on_one_sqlite_file_count_each_event_once() {
+    let shop = Shop::new();
+    let services = [shop.open(Sqlite).await, shop.open(Sqlite).await];
+    let mut expected = Vec::new();
+    for n in 0..40 {
+        add(&services[n % 2], "a", 100 + n as i64).await;
+        expected.push(100 + n as i64);
+        for service in &services {
+            ask(service, "a", Consistency::any()).await.ok();
+        }
+    }
+    for service in &services {
+        assert_eq!(numbers(service, "a").await, expected);
+    }
+}

@@ -1,5 +1,7 @@
 //! Reads of the whole log, from a cut to the head.
 
+use std::collections::BTreeMap;
+
 use anabranch_model::{Cut, Filter, PartitionId};
 
 use crate::conformance::check::{count, just_these, no_gap};
@@ -164,5 +166,67 @@ pub fn reading_a_partition_that_does_not_exist_is_refused(stage: &mut Stage<'_>)
     from.set(PartitionId(stage.capabilities().partitions), 1);
     for mode in [ReadMode::ToHead, ReadMode::Follow] {
         must_be_beyond(stage.try_read(&from, Filter::all(), mode), &from, &head);
+    }
+}
+
+/// Writes appends of many sizes; each of their events says how large the append is that has
+/// written it.
+fn write_appends(stage: &Stage<'_>) {
+    for n in 0..120_usize {
+        let size = 1 + n * 7 % 23;
+        let mut events: Vec<_> = (0..size)
+            .map(|i| {
+                stage.event(&format!(
+                    "{}/{i}",
+                    if i % 3 == 0 { "third" } else { "other" }
+                ))
+            })
+            .collect();
+        for event in &mut events {
+            event.meta_mut().correlation_id = Some(format!("{n}:{size}:{}", size.div_ceil(3)));
+        }
+        stage.put_all(events);
+    }
+}
+
+pub fn a_read_gives_whole_appends(stage: &mut Stage<'_>) {
+    write_appends(stage);
+    for (filter, field) in [(Filter::all(), 1), (Filter::category("third"), 2)] {
+        let read = stage.reader(&Cut::start(), filter, ReadMode::ToHead);
+        for batch in read.batches() {
+            let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
+            for event in batch.iter().flatten() {
+                let meta = event.meta.decode().unwrap_or_default();
+                *sizes
+                    .entry(meta.correlation_id.unwrap_or_default())
+                    .or_default() += 1;
+            }
+            for (append, seen) in sizes {
+                let size = append.split(':').nth(field);
+                assert_eq!(Some(seen.to_string().as_str()), size, "of append {append}");
+            }
+        }
+    }
+}
+
+pub fn the_batches_of_a_read_follow_each_other(stage: &mut Stage<'_>) {
+    write_appends(stage);
+    for filter in [Filter::all(), Filter::category("third")] {
+        let mut reached = Cut::start();
+        let read = stage.reader(&Cut::start(), filter, ReadMode::ToHead);
+        for batch in read.batches() {
+            // An engine need not say how far its batches reach.
+            let Some(reach) = batch.reach() else { continue };
+            let begins = reached.get(reach.partition);
+            assert_eq!(
+                reach.offsets.start, begins,
+                "a batch begins where one ended"
+            );
+            for event in batch.iter().flatten() {
+                assert!(reach.offsets.contains(&event.position.offset));
+            }
+            reached.set(reach.partition, reach.offsets.end);
+        }
+        assert!(stage.head().covers(&reached));
     }
 }
