@@ -158,3 +158,79 @@ impl Saga for Checkout {
 pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
     builder.saga::<Checkout>()
 }
+
+#[cfg(test)]
+mod tests {
+    use anabranch::domain::testkit;
+
+    use super::*;
+
+    fn line(product: &str, quantity: u64) -> Line {
+        Line {
+            product: product.to_owned(),
+            quantity,
+            mills: 1000,
+        }
+    }
+
+    fn basket() -> Basket {
+        let lines = [line("71053", 6), line("85123A", 2), line("71053", 1)];
+        Basket::new("France", &lines, 9000)
+    }
+
+    fn reserve(product: &str, quantity: u64) -> Request {
+        let order = "536365".to_owned();
+        Request::to::<Stock>(product, &StockCommand::ReserveStock { order, quantity }).unwrap()
+    }
+
+    fn release(product: &str) -> Request {
+        let order = "536365".to_owned();
+        Request::to::<Stock>(product, &StockCommand::ReleaseStock { order }).unwrap()
+    }
+
+    fn order(command: &OrderCommand) -> Request {
+        Request::to::<Order>("536365", command).unwrap()
+    }
+
+    #[test]
+    fn a_product_is_reserved_once_however_many_lines_it_has() {
+        testkit::saga::<Checkout>("536365", &basket())
+            .then_asks([("accept", order(&OrderCommand::BeginCheckout))])
+            .when_ok("accept")
+            .then_asks([
+                ("reserve", reserve("71053", 7)),
+                ("reserve/1", reserve("85123A", 2)),
+            ]);
+    }
+
+    #[test]
+    fn an_order_that_cannot_be_paid_is_undone_in_reverse() {
+        let reason = "step pay was refused: declined (declined)".to_owned();
+        testkit::saga::<Checkout>("536365", &basket())
+            .when_ok("accept")
+            .when_ok("reserve")
+            .when_ok("reserve/1")
+            .when_refused("pay", "declined")
+            .then_undoes([
+                ("reserve", release("71053")),
+                ("reserve/1", release("85123A")),
+            ])
+            .when_undone("reserve")
+            .when_undone("reserve/1")
+            .then_undoes([("accept", order(&OrderCommand::RejectOrder { reason }))])
+            .when_undone("accept")
+            .then_compensated();
+    }
+
+    #[test]
+    fn what_is_paid_is_shipped_and_confirmed() {
+        testkit::saga::<Checkout>("536365", &basket())
+            .when_ok("accept")
+            .when_ok("reserve")
+            .when_ok("reserve/1")
+            .when_ok("pay")
+            .when_ok("ship")
+            .when_ok("confirm")
+            .then_completed();
+    }
+}

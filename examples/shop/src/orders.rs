@@ -15,6 +15,9 @@ pub struct Line {
     pub mills: u64,
 }
 
+/// The saga that carries orders out.
+const CHECKOUT: &str = "checkout";
+
 /// What is asked of an order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum OrderCommand {
@@ -89,7 +92,12 @@ impl Entity for Order {
     type Event = OrderEvent;
     type Rejection = Rejection;
 
-    fn decide(&self, command: &OrderCommand, _: &Decide) -> Result<Vec<OrderEvent>, Rejection> {
+    fn decide(&self, command: &OrderCommand, cx: &Decide) -> Result<Vec<OrderEvent>, Rejection> {
+        let is_checkout = cx.sender().is_some_and(|s| s.category() == CHECKOUT);
+        if !is_checkout && !matches!(command, OrderCommand::PlaceOrder { .. }) {
+            let message = "only the checkout may do this; it does so by itself";
+            return Err(Rejection::new("checkout-only", message));
+        }
         match (command, self) {
             (
                 OrderCommand::PlaceOrder {
@@ -287,9 +295,12 @@ mod tests {
     }
 
     #[test]
-    fn an_order_ends_once() {
+    fn an_order_ends_once_and_by_the_checkout() {
         let history = [placed(vec![line(1, 1)], 1), OrderEvent::CheckoutBegan];
         given::<Order>(history)
+            .when(OrderCommand::ConfirmOrder)
+            .then_rejected("checkout-only")
+            .sent_by("checkout/536365")
             .when(OrderCommand::ConfirmOrder)
             .then([OrderEvent::OrderConfirmed])
             .when(OrderCommand::RejectOrder {

@@ -58,6 +58,7 @@ pub fn entity<E: Entity>(key: &str) -> EntityTest<E> {
         events: 0,
         commands: 0,
         now: START,
+        sender: None,
         reader: Reader::new().unwrap_or_else(|error| panic!("{}: {error}", E::CATEGORY)),
     }
 }
@@ -69,6 +70,7 @@ pub struct EntityTest<E: Entity> {
     events: u64,
     commands: u64,
     now: Timestamp,
+    sender: Option<StreamId>,
     reader: Reader<E::Event>,
 }
 
@@ -97,6 +99,14 @@ impl<E: Entity> EntityTest<E> {
         self
     }
 
+    /// From here on the commands come from this process or saga, `category/key`.
+    #[must_use]
+    #[track_caller]
+    pub fn sent_by(mut self, sender: &str) -> Self {
+        self.sender = Some(StreamId::new(sender).unwrap_or_else(|error| panic!("{error}")));
+        self
+    }
+
     /// This is asked. What comes of it has happened for the next command.
     #[must_use]
     #[track_caller]
@@ -107,7 +117,8 @@ impl<E: Entity> EntityTest<E> {
         self.commands += 1;
         let id = CommandId::v7(self.now.micros() / 1000, u128::from(self.commands));
         let version = self.events.checked_sub(1);
-        let cx = Decide::new(self.stream.clone(), version, id, self.now);
+        let cx =
+            Decide::new(self.stream.clone(), version, id, self.now).sent_by(self.sender.clone());
         let outcome = self.state.decide(&command, &cx).map_err(Into::into);
         if let Ok(events) = &outcome {
             for event in events {
