@@ -277,6 +277,7 @@ fn implementation(
     let (mut kinds, mut kind_arms, mut encode_arms) = (Vec::new(), Vec::new(), Vec::new());
     let (mut version_arms, mut nested_versions) = (Vec::new(), Vec::new());
     let (mut decode_arms, mut nested_decodes) = (Vec::new(), Vec::new());
+    let (mut shape_arms, mut nested_shapes) = (Vec::new(), Vec::new());
     for variant in variants {
         match variant {
             EventVariant::Own {
@@ -294,6 +295,7 @@ fn implementation(
                 decode_arms.push(quote! {
                     #name => #domain::__derive::decode(#kind, #serde_name, version, data),
                 });
+                shape_arms.push(quote!(#name => #domain::__derive::shape::<Self>(#serde_name),));
             }
             EventVariant::Nested { ident, inner } => {
                 let event = quote!(<#inner as #domain::Event>);
@@ -304,6 +306,11 @@ fn implementation(
                 nested_versions.push(quote! {
                     if let ::core::option::Option::Some(version) = #event::version_of(name) {
                         return ::core::option::Option::Some(version);
+                    }
+                });
+                nested_shapes.push(quote! {
+                    if #event::version_of(name).is_some() {
+                        return #event::shape_of(name);
                     }
                 });
                 nested_decodes.push(quote! {
@@ -364,6 +371,16 @@ fn implementation(
                     _ => {
                         #(#nested_decodes)*
                         ::core::result::Result::Err(#domain::__derive::unknown::<Self>(name))
+                    }
+                }
+            }
+
+            fn shape_of(name: &str) -> #domain::types::Shape {
+                match name {
+                    #(#shape_arms)*
+                    _ => {
+                        #(#nested_shapes)*
+                        #domain::types::Shape::Unknown
                     }
                 }
             }

@@ -3,6 +3,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::schema::Upcasts;
+use crate::types::Shape;
 
 /// What can happen to an entity, or what a view or process wants to hear of: an enum with
 /// one variant for each kind of event. Derive it.
@@ -44,6 +45,12 @@ pub trait Event: Sized + Send + 'static {
     /// Reads an event of just the version that this type has. [`Reader`](crate::Reader) also
     /// reads older ones.
     fn decode(name: &str, version: u32, data: &[u8]) -> Result<Self, DecodeError>;
+
+    /// What the data of the kind of this name looks like, as far as anybody can tell.
+    fn shape_of(name: &str) -> Shape {
+        let _ = name;
+        Shape::Unknown
+    }
 
     /// How to read what older versions of the program have written.
     fn upcasts() -> Upcasts {
@@ -178,6 +185,11 @@ pub(crate) mod derive_support {
                 })
             }
         }
+    }
+
+    /// What the variant that serde calls `serde_name` holds.
+    pub fn shape<E: DeserializeOwned>(serde_name: &str) -> Shape {
+        crate::types::shape_of_variant::<E>(serde_name)
     }
 
     /// Reads the variant that serde calls `serde_name`.

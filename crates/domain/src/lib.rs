@@ -102,6 +102,7 @@ mod schema;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod time;
+pub mod types;
 mod view;
 mod wire;
 
@@ -129,5 +130,5 @@ pub use view::{HandleError, Poison, Query, View};
 /// What the derive macros call. Not for people; may change at any time.
 #[doc(hidden)]
 pub mod __derive {
-    pub use crate::event::derive_support::{decode, encode, unknown};
+    pub use crate::event::derive_support::{decode, encode, shape, unknown};
 }

@@ -98,6 +98,18 @@ impl Upcasts {
         self
     }
 
+    /// Every older type and version that it leads on from, ascending.
+    pub(crate) fn older(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.steps
+            .keys()
+            .map(|(name, version)| (name.as_str(), *version))
+    }
+
+    /// The names that no longer mean anything.
+    pub(crate) fn retired(&self) -> impl Iterator<Item = &str> {
+        self.retired.iter().map(String::as_str)
+    }
+
     /// Checks that every older version of every kind leads to the present one.
     fn check(&self, kinds: &[EventKind]) -> Result<(), SchemaError> {
         let current: BTreeMap<&str, u32> = kinds.iter().map(|k| (k.name, k.version)).collect();

@@ -73,6 +73,7 @@ mod in_order;
 mod notes;
 mod panics;
 mod pulse;
+pub mod registry;
 mod send_error;
 mod service;
 pub mod snapshot;

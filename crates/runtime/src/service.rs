@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_domain::saga::{RegisterError, SagaCommand, SagaType};
+use anabranch_domain::types::{CategoryTypes, EventTypes, ReaderTypes, ServiceTypes};
 use anabranch_domain::{
-    Command, CommandEnvelope, CommandId, Cut, Effect, Entity, Json, Process, Query, ReplyEnvelope,
-    Retry, Role, Saga, SchemaError, StreamId, View,
+    Command, CommandEnvelope, CommandId, Cut, Effect, Entity, Event, Json, Process, Query,
+    ReplyEnvelope, Retry, Role, Saga, SchemaError, StreamId, View,
 };
 use anabranch_log::{BoxFuture, Log};
 use futures_util::future::{Either, join_all, select};
@@ -18,6 +19,7 @@ use crate::flow::{
 };
 use crate::notes::{Note, Notes};
 use crate::pulse::Pulse;
+use crate::registry;
 use crate::send_error::SendError;
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
 use crate::time::Time;
@@ -38,6 +40,7 @@ pub struct ServiceBuilder {
     effects: Vec<EffectHost>,
     router: Option<Arc<dyn Router>>,
     retry: Retry,
+    types: ServiceTypes,
 }
 
 type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn Door>);
@@ -104,9 +107,25 @@ pub struct Service {
     pulse: Pulse,
     time: Time,
     notes: Arc<Notes>,
+    types: ServiceTypes,
 }
 
 impl ServiceBuilder {
+    /// The types of events that it writes and reads, as far as it is declared; see
+    /// [`registry::check`](crate::registry::check).
+    pub fn types(&self) -> &ServiceTypes {
+        &self.types
+    }
+
+    fn reads<E: Event>(&mut self, what: &str, name: &str, categories: &[&str]) {
+        self.types.readers.push(ReaderTypes {
+            what: what.to_owned(),
+            name: name.to_owned(),
+            categories: categories.iter().map(|&c| c.to_owned()).collect(),
+            events: EventTypes::of::<E>(),
+        });
+    }
+
     /// Hosts the entities of this type.
     #[must_use]
     pub fn entity<E: Entity>(self) -> Self {
@@ -116,6 +135,10 @@ impl ServiceBuilder {
     /// Hosts the entities of this type, in this way.
     #[must_use]
     pub fn entity_with<E: Entity>(mut self, options: EntityOptions) -> Self {
+        self.types.entities.push(CategoryTypes {
+            category: E::CATEGORY.to_owned(),
+            events: EventTypes::of::<E::Event>(),
+        });
         self.entities.push(Box::new(move |parts| {
             let host = EntityHost::<E>::start(parts, options)?;
             Ok((TypeId::of::<E>(), host.clone() as _, host as _))
@@ -157,6 +180,7 @@ impl ServiceBuilder {
         spec: ViewSpec<V>,
         shelf: impl FnOnce(&ViewParts, Arc<dyn SnapshotStore>) -> Arc<dyn Shelf<V>> + Send + 'static,
     ) -> Self {
+        self.reads::<V::Event>("view", V::NAME, V::CATEGORIES);
         self.views.push(Box::new(move |parts, snapshots| {
             Box::pin(async move {
                 let shelf = shelf(&parts, snapshots);
@@ -182,6 +206,8 @@ impl ServiceBuilder {
     where
         P::Event: Clone,
     {
+        self.reads::<P::Event>("process", P::NAME, P::CATEGORIES);
+        self.types.journals.push(P::NAME.to_owned());
         self.flows.push(Box::new(move |parts| {
             let kind = ProcessKind::<P>::new().map_err(|source| StartError::Process {
                 process: P::NAME,
@@ -202,6 +228,8 @@ impl ServiceBuilder {
     /// Hosts the instances of this saga, in this way.
     #[must_use]
     pub fn saga_with<S: Saga>(mut self, options: FlowOptions) -> Self {
+        self.reads::<S::Event>("saga", S::NAME, S::CATEGORIES);
+        self.types.journals.push(S::NAME.to_owned());
         self.flows.push(Box::new(move |parts| {
             let kind = SagaKind::new(SagaType::of::<S>()?);
             let host = FlowHost::start(kind, parts, options);
@@ -284,6 +312,16 @@ impl ServiceBuilder {
             }
             hosts.insert(id, host);
         }
+        // A log that ends with its program has no later reader to tell.
+        if self.log.capabilities().survives_restart {
+            for types in &self.types.entities {
+                if let Err(why) = registry::record(&*self.log, &self.name, types).await {
+                    let category = &types.category;
+                    let text = format!("the types of {category} were not registered: {why}");
+                    notes.add(self.time.now(), text);
+                }
+            }
+        }
         let pulse = Pulse::start(self.log.clone(), self.time.clone(), notes.clone());
         let mut views = BTreeMap::new();
         for start in self.views {
@@ -353,15 +391,26 @@ impl ServiceBuilder {
             pulse,
             time: self.time,
             notes,
+            types: self.types,
         })
     }
 }
 
 impl Service {
+    /// The types of events that it writes and reads.
+    pub fn types(&self) -> &ServiceTypes {
+        &self.types
+    }
+
     /// Begins to declare the service of this name on this log.
     pub fn builder(name: impl Into<String>, log: Arc<dyn Log>, time: Time) -> ServiceBuilder {
+        let name = name.into();
         ServiceBuilder {
-            name: name.into(),
+            types: ServiceTypes {
+                service: name.clone(),
+                ..ServiceTypes::default()
+            },
+            name,
             log,
             time,
             snapshots: Arc::new(MemorySnapshots::new()),

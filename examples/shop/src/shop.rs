@@ -1,12 +1,14 @@
 //! The shop: its services side by side on one log.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anabranch::domain::types::ProgramTypes;
 use anabranch::env::Env;
-use anabranch::log::Log;
-use anabranch::runtime::snapshot::SnapshotStore;
-use anabranch::runtime::{Fleet, Service, StartError, Time};
+use anabranch::log::{Log, MemoryLog};
+use anabranch::runtime::snapshot::{MemorySnapshots, SnapshotStore};
+use anabranch::runtime::{Fleet, Service, ServiceBuilder, StartError, Time};
 
 use crate::provider::ProviderClient;
 use crate::{checkout, customers, orders, payments, pricing, shipping, stock, storefront};
@@ -54,10 +56,29 @@ impl Shop {
     /// Starts the service of this name; one that runs is ended as a crash would end it.
     pub async fn start(&self, name: &'static str) -> Result<Arc<Service>, StartError> {
         self.fleet.kill(name);
+        Ok(self.fleet.join(self.builder(name).start().await?))
+    }
+
+    /// The types of events that the shop writes and reads. Nothing is started.
+    pub fn types(env: Env) -> ProgramTypes {
+        let nowhere = Self {
+            time: Time::of(&env),
+            log: Arc::new(MemoryLog::new(env.clone())),
+            snapshots: Arc::new(MemorySnapshots::new()),
+            views: PathBuf::new(),
+            provider: ProviderClient::new(SocketAddr::from(([127, 0, 0, 1], 0))),
+            fleet: Arc::new(Fleet::new()),
+            env,
+        };
+        let types = |name: &&'static str| nowhere.builder(name).types().clone();
+        ProgramTypes(SERVICES.iter().map(types).collect())
+    }
+
+    fn builder(&self, name: &'static str) -> ServiceBuilder {
         let builder = Service::builder(name, self.log.clone(), self.time.clone())
             .router(self.fleet.router())
             .snapshots(self.snapshots.clone());
-        let builder = match name {
+        match name {
             "orders" => orders::service(builder),
             "stock" => stock::service(builder),
             "payments" => payments::service(builder, &self.provider),
@@ -66,7 +87,6 @@ impl Shop {
             "customers" => customers::service(builder, self.env.disk.clone(), &self.views),
             "checkout" => checkout::service(builder),
             _ => storefront::service(builder),
-        };
-        Ok(self.fleet.join(builder.start().await?))
+        }
     }
 }

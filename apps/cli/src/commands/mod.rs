@@ -11,6 +11,7 @@ pub mod import;
 pub mod log;
 pub mod process;
 pub mod read;
+pub mod schema;
 pub mod send;
 pub mod view;
 
@@ -42,6 +43,7 @@ pub async fn run(command: Command, settings: Settings) -> Outcome {
         Command::Entity(command) => entity::run(command, &context).await,
         Command::View(command) => view::run(command, &context).await,
         Command::Process(command) => process::run(command, &context).await,
+        Command::Schema(command) => schema::run(command, &context).await,
         Command::DeadLetter(command) => dead_letter::run(command, &context).await,
         Command::Bench(command) => bench::run(&command, &context),
         Command::Log(command) => log::run(command, &context).await,

@@ -36,6 +36,7 @@ fn help_says_what_a_stranger_needs() {
         "view",
         "process",
         "dead-letter",
+        "schema",
         "log",
         "config",
         "completions",
@@ -52,6 +53,7 @@ fn help_says_what_a_stranger_needs() {
         ("view", "ls get rebuild back-out skip retry"),
         ("process", "ls show retry abort skip"),
         ("dead-letter", "ls show retry discard"),
+        ("schema", "ls check types"),
     ] {
         for verb in verbs.split(' ') {
             let name = format!("{noun}-{verb}");

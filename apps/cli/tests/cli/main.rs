@@ -19,4 +19,5 @@ mod kill;
 mod log;
 mod operate;
 mod read;
+mod schema;
 mod support;

@@ -236,6 +236,19 @@ fn the_program_is_named_by_a_flag_or_by_the_environment() {
 }
 
 #[test]
+fn the_types_of_a_running_program_fit_its_log() {
+    let bank = Bank::open("operate-types");
+    bank.deposit("a", 5);
+    bank.scratch
+        .file("types.json", bank.run("schema types").ok());
+    let text = bank.run("schema check --types types.json").ok();
+    assert_eq!(
+        text,
+        "the program fits the log: 1 kind of 1 event in the log\n"
+    );
+}
+
+#[test]
 fn a_view_that_has_stopped_is_listed_with_what_to_do() {
     let bank = Bank::open("operate-view");
     bank.deposit("a", 666);
@@ -245,7 +258,7 @@ fn a_view_that_has_stopped_is_listed_with_what_to_do() {
     });
     let text = bank.run("view ls").ok();
     assert!(
-        text.contains("has stopped before Deposited at 0:0, event 0 of account/a"),
+        text.contains("has stopped before Deposited at 0:1, event 0 of account/a"),
         "{text}"
     );
     assert!(text.contains("the beast"), "{text}");

@@ -3,6 +3,7 @@
 //! | request | does |
 //! | --- | --- |
 //! | `GET /operate/services` | the services, and what each owns |
+//! | `GET /operate/types` | the types of events that they write and read |
 //! | `GET /operate/notes` | what went wrong and was worked around |
 //! | `GET /operate/circuits` | how the third parties are doing |
 //! | `GET /operate/entity/{category}/{key}?at=V` | an entity's state, now or after an event |

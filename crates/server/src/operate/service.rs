@@ -9,6 +9,7 @@ use crate::server::Shared;
 pub fn routes() -> Router<Shared> {
     Router::new()
         .route("/services", get(services))
+        .route("/types", get(types))
         .route("/notes", get(notes))
         .route("/circuits", get(circuits))
 }
@@ -42,6 +43,12 @@ async fn services(State(shared): State<Shared>) -> Answer {
         })
         .collect();
     reply(&all)
+}
+
+async fn types(State(shared): State<Shared>) -> Answer {
+    let services = shared.fleet.services();
+    let types: Vec<_> = services.iter().map(|service| service.types()).collect();
+    reply(&types)
 }
 
 async fn notes(State(shared): State<Shared>) -> Answer {

@@ -178,6 +178,9 @@ async fn the_services_say_what_they_own() {
     assert_eq!(all[0]["views"], json!(["balances"]));
     assert_eq!(all[0]["processes"], json!(["archiver", "transfer"]));
     assert_eq!(good(&bank.get("/operate/circuits").await), json!([]));
+    let types = good(&bank.get("/operate/types").await);
+    assert_eq!(types[0]["entities"][0]["category"], "account");
+    assert_eq!(types[0]["readers"][0]["name"], "balances");
     for _ in 0..2 {
         bank.deposit("a", 13).await;
     }

@@ -9,7 +9,7 @@ mod backup;
 mod export;
 mod info;
 mod repair;
-mod text;
+pub mod text;
 mod verify;
 
 use clap::Subcommand;

@@ -1,0 +1,125 @@
+//! What types of events a program writes and reads, as values that can be kept and compared.
+//!
+//! A program describes its types with [`ServiceTypes`]; a log holds what was written
+//! ([`Held`]). [`check`] compares the two and names every change that would break somebody.
+
+mod compare;
+mod probe;
+mod shape;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+pub use compare::{Finding, FindingCode, Report, check};
+pub(crate) use probe::shape_of_variant;
+pub use shape::{Field, Mismatch, Shape};
+
+use crate::event::Event;
+
+/// The types of a whole program.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProgramTypes(pub Vec<ServiceTypes>);
+
+/// The types of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServiceTypes {
+    /// The service's name.
+    pub service: String,
+    /// What it writes: the events of its entities.
+    pub entities: Vec<CategoryTypes>,
+    /// What it reads of its own and of others.
+    pub readers: Vec<ReaderTypes>,
+    /// The processes and sagas, whose journals hold events of the platform.
+    pub journals: Vec<String>,
+}
+
+/// The events of one category of entities.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CategoryTypes {
+    /// The category.
+    pub category: String,
+    /// Its events.
+    pub events: EventTypes,
+}
+
+/// What a view, a process or a saga listens to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReaderTypes {
+    /// What it is: `view`, `process` or `saga`.
+    pub what: String,
+    /// Its name.
+    pub name: String,
+    /// The categories whose events it gets.
+    pub categories: Vec<String>,
+    /// The events that it wants of them.
+    pub events: EventTypes,
+}
+
+/// What one event type of the program knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EventTypes {
+    /// The kinds that it has.
+    pub kinds: Vec<KindTypes>,
+    /// Older names and versions that it can read too.
+    #[serde(default)]
+    pub older: BTreeSet<(String, u32)>,
+    /// Names that it passes over.
+    #[serde(default)]
+    pub retired: BTreeSet<String>,
+}
+
+/// One kind of event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindTypes {
+    /// The type name.
+    pub name: String,
+    /// The schema version.
+    pub version: u32,
+    /// What its data looks like.
+    pub shape: Shape,
+}
+
+impl EventTypes {
+    /// What `E` knows.
+    pub fn of<E: Event>() -> Self {
+        let upcasts = E::upcasts();
+        let kinds = E::kinds().into_iter().map(|kind| KindTypes {
+            name: kind.name.to_owned(),
+            version: kind.version,
+            shape: E::shape_of(kind.name),
+        });
+        let older = upcasts
+            .older()
+            .map(|(name, version)| (name.to_owned(), version));
+        Self {
+            kinds: kinds.collect(),
+            older: older.collect(),
+            retired: upcasts.retired().map(str::to_owned).collect(),
+        }
+    }
+
+    /// The kind of this name, if it has one.
+    pub fn kind(&self, name: &str) -> Option<&KindTypes> {
+        self.kinds.iter().find(|kind| kind.name == name)
+    }
+}
+
+/// What a log holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Held {
+    /// How many events of each category, type name and version there are.
+    pub events: BTreeMap<String, BTreeMap<String, BTreeMap<u32, u64>>>,
+    /// What services have said of the types that they write, oldest first, by category.
+    pub registered: BTreeMap<String, Vec<Registered>>,
+}
+
+/// What a service has said of the types of one category, at its start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// The service.
+    pub service: String,
+    /// What it writes from then on.
+    pub kinds: Vec<KindTypes>,
+}
