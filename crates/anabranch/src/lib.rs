@@ -103,6 +103,9 @@ pub struct FrontPage;
 mod guide {
     #[doc = include_str!("../../../docs/guide/first-service.md")]
     pub struct FirstService;
+
+    #[doc = include_str!("../../../docs/guide/testing.md")]
+    pub struct Testing;
 }
 
 fn parse(address: &str) -> Result<Address, OpenError> {
