@@ -98,6 +98,16 @@ pub fn open_read_only(address: &str) -> Result<Arc<dyn Log>, OpenError> {
 #[doc = include_str!("../../../README.md")]
 pub struct FrontPage;
 
+/// The examples of the guide, run as they stand there.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/guide/first-service.md")]
+    pub struct FirstService;
+
+    #[doc = include_str!("../../../docs/guide/testing.md")]
+    pub struct Testing;
+}
+
 fn parse(address: &str) -> Result<Address, OpenError> {
     address
         .parse()
