@@ -2,8 +2,8 @@
 
 use anabranch::Address;
 use anabranch_runtime::Time;
-use anabranch_server::Present;
 use anabranch_server::client::{Client, ClientError, Method, Reply};
+use anabranch_server::{HOME, Present};
 use bytes::Bytes;
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -53,6 +53,14 @@ impl Remote {
         let name = dir.display().to_string();
         let present = Present::find(&context.env, dir)
             .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
+        // Nobody has said where the log is, so the one program that is likely to be meant is
+        // where programs are unless they are told otherwise.
+        if present.is_none() && !settings.log_is_named() {
+            let client = Client::new(&format!("http://{HOME}"), time)
+                .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
+            let found = Found::Told;
+            return Ok(Self { client, found });
+        }
         let Some(present) = present else {
             return Err(nobody(format!("nothing is running at {name}"), Some(&name)));
         };
@@ -160,7 +168,7 @@ fn nobody(what: String, dir: Option<&str>) -> Failure {
         Some(dir) => format!(
             "start it with the program that has the services, and --log {dir}; or name a running one with --server"
         ),
-        None => "start it with the program that has the services".to_owned(),
+        None => "start the program that has the services, for example with `anabranch demo --keep`; or name a running one with --server".to_owned(),
     };
     Failure::new(Exit::Unavailable, NOTHING_RUNS, what)
         .safe("nothing was changed")

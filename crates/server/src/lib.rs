@@ -19,6 +19,9 @@
 //!
 //! Only a loopback address is served: nothing here asks who somebody is.
 
+/// Where a program is found, unless it is told otherwise.
+pub const HOME: &str = "127.0.0.1:4077";
+
 pub mod client;
 mod command;
 mod guard;

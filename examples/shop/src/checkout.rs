@@ -161,6 +161,7 @@ pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
 
 #[cfg(test)]
 mod tests {
+    use anabranch::domain::saga::Phase;
     use anabranch::domain::testkit;
 
     use super::*;
@@ -200,7 +201,8 @@ mod tests {
             .then_asks([
                 ("reserve", reserve("71053", 7)),
                 ("reserve/1", reserve("85123A", 2)),
-            ]);
+            ])
+            .then_phase(Phase::Running);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reads invoices as orders and returns.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use retail::input::{Encoding, Failure, Rows};
@@ -55,7 +55,7 @@ pub fn sample_day() -> Result<Work, Failure> {
 
 fn collect(rows: impl Iterator<Item = Result<Row, Failure>>) -> Result<Work, Failure> {
     let mut work = Work::default();
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for row in rows {
         let row = row?;
         let is_order = row.invoice.bytes().all(|b| b.is_ascii_digit());

@@ -1,6 +1,11 @@
 //! The whole shop on a log in memory: real orders, a provider that fails, services that are
 //! killed.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests keep views in a directory of their own"
+)]
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;

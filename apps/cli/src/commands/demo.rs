@@ -6,7 +6,7 @@ use std::time::Duration;
 use anabranch::Address;
 use anabranch::runtime::snapshot::{DiskSnapshots, MemorySnapshots, SnapshotStore};
 use anabranch::runtime::{Fleet, Time};
-use anabranch_server::{Presence, ServeError, Server, token_key};
+use anabranch_server::{HOME, Presence, ServeError, Server, token_key};
 use anabranch_shop::demo::{Demo, DemoError, Options, Summary};
 use anabranch_shop::input::{self, Work};
 use anabranch_shop::provider::{self, Mood, ProviderClient};
@@ -66,9 +66,6 @@ Examples:
   anabranch demo --keep --log ./shop
 
 Without --log the log is ./.anabranch/demo, made new for each demo.";
-
-/// Where the shop is found, unless something else is said.
-const HOME: &str = "127.0.0.1:4077";
 
 /// How many invoices come in each second, unless something else is said, on the sample day.
 const CALM: f64 = 20.0;
