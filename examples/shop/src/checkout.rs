@@ -161,7 +161,6 @@ pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
 
 #[cfg(test)]
 mod tests {
-    use anabranch::domain::saga::Phase;
     use anabranch::domain::testkit;
 
     use super::*;
@@ -202,7 +201,10 @@ mod tests {
                 ("reserve", reserve("71053", 7)),
                 ("reserve/1", reserve("85123A", 2)),
             ])
-            .then_phase(Phase::Running);
+            .when_refused("reserve", "out-of-stock")
+            .when_refused("reserve/1", "out-of-stock")
+            .when_undone("accept")
+            .then_compensated();
     }
 
     #[test]
