@@ -202,7 +202,7 @@ mod tests {
                 ("reserve/1", reserve("85123A", 2)),
             ])
             .when_refused("reserve", "out-of-stock")
-            .when_refused("reserve/1", "out-of-stock")
+            .when_undone("reserve/1")
             .when_undone("accept")
             .then_compensated();
     }
