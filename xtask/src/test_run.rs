@@ -256,9 +256,10 @@ fn documents(workspace: &Workspace, released: &Released, report: &mut Report) {
 }
 
 fn scripts(workspace: &Workspace, released: &Released, report: &mut Report) {
-    const DOSES: [(&str, &[&str]); 2] = [
+    const DOSES: [(&str, &[&str]); 3] = [
         ("testing/check-retail.py", &[]),
         ("testing/kill-import.py", &["--kills", "10"]),
+        ("testing/check-shop.py", &["--crash-every", "200ms"]),
     ];
     if !is_installed("python3", &[]) {
         let names = DOSES.map(|(script, _)| script).join(" and ");
