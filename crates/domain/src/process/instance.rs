@@ -167,7 +167,10 @@ pub struct ProcessInstance<P: Process> {
 enum Phase {
     New,
     Running,
+    /// Takes in nothing more, but waits for answers.
     Completed,
+    /// Waits for nothing more.
+    Ended,
 }
 
 impl<P: Process> ProcessInstance<P> {
@@ -214,12 +217,12 @@ impl<P: Process> ProcessInstance<P> {
 
     /// Whether it has ended.
     pub fn is_complete(&self) -> bool {
-        self.phase == Phase::Completed
+        matches!(self.phase, Phase::Completed | Phase::Ended)
     }
 
-    /// Whether something that it has sent is not answered.
+    /// Whether it waits for an answer or a timer: whoever takes it over has something to do.
     pub fn is_waiting(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.is_empty() || !self.timers.is_empty()
     }
 
     /// Events that wait for the one that starts the instance.
@@ -231,9 +234,6 @@ impl<P: Process> ProcessInstance<P> {
     /// answered, in the order in which it was sent, and every timer. Receivers know what they
     /// have seen before by its id.
     pub fn outstanding(&self) -> Vec<Planned> {
-        if self.is_complete() && self.outbox.is_empty() {
-            return Vec::new();
-        }
         let mut sent: Vec<_> = self.outbox.values().collect();
         sent.sort_unstable_by_key(|(order, _)| *order);
         let sent = sent.into_iter().map(|(_, planned)| planned.clone());
@@ -261,6 +261,13 @@ impl<P: Process> ProcessInstance<P> {
             }
             Delivery::Reply(reply) => self.reply(reply, now, &mut decision)?,
         }
+        if self.phase == Phase::Completed && self.outbox.is_empty() {
+            let ended = ProcessEvent::Ended {
+                settled: std::mem::take(&mut self.settled),
+            };
+            self.note(&ended);
+            decision.events.push(ended);
+        }
         Ok(decision)
     }
 
@@ -272,7 +279,7 @@ impl<P: Process> ProcessInstance<P> {
         decision: &mut ProcessDecision,
     ) -> Result<(), ProcessError> {
         let repeated = self.seen.includes(heard.record.source.position);
-        if self.phase == Phase::Completed || repeated && self.rules.keep(Rule::ProcessDedup) {
+        if self.is_complete() || repeated && self.rules.keep(Rule::ProcessDedup) {
             return Ok(());
         }
         if self.phase == Phase::New && !heard.starts {
@@ -416,7 +423,7 @@ impl<P: Process> ProcessInstance<P> {
         event: &ProcessEvent,
     ) -> Result<(), DecodeError> {
         let input = match event {
-            ProcessEvent::Held { .. } => None,
+            ProcessEvent::Held { .. } | ProcessEvent::Ended { .. } => None,
             ProcessEvent::Received { input, .. } => match input {
                 Received::Event(heard) => process.read(heard)?,
                 Received::Timer(timer) => Some(Input::Timer(timer.clone())),
@@ -441,6 +448,12 @@ impl<P: Process> ProcessInstance<P> {
             ProcessEvent::Held { event } => {
                 self.see(event);
                 self.held.push(event.clone());
+            }
+            ProcessEvent::Ended { settled } => {
+                for id in settled {
+                    self.outbox.remove(id);
+                }
+                self.phase = Phase::Ended;
             }
             ProcessEvent::Received {
                 input,

@@ -26,6 +26,12 @@ pub enum ProcessEvent {
         /// When.
         at: Timestamp,
     },
+    /// It has ended, and everything that it has sent is answered: nothing comes after this.
+    Ended {
+        /// What was sent earlier and has been answered since.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        settled: Vec<CommandId>,
+    },
     /// An event came before the one that starts the instance, and waits for it.
     Held {
         /// The event.

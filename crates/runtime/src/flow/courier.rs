@@ -213,7 +213,10 @@ impl Courier {
     /// Delivers a command, and its answer to `from`. Commands of a process to one receiver are
     /// delivered one after the other; those of a saga are ordered by its steps.
     pub fn command(self: &Arc<Self>, from: StreamId, command: CommandEnvelope, style: Style) {
-        if !locked(&self.under_way).insert(command.id) {
+        // What waits for an operator is not sent again by itself.
+        if locked(&self.dead).contains_key(&command.id)
+            || !locked(&self.under_way).insert(command.id)
+        {
             return;
         }
         let this = self.clone();

@@ -71,6 +71,11 @@ impl Ledger {
         }
     }
 
+    /// How often the feed has begun.
+    pub fn round(&self) -> u64 {
+        self.lock().round
+    }
+
     /// Everything in `cut` was handed out or is of no interest.
     pub fn pass(&self, cut: &Cut) {
         self.lock().end.join(cut);
@@ -91,6 +96,11 @@ impl Ledger {
 }
 
 impl Ticket {
+    /// In which round of the feed the event was handed out.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
     /// What the event has led to is durable.
     pub fn done(mut self) {
         self.is_done = true;

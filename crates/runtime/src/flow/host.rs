@@ -1,5 +1,6 @@
 //! Hosts the instances of one process or saga.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,8 +15,7 @@ use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::courier::Courier;
-use super::feed::Ledger;
-use super::shard::{self, Item, Message, Shared};
+use super::shard::{self, Item, Message, Shared, Touched};
 use super::{InstanceStatus, Kind};
 use crate::in_order::InOrder;
 use crate::notes::Notes;
@@ -35,8 +35,11 @@ pub struct FlowOptions {
     pub live_max: usize,
     /// When an instance whose code failed is tried again; then it is parked.
     pub restart: Retry,
-    /// After how many events the place to begin at is kept.
+    /// After how many events of the log the place to begin at is kept, about: a restart looks
+    /// through so many.
     pub keep_every: u64,
+    /// A snapshot of an instance is kept each so many events of its journal; 0: never.
+    pub snapshot_every: u64,
 }
 
 impl Default for FlowOptions {
@@ -51,6 +54,7 @@ impl Default for FlowOptions {
                 ..Retry::DEFAULT
             },
             keep_every: 10_000,
+            snapshot_every: 1000,
         }
     }
 }
@@ -114,22 +118,33 @@ struct Place {
     heard: Cut,
     /// Journals were looked through up to here.
     journals: Cut,
-    /// Those of them that have not ended.
+    /// Those of them that have not ended and wait for something.
     open: Vec<StreamId>,
+    /// Those that have not ended and wait for nothing.
+    #[serde(default)]
+    idle: Vec<StreamId>,
+}
+
+/// How far journals were looked through when the place was kept last, and when to keep it
+/// again.
+struct Kept {
+    journals: Cut,
+    /// How many instances there were: keeping costs time for each.
+    instances: u64,
+}
+
+fn count(cut: &Cut) -> u64 {
+    cut.iter().map(|(_, count)| count).sum()
 }
 
 /// The instances of one process or saga, hosted.
 pub struct FlowHost<K: Kind> {
     shared: Arc<Shared<K>>,
     shards: Vec<mpsc::Sender<Message<K>>>,
-    ledger: Arc<Ledger>,
-    snapshots: Arc<dyn SnapshotStore>,
     head: watch::Receiver<Cut>,
     options: FlowOptions,
     stopped: Mutex<Option<Stopped>>,
-    nudge: Notify,
-    /// The feed goes back to what is durable.
-    rewind: AtomicBool,
+    kept: tokio::sync::Mutex<Kept>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     feed: Mutex<Option<JoinHandle<()>>>,
 }
@@ -149,7 +164,6 @@ impl<K: Kind> FlowHost<K> {
             .filter_map(|kind| EventType::new(kind.name).ok());
         let shared = Arc::new(Shared {
             types: types.collect(),
-            kind,
             log: parts.log,
             time: parts.time,
             notes: parts.notes,
@@ -157,6 +171,14 @@ impl<K: Kind> FlowHost<K> {
             source: parts.source,
             restart: options.restart,
             live_max: options.live_max,
+            fingerprint: kind.fingerprint(),
+            kind,
+            snapshots: parts.snapshots,
+            snapshot_every: options.snapshot_every,
+            ledger: Arc::default(),
+            nudge: Notify::new(),
+            rewind: AtomicBool::new(false),
+            retake: AtomicBool::new(false),
         });
         let (mut shards, mut tasks) = (Vec::new(), Vec::new());
         for _ in 0..options.shards.max(1) {
@@ -164,32 +186,35 @@ impl<K: Kind> FlowHost<K> {
             let shared = shared.clone();
             shards.push(inbox);
             tasks.push(tokio::spawn(async move {
+                let mut from_round = 0;
                 loop {
-                    let run = shard::run(shared.clone(), &mut messages);
-                    match std::panic::AssertUnwindSafe(run).catch_unwind().await {
-                        Ok(()) => return,
-                        Err(panic) => shared.notes.add(
-                            shared.time.now(),
-                            format!(
-                                "a shard of {} panicked and was started again: {}",
-                                shared.kind.name(),
-                                panics::message(&*panic)
-                            ),
-                        ),
-                    }
+                    let run = shard::run(shared.clone(), &mut messages, from_round);
+                    let Err(panic) = std::panic::AssertUnwindSafe(run).catch_unwind().await else {
+                        return;
+                    };
+                    let text = format!(
+                        "a shard of {} panicked and was started again: {}",
+                        shared.kind.name(),
+                        panics::message(&*panic)
+                    );
+                    shared.notes.add(shared.time.now(), text);
+                    // It has forgotten what was on its way, what is open, and every timer.
+                    from_round = shared.ledger.round() + 1;
+                    shared.retake.store(true, Ordering::Release);
+                    shared.rewind();
                 }
             }));
         }
         Arc::new(Self {
             shared,
             shards,
-            ledger: Arc::default(),
-            snapshots: parts.snapshots,
             head: parts.head,
             options,
             stopped: Mutex::default(),
-            nudge: Notify::new(),
-            rewind: AtomicBool::new(false),
+            kept: tokio::sync::Mutex::new(Kept {
+                journals: Cut::start(),
+                instances: 0,
+            }),
             tasks: Mutex::new(tasks),
             feed: Mutex::default(),
         })
@@ -200,16 +225,8 @@ impl<K: Kind> FlowHost<K> {
     pub fn begin(self: Arc<Self>) {
         let this = self.clone();
         let task = tokio::spawn(async move {
-            let place = loop {
-                match this.take_over().await {
-                    Ok(place) => break place,
-                    Err(reason) => {
-                        this.note(format!("cannot take over yet: {reason}"));
-                        this.shared.time.sleep(Duration::from_secs(1)).await;
-                    }
-                }
-            };
-            this.listen(place).await;
+            let heard = this.taken_over().await;
+            this.listen(heard).await;
         });
         *self.feed.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
@@ -230,9 +247,22 @@ impl<K: Kind> FlowHost<K> {
         StreamId::system(name).map_err(|error| error.to_string())
     }
 
+    /// Takes over, as often as it takes; then everything up to the cut was heard.
+    async fn taken_over(&self) -> Cut {
+        loop {
+            match self.take_over().await {
+                Ok(heard) => return heard,
+                Err(reason) => {
+                    self.note(format!("cannot take over yet: {reason}"));
+                    self.shared.time.sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
     /// Looks for journals that have not ended, and lets their instances go on.
-    async fn take_over(&self) -> Result<Place, String> {
-        let kept = self.snapshots.load(&self.place_stream()?).await;
+    async fn take_over(&self) -> Result<Cut, String> {
+        let kept = self.shared.snapshots.load(&self.place_stream()?).await;
         let head = self.shared.log.head().await.map_err(|e| e.to_string())?;
         let place: Place = match kept {
             Ok(Some(kept)) => serde_json::from_slice(&kept.state).unwrap_or_default(),
@@ -247,68 +277,86 @@ impl<K: Kind> FlowHost<K> {
         } else {
             Place::default()
         };
-        let mut open: std::collections::BTreeSet<StreamId> = place.open.into_iter().collect();
-        let filter = Filter::category(self.shared.kind.name());
-        let mut read = self
-            .shared
-            .log
-            .read(&place.journals, filter, ReadMode::ToHead);
-        while let Some(batch) = read.next_batch().await {
-            for event in &batch.map_err(|error| error.to_string())? {
-                let event = event.map_err(|error| error.to_string())?;
-                let stream = StreamId::system(event.stream).map_err(|e| e.to_string())?;
-                if self.shared.kind.is_last(event.event_type) {
-                    open.remove(&stream);
-                } else {
-                    open.insert(stream);
-                }
+        let mut open: BTreeSet<StreamId> = place.open.into_iter().collect();
+        let mut idle: BTreeSet<StreamId> = place.idle.into_iter().collect();
+        for (stream, touched) in self.touched(&place.journals).await? {
+            idle.remove(&stream);
+            if touched.has_ended {
+                open.remove(&stream);
+            } else {
+                open.insert(stream);
             }
         }
-        for stream in &open {
-            let resume = Message::Resume(stream.clone());
-            let sent = self.shard(stream).send(resume).await;
+        *self.kept.lock().await = Kept {
+            journals: place.journals,
+            instances: (open.len() + idle.len()) as u64,
+        };
+        let messages = idle
+            .into_iter()
+            .map(|stream| (stream.clone(), Message::Idle(stream)));
+        let resumed = open
+            .into_iter()
+            .map(|stream| (stream.clone(), Message::Resume(stream)));
+        for (stream, message) in messages.chain(resumed) {
+            let sent = self.shard(&stream).send(message).await;
             sent.map_err(|_| "the runtime is shutting down".to_owned())?;
         }
-        Ok(Place {
-            heard: place.heard,
-            journals: head,
-            open: Vec::new(),
-        })
+        Ok(place.heard)
     }
 
-    /// Hears what there is and will be.
-    async fn listen(&self, place: Place) {
-        let (categories, types) = self.shared.kind.listens_to();
-        self.ledger.begin(&place.heard);
-        if categories.is_empty() {
-            return;
+    /// The journals that have grown since `from`, whoever has written to them.
+    async fn touched(&self, from: &Cut) -> Result<BTreeMap<StreamId, Touched>, String> {
+        let filter = Filter::category(self.shared.kind.name());
+        let mut read = self.shared.log.read(from, filter, ReadMode::ToHead);
+        let mut order = InOrder::from(from);
+        let mut touched = BTreeMap::new();
+        while let Some(batch) = read.next_batch().await {
+            let batch = batch.map_err(|error| error.to_string())?;
+            order.check(&batch)?;
+            for event in &batch {
+                let event = event.map_err(|error| error.to_string())?;
+                let stream = StreamId::system(event.stream).map_err(|e| e.to_string())?;
+                let grown = Touched {
+                    length: event.version + 1,
+                    has_ended: self.shared.kind.is_last(event.event_type),
+                };
+                touched.insert(stream, grown);
+            }
         }
+        Ok(touched)
+    }
+
+    /// Hears what there is and will be, from a cut on.
+    async fn listen(&self, heard: Cut) {
+        let (categories, types) = self.shared.kind.listens_to();
+        let hears = !categories.is_empty();
         let types = types.iter().filter_map(|name| EventType::new(name).ok());
         let filter = Filter {
             categories,
             types: types.collect(),
             ..Filter::all()
         };
+        let mut at = heard;
+        self.shared.ledger.begin(&at);
         let mut news = self.head.clone();
-        let mut at = place.heard;
-        let mut since_kept = 0;
         loop {
-            if self.rewind.swap(false, Ordering::AcqRel) {
-                at = self.ledger.done();
-                self.ledger.begin(&at);
+            if self.shared.retake.swap(false, Ordering::AcqRel) {
+                self.taken_over().await;
+            }
+            if self.shared.rewind.swap(false, Ordering::AcqRel) {
+                at = self.shared.ledger.done();
+                self.shared.ledger.begin(&at);
             }
             let head = news.borrow_and_update().clone();
-            if head.covers(&at) && head != at {
-                match self.hear_to_head(&mut at, &filter, &mut since_kept).await {
-                    Ok(()) => continue,
-                    Err(reason) => {
-                        self.note(format!("cannot hear, tries again: {reason}"));
-                        self.shared.time.sleep(Duration::from_secs(1)).await;
-                        continue;
-                    }
+            if hears && head.covers(&at) && head != at {
+                if let Err(reason) = self.hear_to_head(&mut at, &filter).await {
+                    self.note(format!("cannot hear, tries again: {reason}"));
+                    self.shared.time.sleep(Duration::from_secs(1)).await;
                 }
+                continue;
             }
-            let nudge = self.nudge.notified();
+            self.keep_sometimes(&head).await;
+            let nudge = self.shared.nudge.notified();
             let changed = news.changed();
             futures_util::pin_mut!(changed, nudge);
             if let futures_util::future::Either::Left((Err(_), _)) =
@@ -319,34 +367,25 @@ impl<K: Kind> FlowHost<K> {
         }
     }
 
-    async fn hear_to_head(
-        &self,
-        at: &mut Cut,
-        filter: &Filter,
-        since_kept: &mut u64,
-    ) -> Result<(), String> {
+    async fn hear_to_head(&self, at: &mut Cut, filter: &Filter) -> Result<(), String> {
         let head = self.shared.log.head().await.map_err(|e| e.to_string())?;
         let mut read = self.shared.log.read(at, filter.clone(), ReadMode::ToHead);
         let mut order = InOrder::from(at);
         while let Some(batch) = read.next_batch().await {
             let batch = batch.map_err(|error| error.to_string())?;
             order.check(&batch)?;
-            if !self.hear_batch(at, &batch, since_kept).await? {
+            if !self.hear_batch(at, &batch).await? {
                 return Ok(());
             }
+            self.keep_sometimes(at).await;
         }
         at.join(&head);
-        self.ledger.pass(at);
+        self.shared.ledger.pass(at);
         Ok(())
     }
 
     /// Hears one batch; false if the feed has to begin again elsewhere.
-    async fn hear_batch(
-        &self,
-        at: &mut Cut,
-        batch: &EventBatch,
-        since_kept: &mut u64,
-    ) -> Result<bool, String> {
+    async fn hear_batch(&self, at: &mut Cut, batch: &EventBatch) -> Result<bool, String> {
         // Handing out may wait, and an iterator over borrowed events cannot.
         for event in batch.clone() {
             let event = event.map_err(|error| error.to_string())?;
@@ -354,10 +393,10 @@ impl<K: Kind> FlowHost<K> {
             if at.includes(position) {
                 continue;
             }
-            if self.rewind.load(Ordering::Acquire) {
-                return Ok(false);
-            }
             let heard = loop {
+                if self.shared.rewind.load(Ordering::Acquire) {
+                    return Ok(false);
+                }
                 let heard = contain(|| self.shared.kind.hear(&event.as_ref()));
                 let reason = match heard {
                     Ok(Ok(heard)) => break heard,
@@ -372,19 +411,19 @@ impl<K: Kind> FlowHost<K> {
             };
             if let Some((stream, input)) = heard {
                 self.shared.courier.room().await;
-                let ticket = self.ledger.hand_out(position).await;
+                let ticket = self.shared.ledger.hand_out(position).await;
                 let mut item = Item::plain(input);
                 item.ticket = Some(ticket);
                 let sent = self.shard(&stream).send(Message::Input(stream, item)).await;
                 sent.map_err(|_| "the runtime is shutting down".to_owned())?;
             }
             at.set(position.partition, position.offset + 1);
-            self.ledger.pass(at);
-            *since_kept += 1;
-            if *since_kept >= self.options.keep_every {
-                *since_kept = 0;
-                self.keep_place().await;
-            }
+            self.shared.ledger.pass(at);
+        }
+        if let Some(reach) = batch.reach() {
+            let reached = reach.offsets.end.max(at.get(reach.partition));
+            at.set(reach.partition, reached);
+            self.shared.ledger.pass(at);
         }
         Ok(true)
     }
@@ -398,7 +437,7 @@ impl<K: Kind> FlowHost<K> {
             reason,
             skip: false,
         });
-        self.nudge.notified().await;
+        self.shared.nudge.notified().await;
         self.stopped().take().is_some_and(|stopped| stopped.skip)
     }
 
@@ -406,34 +445,79 @@ impl<K: Kind> FlowHost<K> {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn keep_place(&self) {
-        let kept = async {
-            let heard = self.ledger.done();
-            let journals = self.shared.log.head().await.map_err(|e| e.to_string())?;
-            let mut open = Vec::new();
-            for shard in &self.shards {
-                let (reply, answer) = oneshot::channel();
-                let sent = shard.send(Message::Open(reply)).await;
-                sent.map_err(|_| "a shard has ended".to_owned())?;
-                open.extend(answer.await.map_err(|_| "a shard has ended".to_owned())?);
-            }
-            let place = Place {
-                heard,
-                journals,
-                open,
-            };
-            let snapshot = Snapshot {
-                fingerprint: 0,
-                version: 0,
-                last_event: EventId::from_u128(0),
-                state: serde_json::to_vec(&place).map_err(|e| e.to_string())?,
-            };
-            let saved = self.snapshots.save(&self.place_stream()?, snapshot).await;
-            saved.map_err(|e| e.to_string())
+    /// Keeps the place when the log has grown by enough since it was kept, as far as `at`.
+    async fn keep_sometimes(&self, at: &Cut) {
+        let due = {
+            let kept = self.kept.lock().await;
+            let every = self.options.keep_every.max(kept.instances);
+            count(at) >= count(&kept.journals).saturating_add(every)
         };
-        if let Err(reason) = kept.await {
-            self.note(format!("the place to begin at was not kept: {reason}"));
+        if due {
+            self.keep_place().await;
         }
+    }
+
+    async fn keep_place(&self) {
+        let mut kept = self.kept.lock().await;
+        let kept_now = async {
+            let place = self.find_place(&kept.journals).await?;
+            self.save_place(&place).await?;
+            Ok::<_, String>(place)
+        };
+        match kept_now.await {
+            Ok(place) => {
+                kept.instances = (place.open.len() + place.idle.len()) as u64;
+                kept.journals = place.journals;
+            }
+            Err(reason) => self.note(format!("the place to begin at was not kept: {reason}")),
+        }
+    }
+
+    /// Where a restart would begin. A second runtime may have written journals too, which the
+    /// shards learn here.
+    async fn find_place(&self, from: &Cut) -> Result<Place, String> {
+        let heard = self.shared.ledger.done();
+        let journals = self.shared.log.head().await.map_err(|e| e.to_string())?;
+        let mut place = Place {
+            heard,
+            journals,
+            ..Place::default()
+        };
+        let ended = |_| "a shard has ended".to_owned();
+        for (stream, touched) in self.touched(from).await? {
+            let message = Message::Touched(stream.clone(), touched);
+            self.shard(&stream)
+                .send(message)
+                .await
+                .map_err(|_| ended(()))?;
+        }
+        for shard in &self.shards {
+            let (reply, answer) = oneshot::channel();
+            shard
+                .send(Message::Open(reply))
+                .await
+                .map_err(|_| ended(()))?;
+            for (stream, known) in answer.await.map_err(|_| ended(()))? {
+                if known.waiting {
+                    place.open.push(stream);
+                } else {
+                    place.idle.push(stream);
+                }
+            }
+        }
+        Ok(place)
+    }
+
+    async fn save_place(&self, place: &Place) -> Result<(), String> {
+        let snapshot = Snapshot {
+            fingerprint: 0,
+            version: 0,
+            last_event: EventId::from_u128(0),
+            state: serde_json::to_vec(place).map_err(|e| e.to_string())?,
+        };
+        let stream = self.place_stream()?;
+        let saved = self.shared.snapshots.save(&stream, snapshot).await;
+        saved.map_err(|e| e.to_string())
     }
 
     async fn answered(&self, stream: StreamId, input: K::Input) -> Result<(), SendError> {
@@ -506,8 +590,7 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
                 Err(_) => false,
             };
             if unparked {
-                self.rewind.store(true, Ordering::Release);
-                self.nudge.notify_one();
+                self.shared.rewind();
             }
             unparked
         })
@@ -525,7 +608,7 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
             // There is nothing to hear.
             return self.head.borrow().clone();
         }
-        self.ledger.done()
+        self.shared.ledger.done()
     }
 
     fn skip(&self) -> bool {
@@ -534,14 +617,14 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
             return false;
         };
         stopped.skip = true;
-        self.nudge.notify_one();
+        self.shared.nudge.notify_one();
         true
     }
 
     fn hear_again(&self) -> bool {
         let is_stopped = FlowHost::stopped(self).is_some();
         if is_stopped {
-            self.nudge.notify_one();
+            self.shared.nudge.notify_one();
         }
         is_stopped
     }

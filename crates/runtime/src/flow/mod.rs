@@ -90,6 +90,22 @@ pub trait Kind: Send + Sync + 'static {
     /// Whether an instance has not ended, or waits for an answer.
     fn is_open(&self, machine: &Self::Machine) -> bool;
 
+    /// Whether it waits for an answer or a timer: a runtime that takes over has something to
+    /// do about it.
+    fn is_waiting(&self, machine: &Self::Machine) -> bool;
+
+    /// How many events its journal has.
+    fn length(&self, machine: &Self::Machine) -> u64;
+
+    /// Names the shape of what [`Kind::freeze`] gives.
+    fn fingerprint(&self) -> u128;
+
+    /// The instance, for a snapshot; `None` if it cannot be written.
+    fn freeze(&self, machine: &Self::Machine) -> Option<Vec<u8>>;
+
+    /// The instance of a snapshot of the same shape; `None` if it cannot be read.
+    fn thaw(&self, stream: &StreamId, state: &[u8]) -> Option<Self::Machine>;
+
     /// The instance, for an operator.
     fn describe(&self, machine: &Self::Machine) -> Description;
 }

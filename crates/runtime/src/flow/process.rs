@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use anabranch_domain::process::{Delivery, Planned, ProcessEvent, ProcessInstance, ProcessType};
 use anabranch_domain::{
-    CommandEnvelope, CommandError, EventRef, Json, Process, Rejection, ReplyEnvelope, SchemaError,
-    StreamId, Timestamp,
+    CommandEnvelope, CommandError, Event as _, EventRef, Json, Process, Rejection, ReplyEnvelope,
+    SchemaError, StreamId, Timestamp,
 };
+use anabranch_model::content_hash;
 
 use super::{Description, Kind, Made, Out, Style, closure_of};
 
@@ -98,12 +99,42 @@ where
         })
     }
 
-    fn is_last(&self, _: &str) -> bool {
-        false
+    fn is_last(&self, event_type: &str) -> bool {
+        event_type == "Ended"
     }
 
     fn is_open(&self, machine: &Self::Machine) -> bool {
-        machine.length() > 0 && (machine.is_waiting() || !machine.is_complete())
+        machine.length() > 0 && (!machine.is_complete() || machine.is_waiting())
+    }
+
+    fn is_waiting(&self, machine: &Self::Machine) -> bool {
+        machine.is_waiting()
+    }
+
+    fn length(&self, machine: &Self::Machine) -> u64 {
+        machine.length()
+    }
+
+    fn fingerprint(&self) -> u128 {
+        let mut kinds = P::Event::kinds();
+        kinds.sort_unstable();
+        let mut parts = vec![
+            FORM.to_owned(),
+            P::NAME.to_owned(),
+            P::STATE_VERSION.to_string(),
+            std::any::type_name::<P>().to_owned(),
+        ];
+        parts.extend(kinds.iter().map(ToString::to_string));
+        content_hash(parts.iter().map(String::as_bytes))
+    }
+
+    fn freeze(&self, machine: &Self::Machine) -> Option<Vec<u8>> {
+        serde_json::to_vec(machine).ok()
+    }
+
+    fn thaw(&self, stream: &StreamId, state: &[u8]) -> Option<Self::Machine> {
+        let machine: ProcessInstance<P> = serde_json::from_slice(state).ok()?;
+        (machine.stream() == stream).then_some(machine)
     }
 
     fn describe(&self, machine: &Self::Machine) -> Description {
@@ -121,6 +152,9 @@ where
         }
     }
 }
+
+/// The form of the snapshots of instances.
+const FORM: &str = "process 1";
 
 /// What a person says about something that was sent and cannot be delivered.
 pub fn given_up(why: &str) -> Rejection {

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use anabranch_domain::saga::{
-    Dispatch, Phase, SagaEvent, SagaInput, SagaInstance, SagaType, Sent, start_id,
+    Dispatch, Phase, SagaEvent, SagaInput, SagaInstance, SagaState, SagaType, Sent, start_id,
 };
 use anabranch_domain::{
     CommandEnvelope, CommandError, Cut, EventRef, Json, ReplyEnvelope, StreamId, Timestamp,
 };
+use anabranch_model::content_hash;
 
 use super::{Description, Kind, Made, Out, Style};
 
@@ -35,6 +36,9 @@ fn outs(machine: &SagaInstance, sent: Vec<Dispatch>) -> Result<Vec<Out<SagaInput
     };
     sent.into_iter().map(address).collect()
 }
+
+/// The form of the snapshots of instances.
+const FORM: &str = "saga 1";
 
 impl Kind for SagaKind {
     type Machine = SagaInstance;
@@ -115,6 +119,27 @@ impl Kind for SagaKind {
 
     fn is_open(&self, machine: &SagaInstance) -> bool {
         machine.state().length() > 0 && !machine.state().phase().is_terminal()
+    }
+
+    fn is_waiting(&self, machine: &SagaInstance) -> bool {
+        self.is_open(machine)
+    }
+
+    fn length(&self, machine: &SagaInstance) -> u64 {
+        machine.state().length()
+    }
+
+    fn fingerprint(&self) -> u128 {
+        content_hash([FORM.as_bytes(), self.saga.name().as_bytes()])
+    }
+
+    fn freeze(&self, machine: &SagaInstance) -> Option<Vec<u8>> {
+        serde_json::to_vec(machine.state()).ok()
+    }
+
+    fn thaw(&self, stream: &StreamId, state: &[u8]) -> Option<SagaInstance> {
+        let state: SagaState = serde_json::from_slice(state).ok()?;
+        (state.stream() == stream).then(|| SagaInstance::restore(self.saga.clone(), state))
     }
 
     fn describe(&self, machine: &SagaInstance) -> Description {

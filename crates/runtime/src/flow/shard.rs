@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,15 +12,16 @@ use anabranch_log::{Append, AppendError, BoxFuture, Expect, Log, Order, ReadErro
 use anabranch_model::{EventId, EventType, Meta, NewEvent};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::courier::Courier;
-use super::feed::Ticket;
-use super::{InstanceStatus, Kind, Out};
+use super::feed::{Ledger, Ticket};
+use super::{InstanceStatus, Kind, Out, Style};
 use crate::hash::HashMap;
 use crate::notes::Notes;
 use crate::panics::contain;
 use crate::send_error::SendError;
+use crate::snapshot::{Snapshot, SnapshotStore};
 use crate::time::Time;
 
 /// What reaches a shard.
@@ -29,10 +31,32 @@ pub enum Message<K: Kind> {
     Resume(StreamId),
     Unpark(StreamId, oneshot::Sender<bool>),
     List(oneshot::Sender<Vec<InstanceStatus>>),
-    /// The instances that a restart has to go on with.
-    Open(oneshot::Sender<Vec<StreamId>>),
+    /// An instance that has not ended, and waits for nothing.
+    Idle(StreamId),
+    /// A journal has grown, whoever has written to it.
+    Touched(StreamId, Touched),
+    /// The instances that have not ended.
+    Open(oneshot::Sender<Vec<(StreamId, Known)>>),
     /// Take nothing more, write what is decided, then end.
     Close,
+}
+
+/// A journal, as a read of many journals finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touched {
+    /// How many events it has.
+    pub length: u64,
+    /// Whether its last event says that the instance has ended.
+    pub has_ended: bool,
+}
+
+/// What a shard knows of an instance that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// How many events its journal has, as far as the shard knows.
+    pub length: u64,
+    /// Whether a restart has to go on with it.
+    pub waiting: bool,
 }
 
 /// An input on its way, and who waits for it to be durable.
@@ -67,6 +91,26 @@ pub struct Shared<K: Kind> {
     pub types: Vec<EventType>,
     pub restart: Retry,
     pub live_max: usize,
+    pub snapshots: Arc<dyn SnapshotStore>,
+    /// A snapshot of an instance is kept each so many events; 0: never.
+    pub snapshot_every: u64,
+    /// Of snapshots: the shape of the instances.
+    pub fingerprint: u128,
+    pub ledger: Arc<Ledger>,
+    /// Wakes the feed.
+    pub nudge: Notify,
+    /// The feed goes back to what is durable.
+    pub rewind: AtomicBool,
+    /// The feed takes over again: a shard has lost what it knew.
+    pub retake: AtomicBool,
+}
+
+impl<K: Kind> Shared<K> {
+    /// Lets the feed go back to what is durable.
+    pub fn rewind(&self) {
+        self.rewind.store(true, Ordering::Release);
+        self.nudge.notify_one();
+    }
 }
 
 struct Slot<K: Kind> {
@@ -78,6 +122,9 @@ struct Slot<K: Kind> {
     used: bool,
     /// Whom it has sent commands to.
     receivers: BTreeSet<StreamId>,
+    /// Events that were handed out in an earlier round of the feed come too early: it has
+    /// missed others before them.
+    from_round: u64,
 }
 
 enum State<K: Kind> {
@@ -94,9 +141,27 @@ struct Live<K: Kind> {
     meta: Arc<Meta>,
     /// How many events of the journal are durable.
     durable: u64,
+    /// The last of them.
+    last_event: Option<EventId>,
+    /// How many events the newest snapshot includes.
+    snapshot_at: u64,
     open: Batch<K>,
     flight: Option<Batch<K>>,
     broken: Option<String>,
+}
+
+impl<K: Kind> Live<K> {
+    fn is_idle(&self) -> bool {
+        self.flight.is_none() && self.open.items.is_empty() && self.broken.is_none()
+    }
+}
+
+/// An instance as its journal has it.
+struct Loaded<K: Kind> {
+    machine: K::Machine,
+    length: u64,
+    last_event: Option<EventId>,
+    snapshot_at: u64,
 }
 
 /// An input that was decided, and the answer to who asked.
@@ -108,6 +173,8 @@ struct Batch<K: Kind> {
     outs: Vec<(Out<K::Input>, bool)>,
     bytes: usize,
     sent: u32,
+    /// The instance after it, if a snapshot is due.
+    snapshot: Option<Vec<u8>>,
 }
 
 impl<K: Kind> Batch<K> {
@@ -118,6 +185,7 @@ impl<K: Kind> Batch<K> {
             outs: Vec::new(),
             bytes: 0,
             sent: 0,
+            snapshot: None,
         }
     }
 }
@@ -128,9 +196,10 @@ enum LoadError {
 }
 
 enum Done<K: Kind> {
-    Loaded(StreamId, Result<(K::Machine, u64), LoadError>),
+    Loaded(StreamId, Result<Loaded<K>, LoadError>),
     Appended(StreamId, Result<(), AppendError>),
     Rested(StreamId),
+    Nothing,
 }
 
 enum Turn<K: Kind> {
@@ -139,6 +208,9 @@ enum Turn<K: Kind> {
     Timers,
 }
 
+/// An instance that leaves memory is kept in a snapshot if its journal has this many events
+/// behind its newest one.
+const PASSIVATION_EVENTS_MIN: u64 = 32;
 /// How many messages are taken before events are sent to the log.
 const MESSAGES_AT_ONCE: usize = 256;
 /// Beyond this the next decision waits for the next append.
@@ -156,7 +228,9 @@ pub struct Shard<K: Kind> {
     eager: Vec<StreamId>,
     round: VecDeque<StreamId>,
     /// Instances that have not ended.
-    open: BTreeSet<StreamId>,
+    open: BTreeMap<StreamId, Known>,
+    /// What is handed out in an earlier round of the feed was meant for a shard that is gone.
+    from_round: u64,
     timers: BTreeMap<(Timestamp, u64), (StreamId, K::Input)>,
     timers_of: HashMap<StreamId, BTreeSet<(Timestamp, u64)>>,
     timer_count: u64,
@@ -165,14 +239,19 @@ pub struct Shard<K: Kind> {
 }
 
 /// Takes inputs until the inbox ends, and all are durable.
-pub async fn run<K: Kind>(shared: Arc<Shared<K>>, inbox: &mut mpsc::Receiver<Message<K>>) {
+pub async fn run<K: Kind>(
+    shared: Arc<Shared<K>>,
+    inbox: &mut mpsc::Receiver<Message<K>>,
+    from_round: u64,
+) {
     let mut shard = Shard {
         shared,
+        from_round,
         slots: HashMap::default(),
         jobs: FuturesUnordered::new(),
         eager: Vec::new(),
         round: VecDeque::new(),
-        open: BTreeSet::new(),
+        open: BTreeMap::new(),
         timers: BTreeMap::new(),
         timers_of: HashMap::default(),
         timer_count: 0,
@@ -290,25 +369,72 @@ impl<K: Kind> Shard<K> {
             Message::Resume(stream) => {
                 let slot = self.slot(&stream);
                 slot.resume = true;
-                if matches!(slot.state, State::Idle) {
-                    self.start_loading(&stream);
+                match &slot.state {
+                    State::Idle => self.start_loading(&stream),
+                    // Busy, it is loaded again as soon as what it has decided is durable.
+                    State::Live(live) if live.is_idle() => self.start_loading(&stream),
+                    _ => {}
                 }
+            }
+            Message::Idle(stream) => {
+                let known = Known {
+                    length: 0,
+                    waiting: false,
+                };
+                self.open.entry(stream).or_insert(known);
             }
             // Nobody waits for an answer that nobody takes.
             Message::Unpark(stream, reply) => drop(reply.send(self.unpark(&stream))),
             Message::List(reply) => drop(reply.send(self.list())),
-            Message::Open(reply) => {
-                let mut open: BTreeSet<StreamId> = self.open.clone();
-                let busy = self.slots.iter().filter(|(_, slot)| match &slot.state {
-                    State::Live(live) => live.flight.is_some() || !live.open.items.is_empty(),
-                    State::Idle => false,
-                    State::Loading | State::Resting | State::Parked(_) => true,
-                });
-                open.extend(busy.map(|(stream, _)| stream.clone()));
-                drop(reply.send(open.into_iter().collect()));
-            }
+            Message::Touched(stream, touched) => self.learn(&stream, touched),
+            Message::Open(reply) => drop(reply.send(self.known())),
             Message::Close => {}
         }
+    }
+
+    /// Another runtime may have taken an instance further than is known here.
+    fn learn(&mut self, stream: &StreamId, touched: Touched) {
+        let known = self.open.get_mut(stream);
+        if known.as_ref().is_some_and(|k| k.length >= touched.length) {
+            return;
+        }
+        if touched.has_ended {
+            self.open.remove(stream);
+            return;
+        }
+        if let Some(known) = known {
+            *known = Known {
+                length: touched.length,
+                waiting: true,
+            };
+            return;
+        }
+        // Unknown, or ended here in the meantime: its journal tells.
+        let slot = self.slot(stream);
+        if matches!(slot.state, State::Idle) {
+            self.start_loading(stream);
+        }
+    }
+
+    /// The instances that have not ended, or may not have.
+    fn known(&self) -> Vec<(StreamId, Known)> {
+        let busy = |slot: &Slot<K>| match &slot.state {
+            State::Live(live) => !live.is_idle(),
+            State::Idle => false,
+            State::Loading | State::Resting | State::Parked(_) => true,
+        };
+        let mut known = self.open.clone();
+        for (stream, slot) in &self.slots {
+            if busy(slot) {
+                let entry = known.entry(stream.clone());
+                let known = entry.or_insert(Known {
+                    length: 0,
+                    waiting: true,
+                });
+                known.waiting = true;
+            }
+        }
+        known.into_iter().collect()
     }
 
     fn slot(&mut self, stream: &StreamId) -> &mut Slot<K> {
@@ -322,13 +448,20 @@ impl<K: Kind> Shard<K> {
                 resume: false,
                 used: true,
                 receivers: BTreeSet::new(),
+                from_round: 0,
             }
         })
     }
 
     fn take(&mut self, stream: &StreamId, item: Box<Item<K::Input>>) {
+        let shard_from = self.from_round;
         let slot = self.slot(stream);
         slot.used = true;
+        let from_round = slot.from_round.max(shard_from);
+        if item.ticket.as_ref().is_some_and(|t| t.round() < from_round) {
+            // Dropped, the event is given back, and comes again in its place.
+            return;
+        }
         if let State::Parked(reason) = &slot.state {
             let reason = reason.clone();
             return refuse(stream, *item, &reason);
@@ -345,6 +478,7 @@ impl<K: Kind> Shard<K> {
             Some(slot) if matches!(slot.state, State::Parked(_)) => {
                 slot.strikes = 0;
                 slot.resume = true;
+                slot.from_round = self.shared.ledger.round() + 1;
                 self.start_loading(stream);
                 true
             }
@@ -353,7 +487,7 @@ impl<K: Kind> Shard<K> {
     }
 
     fn list(&self) -> Vec<InstanceStatus> {
-        let mut streams: BTreeSet<&StreamId> = self.open.iter().collect();
+        let mut streams: BTreeSet<&StreamId> = self.open.keys().collect();
         streams.extend(
             self.slots.iter().filter_map(|(stream, slot)| {
                 matches!(slot.state, State::Parked(_)).then_some(stream)
@@ -363,7 +497,10 @@ impl<K: Kind> Shard<K> {
             let state = self.slots.get(stream).map(|slot| &slot.state);
             let (parked, description) = match state {
                 Some(State::Parked(reason)) => (Some(reason.clone()), None),
-                Some(State::Live(live)) => (None, Some(self.shared.kind.describe(&live.machine))),
+                Some(State::Live(live)) => (
+                    None,
+                    contain(|| self.shared.kind.describe(&live.machine)).ok(),
+                ),
                 _ => (None, None),
             };
             InstanceStatus {
@@ -421,6 +558,11 @@ impl<K: Kind> Shard<K> {
         if batch.events.is_empty() {
             return self.confirm(stream, batch);
         }
+        let (every, kind) = (self.shared.snapshot_every, &self.shared.kind);
+        let length = live.durable + batch.events.len() as u64;
+        if live.broken.is_none() && every > 0 && length - live.snapshot_at >= every {
+            batch.snapshot = contain(|| kind.freeze(&live.machine)).ok().flatten();
+        }
         batch.sent = 1;
         let append = append_of(stream, live.durable, &batch);
         live.flight = Some(batch);
@@ -444,6 +586,7 @@ impl<K: Kind> Shard<K> {
             Done::Loaded(stream, loaded) => self.loaded(&stream, loaded),
             Done::Rested(stream) => self.start_loading(&stream),
             Done::Appended(stream, result) => self.appended(&stream, result),
+            Done::Nothing => {}
         }
     }
 
@@ -463,7 +606,13 @@ impl<K: Kind> Shard<K> {
         match result {
             Ok(()) => {
                 live.durable += batch.events.len() as u64;
+                live.last_event = batch.events.last().map(|event| event.id);
                 *strikes = 0;
+                if let (Some(state), Some(last)) = (batch.snapshot.take(), live.last_event) {
+                    live.snapshot_at = live.durable;
+                    let length = live.durable;
+                    self.keep_snapshot(stream, length, last, state);
+                }
                 self.confirm(stream, batch);
             }
             // Somebody else runs it too, or has: the journal says what is so.
@@ -487,6 +636,12 @@ impl<K: Kind> Shard<K> {
                 self.park(stream, reason);
             }
             Err(error @ (AppendError::Unknown { .. } | AppendError::Unavailable { .. })) => {
+                // It may have been written after all, and then nobody else sends what follows.
+                if batch.sent > 1
+                    && let Some(slot) = self.slots.get_mut(stream)
+                {
+                    slot.resume = true;
+                }
                 self.roll_back(stream, batch, Some(error.to_string()))
             }
         }
@@ -525,9 +680,17 @@ impl<K: Kind> Shard<K> {
             slot.state = State::Idle;
             return self.strike(stream, reason);
         }
-        let described = self.shared.kind.is_open(&live.machine);
-        if described {
-            self.open.insert(stream.clone());
+        let (kind, machine) = (&self.shared.kind, &live.machine);
+        if kind.is_open(machine) {
+            let known = Known {
+                length: live.durable,
+                waiting: kind.is_waiting(machine),
+            };
+            self.open.insert(stream.clone(), known);
+            if slot.resume {
+                // Somebody wants everything that is not answered to be sent again.
+                self.start_loading(stream);
+            }
         } else {
             self.open.remove(stream);
             if slot.waiting.is_empty() {
@@ -537,6 +700,22 @@ impl<K: Kind> Shard<K> {
                 self.drop_timers(stream);
             }
         }
+    }
+
+    fn keep_snapshot(&self, stream: &StreamId, length: u64, last: EventId, state: Vec<u8>) {
+        let snapshot = Snapshot {
+            fingerprint: self.shared.fingerprint,
+            version: length.saturating_sub(1),
+            last_event: last,
+            state,
+        };
+        let (shared, stream) = (self.shared.clone(), stream.clone());
+        self.jobs.push(Box::pin(async move {
+            if let Err(error) = shared.snapshots.save(&stream, snapshot).await {
+                shared.notes.add(shared.time.now(), error.to_string());
+            }
+            Done::Nothing
+        }));
     }
 
     fn send(&mut self, stream: &StreamId, out: Out<K::Input>, again: bool) {
@@ -602,8 +781,13 @@ impl<K: Kind> Shard<K> {
         }));
     }
 
-    fn loaded(&mut self, stream: &StreamId, loaded: Result<(K::Machine, u64), LoadError>) {
-        let (machine, durable) = match loaded {
+    fn loaded(&mut self, stream: &StreamId, loaded: Result<Loaded<K>, LoadError>) {
+        let Loaded {
+            machine,
+            length: durable,
+            last_event,
+            snapshot_at,
+        } = match loaded {
             Ok(loaded) => loaded,
             Err(LoadError::Read(error)) => return self.rest(stream, &error.to_string(), 3),
             Err(LoadError::Unreadable(reason)) => return self.park(stream, reason),
@@ -614,6 +798,11 @@ impl<K: Kind> Shard<K> {
         };
         self.drop_timers(stream);
         let is_open = self.shared.kind.is_open(&machine);
+        let known = Known {
+            length: durable,
+            waiting: self.shared.kind.is_waiting(&machine),
+        };
+        let insists = self.shared.kind.style() == Style::Insist;
         let Some(slot) = self.slots.get_mut(stream) else {
             return;
         };
@@ -626,13 +815,17 @@ impl<K: Kind> Shard<K> {
             machine,
             meta,
             durable,
+            last_event,
+            snapshot_at,
             open: Batch::new(),
             flight: None,
             broken: None,
         }));
         let resume = std::mem::take(&mut slot.resume);
         if is_open {
-            self.open.insert(stream.clone());
+            self.open.insert(stream.clone(), known);
+        } else {
+            self.open.remove(stream);
         }
         match self
             .shared
@@ -649,15 +842,31 @@ impl<K: Kind> Shard<K> {
             }
             None => {
                 for out in outstanding {
-                    // What another runtime has sent it delivers itself, while it lives; the
-                    // timers are for the time after.
-                    if resume || matches!(out, Out::Timer(..)) {
+                    let sent = match &out {
+                        Out::Timer(..) => true,
+                        // Another runtime may have sent it; but what this one sends to the same
+                        // receiver must not overtake it, and what comes twice is known there.
+                        Out::Command(_) => resume || insists,
+                        // What another runtime has called it calls itself, while it lives.
+                        _ => resume,
+                    };
+                    if sent {
                         self.send(stream, out, resume);
                     }
                 }
             }
         }
         self.decide_waiting(stream);
+        if !is_open
+            && let Some(slot) = self.slots.get_mut(stream)
+            && let State::Live(live) = &slot.state
+            && live.is_idle()
+            && slot.waiting.is_empty()
+        {
+            // Ended, it takes no memory.
+            slot.state = State::Idle;
+            slot.used = false;
+        }
     }
 
     /// Its code has failed: it rests, or is parked when that happens too often.
@@ -716,13 +925,19 @@ impl<K: Kind> Shard<K> {
             let used = std::mem::take(&mut slot.used);
             let idle = match &slot.state {
                 State::Idle => true,
-                State::Live(live) => {
-                    live.flight.is_none() && live.open.items.is_empty() && live.broken.is_none()
-                }
+                State::Live(live) => live.is_idle(),
                 _ => false,
             };
             if idle && !used && slot.waiting.is_empty() {
-                self.slots.remove(&stream);
+                let slot = self.slots.remove(&stream);
+                if let Some(State::Live(live)) = slot.map(|slot| slot.state)
+                    && self.shared.snapshot_every > 0
+                    && live.durable - live.snapshot_at >= PASSIVATION_EVENTS_MIN
+                    && let Some(last) = live.last_event
+                    && let Ok(Some(state)) = contain(|| self.shared.kind.freeze(&live.machine))
+                {
+                    self.keep_snapshot(&stream, live.durable, last, state);
+                }
             } else {
                 self.round.push_back(stream);
             }
@@ -818,44 +1033,91 @@ fn append_of<K: Kind>(stream: &StreamId, durable: u64, batch: &Batch<K>) -> Appe
     Append::events(batch.events.clone()).expect(stream.clone(), expect)
 }
 
-/// The instance as its journal has it, and how long that is.
-async fn load<K: Kind>(
-    shared: &Arc<Shared<K>>,
-    stream: &StreamId,
-) -> Result<(K::Machine, u64), LoadError> {
-    load_machine(&shared.kind, &shared.log, stream).await
+/// The instance as its journal has it now: from its newest snapshot, if that fits, and the
+/// events behind it.
+async fn load<K: Kind>(shared: &Arc<Shared<K>>, stream: &StreamId) -> Result<Loaded<K>, LoadError> {
+    match shared.snapshots.load(stream).await {
+        Ok(Some(snapshot)) if snapshot.fingerprint == shared.fingerprint => {
+            if let Some(loaded) = resume(shared, stream, snapshot).await? {
+                return Ok(loaded);
+            }
+        }
+        Ok(_) => {}
+        Err(error) => shared.notes.add(shared.time.now(), error.to_string()),
+    }
+    let mut loaded = Loaded {
+        machine: shared.kind.empty(stream.clone()),
+        length: 0,
+        last_event: None,
+        snapshot_at: 0,
+    };
+    replay(shared, stream, &mut loaded).await?;
+    Ok(loaded)
 }
 
-async fn load_machine<K: Kind>(
-    kind: &K,
-    log: &Arc<dyn Log>,
+/// Goes on from a snapshot; `None` if it does not fit the journal, and then it does not count.
+async fn resume<K: Kind>(
+    shared: &Arc<Shared<K>>,
     stream: &StreamId,
-) -> Result<(K::Machine, u64), LoadError> {
-    let mut machine = kind.empty(stream.clone());
-    let mut length = 0;
-    let mut read = log.read_stream(stream, VersionRange::ALL, Order::Forward);
+    snapshot: Snapshot,
+) -> Result<Option<Loaded<K>>, LoadError> {
+    let (kind, length) = (&shared.kind, snapshot.version + 1);
+    let Ok(Some(machine)) = contain(|| kind.thaw(stream, &snapshot.state)) else {
+        return Ok(None);
+    };
+    if kind.length(&machine) != length {
+        return Ok(None);
+    }
+    let last = VersionRange(snapshot.version..length);
+    let mut read = shared.log.read_stream(stream, last, Order::Forward);
+    match read.next().await {
+        Some(Ok(event)) if event.id == snapshot.last_event => {}
+        Some(Err(error)) => return Err(LoadError::Read(error)),
+        _ => return Ok(None),
+    }
+    let mut loaded = Loaded {
+        machine,
+        length,
+        last_event: Some(snapshot.last_event),
+        snapshot_at: length,
+    };
+    replay(shared, stream, &mut loaded).await?;
+    Ok(Some(loaded))
+}
+
+async fn replay<K: Kind>(
+    shared: &Arc<Shared<K>>,
+    stream: &StreamId,
+    loaded: &mut Loaded<K>,
+) -> Result<(), LoadError> {
+    let behind = VersionRange::from(loaded.length);
+    let mut read = shared.log.read_stream(stream, behind, Order::Forward);
     while let Some(batch) = read.next_batch().await {
         for event in &batch.map_err(LoadError::Read)? {
             let event = event.map_err(|error| LoadError::Unreadable(error.to_string()))?;
             let evolved = contain(|| {
                 let decoded = K::Event::decode(event.event_type, event.schema_version, event.data)
                     .map_err(|error| error.to_string())?;
-                kind.evolve(&mut machine, &decoded)
+                shared.kind.evolve(&mut loaded.machine, &decoded)
             });
             if let Ok(Err(reason)) | Err(reason) = evolved {
                 let place = format!("event {} of {stream}", event.version);
                 return Err(LoadError::Unreadable(format!("{place}: {reason}")));
             }
-            length = event.version + 1;
+            loaded.length = event.version + 1;
+            loaded.last_event = Some(event.id);
         }
     }
-    Ok((machine, length))
+    Ok(())
 }
 
-/// The instance, for an operator, from its journal alone.
+/// The instance, for an operator, as its journal has it.
 pub async fn describe<K: Kind>(shared: &Arc<Shared<K>>, stream: &StreamId) -> InstanceStatus {
     let (parked, description) = match load(shared, stream).await {
-        Ok((machine, _)) => (None, Some(shared.kind.describe(&machine))),
+        Ok(loaded) => match contain(|| shared.kind.describe(&loaded.machine)) {
+            Ok(description) => (None, Some(description)),
+            Err(panic) => (Some(format!("its code panicked: {panic}")), None),
+        },
         Err(LoadError::Unreadable(reason)) => (Some(reason), None),
         Err(LoadError::Read(error)) => (Some(error.to_string()), None),
     };
