@@ -532,8 +532,8 @@ impl<P: Process> ProcessInstance<P> {
 
 /// How many answers are written down at the latest. What was answered and is not written down
 /// is sent again after a restart; a receiver remembers more of its last commands than these
-/// ([`PLAIN_COMMANDS_MAX`](crate::memory::PLAIN_COMMANDS_MAX)), so it answers from memory.
-const SETTLED_MAX: usize = 32;
+/// ([`PLAIN_COMMANDS_MAX`](crate::PLAIN_COMMANDS_MAX)), so it answers from memory.
+const SETTLED_MAX: usize = 12;
 const _: () = assert!(SETTLED_MAX < crate::memory::PLAIN_COMMANDS_MAX);
 
 /// The name of the command that starts a saga.
