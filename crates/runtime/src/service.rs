@@ -41,6 +41,7 @@ pub struct ServiceBuilder {
     router: Option<Arc<dyn Router>>,
     retry: Retry,
     types: ServiceTypes,
+    letters_max: usize,
 }
 
 type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn Door>);
@@ -282,6 +283,15 @@ impl ServiceBuilder {
         self
     }
 
+    /// The most dead letters that are kept. Beyond it the oldest is no longer listed and cannot
+    /// be edited; nothing is lost, because what is not answered stands in its sender's journal
+    /// and is sent again after a restart.
+    #[must_use]
+    pub fn dead_letters_max(mut self, letters_max: usize) -> Self {
+        self.letters_max = letters_max;
+        self
+    }
+
     /// Where snapshots of entities and of views in memory are kept; in memory, if nothing is said.
     #[must_use]
     pub fn snapshots(mut self, store: Arc<dyn SnapshotStore>) -> Self {
@@ -356,6 +366,7 @@ impl ServiceBuilder {
             Effects(effects),
             self.router,
             self.retry,
+            self.letters_max,
         ));
         let mut flows: BTreeMap<&'static str, Arc<dyn AnyFlow>> = BTreeMap::new();
         let mut begin = Vec::new();
@@ -420,6 +431,7 @@ impl Service {
             effects: Vec::new(),
             router: None,
             retry: DELIVERY,
+            letters_max: LETTERS_MAX,
         }
     }
 
@@ -526,7 +538,13 @@ impl Service {
         })
     }
 
-    /// What could not be delivered.
+    /// How many dead letters are no longer listed because there were more than are kept, since
+    /// the service was started.
+    pub fn dead_letters_let_go(&self) -> u64 {
+        self.courier.letters_let_go()
+    }
+
+    /// What could not be delivered, oldest first.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.courier.dead_letters()
     }
@@ -650,6 +668,9 @@ impl Drop for Service {
         self.kill();
     }
 }
+
+/// How many dead letters are kept, if nothing is said.
+const LETTERS_MAX: usize = 10_000;
 
 /// When a process's command is tried again, if nothing is said: for about a quarter of an hour.
 const DELIVERY: Retry = Retry {

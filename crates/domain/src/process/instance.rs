@@ -220,9 +220,9 @@ impl<P: Process> ProcessInstance<P> {
         matches!(self.phase, Phase::Completed | Phase::Ended)
     }
 
-    /// Whether something that it has sent is not answered.
+    /// Whether it waits for an answer or a timer: whoever takes it over has something to do.
     pub fn is_waiting(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.is_empty() || !self.timers.is_empty()
     }
 
     /// Events that wait for the one that starts the instance.
@@ -260,6 +260,13 @@ impl<P: Process> ProcessInstance<P> {
                 }
             }
             Delivery::Reply(reply) => self.reply(reply, now, &mut decision)?,
+        }
+        if self.settled.len() >= SETTLED_MAX {
+            let settled = ProcessEvent::Settled {
+                settled: std::mem::take(&mut self.settled),
+            };
+            self.note(&settled);
+            decision.events.push(settled);
         }
         if self.phase == Phase::Completed && self.outbox.is_empty() {
             let ended = ProcessEvent::Ended {
@@ -423,7 +430,9 @@ impl<P: Process> ProcessInstance<P> {
         event: &ProcessEvent,
     ) -> Result<(), DecodeError> {
         let input = match event {
-            ProcessEvent::Held { .. } | ProcessEvent::Ended { .. } => None,
+            ProcessEvent::Held { .. }
+            | ProcessEvent::Settled { .. }
+            | ProcessEvent::Ended { .. } => None,
             ProcessEvent::Received { input, .. } => match input {
                 Received::Event(heard) => process.read(heard)?,
                 Received::Timer(timer) => Some(Input::Timer(timer.clone())),
@@ -448,6 +457,11 @@ impl<P: Process> ProcessInstance<P> {
             ProcessEvent::Held { event } => {
                 self.see(event);
                 self.held.push(event.clone());
+            }
+            ProcessEvent::Settled { settled } => {
+                for id in settled {
+                    self.outbox.remove(id);
+                }
             }
             ProcessEvent::Ended { settled } => {
                 for id in settled {
@@ -515,6 +529,12 @@ impl<P: Process> ProcessInstance<P> {
         }
     }
 }
+
+/// How many answers are written down at the latest. What was answered and is not written down
+/// is sent again after a restart; a receiver remembers more of its last commands than these
+/// ([`PLAIN_COMMANDS_MAX`](crate::PLAIN_COMMANDS_MAX)), so it answers from memory.
+const SETTLED_MAX: usize = 12;
+const _: () = assert!(SETTLED_MAX < crate::memory::PLAIN_COMMANDS_MAX);
 
 /// The name of the command that starts a saga.
 const START: &str = "StartSaga";

@@ -26,6 +26,12 @@ pub enum ProcessEvent {
         /// When.
         at: Timestamp,
     },
+    /// Much of what was sent has been answered, while no input came with which that could have
+    /// been written down.
+    Settled {
+        /// What has been answered.
+        settled: Vec<CommandId>,
+    },
     /// It has ended, and everything that it has sent is answered: nothing comes after this.
     Ended {
         /// What was sent earlier and has been answered since.

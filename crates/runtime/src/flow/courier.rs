@@ -1,6 +1,7 @@
 //! Delivers what processes and sagas send, and brings the answers back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use anabranch_domain::{
     StreamId,
 };
 use anabranch_log::BoxFuture;
+use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -17,6 +19,7 @@ use super::process::given_up;
 use super::{AnyFlow, Effects, Style};
 use crate::entity::{Accepted, Door};
 use crate::notes::Notes;
+use crate::panics;
 use crate::send_error::SendError;
 use crate::time::Time;
 
@@ -92,6 +95,8 @@ pub struct Courier {
     pub router: Option<Arc<dyn Router>>,
     /// When a command of a process is tried again.
     pub retry: Retry,
+    /// The most dead letters that are kept.
+    pub letters_max: usize,
     routes: Mutex<Routes>,
     /// What is being delivered: sent again meanwhile, it is not delivered twice.
     under_way: Mutex<BTreeSet<CommandId>>,
@@ -99,9 +104,43 @@ pub struct Courier {
     less: Notify,
     /// What waits until the same sender's earlier command to the same receiver is delivered.
     lanes: Mutex<BTreeMap<Lane, VecDeque<CommandEnvelope>>>,
-    dead: Mutex<BTreeMap<CommandId, DeadLetter>>,
+    dead: Mutex<Dead>,
     permits: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
+}
+
+/// What could not be delivered, up to the most that is kept.
+#[derive(Default)]
+struct Dead {
+    /// With the number under which each stands in `order`.
+    letters: BTreeMap<CommandId, (u64, DeadLetter)>,
+    /// Oldest first.
+    order: BTreeMap<u64, CommandId>,
+    count: u64,
+    let_go: u64,
+}
+
+impl Dead {
+    fn remove(&mut self, id: CommandId) -> Option<DeadLetter> {
+        let (number, letter) = self.letters.remove(&id)?;
+        self.order.remove(&number);
+        Some(letter)
+    }
+
+    /// Keeps a letter; returns one that had to go for it.
+    fn keep(&mut self, letter: DeadLetter, letters_max: usize) -> Option<DeadLetter> {
+        let id = letter.id;
+        drop(self.remove(id));
+        self.count += 1;
+        self.letters.insert(id, (self.count, letter));
+        self.order.insert(self.count, id);
+        if self.letters.len() <= letters_max.max(1) {
+            return None;
+        }
+        let (_, oldest) = self.order.pop_first()?;
+        self.let_go += 1;
+        self.letters.remove(&oldest).map(|(_, letter)| letter)
+    }
 }
 
 /// From a process to a receiver: commands arrive in the order in which they were sent.
@@ -137,6 +176,7 @@ impl Courier {
         effects: Effects,
         router: Option<Arc<dyn Router>>,
         retry: Retry,
+        letters_max: usize,
     ) -> Self {
         Self {
             time,
@@ -144,6 +184,7 @@ impl Courier {
             effects,
             router,
             retry,
+            letters_max,
             routes: Mutex::default(),
             under_way: Mutex::default(),
             less: Notify::new(),
@@ -214,7 +255,7 @@ impl Courier {
     /// delivered one after the other; those of a saga are ordered by its steps.
     pub fn command(self: &Arc<Self>, from: StreamId, command: CommandEnvelope, style: Style) {
         // What waits for an operator is not sent again by itself.
-        if locked(&self.dead).contains_key(&command.id)
+        if locked(&self.dead).letters.contains_key(&command.id)
             || !locked(&self.under_way).insert(command.id)
         {
             return;
@@ -270,7 +311,7 @@ impl Courier {
                 this.arrived(key);
                 return;
             }
-            locked(&this.dead).remove(&key);
+            drop(locked(&this.dead).remove(key));
             this.reply(ReplyEnvelope {
                 to: call.reply_to.clone(),
                 from: call.reply_to,
@@ -297,7 +338,11 @@ impl Courier {
         let (outcome, causes) = loop {
             let tried = {
                 let permit = self.permits.clone().acquire_owned().await;
-                let tried = self.attempt(&command).await;
+                let tried = AssertUnwindSafe(self.attempt(&command)).catch_unwind();
+                let tried = tried.await.unwrap_or_else(|panic| {
+                    let said = panics::message(&*panic);
+                    Attempt::Hopeless(format!("the code of {} panicked: {said}", command.to))
+                });
                 drop(permit);
                 tried
             };
@@ -332,7 +377,7 @@ impl Courier {
                 }
             }
         };
-        locked(&self.dead).remove(&asked);
+        drop(locked(&self.dead).remove(asked));
         self.reply(ReplyEnvelope {
             to: from,
             from: command.to,
@@ -395,25 +440,35 @@ impl Courier {
         self.spawn(async move { this.reply(reply).await });
     }
 
-    /// Brings an answer to the process or saga that waits for it.
+    /// Brings an answer to the process or saga that waits for it, and tries again while that
+    /// is away.
     pub async fn reply(&self, reply: ReplyEnvelope) {
-        let to = reply.to.clone();
-        let flow = {
-            let routes = locked(&self.routes);
-            routes.flows.get(to.category()).cloned()
-        };
-        let brought = match (flow, &self.router) {
+        let mut attempt = 1;
+        loop {
+            let Err(error) = self.try_reply(reply.clone()).await else {
+                return;
+            };
+            if !(error.is_passing() && self.retry.goes_on_after(attempt)) {
+                // Not brought, it comes again: who waits sends again what is not answered.
+                let text = format!("an answer did not reach {}: {error}", reply.to);
+                return self.notes.add(self.time.now(), text);
+            }
+            let wait = self.retry.delay_after(attempt, reply.id.as_u128());
+            self.time.sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    async fn try_reply(&self, reply: ReplyEnvelope) -> Result<(), SendError> {
+        let category = reply.to.category().to_owned();
+        let flow = locked(&self.routes).flows.get(category.as_str()).cloned();
+        match (flow, &self.router) {
             (Some(flow), _) => flow.reply(reply).await,
             (None, Some(router)) => router.reply(reply).await,
             (None, None) => Err(SendError::NotHosted {
-                category: to.category().to_owned(),
+                category,
                 known: String::new(),
             }),
-        };
-        // Not brought, it comes again: who waits sends again what is not answered.
-        if let Err(error) = brought {
-            let text = format!("an answer did not reach {to}: {error}");
-            self.notes.add(self.time.now(), text);
         }
     }
 
@@ -437,18 +492,34 @@ impl Courier {
             reason,
             attempts,
         };
-        locked(&self.dead).insert(id, letter);
+        let gone = locked(&self.dead).keep(letter, self.letters_max);
+        if let Some(gone) = gone {
+            let text = format!(
+                "more than {} dead letters: the oldest, of {}, is no longer listed; it is sent \
+                 again when its sender is taken over, at a restart",
+                self.letters_max, gone.from
+            );
+            self.notes.add(self.time.now(), text);
+        }
     }
 
-    /// What could not be delivered.
+    /// What could not be delivered, oldest first.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        locked(&self.dead).values().cloned().collect()
+        let dead = locked(&self.dead);
+        let letters = dead.order.values().filter_map(|id| dead.letters.get(id));
+        letters.map(|(_, letter)| letter.clone()).collect()
+    }
+
+    /// How many dead letters were kept and are not listed any more, because there were more
+    /// than are kept.
+    pub fn letters_let_go(&self) -> u64 {
+        locked(&self.dead).let_go
     }
 
     /// Tries a dead letter again, with other data if some is given; false if there is none of
     /// this id.
     pub fn retry_letter(self: &Arc<Self>, id: CommandId, data: Option<Json>) -> bool {
-        let Some(letter) = locked(&self.dead).remove(&id) else {
+        let Some(letter) = locked(&self.dead).remove(id) else {
             return false;
         };
         match letter.what {
@@ -478,15 +549,15 @@ impl Courier {
 
     /// Gives a dead letter up: who sent it is told that it was refused. False if there is none
     /// of this id.
-    pub async fn discard_letter(&self, id: CommandId, why: &str) -> bool {
-        let Some(letter) = locked(&self.dead).remove(&id) else {
+    pub async fn discard_letter(self: &Arc<Self>, id: CommandId, why: &str) -> bool {
+        let Some(letter) = locked(&self.dead).remove(id) else {
             return false;
         };
         let (from, name, role) = match letter.what {
             Letter::Command(command) => (command.to, command.name, command.role),
             Letter::Call(call, role) => (letter.from.clone(), call.call.effect, role),
         };
-        self.reply(ReplyEnvelope {
+        let refused = ReplyEnvelope {
             to: letter.from,
             from,
             id,
@@ -494,8 +565,11 @@ impl Courier {
             role,
             outcome: Outcome::Refused(given_up(why)),
             causes: anabranch_domain::Cut::start(),
-        })
-        .await;
+        };
+        // Who sent it may be away for the moment.
+        if self.try_reply(refused.clone()).await.is_err() {
+            self.bring(refused);
+        }
         true
     }
 }

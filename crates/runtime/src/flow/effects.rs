@@ -14,7 +14,7 @@ use futures_util::future::{Either, select};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::panics;
+use crate::panics::{self, contain};
 use crate::time::Time;
 
 /// Why a call gave nothing back.
@@ -200,7 +200,11 @@ impl EffectHost {
             effect: self,
             ended: false,
         };
-        let result = self.attempt(time, call()).await;
+        let called = contain(call).unwrap_or_else(|panic| {
+            let text = format!("the code of effect {} panicked: {panic}", self.name);
+            Box::pin(async { Err(CallError::Unknown(text)) })
+        });
+        let result = self.attempt(time, called).await;
         trial.ended = true;
         self.went(matches!(result, Ok(_) | Err(CallError::Refused(_))), time);
         result

@@ -66,6 +66,8 @@ pub struct Item<I> {
     pub answer: Option<oneshot::Sender<Result<(), SendError>>>,
     /// Also send again everything that is not answered.
     pub resume: bool,
+    /// Shares no append with others: the log has refused one that it was in.
+    pub alone: bool,
 }
 
 impl<I> Item<I> {
@@ -75,6 +77,7 @@ impl<I> Item<I> {
             ticket: None,
             answer: None,
             resume: false,
+            alone: false,
         })
     }
 }
@@ -178,6 +181,11 @@ struct Batch<K: Kind> {
 }
 
 impl<K: Kind> Batch<K> {
+    fn takes(&self, next: &Item<K::Input>) -> bool {
+        let mut items = self.items.iter();
+        self.items.is_empty() || !next.alone && !items.any(|(item, _)| item.alone)
+    }
+
     const fn new() -> Self {
         Self {
             events: Vec::new(),
@@ -524,6 +532,10 @@ impl<K: Kind> Shard<K> {
         while live.broken.is_none()
             && live.open.events.len() < BATCH_EVENTS_MAX
             && live.open.bytes < BATCH_BYTES_MAX
+            && slot
+                .waiting
+                .front()
+                .is_some_and(|next| live.open.takes(next))
             && let Some(item) = slot.waiting.pop_front()
         {
             if let Err((item, reason)) = decide(&self.shared, live, stream, item) {
@@ -630,11 +642,7 @@ impl<K: Kind> Shard<K> {
                 live.flight = Some(batch);
                 self.append(stream.clone(), append, wait);
             }
-            Err(AppendError::Rejected(why)) => {
-                let reason = format!("its journal refuses what it has decided: {why}");
-                self.roll_back(stream, batch, None);
-                self.park(stream, reason);
-            }
+            Err(AppendError::Rejected(why)) => self.refused(stream, batch, &why.to_string()),
             Err(error @ (AppendError::Unknown { .. } | AppendError::Unavailable { .. })) => {
                 // It may have been written after all, and then nobody else sends what follows.
                 if batch.sent > 1
@@ -643,6 +651,32 @@ impl<K: Kind> Shard<K> {
                     slot.resume = true;
                 }
                 self.roll_back(stream, batch, Some(error.to_string()))
+            }
+        }
+    }
+
+    /// The log cannot take what was decided, for example because it is too much at once: which
+    /// input that was is found out, and only that one is refused.
+    fn refused(&mut self, stream: &StreamId, mut batch: Batch<K>, why: &str) {
+        if batch.items.len() > 1 {
+            for (item, _) in &mut batch.items {
+                item.alone = true;
+            }
+            return self.roll_back(stream, batch, None);
+        }
+        let reason = format!("its journal refuses what it has decided: {why}");
+        let asked = batch.items.first_mut();
+        match asked.and_then(|(item, _)| item.answer.take()) {
+            Some(waits) => {
+                batch.items.clear();
+                // Who no longer listens does not want the answer.
+                drop(waits.send(Err(SendError::Invalid(reason))));
+                self.roll_back(stream, batch, None);
+            }
+            // Nobody can be told, and what it has heard must not be passed over.
+            None => {
+                self.roll_back(stream, batch, None);
+                self.park(stream, reason);
             }
         }
     }

@@ -71,7 +71,7 @@ impl<V: View> ViewSpec<V> {
                     query: Q::NAME.to_owned(),
                     reason,
                 };
-                let query: Q = match question.parse() {
+                let query: Q = match contain(|| question.parse()).and_then(|parsed| parsed) {
                     Ok(query) => query,
                     Err(reason) => {
                         let query = Q::NAME.to_owned();
@@ -82,8 +82,9 @@ impl<V: View> ViewSpec<V> {
                 let asked = host.ask(query, consistency);
                 Box::pin(async move {
                     let answer = asked.await?;
+                    let value = contain(|| Json::of(&answer.value).map_err(|e| e.to_string()));
                     Ok(Answer {
-                        value: Json::of(&answer.value).map_err(|e| failed(e.to_string()))?,
+                        value: value.and_then(|value| value).map_err(failed)?,
                         cut: answer.cut,
                         stale: answer.stale,
                     })

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::{Bench, Counter, CounterCommand, CounterEvent, Mischief, settle};
 
-fn builder(bench: &Bench) -> ServiceBuilder {
+pub fn builder(bench: &Bench) -> ServiceBuilder {
     Service::builder("test", bench.log(), bench.time.clone()).entity_with::<Counter>(
         EntityOptions {
             shards: 1,
@@ -28,7 +28,7 @@ fn builder(bench: &Bench) -> ServiceBuilder {
     )
 }
 
-fn one_shard() -> FlowOptions {
+pub fn one_shard() -> FlowOptions {
     FlowOptions {
         shards: 1,
         keep_every: 4,
@@ -36,18 +36,18 @@ fn one_shard() -> FlowOptions {
     }
 }
 
-async fn add(service: &Service, key: &str, n: i64) {
+pub async fn add(service: &Service, key: &str, n: i64) {
     let counter = service.entity::<Counter>(key);
     counter.send(CounterCommand::Add { n }).await.unwrap();
 }
 
-async fn sum(service: &Service, key: &str) -> i64 {
+pub async fn sum(service: &Service, key: &str) -> i64 {
     let inspected = service.entity::<Counter>(key).inspect(None).await.unwrap();
     inspected.state.parse::<Counter>().unwrap().sum
 }
 
 /// Lets everything go on; while something waits for time, lets a little pass.
-async fn run(bench: &Bench, seconds: u64) {
+pub async fn run(bench: &Bench, seconds: u64) {
     for _ in 0..seconds * 10 {
         settle().await;
         bench.clock.advance(Duration::from_millis(100));
@@ -57,8 +57,8 @@ async fn run(bench: &Bench, seconds: u64) {
 
 /// Copies what is added to `from-…` to `to-…`.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Copier {
-    copied: u64,
+pub struct Copier {
+    pub copied: u64,
     refused: u64,
 }
 
@@ -175,7 +175,7 @@ async fn each_event_is_copied_once_and_in_order_whatever_is_killed() {
     }
 }
 
-async fn numbers(bench: &Bench, stream: &str) -> Vec<i64> {
+pub async fn numbers(bench: &Bench, stream: &str) -> Vec<i64> {
     let stream = StreamId::new(stream).unwrap();
     let all = anabranch_log::VersionRange::ALL;
     let mut read = bench
@@ -304,7 +304,7 @@ async fn a_command_that_nobody_can_take_is_a_dead_letter_until_an_operator_decid
 
 /// Adds one to its counter a minute after it was told to.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Later;
+pub struct Later;
 
 impl Process for Later {
     const NAME: &'static str = "later";
@@ -551,16 +551,16 @@ async fn one_slow_provider_gets_no_more_calls_at_once_than_it_may() {
 }
 
 /// Moves from one counter to another: takes, then gives, then notes it.
-struct Transfer;
+pub struct Transfer;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Move {
-    from: String,
-    to: String,
-    n: i64,
+pub struct Move {
+    pub from: String,
+    pub to: String,
+    pub n: i64,
 }
 
-fn add_to(key: &str, n: i64) -> Result<Request, anabranch_domain::HandleError> {
+pub fn add_to(key: &str, n: i64) -> Result<Request, anabranch_domain::HandleError> {
     Request::to::<Counter>(key, &CounterCommand::Add { n })
 }
 
@@ -606,7 +606,7 @@ impl Saga for Transfer {
     }
 }
 
-fn moving(from: &str, to: &str, n: i64) -> Move {
+pub fn moving(from: &str, to: &str, n: i64) -> Move {
     Move {
         from: from.to_owned(),
         to: to.to_owned(),
@@ -614,7 +614,7 @@ fn moving(from: &str, to: &str, n: i64) -> Move {
     }
 }
 
-async fn phase(service: &Service, key: &str) -> String {
+pub async fn phase(service: &Service, key: &str) -> String {
     let stream = StreamId::of("transfer", key).unwrap();
     let shown = service.flow("transfer").unwrap().show(stream).await;
     shown.description.unwrap().phase

@@ -2,6 +2,7 @@
 //! still.
 
 mod entities;
+mod faults;
 mod flows;
 mod support;
 #[cfg(feature = "sqlite")]

@@ -2,16 +2,18 @@
 //! that stands still.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use anabranch_domain::{Decide, Entity, Event, Rejection};
 use anabranch_env::sim::SimRng;
 use anabranch_env::{Env, SplitMix64};
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, MemoryLog, Order,
-    ReadError, ReadMode, VersionRange,
+    Append, AppendError, Appended, BatchSource, BoxFuture, Capabilities, EventStream, Log,
+    MemoryLog, Order, ReadError, ReadMode, VersionRange,
 };
-use anabranch_model::{Cut, Filter, StreamId};
+use anabranch_model::{Cut, EventBatch, Filter, StreamId};
 use anabranch_runtime::{EntityOptions, ManualTime, Service, Time};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -105,6 +107,10 @@ struct Wild {
     /// Appends pass one by one; closed to hold them back.
     gate: Semaphore,
     appends: Mutex<Vec<usize>>,
+    /// From which version which streams were read.
+    stream_reads: Mutex<Vec<(String, u64)>>,
+    /// Reads of the whole log leave these positions out, as if they were lost on their way.
+    lost: Mutex<Option<std::ops::Range<u64>>>,
 }
 
 const OPEN: usize = 1 << 30;
@@ -117,6 +123,8 @@ impl WildLog {
             random: Mutex::default(),
             gate: Semaphore::new(OPEN),
             appends: Mutex::default(),
+            stream_reads: Mutex::default(),
+            lost: Mutex::default(),
         }))
     }
 
@@ -150,6 +158,20 @@ impl WildLog {
     /// How many events each append had that reached the log.
     pub fn appends(&self) -> Vec<usize> {
         self.0.appends.lock().unwrap().clone()
+    }
+
+    /// From which versions the streams of a category were read since this was asked last, but
+    /// for reads of one event.
+    pub fn take_reads(&self, category: &str) -> Vec<u64> {
+        let reads = std::mem::take(&mut *self.0.stream_reads.lock().unwrap());
+        let of = |stream: &str| stream.split('/').next() == Some(category);
+        let reads = reads.into_iter().filter(|(stream, _)| of(stream));
+        reads.map(|(_, from)| from).collect()
+    }
+
+    /// Reads of the whole log leave these positions out; `None`: they are whole again.
+    pub fn lose(&self, lost: Option<std::ops::Range<u64>>) {
+        *self.0.lost.lock().unwrap() = lost;
     }
 
     fn next_mischief(&self) -> Option<Mischief> {
@@ -196,11 +218,22 @@ impl Log for WildLog {
     }
 
     fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
+        if range.0.end - range.0.start > 1 {
+            let read = (stream.to_string(), range.0.start);
+            self.0.stream_reads.lock().unwrap().push(read);
+        }
         self.0.inner.read_stream(stream, range, order)
     }
 
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
-        self.0.inner.read(from, filter, mode)
+        let lost = self.0.lost.lock().unwrap().clone();
+        match lost {
+            Some(lost) if mode == ReadMode::ToHead => EventStream::new(Lossy {
+                inner: self.0.inner.read(from, filter, mode),
+                lost,
+            }),
+            _ => self.0.inner.read(from, filter, mode),
+        }
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
@@ -262,5 +295,33 @@ impl Bench {
 pub async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
+    }
+}
+
+/// A read that loses what comes at some positions, with the rest of its batch.
+struct Lossy {
+    inner: EventStream,
+    lost: std::ops::Range<u64>,
+}
+
+impl BatchSource for Lossy {
+    fn poll_next_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<EventBatch, ReadError>>> {
+        let polled = pin!(self.inner.next_batch()).poll(cx);
+        let Poll::Ready(Some(Ok(batch))) = &polled else {
+            return polled;
+        };
+        let mut reach = batch.reach().unwrap();
+        if reach.offsets.contains(&self.lost.start) && reach.offsets.end >= self.lost.end {
+            reach.offsets.start = self.lost.end;
+            let events = batch.iter().map(|event| event.unwrap().to_event());
+            let kept: Vec<_> = events
+                .filter(|event| event.position.offset >= self.lost.end)
+                .collect();
+            return Poll::Ready(Some(Ok(EventBatch::of_run(kept, reach, Vec::new()))));
+        }
+        polled
     }
 }

@@ -601,3 +601,155 @@ async fn two_runtimes_on_one_sqlite_file_count_each_event_once() {
         assert_eq!(numbers(service, "a").await, expected);
     }
 }
+
+#[tokio::test]
+async fn a_view_stops_at_a_gap_in_the_log_and_says_so() {
+    for kind in [Memory, Sqlite] {
+        let shop = Shop::new();
+        let service = shop.open(kind).await;
+        add(&service, "a", 1).await;
+        assert_eq!(numbers(&service, "a").await, [1]);
+        shop.bench.log.lose(Some(2..4));
+        add(&service, "a", 2).await;
+        add_all(&service, "a", vec![3, 4]).await;
+        add_all(&service, "a", vec![5, 6]).await;
+        let failing = |status: &ViewStatus| {
+            let state = status.serving.as_ref().map(|copy| &copy.state);
+            matches!(state, Some(CopyState::Failing { .. }))
+        };
+        until(&service, failing).await;
+        let token = service_head(&service).await;
+        let fail = Consistency {
+            seen: token,
+            policy: Policy::Fail,
+        };
+        let error = ask(&service, "a", fail).await.unwrap_err().to_string();
+        assert!(error.contains("leaves out positions"), "{kind:?}: {error}");
+        let shown = ask(&service, "a", Consistency::any()).await.unwrap().0;
+        assert!(shown.len() < 3, "{kind:?}: {shown:?}");
+        // The log is whole again: the view goes on by itself.
+        shop.bench.log.lose(None);
+        let clock = shop.bench.clock.clone();
+        let ticking = tokio::spawn(async move {
+            loop {
+                tokio::task::yield_now().await;
+                clock.advance(Duration::from_millis(1));
+            }
+        });
+        assert_eq!(numbers(&service, "a").await, [1, 2, 3, 4, 5, 6], "{kind:?}");
+        ticking.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_shorter_than_a_view_makes_the_view_say_so() {
+    let shop = Shop::new();
+    let service = shop.open(Sqlite).await;
+    for n in 1..4 {
+        add(&service, "a", n).await;
+    }
+    assert_eq!(numbers(&service, "a").await, [1, 2, 3]);
+    drop(service);
+    // An older log beside the newer rows.
+    let other = Shop {
+        bench: Bench::new(),
+        snapshots: shop.snapshots.clone(),
+        dir: TempDir::new(),
+    };
+    let older = Shop {
+        dir: TempDir(shop.dir.0.clone()),
+        ..other
+    };
+    let service = older.open(Sqlite).await;
+    let failing = |status: &ViewStatus| {
+        let state = status.serving.as_ref().map(|copy| &copy.state);
+        matches!(state, Some(CopyState::Failing { .. }))
+    };
+    until(&service, failing).await;
+}
+
+/// What the panicking query of [`InMemory`] asks.
+#[derive(Debug, Serialize, Deserialize)]
+struct AskAndPanic;
+
+impl Query for AskAndPanic {
+    type View = InMemory;
+    type Answer = Vec<i64>;
+    const NAME: &'static str = "panic";
+
+    fn answer(&self, _: &Rows) -> Result<Vec<i64>, HandleError> {
+        panic!("no answer to this")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_query_costs_only_its_answer() {
+    let shop = Shop::new();
+    let service = shop.open(Memory).await;
+    add(&service, "a", 1).await;
+    assert_eq!(numbers(&service, "a").await, [1]);
+    let asked = service.query(AskAndPanic, Consistency::any()).await;
+    let error = asked.unwrap_err().to_string();
+    assert_eq!(error, "query panic: no answer to this");
+    add(&service, "a", 2).await;
+    assert_eq!(numbers(&service, "a").await, [1, 2]);
+}
+
+/// Lets [`Slow`] take in one event for each permit.
+static PERMITS: Mutex<u64> = Mutex::new(0);
+static MORE_PERMITS: std::sync::Condvar = std::sync::Condvar::new();
+
+/// A view that takes its time.
+struct Slow;
+
+impl View for Slow {
+    const NAME: &'static str = "slow";
+    const VERSION: u32 = 1;
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    type Event = CounterEvent;
+    type Store = u64;
+
+    fn handle(seen: &mut u64, _: &CounterEvent, _: &EventRef<'_>) -> Result<(), HandleError> {
+        let permits = PERMITS.lock().unwrap();
+        let mut permits = MORE_PERMITS.wait_while(permits, |n| *n == 0).unwrap();
+        *permits -= 1;
+        *seen += 1;
+        Ok(())
+    }
+}
+
+/// How many events the slow view has seen.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seen;
+
+impl Query for Seen {
+    type View = Slow;
+    type Answer = u64;
+    const NAME: &'static str = "seen";
+
+    fn answer(&self, seen: &u64) -> Result<u64, HandleError> {
+        Ok(*seen)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_slow_view_holds_up_neither_the_writers_nor_other_views() {
+    const WRITES: i64 = 500;
+    let bench = Bench::new();
+    let service = Service::builder("test", bench.log(), bench.time.clone())
+        .entity::<Counter>()
+        .view(ViewSpec::<Slow>::new())
+        .view(spec::<InMemory>().query::<AskMemory>());
+    let service = service.start().await.unwrap();
+    let mut token = Cut::start();
+    for n in 0..WRITES {
+        token = add(&service, "a", 100 + n).await.token;
+    }
+    // The slow one has not seen a single one of them yet.
+    let quick = ask(&service, "a", after(&token)).await.unwrap().0;
+    assert_eq!(quick.len(), WRITES as usize);
+    *PERMITS.lock().unwrap() = u64::MAX;
+    MORE_PERMITS.notify_all();
+    let seen = service.query(Seen, after(&token)).await.unwrap().value;
+    assert_eq!(seen, WRITES as u64);
+}

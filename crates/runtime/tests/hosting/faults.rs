@@ -1,0 +1,968 @@
+//! What processes, sagas and effects do when something fails that is not the log: code that
+//! panics, parties that are away, answers that are lost, decisions that are too large.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anabranch_domain::saga::{Definition, Promise};
+use anabranch_domain::{
+    Breaker, CallPolicy, CommandEnvelope, CommandId, Correlate, Decide, Effect, EventRef, Input,
+    Outcome, Process, Reaction, Repeat, ReplyEnvelope, Retry, Saga, StreamId,
+};
+use anabranch_log::BoxFuture;
+use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
+use anabranch_runtime::{
+    CallError, Delivered, Fleet, FlowOptions, InstanceStatus, Router, SendError, Service,
+    ServiceBuilder,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::flows::{
+    Copier, Move, Transfer, add, add_to, builder, moving, numbers, one_shard, phase, run, sum,
+};
+use crate::support::{Bench, Counter, CounterCommand, CounterEvent, settle};
+
+async fn show(service: &Service, flow: &str, key: &str) -> InstanceStatus {
+    let stream = StreamId::of(flow, key).unwrap();
+    service.flow(flow).unwrap().show(stream).await
+}
+
+async fn parked(service: &Service, flow: &str, key: &str) -> String {
+    show(service, flow, key).await.parked.unwrap_or_default()
+}
+
+// Effects whose outcome is lost.
+
+/// A payment that is made in one of three ways.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Pay<const REPEAT: u8> {
+    amount: u64,
+}
+
+const NEVER: u8 = 0;
+const ASK: u8 = 1;
+const WITH_KEY: u8 = 2;
+
+impl<const REPEAT: u8> Effect for Pay<REPEAT> {
+    const NAME: &'static str = "pay";
+    type Outcome = u64;
+
+    fn policy() -> CallPolicy {
+        CallPolicy {
+            attempt_timeout: Duration::from_secs(1),
+            retry: Retry {
+                jitter_percent: 0,
+                attempts_max: Some(3),
+                ..Retry::DEFAULT
+            },
+            repeat: [Repeat::Never, Repeat::Ask, Repeat::WithKey][REPEAT as usize],
+            in_flight_max: 8,
+            breaker: Breaker {
+                failures_max: 100,
+                open_for: Duration::from_secs(20),
+            },
+        }
+    }
+}
+
+/// Pays what is added; keeps what came back.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Payer<const REPEAT: u8> {
+    outcomes: Vec<String>,
+}
+
+impl<const REPEAT: u8> Process for Payer<REPEAT> {
+    const NAME: &'static str = "payer";
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    type Event = CounterEvent;
+
+    fn correlate(_: &CounterEvent, _: &EventRef<'_>) -> Correlate {
+        Correlate::Start("x".to_owned())
+    }
+
+    fn decide(&self, input: &Input<CounterEvent>, _: &Decide) -> Reaction {
+        match input {
+            Input::Event(CounterEvent::Added { n }, _) => Reaction::none().call(&Pay::<REPEAT> {
+                amount: n.unsigned_abs(),
+            }),
+            _ => Reaction::none(),
+        }
+    }
+
+    fn evolve(&mut self, input: &Input<CounterEvent>) {
+        if let Input::Reply(reply) = input {
+            self.outcomes.push(match &reply.outcome {
+                Outcome::Done(done) => format!("done {}", done.as_str()),
+                Outcome::Unknown(_) => "unknown".to_owned(),
+                Outcome::Refused(_) => "refused".to_owned(),
+                Outcome::Unavailable(_) => "unavailable".to_owned(),
+            });
+        }
+    }
+}
+
+/// A bank whose answers can be lost: it does what it is asked, and never says so.
+#[derive(Default)]
+struct Bank {
+    calls: AtomicU32,
+    questions: AtomicU32,
+    is_silent: AtomicBool,
+    /// Does nothing, and does not say so.
+    is_deaf: AtomicBool,
+    paid: Mutex<BTreeMap<CommandId, u64>>,
+}
+
+impl Bank {
+    async fn pay(self: Arc<Self>, amount: u64, key: CommandId) -> Result<u64, CallError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if !self.is_deaf.load(Ordering::Relaxed) {
+            self.paid.lock().unwrap().insert(key, amount);
+        }
+        if self.is_silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        Ok(amount)
+    }
+
+    async fn paid(self: Arc<Self>, key: CommandId) -> Result<Option<u64>, CallError> {
+        self.questions.fetch_add(1, Ordering::Relaxed);
+        Ok(self.paid.lock().unwrap().get(&key).copied())
+    }
+}
+
+async fn payer<const REPEAT: u8>(bench: &Bench, bank: &Arc<Bank>) -> Service {
+    let (payer, asked) = (bank.clone(), bank.clone());
+    builder(bench)
+        .process::<Payer<REPEAT>>()
+        .effect_asked::<Pay<REPEAT>, _, _, _, _>(
+            move |pay, key| payer.clone().pay(pay.amount, key),
+            move |_, key| asked.clone().paid(key),
+        )
+        .start()
+        .await
+        .unwrap()
+}
+
+async fn outcomes<const REPEAT: u8>(service: &Service) -> Vec<String> {
+    let shown = show(service, "payer", "x").await.description.unwrap();
+    shown.state.parse::<Payer<REPEAT>>().unwrap().outcomes
+}
+
+/// Pays 5, loses the answer in a crash, and starts again.
+async fn pay_and_crash<const REPEAT: u8>(bench: &Bench, bank: &Arc<Bank>) -> Service {
+    bank.is_silent.store(true, Ordering::Relaxed);
+    let service = payer::<REPEAT>(bench, bank).await;
+    add(&service, "a", 5).await;
+    settle().await;
+    assert_eq!(bank.calls.load(Ordering::Relaxed), 1);
+    drop(service);
+    bank.is_silent.store(false, Ordering::Relaxed);
+    let service = payer::<REPEAT>(bench, bank).await;
+    run(bench, 2).await;
+    service
+}
+
+#[tokio::test]
+async fn a_call_that_must_never_be_repeated_is_of_unknown_outcome_after_a_crash() {
+    let (bench, bank) = (Bench::new(), Arc::new(Bank::default()));
+    let service = pay_and_crash::<NEVER>(&bench, &bank).await;
+    assert_eq!(outcomes::<NEVER>(&service).await, ["unknown"]);
+    assert_eq!(bank.calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_must_never_be_repeated_is_of_unknown_outcome_when_nobody_answers() {
+    let (bench, bank) = (Bench::new(), Arc::new(Bank::default()));
+    bank.is_silent.store(true, Ordering::Relaxed);
+    let service = payer::<NEVER>(&bench, &bank).await;
+    add(&service, "a", 5).await;
+    run(&bench, 20).await;
+    assert_eq!(outcomes::<NEVER>(&service).await, ["unknown"]);
+    assert_eq!(bank.calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn after_a_crash_the_third_party_is_asked_what_became_of_a_call() {
+    let (bench, bank) = (Bench::new(), Arc::new(Bank::default()));
+    let service = pay_and_crash::<ASK>(&bench, &bank).await;
+    assert_eq!(outcomes::<ASK>(&service).await, ["done 5"]);
+    assert_eq!(bank.calls.load(Ordering::Relaxed), 1);
+    assert_eq!(bank.questions.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_the_third_party_knows_nothing_of_is_made_again() {
+    let (bench, bank) = (Bench::new(), Arc::new(Bank::default()));
+    bank.is_deaf.store(true, Ordering::Relaxed);
+    let service = pay_and_crash::<ASK>(&bench, &bank).await;
+    assert_eq!(outcomes::<ASK>(&service).await, ["done 5"]);
+    assert_eq!(bank.calls.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_panic_in_an_effect_costs_one_attempt() {
+    let (bench, panics) = (Bench::new(), Arc::new(AtomicU32::new(0)));
+    let counted = panics.clone();
+    let service = builder(&bench)
+        .process::<Payer<WITH_KEY>>()
+        .effect::<Pay<WITH_KEY>, _, _>(move |pay, _| {
+            // The first time before there is anything to wait for, then while it is waited for.
+            let count = counted.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(count, 0, "at once");
+            async move {
+                assert_ne!(count, 1, "later");
+                Ok(pay.amount)
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    add(&service, "a", 5).await;
+    run(&bench, 20).await;
+    assert_eq!(outcomes::<WITH_KEY>(&service).await, ["done 5"]);
+    assert_eq!(panics.load(Ordering::Relaxed), 3);
+    assert_eq!(service.under_way(), 0);
+}
+
+// Services that are away.
+
+/// The way to the other services, which can be closed.
+struct Gate {
+    router: Arc<dyn Router>,
+    is_closed: AtomicBool,
+}
+
+impl Gate {
+    fn check(&self) -> Result<(), SendError> {
+        match self.is_closed.load(Ordering::Relaxed) {
+            true => Err(SendError::Unavailable {
+                reason: "the line is cut".to_owned(),
+                retry_after: None,
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Router for Gate {
+    fn dispatch(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<Delivered, SendError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.router.dispatch(command).await
+        })
+    }
+
+    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.router.reply(reply).await
+        })
+    }
+}
+
+fn gate(fleet: &Fleet) -> Arc<Gate> {
+    Arc::new(Gate {
+        router: fleet.router(),
+        is_closed: AtomicBool::new(false),
+    })
+}
+
+fn named(name: &str, bench: &Bench, router: &Arc<Gate>) -> ServiceBuilder {
+    Service::builder(name, bench.log(), bench.time.clone()).router(router.clone())
+}
+
+#[tokio::test]
+async fn commands_to_a_service_that_is_away_arrive_in_order_when_it_is_back() {
+    let (bench, fleet) = (Bench::new(), Fleet::new());
+    let router = gate(&fleet);
+    let flows = named("flows", &bench, &router).process::<Copier>();
+    fleet.join(flows.start().await.unwrap());
+    let counters = || named("counters", &bench, &router).entity::<Counter>();
+    let service = fleet.join(counters().start().await.unwrap());
+    for n in 1..4 {
+        add(&service, "from-a", n).await;
+    }
+    run(&bench, 1).await;
+    assert_eq!(numbers(&bench, "counter/to-a").await, [1, 2, 3]);
+    // What copies them hears of these, and nobody takes the copies.
+    router.is_closed.store(true, Ordering::Relaxed);
+    for n in 4..9 {
+        add(&service, "from-a", n).await;
+    }
+    run(&bench, 10).await;
+    fleet.kill("counters");
+    router.is_closed.store(false, Ordering::Relaxed);
+    run(&bench, 10).await;
+    assert_eq!(numbers(&bench, "counter/to-a").await, [1, 2, 3]);
+    fleet.join(counters().start().await.unwrap());
+    run(&bench, 120).await;
+    let copied = numbers(&bench, "counter/to-a").await;
+    assert_eq!(copied, (1..9).collect::<Vec<_>>());
+}
+
+/// Starts a transfer for each number that is added to `go`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Starter {
+    done: u64,
+}
+
+impl Process for Starter {
+    const NAME: &'static str = "starter";
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    type Event = CounterEvent;
+
+    fn correlate(_: &CounterEvent, about: &EventRef<'_>) -> Correlate {
+        match about.stream {
+            "counter/go" => Correlate::Start("x".to_owned()),
+            _ => Correlate::Ignore,
+        }
+    }
+
+    fn decide(&self, input: &Input<CounterEvent>, _: &Decide) -> Reaction {
+        match input {
+            Input::Event(CounterEvent::Added { n }, _) => {
+                Reaction::none().start_saga::<Transfer>(n.to_string(), &moving("here", "there", *n))
+            }
+            _ => Reaction::none(),
+        }
+    }
+
+    fn evolve(&mut self, input: &Input<CounterEvent>) {
+        self.done += u64::from(matches!(input, Input::Reply(_)));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_a_service_that_is_away_arrives_when_it_is_back() {
+    let (bench, fleet) = (Bench::new(), Fleet::new());
+    let (router, back) = (gate(&fleet), gate(&fleet));
+    let starters = named("starters", &bench, &router).process::<Starter>();
+    let starters = fleet.join(starters.start().await.unwrap());
+    // Of the saga's service only the way back is cut.
+    let sagas = named("sagas", &bench, &back).entity::<Counter>();
+    let sagas = fleet.join(sagas.saga::<Transfer>().start().await.unwrap());
+    add(&sagas, "here", 10).await;
+    back.is_closed.store(true, Ordering::Relaxed);
+    add(&sagas, "go", 4).await;
+    run(&bench, 20).await;
+    assert_eq!(phase(&sagas, "4").await, "completed");
+    let done = async || {
+        let shown = show(&starters, "starter", "x").await.description.unwrap();
+        shown.state.parse::<Starter>().unwrap().done
+    };
+    assert_eq!(done().await, 0);
+    back.is_closed.store(false, Ordering::Relaxed);
+    run(&bench, 60).await;
+    assert_eq!(done().await, 1);
+}
+
+// Code that fails.
+
+/// What the code of these tests may do.
+static MENDED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn is_mended(what: &str) -> bool {
+    MENDED.lock().unwrap().iter().any(|mended| mended == what)
+}
+
+fn mend(what: &str) {
+    MENDED.lock().unwrap().push(what.to_owned());
+}
+
+/// Copies `from-…` to `to-…`, and fails at some numbers until it is mended.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Fragile;
+
+impl Process for Fragile {
+    const NAME: &'static str = "fragile";
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    type Event = CounterEvent;
+
+    fn correlate(event: &CounterEvent, about: &EventRef<'_>) -> Correlate {
+        let Some(key) = about.stream.strip_prefix("counter/from-") else {
+            return Correlate::Ignore;
+        };
+        let hears = *event != CounterEvent::Added { n: 71 } || is_mended(key);
+        assert!(hears, "deaf to 71");
+        Correlate::Start(key.to_owned())
+    }
+
+    fn decide(&self, input: &Input<CounterEvent>, cx: &Decide) -> Reaction {
+        let Input::Event(CounterEvent::Added { n }, _) = input else {
+            return Reaction::none();
+        };
+        assert!(*n != 72 || is_mended(cx.key()), "cannot decide about 72");
+        Reaction::none().send::<Counter>(format!("to-{}", cx.key()), &CounterCommand::Add { n: *n })
+    }
+
+    fn evolve(&mut self, input: &Input<CounterEvent>) {
+        let is_73 = matches!(input, Input::Event(CounterEvent::Added { n: 73 }, _));
+        assert!(!is_73 || is_mended("73"), "cannot take in 73");
+    }
+}
+
+async fn fragile(bench: &Bench) -> Service {
+    let service = builder(bench).process_with::<Fragile>(one_shard());
+    service.start().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_panic_in_correlate_stops_the_process_before_the_event_and_names_it() {
+    let bench = Bench::new();
+    let service = fragile(&bench).await;
+    for n in [1, 71, 2] {
+        add(&service, "from-ear", n).await;
+    }
+    run(&bench, 5).await;
+    let flow = service.flow("fragile").unwrap();
+    let reason = flow.stopped().unwrap();
+    assert!(reason.contains("deaf to 71"), "{reason}");
+    assert!(reason.contains("of counter/from-ear"), "{reason}");
+    assert_eq!(numbers(&bench, "counter/to-ear").await, [1]);
+    mend("ear");
+    assert!(flow.hear_again());
+    run(&bench, 5).await;
+    assert_eq!(numbers(&bench, "counter/to-ear").await, [1, 71, 2]);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_heard_can_be_skipped() {
+    let bench = Bench::new();
+    let service = fragile(&bench).await;
+    for n in [1, 71, 2] {
+        add(&service, "from-skip", n).await;
+    }
+    run(&bench, 5).await;
+    assert!(service.flow("fragile").unwrap().skip());
+    run(&bench, 5).await;
+    assert_eq!(numbers(&bench, "counter/to-skip").await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_panic_in_evolve_parks_the_instance_alone() {
+    let bench = Bench::new();
+    let service = fragile(&bench).await;
+    add(&service, "from-sick", 73).await;
+    add(&service, "from-well", 1).await;
+    run(&bench, 60).await;
+    let reason = parked(&service, "fragile", "sick").await;
+    assert!(reason.contains("cannot take in 73"), "{reason}");
+    assert_eq!(numbers(&bench, "counter/to-well").await, [1]);
+    assert!(numbers(&bench, "counter/to-sick").await.is_empty());
+}
+
+#[tokio::test]
+async fn an_instance_that_is_retried_misses_nothing_however_events_come_in_between() {
+    for between in 0..24 {
+        let bench = Bench::new();
+        let key = format!("retry{between}");
+        let service = fragile(&bench).await;
+        for n in [1, 72, 2] {
+            add(&service, &format!("from-{key}"), n).await;
+        }
+        run(&bench, 60).await;
+        assert!(parked(&service, "fragile", &key).await.contains("about 72"));
+        mend(&key);
+        let flow = service.flow("fragile").unwrap();
+        let retried = flow.retry(StreamId::of("fragile", &key).unwrap());
+        let from = format!("from-{key}");
+        let adding = async {
+            for _ in 0..between {
+                tokio::task::yield_now().await;
+            }
+            for n in 3..6 {
+                add(&service, &from, n).await;
+            }
+        };
+        futures_util::future::join(retried, adding).await;
+        run(&bench, 60).await;
+        let copied = numbers(&bench, &format!("counter/to-{key}")).await;
+        assert_eq!(copied, [1, 72, 2, 3, 4, 5], "after {between} turns");
+    }
+}
+
+/// A transfer whose code panics.
+struct Panicking;
+
+impl Saga for Panicking {
+    const NAME: &'static str = "panicking";
+    const CATEGORIES: &'static [&'static str] = &[];
+    type Event = CounterEvent;
+    type Input = Move;
+
+    fn start(_: &CounterEvent, _: &EventRef<'_>) -> Option<anabranch_domain::saga::Start<Move>> {
+        None
+    }
+
+    fn define() -> Definition<Move> {
+        Definition::new(1).compensatable("take", |step| {
+            step.changes("counter")
+                .request(|input: &Move, _| {
+                    assert_ne!(input.n, 66, "cannot ask for 66");
+                    add_to(&input.from, -input.n)
+                })
+                .undo(Promise::ALL, |input: &Move, _| add_to(&input.from, input.n))
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_request_of_a_saga_parks_that_saga_alone() {
+    let bench = Bench::new();
+    let service = builder(&bench).saga::<Panicking>().start().await.unwrap();
+    add(&service, "here", 100).await;
+    let sick = moving("here", "there", 66);
+    let started = service.start_saga::<Panicking>("sick", &sick);
+    let (started, ()) = futures_util::future::join(started, run(&bench, 60)).await;
+    assert_eq!(started.unwrap_err().code(), "parked");
+    let well = moving("here", "there", 5);
+    let started = service.start_saga::<Panicking>("well", &well).await;
+    started.unwrap();
+    run(&bench, 5).await;
+    assert_eq!(sum(&service, "here").await, 95);
+    let reason = parked(&service, "panicking", "sick").await;
+    assert!(reason.contains("cannot ask for 66"), "{reason}");
+}
+
+// Code that has changed.
+
+/// A saga of this name and version, with one step or with two.
+struct Changing<const STEPS: u8>;
+
+impl<const STEPS: u8> Saga for Changing<STEPS> {
+    const NAME: &'static str = "changing";
+    const CATEGORIES: &'static [&'static str] = &[];
+    type Event = CounterEvent;
+    type Input = Move;
+
+    fn start(_: &CounterEvent, _: &EventRef<'_>) -> Option<anabranch_domain::saga::Start<Move>> {
+        None
+    }
+
+    fn define() -> Definition<Move> {
+        let one = Definition::new(1).retriable("first", |step| {
+            step.changes("counter")
+                .request(|input: &Move, _| add_to(&input.to, input.n))
+        });
+        match STEPS {
+            1 => one,
+            _ => one.retriable("second", |step| {
+                step.after(["first"])
+                    .changes("counter")
+                    .request(|input: &Move, _| add_to(&input.to, input.n))
+            }),
+        }
+    }
+}
+
+async fn changing<const STEPS: u8>(bench: &Bench, here: bool) -> Service {
+    let service = match here {
+        true => builder(bench),
+        // Nobody takes the request.
+        false => {
+            let fleet = Fleet::new();
+            Service::builder("test", bench.log(), bench.time.clone()).router(fleet.router())
+        }
+    };
+    let service = service.saga::<Changing<STEPS>>();
+    service.start().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_definition_that_was_changed_under_its_version_parks_the_sagas_that_run_on_it() {
+    let bench = Bench::new();
+    let service = changing::<1>(&bench, false).await;
+    let input = moving("here", "there", 5);
+    service
+        .start_saga::<Changing<1>>("old", &input)
+        .await
+        .unwrap();
+    run(&bench, 1).await;
+    drop(service);
+    let service = changing::<2>(&bench, true).await;
+    run(&bench, 120).await;
+    let reason = parked(&service, "changing", "old").await;
+    assert!(
+        reason.contains("runs on definition") && reason.contains("add that definition"),
+        "{reason}"
+    );
+    assert!(numbers(&bench, "counter/there").await.is_empty());
+    // New ones run on the new definition; with the old program the old one goes on.
+    service
+        .start_saga::<Changing<2>>("new", &input)
+        .await
+        .unwrap();
+    run(&bench, 2).await;
+    assert_eq!(numbers(&bench, "counter/there").await, [5, 5]);
+    drop(service);
+    let service = changing::<1>(&bench, true).await;
+    run(&bench, 120).await;
+    assert_eq!(numbers(&bench, "counter/there").await, [5, 5, 5]);
+    let shown = show(&service, "changing", "old").await.description.unwrap();
+    assert_eq!(shown.phase, "completed");
+}
+
+/// The copier, decided otherwise: a hundred times as much.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct OtherCopier;
+
+impl Process for OtherCopier {
+    const NAME: &'static str = "copier";
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    type Event = CounterEvent;
+
+    fn correlate(event: &CounterEvent, about: &EventRef<'_>) -> Correlate {
+        Copier::correlate(event, about)
+    }
+
+    fn decide(&self, input: &Input<CounterEvent>, cx: &Decide) -> Reaction {
+        match input {
+            Input::Event(CounterEvent::Added { n }, _) => {
+                let command = CounterCommand::Add { n: *n * 100 };
+                Reaction::none().send::<Counter>(format!("to-{}", cx.key()), &command)
+            }
+            _ => Reaction::none(),
+        }
+    }
+
+    fn evolve(&mut self, _: &Input<CounterEvent>) {}
+}
+
+#[tokio::test]
+async fn what_a_process_has_decided_stays_decided_when_its_code_changes() {
+    let bench = Bench::new();
+    let fleet = Fleet::new();
+    let service = builder(&bench).start().await.unwrap();
+    add(&service, "from-a", 5).await;
+    drop(service);
+    // Decides, and nobody takes the command.
+    let service = Service::builder("test", bench.log(), bench.time.clone())
+        .router(fleet.router())
+        .process::<Copier>();
+    let service = service.start().await.unwrap();
+    run(&bench, 2).await;
+    drop(service);
+    let service = builder(&bench).process::<OtherCopier>();
+    let service = service.start().await.unwrap();
+    add(&service, "from-a", 6).await;
+    run(&bench, 5).await;
+    assert_eq!(numbers(&bench, "counter/to-a").await, [5, 600]);
+}
+
+// Decisions that are too large.
+
+/// As many steps at once as it is told to.
+struct Wide;
+
+impl Saga for Wide {
+    const NAME: &'static str = "wide";
+    const CATEGORIES: &'static [&'static str] = &[];
+    type Event = CounterEvent;
+    type Input = Move;
+
+    fn start(_: &CounterEvent, _: &EventRef<'_>) -> Option<anabranch_domain::saga::Start<Move>> {
+        None
+    }
+
+    fn define() -> Definition<Move> {
+        Definition::new(1).retriable("give", |step| {
+            step.changes("counter")
+                .commutes()
+                .for_each(|input: &Move| input.n as usize)
+                .at_once(u32::MAX)
+                .request(|input: &Move, _| add_to(&input.to, 1))
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_makes_too_many_events_is_refused_and_the_saga_can_still_be_started() {
+    let bench = Bench::new();
+    let service = builder(&bench).saga::<Wide>().start().await.unwrap();
+    let start = async |n| {
+        let input = moving("here", "there", n);
+        service.start_saga::<Wide>("x", &input).await
+    };
+    let (refused, other) = futures_util::future::join(start(10_001), async {
+        service
+            .start_saga::<Wide>("y", &moving("here", "there", 1))
+            .await
+    })
+    .await;
+    other.unwrap();
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), "invalid");
+    assert!(refused.to_string().contains("10002 events"), "{refused}");
+    start(3).await.unwrap();
+    run(&bench, 5).await;
+    assert_eq!(phase_of(&service, "wide", "x").await, "completed");
+    assert_eq!(sum(&service, "there").await, 4);
+}
+
+async fn phase_of(service: &Service, flow: &str, key: &str) -> String {
+    show(service, flow, key).await.description.unwrap().phase
+}
+
+// Dead letters.
+
+/// Sends each number to somebody that nobody knows.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Shouting;
+
+impl Process for Shouting {
+    const NAME: &'static str = "shouting";
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    type Event = CounterEvent;
+
+    fn correlate(_: &CounterEvent, about: &EventRef<'_>) -> Correlate {
+        Correlate::Start(about.stream.replace('/', "-"))
+    }
+
+    fn decide(&self, input: &Input<CounterEvent>, _: &Decide) -> Reaction {
+        match input {
+            Input::Event(CounterEvent::Added { n }, _) => {
+                Reaction::none().send_to("nobody", n.to_string(), &CounterCommand::Add { n: *n })
+            }
+            _ => Reaction::none(),
+        }
+    }
+
+    fn evolve(&mut self, _: &Input<CounterEvent>) {}
+}
+
+#[tokio::test]
+async fn dead_letters_take_no_more_room_than_they_may_and_come_again_after_a_restart() {
+    let bench = Bench::new();
+    let start = async |letters_max| {
+        let service = builder(&bench).process::<Shouting>();
+        let service = service.dead_letters_max(letters_max).start().await.unwrap();
+        run(&bench, 1).await;
+        service
+    };
+    let service = start(3).await;
+    for n in 0..8 {
+        add(&service, "a", n).await;
+        run(&bench, 1).await;
+    }
+    let to = |service: &Service| -> Vec<String> {
+        let letters = service.dead_letters().into_iter();
+        letters
+            .map(|letter| match letter.what {
+                anabranch_runtime::Letter::Command(command) => command.to.key().to_owned(),
+                anabranch_runtime::Letter::Call(call, _) => call.call.effect,
+            })
+            .collect()
+    };
+    assert_eq!(to(&service), ["5", "6", "7"]);
+    assert_eq!(service.dead_letters_let_go(), 5);
+    drop(service);
+    let service = start(100).await;
+    let mut all = to(&service);
+    all.sort();
+    assert_eq!(all, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    assert_eq!(service.dead_letters_let_go(), 0);
+}
+
+// Taking over.
+
+#[tokio::test]
+async fn a_long_journal_is_taken_over_from_its_snapshot() {
+    const EVENTS: i64 = 3000;
+    let bench = Bench::new();
+    let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshots::new());
+    let start = || {
+        let options = FlowOptions {
+            snapshot_every: 100,
+            ..one_shard()
+        };
+        builder(&bench)
+            .snapshots(snapshots.clone())
+            .process_with::<Copier>(options)
+            .start()
+    };
+    let service = start().await.unwrap();
+    let counter = service.entity::<Counter>("from-a");
+    for _ in 0..EVENTS / 100 {
+        let numbers = vec![1; 100];
+        counter
+            .send(CounterCommand::AddAll { numbers })
+            .await
+            .unwrap();
+        run(&bench, 1).await;
+    }
+    drop(service);
+    bench.log.take_reads("copier");
+    let service = start().await.unwrap();
+    add(&service, "from-a", 2).await;
+    run(&bench, 5).await;
+    let from = bench.log.take_reads("copier");
+    let length = bench.types("copier/a").await.len() as u64;
+    assert!(length >= EVENTS as u64);
+    assert!(!from.is_empty());
+    assert!(from.iter().all(|from| from + 400 > length), "{from:?}");
+    let copied = show(&service, "copier", "a").await.description.unwrap();
+    let copied = copied.state.parse::<Copier>().unwrap().copied;
+    assert_eq!(copied, EVENTS as u64 + 1);
+    assert_eq!(sum(&service, "to-a").await, EVENTS + 2);
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_program_is_dropped() {
+    let bench = Bench::new();
+    let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshots::new());
+    let options = || FlowOptions {
+        snapshot_every: 1,
+        ..one_shard()
+    };
+    let service = builder(&bench).snapshots(snapshots.clone());
+    let service = service.process_with::<Copier>(options());
+    let service = service.start().await.unwrap();
+    add(&service, "from-a", 1).await;
+    run(&bench, 1).await;
+    drop(service);
+    bench.log.take_reads("copier");
+    let service = builder(&bench).snapshots(snapshots.clone());
+    let service = service.process_with::<OtherCopier>(options());
+    let service = service.start().await.unwrap();
+    add(&service, "from-a", 2).await;
+    run(&bench, 1).await;
+    let from = bench.log.take_reads("copier");
+    assert!(from.contains(&0), "{from:?}");
+    assert_eq!(numbers(&bench, "counter/to-a").await, [1, 200]);
+}
+
+/// Copies one number and ends.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Brief;
+
+impl Process for Brief {
+    const NAME: &'static str = "brief";
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    type Event = CounterEvent;
+
+    fn correlate(_: &CounterEvent, about: &EventRef<'_>) -> Correlate {
+        match about.stream {
+            "counter/from" => Correlate::Start(about.version.to_string()),
+            _ => Correlate::Ignore,
+        }
+    }
+
+    fn decide(&self, input: &Input<CounterEvent>, _: &Decide) -> Reaction {
+        match input {
+            Input::Event(CounterEvent::Added { n }, _) => Reaction::none()
+                .send::<Counter>("to", &CounterCommand::Add { n: *n })
+                .complete(),
+            _ => Reaction::none(),
+        }
+    }
+
+    fn evolve(&mut self, _: &Input<CounterEvent>) {}
+}
+
+#[tokio::test]
+async fn instances_that_have_ended_are_not_read_by_who_takes_over() {
+    let bench = Bench::new();
+    // Nothing is kept beside the log: everything is looked through again.
+    let start = || builder(&bench).process_with::<Brief>(one_shard()).start();
+    let service = start().await.unwrap();
+    for n in 100..150 {
+        add(&service, "from", n).await;
+    }
+    run(&bench, 5).await;
+    assert_eq!(numbers(&bench, "counter/to").await.len(), 50);
+    assert!(service.flow("brief").unwrap().list().await.is_empty());
+    drop(service);
+    let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshots::new());
+    let take_over = async |snapshots: &Arc<dyn SnapshotStore>| {
+        let service = builder(&bench).snapshots(snapshots.clone());
+        let service = service.process_with::<Brief>(one_shard());
+        let service = service.start().await.unwrap();
+        bench.log.take_reads("brief");
+        run(&bench, 2).await;
+        service
+    };
+    // Without a place everything is heard again; with one nothing is.
+    let service = take_over(&snapshots).await;
+    assert!(service.shutdown(Duration::from_secs(5)).await);
+    drop(take_over(&snapshots).await);
+    assert_eq!(bench.log.take_reads("brief"), [0; 0]);
+    assert_eq!(numbers(&bench, "counter/to").await.len(), 50);
+}
+
+#[tokio::test]
+async fn instances_that_wait_for_nothing_are_not_read_by_who_takes_over() {
+    let bench = Bench::new();
+    let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshots::new());
+    let start = async || {
+        let service = builder(&bench).snapshots(snapshots.clone());
+        let service = service.process_with::<Copier>(one_shard());
+        service.start().await.unwrap()
+    };
+    let service = start().await;
+    for n in 0..30 {
+        add(&service, &format!("from-{n}"), 100 + n).await;
+    }
+    run(&bench, 2).await;
+    assert!(service.shutdown(Duration::from_secs(5)).await);
+    bench.log.take_reads("copier");
+    let service = start().await;
+    run(&bench, 2).await;
+    assert_eq!(bench.log.take_reads("copier"), [0; 0]);
+    // They have not ended, and an operator sees them.
+    assert_eq!(service.flow("copier").unwrap().list().await.len(), 30);
+    add(&service, "from-3", 7).await;
+    run(&bench, 2).await;
+    assert_eq!(numbers(&bench, "counter/to-3").await, [103, 7]);
+}
+
+#[tokio::test]
+async fn a_saga_that_another_runtime_began_is_not_forgotten_in_the_place() {
+    let bench = Bench::new();
+    let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshots::new());
+    // Of two runtimes only the first keeps a place; only the second hears of the saga.
+    let fleet = Fleet::new();
+    let away = |bench: &Bench| {
+        Service::builder("test", bench.log(), bench.time.clone()).router(fleet.router())
+    };
+    let first = away(&bench).snapshots(snapshots.clone());
+    let first = first.saga_with::<Changing<1>>(one_shard());
+    let first = first.start().await.unwrap();
+    let second = away(&bench).saga_with::<Changing<1>>(one_shard());
+    let second = second.start().await.unwrap();
+    let input = moving("here", "there", 5);
+    second.start_saga::<Changing<1>>("x", &input).await.unwrap();
+    run(&bench, 2).await;
+    drop(second);
+    assert!(first.shutdown(Duration::from_secs(5)).await);
+    let service = builder(&bench).snapshots(snapshots);
+    let service = service.saga_with::<Changing<1>>(one_shard());
+    let service = service.start().await.unwrap();
+    run(&bench, 120).await;
+    assert_eq!(numbers(&bench, "counter/there").await, [5]);
+    assert_eq!(phase_of(&service, "changing", "x").await, "completed");
+}
+
+#[tokio::test]
+async fn a_process_hears_nothing_behind_a_gap_in_the_log() {
+    let bench = Bench::new();
+    let service = builder(&bench).start().await.unwrap();
+    for n in 1..6 {
+        add(&service, "from-a", n).await;
+    }
+    drop(service);
+    bench.log.lose(Some(2..3));
+    let service = builder(&bench).process::<Copier>();
+    let service = service.start().await.unwrap();
+    run(&bench, 5).await;
+    assert!(numbers(&bench, "counter/to-a").await.is_empty());
+    let notes = service.notes();
+    let told = notes
+        .iter()
+        .any(|note| note.text.contains("leaves out positions 0 to 2"));
+    assert!(told, "{notes:?}");
+    bench.log.lose(None);
+    run(&bench, 5).await;
+    assert_eq!(numbers(&bench, "counter/to-a").await, [1, 2, 3, 4, 5]);
+}
