@@ -1,5 +1,7 @@
 //! The program that runs the services: finding it, asking it, and what its refusals mean here.
 
+use std::path::Path;
+
 use anabranch::Address;
 use anabranch_runtime::Time;
 use anabranch_server::client::{Client, ClientError, Method, Reply};
@@ -62,7 +64,13 @@ impl Remote {
             return Ok(Self { client, found });
         }
         let Some(present) = present else {
-            return Err(nobody(format!("nothing is running at {name}"), Some(&name)));
+            let failure = nobody(format!("nothing is running at {name}"), Some(&name));
+            // Where the demo is when nobody says where its log shall be.
+            const DEMO: &str = "./.anabranch/demo";
+            if let Ok(Some(_)) = Present::find(&context.env, Path::new(DEMO)) {
+                return Err(failure.remedy(format!("a demo is running: add --log {DEMO}")));
+            }
+            return Err(failure);
         };
         let client = Client::new(&present.url, time)
             .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
@@ -166,7 +174,7 @@ pub const NOTHING_RUNS: &str = "nothing-runs";
 fn nobody(what: String, dir: Option<&str>) -> Failure {
     let start = match dir {
         Some(dir) => format!(
-            "start it with the program that has the services, and --log {dir}; or name a running one with --server"
+            "start it, for example with `anabranch demo --keep --log {dir}`; or name a running one with --log or --server"
         ),
         None => "start the program that has the services, for example with `anabranch demo --keep`; or name a running one with --server".to_owned(),
     };

@@ -126,6 +126,37 @@ fn what_nobody_can_make_up_is_not_claimed() {
 }
 
 #[test]
+fn types_that_hold_themselves_have_a_shape() {
+    #[derive(Serialize, Deserialize)]
+    enum Term {
+        Sum(Box<Term>, Box<Term>),
+        Product { of: Vec<Term> },
+        Number(u64),
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Tree {
+        name: String,
+        left: Option<Box<Tree>>,
+        right: Option<Box<Tree>>,
+        others: Vec<Tree>,
+    }
+    #[derive(Serialize, Deserialize, Event)]
+    enum Deep {
+        Grown { term: Term, tree: Tree, after: bool },
+    }
+    let shape = serde_json::to_value(Deep::shape_of("Grown")).unwrap();
+    let fields = &shape["fields"];
+    let names = json!({"one-of": ["Sum", "Product", "Number"]});
+    assert_eq!(fields["term"]["shape"], names);
+    let tree = &fields["tree"]["shape"]["fields"];
+    assert_eq!(tree["name"]["shape"], "text");
+    let left = &tree["left"]["shape"]["optional"]["fields"];
+    assert_eq!(left["name"]["required"], true);
+    // What stands behind them is seen too.
+    assert_eq!(fields["after"], json!({"shape": "bool", "required": true}));
+}
+
+#[test]
 fn a_shape_reads_back_as_it_was_written() {
     for name in ["Placed", "Renamed", "Nothing", "Odd"] {
         let shape = Everything::shape_of(name);

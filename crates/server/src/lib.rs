@@ -33,7 +33,7 @@ mod server;
 mod token;
 mod view;
 
-pub use present::{Presence, PresenceError, Present};
+pub use present::{FILES, Presence, PresenceError, Present};
 pub use problem::{Happened, Problem};
 pub use server::{ServeError, Server};
 pub use token::{POLICY_HEADER, STALE_HEADER, TOKEN_HEADER, token_key};

@@ -7,8 +7,13 @@ use anabranch_env::{Env, OpenMode};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::token;
+
 const FILE: &str = "server.json";
 const FRESH: &str = "server.json.new";
+/// The files that servers keep in the directory of a log. They are no part of the log.
+pub const FILES: [&str; 2] = [FILE, token::KEY_FILE];
+
 /// No such file is longer.
 const BYTES_MAX: u64 = 4096;
 

@@ -21,6 +21,9 @@ pub const POLICY_HEADER: &str = "anabranch-policy";
 /// The header that says `true` when an answer lacks something that the client has seen.
 pub const STALE_HEADER: &str = "anabranch-stale";
 
+/// Where the secret of a log's tokens is kept.
+pub(crate) const KEY_FILE: &str = "token.key";
+
 /// A seal that is good for as long as this process lives.
 pub(crate) fn passing_seal(time: &Time) -> TokenSeal {
     let mut secret = [0; 32];
@@ -32,9 +35,8 @@ pub(crate) fn passing_seal(time: &Time) -> TokenSeal {
 /// The seal of the log in this directory: its secret is kept there, readable by the owner
 /// alone, so that tokens outlive the process.
 pub fn token_key(env: &Env, dir: &Path) -> io::Result<TokenSeal> {
-    const FILE: &str = "token.key";
     const FRESH: &str = "token.key.new";
-    let path = dir.join(FILE);
+    let path = dir.join(KEY_FILE);
     let mut secret = [0; 32];
     if env.disk.exists(&path)? {
         let file = env.disk.open(&path, OpenMode::Read)?;

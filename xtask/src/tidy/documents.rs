@@ -148,7 +148,9 @@ fn unknown_tests(
         let definition = format!("fn {name}(");
         let has_tests = |file: &&SourceFile| {
             file.path.ends_with(".rs")
-                && (file.text.contains("#[test]") || file.path.contains("/conformance/"))
+                && (file.text.contains("#[test]")
+                    || file.text.contains("#[tokio::test")
+                    || file.path.contains("/conformance/"))
         };
         files
             .iter()
@@ -245,6 +247,20 @@ mod tests {
         assert_eq!(messages(&row("`no_such_test`")).len(), 1);
         assert!(messages(&row("`cargo xtask layers`")).is_empty());
         assert!(messages(&row("`clippy.toml`")).is_empty());
+    }
+
+    #[test]
+    fn a_test_on_an_async_runtime_keeps_a_promise_too() {
+        let file = |path: &str, text: &str| SourceFile {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        };
+        let files = [
+            file("docs/planted.md", "| test |\n| --- |\n| `it_holds` |\n"),
+            file("tests/x.rs", "#[tokio::test]\nasync fn it_holds() {}\n"),
+        ];
+        let found = check(&Workspace::find().unwrap(), &files).unwrap();
+        assert!(found.is_empty(), "{}", found[0]);
     }
 
     #[test]

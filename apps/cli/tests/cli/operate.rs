@@ -226,6 +226,15 @@ fn without_a_program_entity_show_reads_the_log_and_others_say_what_to_start() {
 #[test]
 fn the_program_is_named_by_a_flag_or_by_the_environment() {
     let bank = Bank::open("operate-server");
+    // The demo's own place is pointed out.
+    let left = json!({"url": "http://127.0.0.1:1", "pid": 1}).to_string();
+    std::fs::create_dir_all(bank.scratch.path(".anabranch/demo")).unwrap();
+    bank.scratch.file(".anabranch/demo/server.json", left);
+    let stderr = bank.run("view ls --log ./elsewhere").fails(5);
+    assert!(
+        stderr.contains("do: a demo is running: add --log ./.anabranch/demo"),
+        "{stderr}"
+    );
     let elsewhere = format!("view ls --log ./elsewhere --server {}", bank.url);
     assert!(bank.run(&elsewhere).ok().contains("balances"));
     let mut command = bank.scratch.command("view ls --log ./elsewhere");
@@ -241,6 +250,10 @@ fn the_types_of_a_running_program_fit_its_log() {
     bank.deposit("a", 5);
     bank.scratch
         .file("types.json", bank.run("schema types").ok());
+    // What the server keeps beside the log is no surprise to those who look after it.
+    let verified = bank.run("log verify").ok();
+    assert!(!verified.contains("server.json"), "{verified}");
+    assert!(!verified.contains("token.key"), "{verified}");
     let text = bank.run("schema check --types types.json").ok();
     assert_eq!(
         text,

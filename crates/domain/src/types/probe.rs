@@ -63,7 +63,10 @@ pub fn shape_of_variant<T: DeserializeOwned>(name: &str) -> Shape {
 }
 
 const RUNS_MAX: usize = 400;
-const DEPTH_MAX: usize = 12;
+/// How deep lists, maps, options and fields are followed: types may hold themselves.
+const DEPTH_MAX: usize = 8;
+/// How deep enums are followed.
+const ENUMS_MAX: usize = 2;
 
 /// What a type that wants a certain text may want.
 const TEXTS: [&str; 14] = [
@@ -104,6 +107,13 @@ struct Plan {
 impl Plan {
     /// Goes around a value that nobody can make up; false if there is no way around it.
     fn give_up(&mut self, path: &str) -> bool {
+        if let Some((choice, _)) = path.rsplit_once('|') {
+            // It is inside a variant: another variant may hold less.
+            let choice = choice.to_owned();
+            let next = self.attempts.entry(choice.clone()).or_default();
+            *next += 1;
+            return *next < ATTEMPTS_MAX || self.give_up(&choice);
+        }
         match path.char_indices().rfind(|(_, c)| ".[{?".contains(*c)) {
             Some((_, '.')) => self.left_out.insert(path.to_owned()),
             Some((at, _)) => self.empty.insert(path[..at].to_owned()),
@@ -133,7 +143,9 @@ enum Asked {
 impl Record {
     /// The paths of all fields.
     fn fields(&self) -> impl Iterator<Item = String> {
-        self.asked.iter().flat_map(|(path, asked)| {
+        // What is inside a variant of an enum is not part of the shape.
+        let outside = self.asked.iter().filter(|(path, _)| !path.contains('|'));
+        outside.flat_map(|(path, asked)| {
             let names = match asked {
                 Asked::Fields(names) => names.as_slice(),
                 _ => &[],
@@ -503,6 +515,9 @@ impl<'de> Deserializer<'de> for Value<'_> {
     ) -> Result<V::Value, Trouble> {
         let names = variants.iter().map(|&name| name.to_owned()).collect();
         self.note(Asked::Plain(Shape::OneOf(names)));
+        if self.path.matches('|').count() >= ENUMS_MAX {
+            return Err(Trouble::Other);
+        }
         match variants.get(self.attempt()) {
             // What a variant holds is read, and not written down: another one may hold more.
             Some(name) => visitor.visit_enum(Chosen(name, self.below("|"))),

@@ -29,10 +29,14 @@ pub fn run(_args: &VerifyArgs, context: &Context) -> Outcome {
     let dir = logs::directory_of(context)?;
     let form = context.settings.form;
     let progress = Progress::bytes(form, "verifying", Some(0));
-    let report = segment::verify(context.env.clone(), dir, &mut |done| {
+    let mut report = segment::verify(context.env.clone(), dir, &mut |done| {
         progress.set_of(done.bytes_done, done.bytes_total);
     })?;
     drop(progress);
+    // What a server keeps beside the log is no part of it, and no surprise.
+    report
+        .remarks
+        .retain(|remark| !anabranch_server::FILES.contains(&remark.file.as_str()));
     let mut out = Output::stdout();
     match form {
         Form::Text => print_text(&report, &mut out)?,
