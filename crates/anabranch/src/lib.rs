@@ -106,6 +106,9 @@ mod guide {
 
     #[doc = include_str!("../../../docs/guide/testing.md")]
     pub struct Testing;
+
+    #[doc = include_str!("../../../docs/guide/views-and-tokens.md")]
+    pub struct ViewsAndTokens;
 }
 
 fn parse(address: &str) -> Result<Address, OpenError> {
