@@ -109,6 +109,9 @@ mod guide {
 
     #[doc = include_str!("../../../docs/guide/views-and-tokens.md")]
     pub struct ViewsAndTokens;
+
+    #[doc = include_str!("../../../docs/guide/sagas.md")]
+    pub struct Sagas;
 }
 
 fn parse(address: &str) -> Result<Address, OpenError> {
