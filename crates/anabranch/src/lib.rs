@@ -112,6 +112,9 @@ mod guide {
 
     #[doc = include_str!("../../../docs/guide/sagas.md")]
     pub struct Sagas;
+
+    #[doc = include_str!("../../../docs/guide/schemas.md")]
+    pub struct Schemas;
 }
 
 fn parse(address: &str) -> Result<Address, OpenError> {
