@@ -106,6 +106,15 @@ mod guide {
 
     #[doc = include_str!("../../../docs/guide/testing.md")]
     pub struct Testing;
+
+    #[doc = include_str!("../../../docs/guide/views-and-tokens.md")]
+    pub struct ViewsAndTokens;
+
+    #[doc = include_str!("../../../docs/guide/sagas.md")]
+    pub struct Sagas;
+
+    #[doc = include_str!("../../../docs/guide/schemas.md")]
+    pub struct Schemas;
 }
 
 fn parse(address: &str) -> Result<Address, OpenError> {
