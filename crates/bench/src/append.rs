@@ -56,6 +56,20 @@ pub struct Driven<C> {
 impl<C: Client> Driven<C> {
     /// These clients, doing this work. `disk` counts what they write, if anybody does.
     pub fn new(workload: &Workload, clients: Vec<C>, disk: Option<Arc<dyn Disk>>) -> Self {
+        Self::counted(clients, workload.batch, workload.append_bytes(), disk)
+    }
+
+    /// These clients, each of whose answers stands for so many events and bytes.
+    pub fn of(clients: Vec<C>, append_events: usize, append_bytes: usize) -> Self {
+        Self::counted(clients, append_events, append_bytes, None)
+    }
+
+    fn counted(
+        clients: Vec<C>,
+        append_events: usize,
+        append_bytes: usize,
+        disk: Option<Arc<dyn Disk>>,
+    ) -> Self {
         let Env {
             disk: machine,
             clock,
@@ -63,8 +77,8 @@ impl<C: Client> Driven<C> {
         } = Env::os();
         Self {
             clients,
-            append_events: workload.batch,
-            append_bytes: workload.append_bytes(),
+            append_events,
+            append_bytes,
             meter: Meter {
                 clock,
                 disk,
@@ -317,14 +331,14 @@ pub struct ReadyPeer {
 }
 
 /// A contender's stretches so far; an error ends them.
-struct Lane {
-    contender: Box<dyn Contender>,
-    seen: Vec<Figures>,
+pub struct Lane {
+    pub contender: Box<dyn Contender>,
+    pub seen: Vec<Figures>,
     events: u64,
 }
 
 impl Lane {
-    fn new(contender: Box<dyn Contender>) -> Self {
+    pub fn new(contender: Box<dyn Contender>) -> Self {
         Self {
             contender,
             seen: Vec::new(),
@@ -332,7 +346,7 @@ impl Lane {
         }
     }
 
-    async fn run(&mut self, length: Length) -> Result<(), BenchError> {
+    pub async fn run(&mut self, length: Length) -> Result<(), BenchError> {
         let slice = self.contender.slice(length).await?;
         self.contender.settle().await;
         self.events += slice.events;

@@ -7,6 +7,7 @@
 //!
 //! * [`measure`] measures one workload: appends beside the [bare loop](bare) and the
 //!   [peers], replay, and following.
+//! * [`measure_hosted`] measures what a service on the log does, beside the log alone.
 //! * [`suite`](suite::suite) measures everything that the project promises about speed and
 //!   size, each figure beside what it shall reach.
 //!
@@ -25,6 +26,7 @@ mod error;
 mod figures;
 mod fill;
 mod follow;
+mod hosted;
 mod latency;
 mod machine;
 mod measure;
@@ -45,6 +47,7 @@ pub use child::run_child;
 pub use engine::{Engine, OpenLog, Segments};
 pub use error::BenchError;
 pub use figures::{Figures, Ratio};
+pub use hosted::{Hosted, HostedConfig, HostedReport, measure_hosted};
 pub use measure::{Config, measure};
 pub use report::Report;
 pub use workload::Workload;

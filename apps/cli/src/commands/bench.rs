@@ -6,19 +6,21 @@ use anabranch::Address;
 use clap::Subcommand;
 
 use super::Context;
+use crate::bench::hosted::{self, BenchEntity, BenchSaga};
 use crate::bench::{self, BenchLog, ResultForm};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Form, Output, note};
 
-/// Measure speed and size: log
+/// Measure speed and size: log, entity, saga
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     Log(Box<BenchLog>),
+    Entity(BenchEntity),
+    Saga(BenchSaga),
 }
 
 /// Runs the command.
 pub fn run(command: &BenchCommand, context: &Context) -> Outcome {
-    let BenchCommand::Log(args) = command;
     let form = context.settings.form;
     let result_form = match form {
         Form::Text => ResultForm::Text,
@@ -32,7 +34,16 @@ pub fn run(command: &BenchCommand, context: &Context) -> Outcome {
     let settings = &context.settings;
     let beside = beside(&settings.log);
     let durability = settings.options.durability;
-    let result = bench::run(args, beside, durability, result_form, &progress)
+    let result = match command {
+        BenchCommand::Log(args) => bench::run(args, beside, durability, result_form, &progress),
+        BenchCommand::Entity(args) => {
+            hosted::run_entity(args, beside, durability, result_form, &progress)
+        }
+        BenchCommand::Saga(args) => {
+            hosted::run_saga(args, beside, durability, result_form, &progress)
+        }
+    };
+    let result = result
         .map_err(|error| Failure::new(Exit::Failed, "bench", error.to_string()))?;
     let mut out = Output::stdout();
     out.write(result.as_bytes())?;

@@ -1,5 +1,7 @@
 //! `anabranch bench log`.
 
+pub mod hosted;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;

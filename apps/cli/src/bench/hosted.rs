@@ -1,0 +1,149 @@
+//! `anabranch bench entity`, `anabranch bench saga`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anabranch_bench::{
+    BenchError, Durability, Hosted, HostedConfig, Segments, Tools, measure_hosted,
+};
+use clap::Args;
+
+use super::{ResultForm, print};
+
+/// Measure commands to entities beside the log alone
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Clients send commands in a closed loop: each waits until what its command has recorded is durable.
+In turns with them, as many clients append events of the same size to a log of their own.
+
+Examples:
+  anabranch bench entity
+  anabranch bench entity --entities 100000
+  anabranch bench entity --clients 1 --output json")]
+pub struct BenchEntity {
+    /// Entities; each command goes to one of them, drawn at random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    entities: u64,
+    /// Data of one event
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    size: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Measure sagas beside the log alone
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each client places an order and waits until its saga has ended: twenty lines are reserved at the
+same time, then the order is paid, shipped and confirmed. That records 72 events. In turns with
+them, as many clients append single events to a log of their own.
+
+Examples:
+  anabranch bench saga
+  anabranch bench saga --clients 32 --products 100")]
+pub struct BenchSaga {
+    /// Products; each line is about one of them, drawn at random
+    #[arg(long, value_name = "N", default_value_t = 4000)]
+    products: u32,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Clients at work at the same time
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    clients: usize,
+    /// How long each contender is at work, over all rounds
+    #[arg(long, value_name = "N", default_value_t = 10.0)]
+    seconds: f64,
+    /// Rounds
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Where the random numbers of the work begin
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Write below this directory [default: beside the log, or ./.anabranch/bench]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Leave what was written
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Common {
+    fn config(
+        &self,
+        work: Hosted,
+        size: usize,
+        beside: PathBuf,
+        durability: Durability,
+    ) -> Result<HostedConfig, BenchError> {
+        let seconds = Duration::try_from_secs_f64(self.seconds)
+            .map_err(|e| BenchError::Invalid(format!("--seconds {}: {e}", self.seconds)))?;
+        Ok(HostedConfig {
+            work,
+            clients: self.clients,
+            size,
+            durability,
+            seconds,
+            rounds: self.rounds,
+            seed: self.seed,
+            dir: self.dir.clone().unwrap_or(beside),
+            keep: self.keep,
+        })
+    }
+}
+
+/// Measures and gives what to print. Blocks until done.
+pub fn run_entity(
+    args: &BenchEntity,
+    beside: PathBuf,
+    durability: Durability,
+    form: ResultForm,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<String, BenchError> {
+    let work = Hosted::Commands {
+        entities: at_least_one("--entities", args.entities)?,
+    };
+    let config = args.common.config(work, args.size, beside, durability)?;
+    measure(&config, form, progress)
+}
+
+/// Measures and gives what to print. Blocks until done.
+pub fn run_saga(
+    args: &BenchSaga,
+    beside: PathBuf,
+    durability: Durability,
+    form: ResultForm,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<String, BenchError> {
+    at_least_one("--products", u64::from(args.products))?;
+    let work = Hosted::Sagas {
+        products: args.products,
+    };
+    let config = args.common.config(work, 256, beside, durability)?;
+    measure(&config, form, progress)
+}
+
+fn at_least_one(option: &str, value: u64) -> Result<u64, BenchError> {
+    if value == 0 {
+        return Err(BenchError::Invalid(format!("{option} is at least 1")));
+    }
+    Ok(value)
+}
+
+fn measure(
+    config: &HostedConfig,
+    form: ResultForm,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<String, BenchError> {
+    let no_child = |_: &str| Err(std::io::Error::other("nothing here runs in a child"));
+    let tools = Tools {
+        engine: &Segments,
+        child: &no_child,
+        progress,
+    };
+    let report = measure_hosted(config, &tools)?;
+    print(form, report.to_text(), &report)
+}
