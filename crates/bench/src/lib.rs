@@ -47,7 +47,7 @@ pub use child::run_child;
 pub use engine::{Engine, OpenLog, Segments};
 pub use error::BenchError;
 pub use figures::{Figures, Ratio};
-pub use hosted::{Hosted, HostedConfig, HostedReport, measure_hosted};
+pub use hosted::{Hosted, HostedConfig, HostedReport, Sagas, measure_hosted};
 pub use measure::{Config, measure};
 pub use report::Report;
 pub use workload::Workload;

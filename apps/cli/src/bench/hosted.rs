@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anabranch_bench::{
-    BenchError, Durability, Hosted, HostedConfig, Segments, Tools, measure_hosted,
+    BenchError, Durability, Hosted, HostedConfig, Sagas, Segments, Tools, measure_hosted,
 };
 use clap::Args;
 
@@ -34,17 +34,24 @@ pub struct BenchEntity {
 /// Measure sagas beside the log alone
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each client places an order and waits until its saga has ended: twenty lines are reserved at the
-same time, then the order is paid, shipped and confirmed. That records 72 events. In turns with
-them, as many clients append single events to a log of their own.
+Each client places an order and waits until its saga has ended: all lines are reserved at the
+same time, then the order is paid, shipped and confirmed. With twenty lines that records 72
+events. In turns with them, as many clients append single events to a log of their own.
 
 Examples:
   anabranch bench saga
-  anabranch bench saga --clients 32 --products 100")]
+  anabranch bench saga --process
+  anabranch bench saga --clients 32 --products 100 --lines 600")]
 pub struct BenchSaga {
     /// Products; each line is about one of them, drawn at random
     #[arg(long, value_name = "N", default_value_t = 4000)]
     products: u32,
+    /// Lines of an order
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    lines: u32,
+    /// Have a process take every line of a confirmed order from the shelf
+    #[arg(long)]
+    process: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -119,9 +126,12 @@ pub fn run_saga(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<String, BenchError> {
     at_least_one("--products", u64::from(args.products))?;
-    let work = Hosted::Sagas {
+    at_least_one("--lines", u64::from(args.lines))?;
+    let work = Hosted::Sagas(Sagas {
+        lines: args.lines as usize,
         products: args.products,
-    };
+        dispatching: args.process,
+    });
     let config = args.common.config(work, 256, beside, durability)?;
     measure(&config, form, progress)
 }

@@ -43,8 +43,7 @@ pub fn run(command: &BenchCommand, context: &Context) -> Outcome {
             hosted::run_saga(args, beside, durability, result_form, &progress)
         }
     };
-    let result = result
-        .map_err(|error| Failure::new(Exit::Failed, "bench", error.to_string()))?;
+    let result = result.map_err(|error| Failure::new(Exit::Failed, "bench", error.to_string()))?;
     let mut out = Output::stdout();
     out.write(result.as_bytes())?;
     out.flush()

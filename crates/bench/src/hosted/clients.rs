@@ -1,15 +1,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anabranch_domain::Saga;
+use anabranch_domain::{Process, Saga};
 use anabranch_env::SplitMix64;
 use anabranch_log::{Log, ReadMode};
 use anabranch_model::{EventType, Filter};
 use anabranch_runtime::{Accepted, SendError, Service};
 use tokio::sync::oneshot;
 
-use super::HostedConfig;
-use super::shop::{self, Checkout, LINES, Ledger, LedgerCommand, Line, Order, OrderCommand};
+use super::shop::{self, Checkout, Dispatching, Ledger, LedgerCommand, Line, Order, OrderCommand};
+use super::{HostedConfig, Sagas};
 use crate::drive::Client;
 use crate::error::BenchError;
 
@@ -73,14 +73,14 @@ fn recorded_one(accepted: &Accepted) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Who waits for the end of which saga.
-type Ends = Arc<Mutex<HashMap<String, oneshot::Sender<()>>>>;
+/// Who waits for which order, and for how many more events.
+type Ends = Arc<Mutex<HashMap<String, (usize, oneshot::Sender<()>)>>>;
 
-/// Places orders and waits until their sagas have ended.
+/// Places orders and waits until their sagas, and processes, have ended.
 pub struct SagaClient {
     service: Arc<Service>,
     rng: SplitMix64,
-    products: u32,
+    work: Sagas,
     number: usize,
     placed: u64,
     ends: Ends,
@@ -91,15 +91,15 @@ pub async fn saga_clients(
     config: &HostedConfig,
     service: &Arc<Service>,
     log: &Arc<dyn Log>,
-    products: u32,
+    work: Sagas,
 ) -> Result<Vec<SagaClient>, BenchError> {
     let ends = Ends::default();
     let head = log.head().await?;
-    let completed = EventType::new("SagaCompleted")
-        .map_err(|error| BenchError::Invalid(error.to_string()))?;
+    let named = |name| EventType::new(name).map_err(|e| BenchError::Invalid(e.to_string()));
     let filter = Filter {
-        types: vec![completed],
-        ..Filter::category(Checkout::NAME)
+        categories: vec![Checkout::NAME.to_owned(), Dispatching::NAME.to_owned()],
+        types: vec![named("SagaCompleted")?, named("Received")?],
+        ..Filter::all()
     };
     let mut news = log.read(&head, filter, ReadMode::Follow);
     let told = Arc::downgrade(&ends);
@@ -109,7 +109,13 @@ pub async fn saga_clients(
             let Some(ends) = told.upgrade() else { return };
             let mut ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
             for event in batch.iter().flatten() {
-                if let Some(waits) = ends.remove(event.key()) {
+                let Some((left, _)) = ends.get_mut(event.key()) else {
+                    continue;
+                };
+                *left -= 1;
+                if *left == 0
+                    && let Some((_, waits)) = ends.remove(event.key())
+                {
                     // Who no longer waits does not want to know.
                     let _ = waits.send(());
                 }
@@ -119,7 +125,7 @@ pub async fn saga_clients(
     let client = |number| SagaClient {
         service: service.clone(),
         rng: rng_of(config, number),
-        products,
+        work,
         number,
         placed: 0,
         ends: ends.clone(),
@@ -130,8 +136,8 @@ pub async fn saga_clients(
 
 impl Client for SagaClient {
     fn prepare(&mut self) {
-        let lines = (0..LINES).map(|_| Line {
-            product: self.rng.below(u64::from(self.products)) as u32,
+        let lines = (0..self.work.lines).map(|_| Line {
+            product: self.rng.below(u64::from(self.work.products)) as u32,
             units: 1 + self.rng.below(12) as u32,
         });
         let place = OrderCommand::Place {
@@ -148,7 +154,13 @@ impl Client for SagaClient {
         let (end, ended) = oneshot::channel();
         {
             let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-            ends.insert(key.clone(), end);
+            // The saga's end; of the process two events of the order, and each line's answer.
+            let left = if self.work.dispatching {
+                1 + 2 + self.work.lines
+            } else {
+                1
+            };
+            ends.insert(key.clone(), (left, end));
         }
         let sent = self.service.entity::<Order>(&key).send(place).await;
         recorded_one(&sent.map_err(refused)?)?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anabranch_env::Env;
 use anabranch_log::Log;
-use anabranch_runtime::{EntityOptions, FlowOptions, Service, ServiceBuilder, Time};
+use anabranch_runtime::{EntityOptions, Service, ServiceBuilder, Time};
 
 use crate::append::{Contender, Driven, Lane, Rounds, log_contender};
 use crate::dir::BenchDir;
@@ -57,12 +57,20 @@ pub enum Hosted {
         /// How many entities.
         entities: u64,
     },
-    /// Orders that a saga brings to their end: twenty lines reserved at the same time, then
+    /// Orders that a saga brings to their end: all lines reserved at the same time, then
     /// paid, shipped and confirmed.
-    Sagas {
-        /// How many products there are.
-        products: u32,
-    },
+    Sagas(Sagas),
+}
+
+/// The work of sagas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sagas {
+    /// Lines of an order.
+    pub lines: usize,
+    /// How many products there are.
+    pub products: u32,
+    /// Whether a process takes every line of a confirmed order from the shelf.
+    pub dispatching: bool,
 }
 
 /// The streams of the work that the log does beside it, as `bench log` has them.
@@ -171,7 +179,14 @@ impl Hosted {
     const fn events_per_answer(self) -> usize {
         match self {
             Self::Commands { .. } => 1,
-            Self::Sagas { .. } => shop::EVENTS_PER_ORDER,
+            Self::Sagas(sagas) => {
+                let more = if sagas.dispatching {
+                    shop::events_of_dispatching(sagas.lines)
+                } else {
+                    0
+                };
+                shop::events_of_saga(sagas.lines) + more
+            }
         }
     }
 }
@@ -181,11 +196,17 @@ impl std::fmt::Display for Hosted {
         match self {
             Self::Commands { entities: 1 } => f.write_str("commands to one entity"),
             Self::Commands { entities } => write!(f, "commands to {entities} entities"),
-            Self::Sagas { products } => write!(
-                f,
-                "sagas of {} lines each over {products} products",
-                shop::LINES
-            ),
+            Self::Sagas(Sagas {
+                lines,
+                products,
+                dispatching,
+            }) => {
+                write!(f, "sagas of {lines} lines over {products} products")?;
+                if *dispatching {
+                    f.write_str(" and a process that has every line shipped")?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -201,12 +222,19 @@ async fn start(config: &HostedConfig, log: &Arc<dyn Log>) -> Result<Arc<Service>
     };
     let builder = match config.work {
         Hosted::Commands { .. } => builder.entity_with::<shop::Ledger>(entities),
-        Hosted::Sagas { .. } => builder
-            .entity_with::<shop::Order>(entities.clone())
-            .entity_with::<shop::Stock>(entities.clone())
-            .entity_with::<shop::Payment>(entities.clone())
-            .entity_with::<shop::Shipment>(entities)
-            .saga_with::<shop::Checkout>(FlowOptions::default()),
+        Hosted::Sagas(sagas) => {
+            let builder = builder
+                .entity_with::<shop::Order>(entities.clone())
+                .entity_with::<shop::Stock>(entities.clone())
+                .entity_with::<shop::Payment>(entities.clone())
+                .entity_with::<shop::Shipment>(entities)
+                .saga::<shop::Checkout>();
+            if sagas.dispatching {
+                builder.process::<shop::Dispatching>()
+            } else {
+                builder
+            }
+        }
     };
     let service = builder.start().await;
     Ok(Arc::new(
@@ -226,8 +254,8 @@ async fn contender(
             events,
             config.size,
         )),
-        Hosted::Sagas { products } => Box::new(Driven::of(
-            clients::saga_clients(config, service, log, products).await?,
+        Hosted::Sagas(sagas) => Box::new(Driven::of(
+            clients::saga_clients(config, service, log, sagas).await?,
             events,
             events * config.size,
         )),

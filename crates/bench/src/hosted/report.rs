@@ -36,12 +36,7 @@ impl HostedReport {
         let mut text = format!(
             "{}, {} clients; the log beside it: as many, single events of {} bytes\n\
              {} rounds of {:.1} s each, medians; {}\n\n",
-            self.work,
-            self.clients,
-            self.size,
-            self.rounds,
-            self.seconds_per_round,
-            self.machine
+            self.work, self.clients, self.size, self.rounds, self.seconds_per_round, self.machine
         );
         let mut table = Table::new(
             1,

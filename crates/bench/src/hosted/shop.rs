@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anabranch_domain::process::Replies;
 use anabranch_domain::saga::{Definition, Promise, Request, Start};
-use anabranch_domain::{Decide, Entity, Event, EventRef, Rejection, Saga};
+use anabranch_domain::{
+    Correlate, Decide, Entity, Event, EventRef, Input, Process, Reaction, Rejection, Saga,
+};
 use serde::{Deserialize, Serialize};
 
 /// Records a text with each command, and counts.
@@ -42,13 +45,18 @@ impl Entity for Ledger {
     }
 }
 
-/// The lines of every order.
-pub const LINES: usize = 20;
+/// The events that one order of so many lines leads to: that it was placed; for each of the
+/// saga's branches that it was started, that it took effect, and the effect itself; and that
+/// the saga began and ended.
+pub const fn events_of_saga(lines: usize) -> usize {
+    1 + 3 * (lines + 3) + 2
+}
 
-/// The events that one order leads to: placed and confirmed, and for each of the saga's
-/// branches that it was started, that it took effect, and the effect itself; and that the saga
-/// began and ended.
-pub const EVENTS_PER_ORDER: usize = 1 + 3 * (LINES + 3) + 2;
+/// The events that [`Dispatching`] adds: two that it has heard, and for each line that it was
+/// taken from the shelf and that this was answered.
+pub const fn events_of_dispatching(lines: usize) -> usize {
+    2 + 2 * lines
+}
 
 /// An order of the small shop.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -119,12 +127,14 @@ pub struct Stock {
 pub enum StockCommand {
     Reserve { order: String, units: u32 },
     Release { order: String },
+    Take { order: String },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
 pub enum StockEvent {
     Reserved { order: String, units: u32 },
     Released { order: String },
+    Taken { order: String },
 }
 
 impl Entity for Stock {
@@ -137,6 +147,7 @@ impl Entity for Stock {
         Ok(match command.clone() {
             StockCommand::Reserve { order, units } => vec![StockEvent::Reserved { order, units }],
             StockCommand::Release { order } => vec![StockEvent::Released { order }],
+            StockCommand::Take { order } => vec![StockEvent::Taken { order }],
         })
     }
 
@@ -150,7 +161,7 @@ impl Entity for Stock {
                     self.reserved.pop_first();
                 }
             }
-            StockEvent::Released { order } => {
+            StockEvent::Released { order } | StockEvent::Taken { order } => {
                 self.reserved.remove(order);
             }
         }
@@ -296,5 +307,51 @@ impl Saga for Checkout {
                     .changes(Order::CATEGORY)
                     .request(|_, cx| Request::to::<Order>(cx.key(), &OrderCommand::Confirm))
             })
+    }
+}
+
+/// Takes every line of a confirmed order from the shelf, and ends when all are taken.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Dispatching {
+    products: Vec<u32>,
+    taken: usize,
+}
+
+impl Process for Dispatching {
+    const NAME: &'static str = "dispatching";
+    const CATEGORIES: &'static [&'static str] = &[Order::CATEGORY];
+    const REPLIES: Replies = Replies::All;
+    type Event = OrderEvent;
+
+    fn correlate(event: &OrderEvent, about: &EventRef<'_>) -> Correlate {
+        let key = about.key().to_owned();
+        match event {
+            OrderEvent::OrderPlaced { .. } => Correlate::Start(key),
+            OrderEvent::OrderConfirmed => Correlate::Continue(key),
+        }
+    }
+
+    fn decide(&self, input: &Input<OrderEvent>, cx: &Decide) -> Reaction {
+        match input {
+            Input::Event(OrderEvent::OrderConfirmed, _) => {
+                let order = cx.key();
+                self.products.iter().fold(Reaction::none(), |all, product| {
+                    let order = order.to_owned();
+                    all.send::<Stock>(product.to_string(), &StockCommand::Take { order })
+                })
+            }
+            Input::Reply(_) if self.taken + 1 == self.products.len() => Reaction::none().complete(),
+            _ => Reaction::none(),
+        }
+    }
+
+    fn evolve(&mut self, input: &Input<OrderEvent>) {
+        match input {
+            Input::Event(OrderEvent::OrderPlaced { lines }, _) => {
+                self.products = lines.iter().map(|line| line.product).collect();
+            }
+            Input::Reply(_) => self.taken += 1,
+            _ => {}
+        }
     }
 }
