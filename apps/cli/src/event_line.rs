@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anabranch::log::Expect;
 use anabranch::model::{
@@ -328,7 +329,7 @@ impl<'a> Form<'a> {
         let mut event = NewEvent::new(id, stream, event_type, data);
         event.schema_version = self.schema_version(event.event_type.as_str(), &mut meta)?;
         if !meta.is_empty() {
-            event.meta = Some(Box::new(meta));
+            event.meta = Some(Arc::new(meta));
         }
         Ok(EventLine {
             event,

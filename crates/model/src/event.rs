@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -48,8 +49,8 @@ pub struct NewEvent {
     pub schema_version: u32,
     /// The data; JSON unless `meta.content_type` says otherwise.
     pub data: Bytes,
-    /// Everything else, absent when there is nothing to say.
-    pub meta: Option<Box<Meta>>,
+    /// Everything else, absent when there is nothing to say. Events may share it.
+    pub meta: Option<Arc<Meta>>,
 }
 
 impl NewEvent {
@@ -72,7 +73,7 @@ impl NewEvent {
 
     /// The metadata, made empty first if there is none.
     pub fn meta_mut(&mut self) -> &mut Meta {
-        self.meta.get_or_insert_default()
+        Arc::make_mut(self.meta.get_or_insert_default())
     }
 
     /// The same event with one more tag, for example `sku:85123A`.

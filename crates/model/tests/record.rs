@@ -2,6 +2,7 @@
 //! make its reader panic.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anabranch_model::record::{RecordError, Records, encode, encoded_len_max};
 use anabranch_model::{
@@ -44,9 +45,9 @@ fn varied() -> (Vec<NewEvent>, Vec<Version>) {
         event(7, "order/1", "OrderPaid", "x"),
         event(8, "stock/é", "OrderPaid", "y"),
     ];
-    events[1].meta = Some(Box::new(full_meta()));
+    events[1].meta = Some(Arc::new(full_meta()));
     events[2].schema_version = 70_000;
-    events[3].meta = Some(Box::default());
+    events[3].meta = Some(Arc::default());
     (events, vec![0, 1, 2, 9, u64::MAX - 1])
 }
 

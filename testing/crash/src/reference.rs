@@ -589,7 +589,7 @@ fn as_new(event: &Event) -> io::Result<anabranch_model::NewEvent> {
     let meta = if meta.is_empty() {
         None
     } else {
-        Some(Box::new(meta.decode().map_err(|e| invalid(&e))?))
+        Some(Arc::new(meta.decode().map_err(|e| invalid(&e))?))
     };
     Ok(anabranch_model::NewEvent {
         id: event.id,

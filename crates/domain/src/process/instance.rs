@@ -217,6 +217,11 @@ impl<P: Process> ProcessInstance<P> {
         self.phase == Phase::Completed
     }
 
+    /// Whether something that it has sent is not answered.
+    pub fn is_waiting(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// Events that wait for the one that starts the instance.
     pub fn held(&self) -> &[HeardEvent] {
         &self.held

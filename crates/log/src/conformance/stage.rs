@@ -350,7 +350,7 @@ pub(super) fn as_written(event: &Event) -> Written {
             event_type: kind(event.event_type()),
             schema_version: event.schema_version,
             data: event.data_bytes(),
-            meta: Some(Box::new(meta)),
+            meta: Some(Arc::new(meta)),
         },
         placed: crate::Placed {
             position: event.position,

@@ -161,7 +161,7 @@ pub fn with(event: &Event, change: impl FnOnce(&mut NewEvent)) -> Event {
         event_type: event.event_type().parse().expect("it was a type"),
         schema_version: event.schema_version,
         data: event.data_bytes(),
-        meta: Some(Box::new(event.meta().decode().expect("it was written"))),
+        meta: Some(Arc::new(event.meta().decode().expect("it was written"))),
     };
     change(&mut new);
     Event::stored(&new, event.position, event.version, event.recorded_at)

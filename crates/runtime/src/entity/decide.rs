@@ -1,5 +1,7 @@
 //! From a command to the events that a batch will hold.
 
+use std::sync::Arc;
+
 use anabranch_domain::{Decided as Decision, Entity, Event, SAGA_HEADER, StreamId};
 use anabranch_log::{Append, Expect, Placed};
 use anabranch_model::{Meta, NewEvent};
@@ -99,6 +101,9 @@ fn encode<E: Entity, V: Event>(
     ask: &Ask<E>,
     events: &[V],
 ) -> Result<Vec<NewEvent>, SendError> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut meta = Meta {
         source: Some(shared.source.clone()),
         causation_id: Some(ask.id.to_string()),
@@ -112,6 +117,7 @@ fn encode<E: Entity, V: Event>(
         meta.headers
             .insert(SAGA_HEADER.to_owned(), saga.to_string());
     }
+    let meta = Arc::new(meta);
     let mut encoded = Vec::with_capacity(events.len());
     for (index, event) in events.iter().enumerate() {
         let kind = event.kind();
@@ -128,13 +134,11 @@ fn encode<E: Entity, V: Event>(
         let id = ask.id.event_id(index as u32);
         let mut new = NewEvent::new(id, ask.stream.clone(), event_type, data);
         new.schema_version = kind.version;
-        new.meta = Some(Box::new(meta.clone()));
+        new.meta = Some(meta.clone());
         encoded.push(new);
     }
-    if !encoded.is_empty() {
-        let checked = shared.limits.check(&encoded);
-        checked.map_err(|error| SendError::Invalid(error.to_string()))?;
-    }
+    let checked = shared.limits.check(&encoded);
+    checked.map_err(|error| SendError::Invalid(error.to_string()))?;
     Ok(encoded)
 }
 

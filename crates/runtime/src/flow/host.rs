@@ -142,7 +142,12 @@ struct Stopped {
 impl<K: Kind> FlowHost<K> {
     /// Starts the shards; [`FlowHost::begin`] lets them hear.
     pub fn start(kind: K, parts: FlowParts, options: FlowOptions) -> Arc<Self> {
+        let kinds = <K::Event as anabranch_domain::Event>::kinds();
+        let types = kinds
+            .iter()
+            .filter_map(|kind| EventType::new(kind.name).ok());
         let shared = Arc::new(Shared {
+            types: types.collect(),
             kind,
             log: parts.log,
             time: parts.time,

@@ -103,7 +103,7 @@ where
     }
 
     fn is_open(&self, machine: &Self::Machine) -> bool {
-        machine.length() > 0 && !(machine.is_complete() && machine.outstanding().is_empty())
+        machine.length() > 0 && (machine.is_waiting() || !machine.is_complete())
     }
 
     fn describe(&self, machine: &Self::Machine) -> Description {

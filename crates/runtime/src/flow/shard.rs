@@ -63,6 +63,8 @@ pub struct Shared<K: Kind> {
     pub notes: Arc<Notes>,
     pub courier: Arc<Courier>,
     pub source: String,
+    /// The types of the journals' events, ready to be stored.
+    pub types: Vec<EventType>,
     pub restart: Retry,
     pub live_max: usize,
 }
@@ -88,6 +90,8 @@ enum State<K: Kind> {
 
 struct Live<K: Kind> {
     machine: K::Machine,
+    /// What all events of the journal say beside their data.
+    meta: Arc<Meta>,
     /// How many events of the journal are durable.
     durable: u64,
     open: Batch<K>,
@@ -613,8 +617,14 @@ impl<K: Kind> Shard<K> {
         let Some(slot) = self.slots.get_mut(stream) else {
             return;
         };
+        let meta = Arc::new(Meta {
+            source: Some(self.shared.source.clone()),
+            correlation_id: Some(stream.to_string()),
+            ..Meta::default()
+        });
         slot.state = State::Live(Box::new(Live {
             machine,
+            meta,
             durable,
             open: Batch::new(),
             flight: None,
@@ -757,7 +767,7 @@ fn decide<K: Kind>(
     };
     let mut encoded = Vec::with_capacity(made.events.len());
     for event in &made.events {
-        match encode(shared, stream, event) {
+        match encode(shared, stream, &live.meta, event) {
             Ok(event) => encoded.push(event),
             Err(reason) => return Err((item, reason)),
         }
@@ -785,21 +795,21 @@ fn decide<K: Kind>(
 fn encode<K: Kind>(
     shared: &Shared<K>,
     stream: &StreamId,
+    meta: &Arc<Meta>,
     event: &K::Event,
 ) -> Result<NewEvent, String> {
     let kind = event.kind();
     let mut data = Vec::new();
     event.encode(&mut data).map_err(|error| error.to_string())?;
-    let event_type = EventType::new(kind.name).map_err(|error| error.to_string())?;
+    let known = shared.types.iter().find(|t| t.as_str() == kind.name);
+    let event_type = known
+        .cloned()
+        .ok_or_else(|| format!("{kind} is not among the kinds that its event type declares"))?;
     let millis = shared.time.now().micros() / 1000;
     let id = EventId::v7(millis, shared.time.random());
     let mut new = NewEvent::new(id, stream.clone(), event_type, data);
     new.schema_version = kind.version;
-    new.meta = Some(Box::new(Meta {
-        source: Some(shared.source.clone()),
-        correlation_id: Some(stream.to_string()),
-        ..Meta::default()
-    }));
+    new.meta = Some(meta.clone());
     Ok(new)
 }
 

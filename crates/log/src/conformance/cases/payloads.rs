@@ -1,5 +1,7 @@
 //! Data and metadata come back byte for byte.
 
+use std::sync::Arc;
+
 use anabranch_model::{Cut, Meta, NewEvent, PartitionId};
 use bytes::Bytes;
 
@@ -33,7 +35,7 @@ fn data_kept(stage: &Stage<'_>, data: &[Bytes]) {
 fn meta_kept(stage: &Stage<'_>, meta: &[Meta]) {
     let set: Vec<_> = meta
         .iter()
-        .map(|meta| move |event: &mut NewEvent| event.meta = Some(Box::new(meta.clone())))
+        .map(|meta| move |event: &mut NewEvent| event.meta = Some(Arc::new(meta.clone())))
         .collect();
     let set: Vec<&dyn Fn(&mut NewEvent)> = set.iter().map(|set| set as _).collect();
     kept(stage, &set);
