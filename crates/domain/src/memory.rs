@@ -14,19 +14,67 @@ use crate::saga::{Rule, Rules};
 /// What an entity remembers of the commands it has seen. Made from nothing but its stream, and
 /// kept in its snapshots: it survives restarts and moves with the entity.
 ///
-/// Commands of sagas are remembered until the saga has ended; of others, the last few.
+/// Commands of sagas are remembered until the saga has ended; of others, the last few. Most
+/// entities are idle most of the time, so it is small: 32 bytes for a plain command.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CommandMemory {
-    commands: BTreeMap<CommandId, Entry>,
     /// Ordinary commands, oldest first.
-    plain: std::collections::VecDeque<CommandId>,
+    plain: Vec<Entry>,
+    /// Of each saga that may ask again, its commands.
+    sagas: BTreeMap<StreamId, Vec<Entry>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Entry {
-    outcome: Remembered,
-    /// The saga that may ask again.
-    saga: Option<StreamId>,
+    /// The command's id; as bytes, so that an entry takes no room for alignment.
+    id: [u8; 16],
+    outcome: Kept,
+}
+
+/// As [`Remembered`], in 16 bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Kept {
+    Recorded { first: Version, count: u32 },
+    Refused(Box<Rejection>),
+}
+
+const _: () = assert!(size_of::<Entry>() == 32);
+
+impl Entry {
+    fn new(id: CommandId, outcome: Kept) -> Self {
+        let id = id.as_u128().to_le_bytes();
+        Self { id, outcome }
+    }
+
+    fn recorded(id: CommandId, versions: &Range<Version>) -> Self {
+        Self::new(id, Kept::recorded(versions))
+    }
+}
+
+impl Kept {
+    fn recorded(versions: &Range<Version>) -> Self {
+        let count = versions.end.saturating_sub(versions.start);
+        Self::Recorded {
+            first: versions.start,
+            // A batch has far fewer events.
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn remembered(&self) -> Remembered {
+        match self {
+            Self::Recorded { first, count } => {
+                Remembered::Recorded(*first..first + Version::from(*count))
+            }
+            Self::Refused(rejection) => Remembered::Refused((**rejection).clone()),
+        }
+    }
+}
+
+fn find(entries: &[Entry], id: CommandId) -> Option<usize> {
+    let id = id.as_u128().to_le_bytes();
+    // The newest is the most likely one.
+    entries.iter().rposition(|entry| entry.id == id)
 }
 
 /// The outcome of a command that was seen before.
@@ -53,7 +101,7 @@ pub enum Admission {
 
 /// How many ordinary commands an entity remembers. The log itself knows the ids of all events
 /// ever written, so that an older command is still not written twice.
-pub const PLAIN_COMMANDS_MAX: usize = 64;
+pub const PLAIN_COMMANDS_MAX: usize = 16;
 
 impl CommandMemory {
     /// Nothing remembered.
@@ -73,15 +121,15 @@ impl CommandMemory {
         saga: Option<&StreamId>,
         rules: Rules,
     ) -> Admission {
-        if let Some(entry) = self.commands.get(&id) {
-            return Admission::Repeat(entry.outcome.clone());
+        if let Some(kept) = self.get(id, saga) {
+            return Admission::Repeat(kept.remembered());
         }
         let Role::Undo { of, .. } = role else {
             return Admission::Decide;
         };
-        match self.commands.get(of).map(|entry| &entry.outcome) {
-            Some(Remembered::Recorded(_)) => Admission::Decide,
-            Some(Remembered::Refused(_)) => Admission::NothingAgain,
+        match self.get(*of, saga) {
+            Some(Kept::Recorded { .. }) => Admission::Decide,
+            Some(Kept::Refused(_)) => Admission::NothingAgain,
             None if !rules.keep(Rule::Tombstone) => Admission::Decide,
             // R6: the request was never seen; should it come late, it is refused.
             None => Admission::Nothing(Note::Tombstone {
@@ -93,15 +141,17 @@ impl CommandMemory {
 
     /// Takes note that the command `id` has recorded the events with these versions.
     pub fn recorded(&mut self, id: CommandId, versions: Range<Version>, saga: Option<&StreamId>) {
-        if let Some(entry) = self.commands.get_mut(&id) {
+        let entries = self.entries_mut(saga);
+        match find(entries, id) {
             // Further events of the same command.
-            if let Remembered::Recorded(known) = &mut entry.outcome {
-                known.end = known.end.max(versions.end);
+            Some(known) => {
+                if let Kept::Recorded { first, count } = &mut entries[known].outcome {
+                    let end = versions.end.max(*first + Version::from(*count));
+                    entries[known].outcome = Kept::recorded(&(*first..end));
+                }
             }
-            return;
+            None => self.insert(Entry::recorded(id, &versions), saga),
         }
-        let outcome = Remembered::Recorded(versions);
-        self.insert(id, outcome, saga.cloned());
     }
 
     /// Takes in a note that stands in the stream.
@@ -112,49 +162,71 @@ impl CommandMemory {
                     "compensated",
                     "the step was compensated before this request arrived",
                 );
-                self.insert(*request, Remembered::Refused(late), saga.clone());
+                let entry = Entry::new(*request, Kept::Refused(Box::new(late)));
+                self.insert(entry, saga.as_ref());
             }
             Note::Refused {
                 command,
                 saga,
                 rejection,
             } => {
-                let outcome = Remembered::Refused(rejection.clone());
-                self.insert(*command, outcome, saga.clone());
+                let outcome = Kept::Refused(Box::new(rejection.clone()));
+                self.insert(Entry::new(*command, outcome), saga.as_ref());
             }
             Note::Done { command, saga } => {
-                let outcome = Remembered::Recorded(version..version);
-                self.insert(*command, outcome, saga.clone());
+                let entry = Entry::recorded(*command, &(version..version));
+                self.insert(entry, saga.as_ref());
             }
         }
     }
 
     /// Forgets what was remembered for a saga that has ended.
     pub fn forget(&mut self, saga: &StreamId) {
-        self.commands
-            .retain(|_, entry| entry.saga.as_ref() != Some(saga));
+        self.sagas.remove(saga);
+        if self.sagas.is_empty() {
+            // An empty map may still hold the memory of its last entries.
+            self.sagas = BTreeMap::new();
+        }
     }
 
     /// How many commands are remembered.
     pub fn len(&self) -> usize {
-        self.commands.len()
+        self.plain.len() + self.sagas.values().map(Vec::len).sum::<usize>()
     }
 
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
-        self.commands.is_empty()
+        self.plain.is_empty() && self.sagas.is_empty()
     }
 
-    fn insert(&mut self, id: CommandId, outcome: Remembered, saga: Option<StreamId>) {
-        if saga.is_none() {
-            self.plain.push_back(id);
-            if self.plain.len() > PLAIN_COMMANDS_MAX
-                && let Some(oldest) = self.plain.pop_front()
-            {
-                self.commands.remove(&oldest);
-            }
+    /// A saga's commands are found by the saga: nobody else asks with their ids.
+    fn get(&self, id: CommandId, saga: Option<&StreamId>) -> Option<&Kept> {
+        let entries = match saga {
+            Some(saga) => self.sagas.get(saga)?,
+            None => &self.plain,
+        };
+        find(entries, id).map(|at| &entries[at].outcome)
+    }
+
+    fn entries_mut(&mut self, saga: Option<&StreamId>) -> &mut [Entry] {
+        match saga {
+            Some(saga) => self.sagas.get_mut(saga).map_or(&mut [], Vec::as_mut_slice),
+            None => &mut self.plain,
         }
-        self.commands.insert(id, Entry { outcome, saga });
+    }
+
+    fn insert(&mut self, entry: Entry, saga: Option<&StreamId>) {
+        let Some(saga) = saga else {
+            if self.plain.len() == PLAIN_COMMANDS_MAX {
+                self.plain.remove(0);
+            }
+            return self.plain.push(entry);
+        };
+        match self.sagas.get_mut(saga) {
+            Some(entries) => entries.push(entry),
+            // Most sagas ask an entity once.
+            None => drop(self.sagas.insert(saga.clone(), vec![entry])),
+        }
     }
 }
 
