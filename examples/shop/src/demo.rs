@@ -189,6 +189,8 @@ pub struct Demo {
     tally: Arc<Tally>,
     began: Duration,
     head_before: u64,
+    /// Whether there was no payment in the log yet: then the provider's books are all there is.
+    is_first_run: bool,
     stopping: AtomicBool,
 }
 
@@ -200,7 +202,11 @@ impl Demo {
         options: Options,
     ) -> Result<Arc<Self>, DemoError> {
         let head_before = offset(&shop.log.head().await?);
+        let payments = Filter::category("payment");
+        let mut payments = shop.log.read(&Cut::start(), payments, ReadMode::ToHead);
+        let is_first_run = payments.next().await.transpose()?.is_none();
         Ok(Arc::new(Self {
+            is_first_run,
             began: shop.time.monotonic(),
             shop,
             work: Arc::new(work),
@@ -249,7 +255,6 @@ impl Demo {
 
     /// Lets everything through, and goes through the log when all of it has ended.
     pub async fn run(self: &Arc<Self>) -> Result<Summary, DemoError> {
-        let fresh_provider = self.head_before == 0;
         self.fill_the_shelves().await?;
         let began = self.shop.time.monotonic();
         let counting = spawn(self.clone().count());
@@ -266,7 +271,7 @@ impl Demo {
         self.settle().await?;
         counting.abort();
         let seconds = (self.shop.time.monotonic() - began).as_secs_f64();
-        self.summary(seconds, fresh_provider).await
+        self.summary(seconds).await
     }
 
     /// Opens the stock of every product that is wanted.
@@ -527,7 +532,7 @@ impl Demo {
         DemoError::Stuck(text)
     }
 
-    async fn summary(&self, seconds: f64, fresh_provider: bool) -> Result<Summary, DemoError> {
+    async fn summary(&self, seconds: f64) -> Result<Summary, DemoError> {
         let head = self.shop.log.head().await?;
         let audit = Audit::of(&*self.shop.log).await?;
         let fresh = || Consistency::after(head.clone(), Duration::from_secs(10));
@@ -558,7 +563,7 @@ impl Demo {
             ),
         ]);
         // A provider that has begun with this log must agree with it.
-        if fresh_provider {
+        if self.is_first_run {
             let agrees = match self.shop.provider.ledger().await {
                 Ok(ledger) => {
                     ledger.charged_mills == audit.approved_mills

@@ -89,6 +89,7 @@ async fn with_enough_stock_and_a_reliable_provider_every_order_is_confirmed() {
     assert!(summary.holds(), "{summary:#?}");
     assert_eq!(summary.orders.confirmed, summary.orders.placed);
     assert_eq!((summary.orders.placed, summary.returns), (127, 6));
+    assert_eq!(summary.invariants.len(), 7, "{summary:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
