@@ -52,33 +52,45 @@ impl Remote {
             )
             .remedy("name the program with --server, or its log with --log"));
         };
-        let name = dir.display().to_string();
-        let present = Present::find(&context.env, dir)
-            .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
-        // Nobody has said where the log is, so the one program that is likely to be meant is
-        // where programs are unless they are told otherwise.
-        if present.is_none() && !settings.log_is_named() {
-            let client = Client::new(&format!("http://{HOME}"), time)
-                .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
-            let found = Found::Told;
-            return Ok(Self { client, found });
+        if let Some(remote) = Self::of_log(dir, context)? {
+            return Ok(remote);
         }
-        let Some(present) = present else {
-            let failure = nobody(format!("nothing is running at {name}"), Some(&name));
-            // Where the demo is when nobody says where its log shall be.
-            const DEMO: &str = "./.anabranch/demo";
-            if let Ok(Some(_)) = Present::find(&context.env, Path::new(DEMO)) {
-                return Err(failure.remedy(format!("a demo is running: add --log {DEMO}")));
+        let name = dir.display().to_string();
+        let nothing = || nobody(format!("nothing is running at {name}"), Some(&name));
+        let demo = Self::of_log(Path::new(DEMO), context)?;
+        match (settings.log_is_named(), demo) {
+            (true, None) => Err(nothing()),
+            (true, Some(_)) => {
+                Err(nothing().remedy(format!("a demo is running: add --log {DEMO}")))
             }
-            return Err(failure);
+            // Nobody has said where the log is: the demo of this directory is likely to be meant.
+            (false, Some(demo)) => Ok(demo),
+            // There is a log here, and what runs elsewhere has nothing to do with it.
+            (false, None) if exists(dir, context)? => Err(nothing()),
+            // Where programs are unless they are told otherwise.
+            (false, None) => {
+                let client = Client::new(&format!("http://{HOME}"), time)
+                    .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
+                let found = Found::Told;
+                Ok(Self { client, found })
+            }
+        }
+    }
+
+    /// The program that has said that it serves the log in this directory.
+    fn of_log(dir: &Path, context: &Context) -> Result<Option<Self>, Failure> {
+        let io = |error: String| Failure::new(Exit::Failed, "io", error);
+        let present = Present::find(&context.env, dir).map_err(|error| io(error.to_string()))?;
+        let Some(present) = present else {
+            return Ok(None);
         };
-        let client = Client::new(&present.url, time)
-            .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
+        let client = Client::new(&present.url, Time::of(&context.env))
+            .map_err(|error| io(error.to_string()))?;
         let found = Found::Left {
-            dir: name,
+            dir: dir.display().to_string(),
             pid: present.pid,
         };
-        Ok(Self { client, found })
+        Ok(Some(Self { client, found }))
     }
 
     /// What stands at this path.
@@ -166,6 +178,14 @@ pub struct Answer<T> {
     pub text: String,
     /// The token that came with it.
     pub token: Option<String>,
+}
+
+/// Where the demo is when nobody says where its log shall be.
+pub const DEMO: &str = "./.anabranch/demo";
+
+fn exists(dir: &Path, context: &Context) -> Result<bool, Failure> {
+    let found = context.env.disk.exists(dir);
+    found.map_err(|error| Failure::file("look at", &dir.display().to_string(), &error))
 }
 
 /// The code of the failure that nothing is running.

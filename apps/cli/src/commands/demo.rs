@@ -22,6 +22,7 @@ use crate::demo_text::{Display, summary_text};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs;
 use crate::output::{Form, Output, note};
+use crate::remote::DEMO;
 use crate::stop::StopSignal;
 
 /// Run a whole shop on real orders: services, sagas, a payment provider that fails
@@ -331,7 +332,7 @@ impl Place {
                 Self::Directory(beside.into())
             }
             Address::Directory(_) => {
-                let dir = PathBuf::from("./.anabranch/demo");
+                let dir = PathBuf::from(DEMO);
                 context.settings.log = Address::Directory(dir.join("log"));
                 if dir.exists() {
                     // Refuses while another demo is at work there.

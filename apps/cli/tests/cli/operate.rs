@@ -245,6 +245,18 @@ fn the_program_is_named_by_a_flag_or_by_the_environment() {
 }
 
 #[test]
+fn the_demo_of_a_directory_is_meant_when_nobody_names_a_log() {
+    let bank = Bank::open("operate-demo");
+    bank.deposit("a", 5);
+    let at_demo = json!({"url": bank.url, "pid": 1}).to_string();
+    std::fs::remove_file(bank.scratch.path(".anabranch/log/server.json")).unwrap();
+    std::fs::create_dir_all(bank.scratch.path(".anabranch/demo")).unwrap();
+    bank.scratch.file(".anabranch/demo/server.json", at_demo);
+    assert!(bank.run("view ls").ok().contains("balances"));
+    bank.run("view ls --log ./.anabranch/log").fails(5);
+}
+
+#[test]
 fn the_types_of_a_running_program_fit_its_log() {
     let bank = Bank::open("operate-types");
     bank.deposit("a", 5);
