@@ -48,7 +48,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N/s", value_parser = rate)]
     rate: Option<f64>,
     /// Kill one of the services and start it again, each so often: 2s
-    #[arg(long, value_name = "TIME", value_parser = crate::settings::units::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = often)]
     crash_every: Option<Duration>,
     /// Where the shop's page and its commands and views are served; on another port if this
     /// one is taken
@@ -82,6 +82,15 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn often(text: &str) -> Result<Duration, String> {
+    let every = crate::settings::units::parse_duration(text)?;
+    if every < Duration::from_millis(10) {
+        return Err("services need 10 ms to start before they are killed again".to_owned());
+    }
+    Ok(every)
+}
+
+/// Runs the command.
 pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     let form = context.settings.form;
     let work = read_work(args.orders.as_deref())?;
