@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anabranch_domain::saga::{Definition, Promise};
+use anabranch_domain::saga::{Definition, Promise, SagaCommand};
 use anabranch_domain::{
-    Breaker, CallPolicy, CommandEnvelope, CommandId, Correlate, Decide, Effect, EventRef, Input,
-    Outcome, Process, Reaction, Repeat, ReplyEnvelope, Retry, Saga, StreamId,
+    Breaker, CallPolicy, CommandEnvelope, CommandId, Correlate, Decide, Effect, Entity, EventRef,
+    Input, Outcome, Process, Reaction, Rejection, Repeat, ReplyEnvelope, Retry, Saga, StreamId,
 };
 use anabranch_log::BoxFuture;
 use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
@@ -606,7 +606,10 @@ async fn a_definition_that_was_changed_under_its_version_parks_the_sagas_that_ru
 
 /// The copier, decided otherwise: a hundred times as much.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct OtherCopier;
+struct OtherCopier {
+    copied: u64,
+    refused: u64,
+}
 
 impl Process for OtherCopier {
     const NAME: &'static str = "copier";
@@ -627,7 +630,9 @@ impl Process for OtherCopier {
         }
     }
 
-    fn evolve(&mut self, _: &Input<CounterEvent>) {}
+    fn evolve(&mut self, _: &Input<CounterEvent>) {
+        self.copied += 1;
+    }
 }
 
 #[tokio::test]
@@ -678,31 +683,77 @@ impl Saga for Wide {
 }
 
 #[tokio::test]
-async fn a_start_that_makes_too_many_events_is_refused_and_the_saga_can_still_be_started() {
+async fn a_start_that_makes_too_many_events_is_refused_alone_and_the_saga_goes_on() {
     let bench = Bench::new();
     let service = builder(&bench).saga::<Wide>().start().await.unwrap();
     let start = async |n| {
         let input = moving("here", "there", n);
         service.start_saga::<Wide>("x", &input).await
     };
-    let (refused, other) = futures_util::future::join(start(10_001), async {
-        service
-            .start_saga::<Wide>("y", &moving("here", "there", 1))
-            .await
-    })
-    .await;
-    other.unwrap();
+    let abort = SagaCommand::AbortSaga {
+        why: "too early".to_owned(),
+    };
+    let stream = StreamId::of("wide", "x").unwrap();
+    let abort = service.command_saga(stream, &abort, None);
+    // Both are decided before it is known that one is too much.
+    let (aborted, refused) = futures_util::future::join(abort, start(10_001)).await;
+    aborted.unwrap();
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), "invalid");
     assert!(refused.to_string().contains("10002 events"), "{refused}");
     start(3).await.unwrap();
     run(&bench, 5).await;
     assert_eq!(phase_of(&service, "wide", "x").await, "completed");
-    assert_eq!(sum(&service, "there").await, 4);
+    assert_eq!(sum(&service, "there").await, 3);
 }
 
 async fn phase_of(service: &Service, flow: &str, key: &str) -> String {
     show(service, flow, key).await.description.unwrap().phase
+}
+
+/// Takes one command, at whose sight it panics.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Touchy;
+
+#[derive(Serialize)]
+enum TouchyCommand {
+    Add {},
+}
+
+impl<'de> Deserialize<'de> for TouchyCommand {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("cannot even look at it")
+    }
+}
+
+impl Entity for Touchy {
+    const CATEGORY: &'static str = "nobody";
+    type Command = TouchyCommand;
+    type Event = CounterEvent;
+    type Rejection = Rejection;
+
+    fn decide(&self, command: &TouchyCommand, _: &Decide) -> Result<Vec<CounterEvent>, Rejection> {
+        let TouchyCommand::Add {} = command;
+        Ok(Vec::new())
+    }
+
+    fn evolve(&mut self, _: &CounterEvent) {}
+}
+
+#[tokio::test]
+async fn a_panic_at_the_sight_of_a_command_makes_it_a_dead_letter_and_the_next_one_is_tried() {
+    let bench = Bench::new();
+    let service = builder(&bench).process::<Shouting>().entity::<Touchy>();
+    let service = service.start().await.unwrap();
+    add(&service, "a", 7).await;
+    add(&service, "a", 7).await;
+    run(&bench, 2).await;
+    let letters = service.dead_letters();
+    assert_eq!(letters.len(), 2);
+    for letter in letters {
+        assert!(letter.reason.contains("cannot even look"), "{letter:?}");
+    }
+    assert_eq!(service.under_way(), 0);
 }
 
 // Dead letters.
@@ -885,6 +936,8 @@ async fn instances_that_have_ended_are_not_read_by_who_takes_over() {
     };
     // Without a place everything is heard again; with one nothing is.
     let service = take_over(&snapshots).await;
+    let heard_again = bench.log.take_reads("brief").len();
+    assert!(heard_again <= 50, "{heard_again}");
     assert!(service.shutdown(Duration::from_secs(5)).await);
     drop(take_over(&snapshots).await);
     assert_eq!(bench.log.take_reads("brief"), [0; 0]);
