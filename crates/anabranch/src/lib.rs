@@ -115,6 +115,9 @@ mod guide {
 
     #[doc = include_str!("../../../docs/guide/schemas.md")]
     pub struct Schemas;
+
+    #[doc = include_str!("../../../docs/guide/when-things-fail.md")]
+    pub struct WhenThingsFail;
 }
 
 fn parse(address: &str) -> Result<Address, OpenError> {
