@@ -56,7 +56,9 @@ pub mod prelude {
         Decide, Effect, Entity, Event, EventRef, HandleError, Process, Query, Reaction, Rejection,
         Saga, View,
     };
+    pub use crate::runtime::view::{Consistency, ViewSpec};
     pub use crate::runtime::{SendError, Service, Time};
+    pub use anabranch_env::Env;
     pub use anabranch_log::{
         Append, AppendError, Appended, Condition, Expect, Log, OpenError, Order, ReadError,
         ReadMode, VersionRange,
