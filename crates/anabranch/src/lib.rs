@@ -36,6 +36,8 @@ pub use anabranch_log as log;
 pub use anabranch_log_segment as segment;
 pub use anabranch_model as model;
 pub use anabranch_runtime as runtime;
+#[cfg(feature = "server")]
+pub use anabranch_server as server;
 
 use std::sync::Arc;
 
@@ -105,6 +107,10 @@ pub struct FrontPage;
 mod guide {
     #[doc = include_str!("../../../docs/guide/first-service.md")]
     pub struct FirstService;
+
+    #[cfg(feature = "server")]
+    #[doc = include_str!("../../../docs/guide/serving.md")]
+    pub struct Serving;
 
     #[doc = include_str!("../../../docs/guide/testing.md")]
     pub struct Testing;
