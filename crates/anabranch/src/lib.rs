@@ -36,6 +36,8 @@ pub use anabranch_log as log;
 pub use anabranch_log_segment as segment;
 pub use anabranch_model as model;
 pub use anabranch_runtime as runtime;
+#[cfg(feature = "server")]
+pub use anabranch_server as server;
 
 use std::sync::Arc;
 
@@ -56,7 +58,9 @@ pub mod prelude {
         Decide, Effect, Entity, Event, EventRef, HandleError, Process, Query, Reaction, Rejection,
         Saga, View,
     };
+    pub use crate::runtime::view::{Consistency, ViewSpec};
     pub use crate::runtime::{SendError, Service, Time};
+    pub use anabranch_env::Env;
     pub use anabranch_log::{
         Append, AppendError, Appended, Condition, Expect, Log, OpenError, Order, ReadError,
         ReadMode, VersionRange,
@@ -104,6 +108,10 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/first-service.md")]
     pub struct FirstService;
 
+    #[cfg(feature = "server")]
+    #[doc = include_str!("../../../docs/guide/serving.md")]
+    pub struct Serving;
+
     #[doc = include_str!("../../../docs/guide/testing.md")]
     pub struct Testing;
 
@@ -115,6 +123,9 @@ mod guide {
 
     #[doc = include_str!("../../../docs/guide/schemas.md")]
     pub struct Schemas;
+
+    #[doc = include_str!("../../../docs/guide/when-things-fail.md")]
+    pub struct WhenThingsFail;
 }
 
 fn parse(address: &str) -> Result<Address, OpenError> {

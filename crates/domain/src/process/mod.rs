@@ -234,7 +234,7 @@ impl Reaction {
         self
     }
 
-    /// Calls the world outside; the outcome comes back as `Input::Outcome`.
+    /// Calls the world outside; the outcome comes back as [`Input::Reply`].
     #[must_use]
     pub fn call<F: Effect>(mut self, effect: &F) -> Self {
         self.push(Call::new(effect).map(Action::Call).map_err(encode_error));
