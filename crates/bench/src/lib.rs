@@ -7,7 +7,8 @@
 //!
 //! * [`measure`] measures one workload: appends beside the [bare loop](bare) and the
 //!   [peers], replay, and following.
-//! * [`measure_hosted`] measures what a service on the log does, beside the log alone.
+//! * [`measure_hosted`] measures what a service on the log does, beside the log alone;
+//!   [`measure_views`] how fast views are built, [`measure_idle`] what idle entities take.
 //! * [`suite`](suite::suite) measures everything that the project promises about speed and
 //!   size, each figure beside what it shall reach.
 //!
@@ -47,7 +48,10 @@ pub use child::run_child;
 pub use engine::{Engine, OpenLog, Segments};
 pub use error::BenchError;
 pub use figures::{Figures, Ratio};
-pub use hosted::{Hosted, HostedConfig, HostedReport, Sagas, measure_hosted};
+pub use hosted::{
+    Built, Hosted, HostedConfig, HostedReport, IdleConfig, IdleReport, Sagas, ViewConfig,
+    ViewReport, measure_hosted, measure_idle, measure_views,
+};
 pub use measure::{Config, measure};
 pub use report::Report;
 pub use workload::Workload;

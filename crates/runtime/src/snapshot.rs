@@ -1,7 +1,7 @@
 //! Stored states, so that not every event has to be read again. Rebuildable: a snapshot that
 //! is lost, stale or damaged costs time and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,10 +85,14 @@ impl SnapshotStore for MemorySnapshots {
 ///
 /// A file is one line of JSON that says what it holds, and then the state. Its name is a hash
 /// of the stream's name, which the file repeats; a hash over all of it finds damage. Files are
-/// not synced: what a power cut takes away, or tears, is made again.
+/// not synced: what a power cut takes away, or tears, is made again. Which files there are is
+/// looked up once, at the opening: most entities have none, and must not wait for the disk to
+/// say so.
 pub struct DiskSnapshots {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// The names of the files, without the ending.
+    known: Arc<Mutex<BTreeSet<u128>>>,
     /// Few threads block on the disk at once.
     permits: Arc<Semaphore>,
 }
@@ -115,15 +119,21 @@ impl DiskSnapshots {
     pub fn open(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> io::Result<Self> {
         let dir = dir.into();
         disk.create_dir(&dir)?;
+        let known = disk.list(&dir)?;
+        let hash = |name: &String| {
+            let hash = name.strip_suffix(".snapshot")?;
+            u128::from_str_radix(hash, 16).ok()
+        };
+        let known = known.iter().filter_map(hash).collect();
         Ok(Self {
             disk,
             dir,
+            known: Arc::new(Mutex::new(known)),
             permits: Arc::new(Semaphore::new(AT_ONCE_MAX)),
         })
     }
 
-    fn path(&self, stream: &StreamId) -> PathBuf {
-        let hash = content_hash([stream.as_str().as_bytes()]);
+    fn path(&self, hash: u128) -> PathBuf {
         self.dir.join(format!("{hash:032x}.snapshot"))
     }
 
@@ -149,7 +159,13 @@ impl DiskSnapshots {
 
 impl SnapshotStore for DiskSnapshots {
     fn load(&self, stream: &StreamId) -> BoxFuture<'_, Result<Option<Snapshot>, SnapshotError>> {
-        let (path, wanted) = (self.path(stream), stream.clone());
+        let hash = hash_of(stream);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(&hash) {
+            return Box::pin(async { Ok(None) });
+        }
+        drop(known);
+        let (path, wanted) = (self.path(hash), stream.clone());
         self.blocking(stream, move |disk| {
             let bytes = read_all(disk, &path)?;
             Ok(bytes.and_then(|bytes| decode(&wanted, &bytes)))
@@ -161,7 +177,8 @@ impl SnapshotStore for DiskSnapshots {
         stream: &StreamId,
         snapshot: Snapshot,
     ) -> BoxFuture<'_, Result<(), SnapshotError>> {
-        let (path, of) = (self.path(stream), stream.clone());
+        let hash = hash_of(stream);
+        let (path, of, known) = (self.path(hash), stream.clone(), self.known.clone());
         self.blocking(stream, move |disk| {
             let bytes = encode(&of, &snapshot)?;
             // Under another name first: whoever loads finds the old one or the new one.
@@ -171,9 +188,16 @@ impl SnapshotStore for DiskSnapshots {
             }
             disk.open(&draft, OpenMode::Create)?
                 .write_all_at(&bytes, 0)?;
-            disk.rename(&draft, &path)
+            disk.rename(&draft, &path)?;
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(hash);
+            Ok(())
         })
     }
+}
+
+fn hash_of(stream: &StreamId) -> u128 {
+    content_hash([stream.as_str().as_bytes()])
 }
 
 fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {

@@ -1,10 +1,11 @@
-//! `anabranch bench entity`, `anabranch bench saga`.
+//! `anabranch bench entity`, `anabranch bench saga`, `anabranch bench view`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anabranch_bench::{
-    BenchError, Durability, Hosted, HostedConfig, Sagas, Segments, Tools, measure_hosted,
+    BenchError, Durability, Hosted, HostedConfig, IdleConfig, Sagas, Segments, Tools, ViewConfig,
+    measure_hosted, measure_idle, measure_views,
 };
 use clap::Args;
 
@@ -19,6 +20,7 @@ In turns with them, as many clients append events of the same size to a log of t
 Examples:
   anabranch bench entity
   anabranch bench entity --entities 100000
+  anabranch bench entity --idle 100000
   anabranch bench entity --clients 1 --output json")]
 pub struct BenchEntity {
     /// Entities; each command goes to one of them, drawn at random
@@ -27,8 +29,38 @@ pub struct BenchEntity {
     /// Data of one event
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     size: usize,
+    /// Measure instead how much memory this many entities take that nobody asks anything of
+    #[arg(long, value_name = "N", conflicts_with_all = ["entities", "size", "clients", "seconds", "rounds"])]
+    idle: Option<u64>,
+    /// Events of each idle entity
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "idle")]
+    events_each: u32,
     #[command(flatten)]
     common: Common,
+}
+
+/// Measure how fast views are built
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A log is written, then a view in memory and one in SQLite are built from it, in turns with reading
+it alone.
+
+Examples:
+  anabranch bench view
+  anabranch bench view --events 10000000 --rounds 3")]
+pub struct BenchView {
+    /// Events in the log
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    events: u64,
+    /// How often each view is built
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Write below this directory [default: beside the log, or ./.anabranch/bench]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Leave what was written
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Measure sagas beside the log alone
@@ -110,6 +142,16 @@ pub fn run_entity(
     form: ResultForm,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<String, BenchError> {
+    if let Some(entities) = args.idle {
+        let config = IdleConfig {
+            entities,
+            events_each: args.events_each,
+            dir: args.common.dir.clone().unwrap_or(beside),
+            keep: args.common.keep,
+        };
+        let report = with_tools(progress, |tools| measure_idle(&config, tools))?;
+        return print(form, report.to_text(), &report);
+    }
     let work = Hosted::Commands {
         entities: at_least_one("--entities", args.entities)?,
     };
@@ -148,12 +190,35 @@ fn measure(
     form: ResultForm,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<String, BenchError> {
+    let report = with_tools(progress, |tools| measure_hosted(config, tools))?;
+    print(form, report.to_text(), &report)
+}
+
+/// Measures and gives what to print. Blocks until done.
+pub fn run_view(
+    args: &BenchView,
+    beside: PathBuf,
+    form: ResultForm,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<String, BenchError> {
+    let config = ViewConfig {
+        events: args.events,
+        rounds: args.rounds,
+        dir: args.dir.clone().unwrap_or(beside),
+        keep: args.keep,
+    };
+    let report = with_tools(progress, |tools| measure_views(&config, tools))?;
+    print(form, report.to_text(), &report)
+}
+
+fn with_tools<T>(
+    progress: &(dyn Fn(&str) + Sync),
+    measure: impl FnOnce(&Tools<'_>) -> Result<T, BenchError>,
+) -> Result<T, BenchError> {
     let no_child = |_: &str| Err(std::io::Error::other("nothing here runs in a child"));
-    let tools = Tools {
+    measure(&Tools {
         engine: &Segments,
         child: &no_child,
         progress,
-    };
-    let report = measure_hosted(config, &tools)?;
-    print(form, report.to_text(), &report)
+    })
 }

@@ -6,17 +6,18 @@ use anabranch::Address;
 use clap::Subcommand;
 
 use super::Context;
-use crate::bench::hosted::{self, BenchEntity, BenchSaga};
+use crate::bench::hosted::{self, BenchEntity, BenchSaga, BenchView};
 use crate::bench::{self, BenchLog, ResultForm};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Form, Output, note};
 
-/// Measure speed and size: log, entity, saga
+/// Measure speed and size: log, entity, saga, view
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     Log(Box<BenchLog>),
     Entity(BenchEntity),
     Saga(BenchSaga),
+    View(BenchView),
 }
 
 /// Runs the command.
@@ -39,6 +40,7 @@ pub fn run(command: &BenchCommand, context: &Context) -> Outcome {
         BenchCommand::Entity(args) => {
             hosted::run_entity(args, beside, durability, result_form, &progress)
         }
+        BenchCommand::View(args) => hosted::run_view(args, beside, result_form, &progress),
         BenchCommand::Saga(args) => {
             hosted::run_saga(args, beside, durability, result_form, &progress)
         }

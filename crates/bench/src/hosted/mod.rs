@@ -2,8 +2,11 @@
 //! the log that does as much without a service.
 
 mod clients;
+mod fill;
+mod idle;
 mod report;
 mod shop;
+mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +26,9 @@ use crate::measure::on_runtime;
 use crate::workload::Workload;
 use crate::{Durability, Tools};
 
+pub use idle::{IdleConfig, IdleReport, measure_idle};
 pub use report::HostedReport;
+pub use view::{Built, ViewConfig, ViewReport, measure_views};
 
 /// What to measure of a service.
 #[derive(Debug, Clone, PartialEq)]

@@ -18,7 +18,11 @@ pub struct Ledger {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum LedgerCommand {
-    Note { text: String },
+    Note {
+        text: String,
+    },
+    /// Records nothing.
+    Look,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
@@ -36,8 +40,10 @@ impl Entity for Ledger {
     type Rejection = Rejection;
 
     fn decide(&self, command: &LedgerCommand, _: &Decide) -> Result<Vec<LedgerEvent>, Rejection> {
-        let LedgerCommand::Note { text } = command;
-        Ok(vec![LedgerEvent::Noted { text: text.clone() }])
+        Ok(match command {
+            LedgerCommand::Note { text } => vec![LedgerEvent::Noted { text: text.clone() }],
+            LedgerCommand::Look => Vec::new(),
+        })
     }
 
     fn evolve(&mut self, LedgerEvent::Noted { .. }: &LedgerEvent) {
