@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use anabranch_bench::peers::Peer;
 use anabranch_bench::suite::{Part, Scale, suite};
-use anabranch_bench::{BenchError, Config, Engine, OpenLog, Tools, Workload, measure};
+use anabranch_bench::{
+    BenchError, Config, Engine, Hosted, HostedConfig, IdleConfig, OpenLog, Sagas, Tools,
+    ViewConfig, Workload, measure, measure_hosted, measure_idle, measure_views,
+};
 use anabranch_env::{Disk, DiskStats, Env};
 use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, MemoryLog, OpenError,
@@ -278,4 +281,112 @@ fn parts_that_need_a_child_say_so_when_there_is_none() {
         &tools(&InMemory::default()),
     );
     assert!(matches!(outcome, Err(BenchError::Io { what, .. }) if what.contains("child")));
+}
+
+fn hosted(name: &str, work: Hosted) -> HostedConfig {
+    HostedConfig {
+        work,
+        clients: 3,
+        size: 64,
+        durability: Durability::Sync,
+        seconds: Duration::from_millis(60),
+        rounds: 2,
+        seed: 1,
+        dir: directory(name),
+        keep: false,
+    }
+}
+
+#[test]
+fn commands_to_entities_are_measured_beside_the_log() {
+    let engine = InMemory::default();
+    let config = hosted("entity", Hosted::Commands { entities: 5 });
+    let report = measure_hosted(&config, &tools(&engine)).unwrap();
+    assert!(report.service.events_per_second > 0.0);
+    assert!(report.log.events_per_second > 0.0);
+    assert!(report.ratio.throughput > 0.0);
+    let text = report.to_text();
+    assert!(text.contains("the service over the log: "), "{text}");
+    assert!(
+        text.starts_with("commands to 5 entities, 3 clients"),
+        "{text}"
+    );
+}
+
+#[test]
+fn each_order_of_the_saga_benchmark_records_the_events_that_it_counts() {
+    for dispatching in [false, true] {
+        let engine = InMemory::default();
+        let lines = 4;
+        let work = Hosted::Sagas(Sagas {
+            lines,
+            products: 10,
+            dispatching,
+        });
+        let config = hosted(&format!("saga-{dispatching}"), work);
+        let report = measure_hosted(&config, &tools(&engine)).unwrap();
+        let of_process = if dispatching { 2 + 2 * lines } else { 0 };
+        assert_eq!(
+            report.events_per_answer,
+            1 + 3 * (lines + 3) + 2 + of_process
+        );
+        // Every client waited for its last order, so the log has whole orders only.
+        let logs = engine.0.lock().unwrap();
+        let (_, log) = logs
+            .iter()
+            .find(|(dir, _)| dir.ends_with("service"))
+            .unwrap();
+        let head = events_in(log);
+        assert_eq!(head % report.events_per_answer as u64, 0, "{head} events");
+        assert!(head > 0);
+    }
+}
+
+fn events_in(log: &MemoryLog) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let head = runtime.block_on(log.head()).unwrap();
+    head.get(anabranch_model::PartitionId(0))
+}
+
+#[test]
+fn views_are_built_from_every_event_of_the_log() {
+    let engine = InMemory::default();
+    let config = ViewConfig {
+        events: 3000,
+        rounds: 1,
+        dir: directory("view"),
+        keep: false,
+    };
+    let report = measure_views(&config, &tools(&engine)).unwrap();
+    assert!(report.memory.events_per_second > 0.0);
+    assert!(report.sqlite.events_per_second > 0.0);
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["events"], 3000);
+}
+
+#[test]
+fn idle_entities_are_loaded_and_weighed() {
+    let engine = InMemory::default();
+    let config = IdleConfig {
+        entities: 2000,
+        events_each: 3,
+        dir: directory("idle"),
+        keep: false,
+    };
+    let report = measure_idle(&config, &tools(&engine)).unwrap();
+    assert_eq!((report.entities, report.state_bytes), (2000, 8));
+    assert!(report.to_text().contains("beyond their state of 8 bytes"));
+}
+
+#[test]
+fn an_event_too_small_for_its_json_is_refused() {
+    let engine = InMemory::default();
+    let config = HostedConfig {
+        size: 5,
+        ..hosted("small", Hosted::Commands { entities: 1 })
+    };
+    let error = measure_hosted(&config, &tools(&engine)).unwrap_err();
+    assert!(matches!(error, BenchError::Invalid(_)), "{error}");
 }

@@ -59,8 +59,7 @@ async fn follow(log: &Arc<dyn Log>, sender: &watch::Sender<Cut>) -> Result<(), R
     sender.send_replace(head);
     while let Some(batch) = news.next_batch().await {
         batch?;
-        // Who has something to do goes first: when there is much to do, fewer looks find more.
-        tokio::task::yield_now().await;
+        // The head is often beyond the batch: then the next batch brings no news.
         let head = log.head().await?;
         sender.send_if_modified(|known| {
             let has_news = *known != head;

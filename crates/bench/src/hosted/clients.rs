@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_domain::{Process, Saga};
@@ -74,7 +74,7 @@ fn recorded_one(accepted: &Accepted) -> Result<(), BenchError> {
 }
 
 /// Who waits for which order, and for how many more events.
-type Ends = Arc<Mutex<HashMap<String, (usize, oneshot::Sender<()>)>>>;
+type Ends = Arc<Mutex<BTreeMap<String, (usize, oneshot::Sender<()>)>>>;
 
 /// Places orders and waits until their sagas, and processes, have ended.
 pub struct SagaClient {

@@ -13,7 +13,7 @@ use crate::send_error::SendError;
 
 /// Whether a command may be decided now and share the open batch.
 pub fn may_join<E: Entity>(live: &Live<E>, next: &Ask<E>) -> bool {
-    let flight_alone = live.flight.as_ref().is_some_and(Batch::is_alone);
+    let flight_alone = live.flight.as_ref().is_some_and(|flight| flight.is_alone());
     let undisturbed = live.flight.is_none() && live.open.is_empty();
     !flight_alone && !live.open.is_alone() && (!next.alone || undisturbed)
 }

@@ -379,7 +379,7 @@ impl<E: Entity> Shard<E> {
         }
         batch.sent = 1;
         let append = append_of(stream, live.durable, &batch);
-        live.flight = Some(batch);
+        live.flight = Some(Box::new(batch));
         let (log, stream) = (self.shared.log.clone(), stream.clone());
         self.jobs.push(Box::pin(async move {
             let result = log.append(append).await;
@@ -398,7 +398,7 @@ impl<E: Entity> Shard<E> {
         else {
             return;
         };
-        let Some(batch) = live.flight.take() else {
+        let Some(batch) = live.flight.take().map(|flight| *flight) else {
             return;
         };
         let next_version = live.durable.map_or(0, |durable| durable.version + 1);
@@ -624,7 +624,7 @@ impl<E: Entity> Shard<E> {
             anabranch_domain::Retry::DEFAULT.delay_after(batch.sent, self.shared.time.random());
         batch.sent += 1;
         let append = append_of(stream, live.durable, &batch);
-        live.flight = Some(batch);
+        live.flight = Some(Box::new(batch));
         let (log, stream) = (self.shared.log.clone(), stream.clone());
         let rest = self.shared.time.sleep(wait);
         self.jobs.push(Box::pin(async move {

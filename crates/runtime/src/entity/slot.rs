@@ -68,8 +68,8 @@ pub struct Live<E: Entity> {
     pub durable: Option<Durable>,
     /// Decided, not sent to the log yet.
     pub open: Batch<E>,
-    /// Sent to the log.
-    pub flight: Option<Batch<E>>,
+    /// Sent to the log. In a box of its own: of many entities nearly all are idle.
+    pub flight: Option<Box<Batch<E>>>,
     /// Its code panicked: once nothing is in flight, it restarts.
     pub broken: Option<String>,
     /// The version of the newest snapshot, plus one; 0: none.
