@@ -596,7 +596,12 @@ impl<K: Kind> Shard<K> {
     fn finish(&mut self, done: Done<K>) {
         match done {
             Done::Loaded(stream, loaded) => self.loaded(&stream, loaded),
-            Done::Rested(stream) => self.start_loading(&stream),
+            Done::Rested(stream) => {
+                let state = self.slots.get(&stream).map(|slot| &slot.state);
+                if matches!(state, Some(State::Resting)) {
+                    self.start_loading(&stream);
+                }
+            }
             Done::Appended(stream, result) => self.appended(&stream, result),
             Done::Nothing => {}
         }
@@ -816,6 +821,11 @@ impl<K: Kind> Shard<K> {
     }
 
     fn loaded(&mut self, stream: &StreamId, loaded: Result<Loaded<K>, LoadError>) {
+        let state = self.slots.get(stream).map(|slot| &slot.state);
+        if !matches!(state, Some(State::Loading)) {
+            // Parked in the meantime.
+            return;
+        }
         let Loaded {
             machine,
             length: durable,

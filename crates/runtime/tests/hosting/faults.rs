@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anabranch_domain::saga::{Definition, Promise, SagaCommand};
+use anabranch_domain::saga::{Definition, Promise};
 use anabranch_domain::{
     Breaker, CallPolicy, CommandEnvelope, CommandId, Correlate, Decide, Effect, Entity, EventRef,
     Input, Outcome, Process, Reaction, Rejection, Repeat, ReplyEnvelope, Retry, Saga, StreamId,
@@ -683,22 +683,14 @@ impl Saga for Wide {
 }
 
 #[tokio::test]
-async fn a_start_that_makes_too_many_events_is_refused_alone_and_the_saga_goes_on() {
+async fn a_start_that_makes_too_many_events_is_refused_and_the_saga_can_be_started() {
     let bench = Bench::new();
     let service = builder(&bench).saga::<Wide>().start().await.unwrap();
     let start = async |n| {
         let input = moving("here", "there", n);
         service.start_saga::<Wide>("x", &input).await
     };
-    let abort = SagaCommand::AbortSaga {
-        why: "too early".to_owned(),
-    };
-    let stream = StreamId::of("wide", "x").unwrap();
-    let abort = service.command_saga(stream, &abort, None);
-    // Both are decided before it is known that one is too much.
-    let (aborted, refused) = futures_util::future::join(abort, start(10_001)).await;
-    aborted.unwrap();
-    let refused = refused.unwrap_err();
+    let refused = start(10_001).await.unwrap_err();
     assert_eq!(refused.code(), "invalid");
     assert!(refused.to_string().contains("10002 events"), "{refused}");
     start(3).await.unwrap();
@@ -709,6 +701,55 @@ async fn a_start_that_makes_too_many_events_is_refused_alone_and_the_saga_goes_o
 
 async fn phase_of(service: &Service, flow: &str, key: &str) -> String {
     show(service, flow, key).await.description.unwrap().phase
+}
+
+/// Copies each number, but 9 as often as fits into no event.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Flooding;
+
+impl Process for Flooding {
+    const NAME: &'static str = "flooding";
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    type Event = CounterEvent;
+
+    fn correlate(_: &CounterEvent, about: &EventRef<'_>) -> Correlate {
+        match about.stream.strip_prefix("counter/from-") {
+            Some(key) => Correlate::Start(key.to_owned()),
+            None => Correlate::Ignore,
+        }
+    }
+
+    fn decide(&self, input: &Input<CounterEvent>, _: &Decide) -> Reaction {
+        let Input::Event(CounterEvent::Added { n }, _) = input else {
+            return Reaction::none();
+        };
+        let times = if *n == 9 { 10_000 } else { 1 };
+        (0..times).fold(Reaction::none(), |reaction, _| {
+            reaction.send::<Counter>("to", &CounterCommand::Add { n: *n })
+        })
+    }
+
+    fn evolve(&mut self, _: &Input<CounterEvent>) {}
+}
+
+#[tokio::test]
+async fn an_event_that_makes_a_process_send_too_much_parks_it_and_what_came_before_is_sent() {
+    let bench = Bench::new();
+    let service = builder(&bench).process_with::<Flooding>(one_shard());
+    let service = service.start().await.unwrap();
+    // In one append, so that the process decides about both at once.
+    let numbers_at_once = CounterCommand::AddAll {
+        numbers: vec![1, 9],
+    };
+    let counter = service.entity::<Counter>("from-a");
+    counter.send(numbers_at_once).await.unwrap();
+    add(&service, "from-b", 2).await;
+    run(&bench, 5).await;
+    let reason = parked(&service, "flooding", "a").await;
+    assert!(reason.contains("at most 1048576"), "{reason}");
+    let mut sent = numbers(&bench, "counter/to").await;
+    sent.sort_unstable();
+    assert_eq!(sent, [1, 2]);
 }
 
 /// Takes one command, at whose sight it panics.
