@@ -15,7 +15,9 @@ use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::courier::Courier;
-use super::shard::{self, Item, Message, Shared, Touched};
+use super::load;
+use super::message::{Item, Message, Shared, Touched};
+use super::shard;
 use super::{InstanceStatus, Kind};
 use crate::in_order::InOrder;
 use crate::notes::Notes;
@@ -572,7 +574,7 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
 
     fn show(&self, stream: StreamId) -> BoxFuture<'_, InstanceStatus> {
         Box::pin(async move {
-            let mut status = shard::describe(&self.shared, &stream).await;
+            let mut status = load::describe(&self.shared, &stream).await;
             let here = self.list().await.into_iter().find(|s| s.stream == stream);
             if let Some(parked) = here.and_then(|here| here.parked) {
                 status.parked = Some(parked);

@@ -15,6 +15,8 @@ mod courier;
 mod effects;
 mod feed;
 mod host;
+mod load;
+mod message;
 mod process;
 mod saga;
 mod shard;

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use anabranch_domain::{Event as _, Rejection, Retry, StreamId, Timestamp};
-use anabranch_log::{Append, AppendError, BoxFuture, Expect, Log, Order, ReadError, VersionRange};
+use anabranch_log::{Append, AppendError, BoxFuture, Expect, Log};
 use anabranch_model::{EventId, EventType, Meta, NewEvent};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -16,6 +16,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::courier::Courier;
 use super::feed::{Ledger, Ticket};
+use super::load::{LoadError, Loaded, load};
+use super::message::{Item, Known, Message, Shared, Touched};
 use super::{InstanceStatus, Kind, Out, Style};
 use crate::hash::HashMap;
 use crate::notes::Notes;
@@ -23,98 +25,6 @@ use crate::panics::contain;
 use crate::send_error::SendError;
 use crate::snapshot::{Snapshot, SnapshotStore};
 use crate::time::Time;
-
-/// What reaches a shard.
-pub enum Message<K: Kind> {
-    Input(StreamId, Box<Item<K::Input>>),
-    /// Take an open instance over from a runtime that has gone.
-    Resume(StreamId),
-    Unpark(StreamId, oneshot::Sender<bool>),
-    List(oneshot::Sender<Vec<InstanceStatus>>),
-    /// An instance that has not ended, and waits for nothing.
-    Idle(StreamId),
-    /// A journal has grown, whoever has written to it.
-    Touched(StreamId, Touched),
-    /// The instances that have not ended.
-    Open(oneshot::Sender<Vec<(StreamId, Known)>>),
-    /// Take nothing more, write what is decided, then end.
-    Close,
-}
-
-/// A journal, as a read of many journals finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Touched {
-    /// How many events it has.
-    pub length: u64,
-    /// Whether its last event says that the instance has ended.
-    pub has_ended: bool,
-}
-
-/// What a shard knows of an instance that has not ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// How many events its journal has, as far as the shard knows.
-    pub length: u64,
-    /// Whether a restart has to go on with it.
-    pub waiting: bool,
-}
-
-/// An input on its way, and who waits for it to be durable.
-pub struct Item<I> {
-    pub input: I,
-    pub ticket: Option<Ticket>,
-    pub answer: Option<oneshot::Sender<Result<(), SendError>>>,
-    /// Also send again everything that is not answered.
-    pub resume: bool,
-    /// Shares no append with others: the log has refused one that it was in.
-    pub alone: bool,
-}
-
-impl<I> Item<I> {
-    pub fn plain(input: I) -> Box<Self> {
-        Box::new(Self {
-            input,
-            ticket: None,
-            answer: None,
-            resume: false,
-            alone: false,
-        })
-    }
-}
-
-/// What the shards of one kind share.
-pub struct Shared<K: Kind> {
-    pub kind: K,
-    pub log: Arc<dyn Log>,
-    pub time: Time,
-    pub notes: Arc<Notes>,
-    pub courier: Arc<Courier>,
-    pub source: String,
-    /// The types of the journals' events, ready to be stored.
-    pub types: Vec<EventType>,
-    pub restart: Retry,
-    pub live_max: usize,
-    pub snapshots: Arc<dyn SnapshotStore>,
-    /// A snapshot of an instance is kept each so many events; 0: never.
-    pub snapshot_every: u64,
-    /// Of snapshots: the shape of the instances.
-    pub fingerprint: u128,
-    pub ledger: Arc<Ledger>,
-    /// Wakes the feed.
-    pub nudge: Notify,
-    /// The feed goes back to what is durable.
-    pub rewind: AtomicBool,
-    /// The feed takes over again: a shard has lost what it knew.
-    pub retake: AtomicBool,
-}
-
-impl<K: Kind> Shared<K> {
-    /// Lets the feed go back to what is durable.
-    pub fn rewind(&self) {
-        self.rewind.store(true, Ordering::Release);
-        self.nudge.notify_one();
-    }
-}
 
 struct Slot<K: Kind> {
     state: State<K>,
@@ -159,14 +69,6 @@ impl<K: Kind> Live<K> {
     }
 }
 
-/// An instance as its journal has it.
-struct Loaded<K: Kind> {
-    machine: K::Machine,
-    length: u64,
-    last_event: Option<EventId>,
-    snapshot_at: u64,
-}
-
 /// An input that was decided, and the answer to who asked.
 type Decided<I> = (Box<Item<I>>, Result<(), Rejection>);
 
@@ -196,11 +98,6 @@ impl<K: Kind> Batch<K> {
             snapshot: None,
         }
     }
-}
-
-enum LoadError {
-    Read(ReadError),
-    Unreadable(String),
 }
 
 enum Done<K: Kind> {
@@ -596,7 +493,12 @@ impl<K: Kind> Shard<K> {
     fn finish(&mut self, done: Done<K>) {
         match done {
             Done::Loaded(stream, loaded) => self.loaded(&stream, loaded),
-            Done::Rested(stream) => self.start_loading(&stream),
+            Done::Rested(stream) => {
+                let state = self.slots.get(&stream).map(|slot| &slot.state);
+                if matches!(state, Some(State::Resting)) {
+                    self.start_loading(&stream);
+                }
+            }
             Done::Appended(stream, result) => self.appended(&stream, result),
             Done::Nothing => {}
         }
@@ -816,6 +718,11 @@ impl<K: Kind> Shard<K> {
     }
 
     fn loaded(&mut self, stream: &StreamId, loaded: Result<Loaded<K>, LoadError>) {
+        let state = self.slots.get(stream).map(|slot| &slot.state);
+        if !matches!(state, Some(State::Loading)) {
+            // Parked in the meantime.
+            return;
+        }
         let Loaded {
             machine,
             length: durable,
@@ -1065,99 +972,4 @@ fn encode<K: Kind>(
 fn append_of<K: Kind>(stream: &StreamId, durable: u64, batch: &Batch<K>) -> Append {
     let expect = durable.checked_sub(1).map_or(Expect::Empty, Expect::At);
     Append::events(batch.events.clone()).expect(stream.clone(), expect)
-}
-
-/// The instance as its journal has it now: from its newest snapshot, if that fits, and the
-/// events behind it.
-async fn load<K: Kind>(shared: &Arc<Shared<K>>, stream: &StreamId) -> Result<Loaded<K>, LoadError> {
-    match shared.snapshots.load(stream).await {
-        Ok(Some(snapshot)) if snapshot.fingerprint == shared.fingerprint => {
-            if let Some(loaded) = resume(shared, stream, snapshot).await? {
-                return Ok(loaded);
-            }
-        }
-        Ok(_) => {}
-        Err(error) => shared.notes.add(shared.time.now(), error.to_string()),
-    }
-    let mut loaded = Loaded {
-        machine: shared.kind.empty(stream.clone()),
-        length: 0,
-        last_event: None,
-        snapshot_at: 0,
-    };
-    replay(shared, stream, &mut loaded).await?;
-    Ok(loaded)
-}
-
-/// Goes on from a snapshot; `None` if it does not fit the journal, and then it does not count.
-async fn resume<K: Kind>(
-    shared: &Arc<Shared<K>>,
-    stream: &StreamId,
-    snapshot: Snapshot,
-) -> Result<Option<Loaded<K>>, LoadError> {
-    let (kind, length) = (&shared.kind, snapshot.version + 1);
-    let Ok(Some(machine)) = contain(|| kind.thaw(stream, &snapshot.state)) else {
-        return Ok(None);
-    };
-    if kind.length(&machine) != length {
-        return Ok(None);
-    }
-    let last = VersionRange(snapshot.version..length);
-    let mut read = shared.log.read_stream(stream, last, Order::Forward);
-    match read.next().await {
-        Some(Ok(event)) if event.id == snapshot.last_event => {}
-        Some(Err(error)) => return Err(LoadError::Read(error)),
-        _ => return Ok(None),
-    }
-    let mut loaded = Loaded {
-        machine,
-        length,
-        last_event: Some(snapshot.last_event),
-        snapshot_at: length,
-    };
-    replay(shared, stream, &mut loaded).await?;
-    Ok(Some(loaded))
-}
-
-async fn replay<K: Kind>(
-    shared: &Arc<Shared<K>>,
-    stream: &StreamId,
-    loaded: &mut Loaded<K>,
-) -> Result<(), LoadError> {
-    let behind = VersionRange::from(loaded.length);
-    let mut read = shared.log.read_stream(stream, behind, Order::Forward);
-    while let Some(batch) = read.next_batch().await {
-        for event in &batch.map_err(LoadError::Read)? {
-            let event = event.map_err(|error| LoadError::Unreadable(error.to_string()))?;
-            let evolved = contain(|| {
-                let decoded = K::Event::decode(event.event_type, event.schema_version, event.data)
-                    .map_err(|error| error.to_string())?;
-                shared.kind.evolve(&mut loaded.machine, &decoded)
-            });
-            if let Ok(Err(reason)) | Err(reason) = evolved {
-                let place = format!("event {} of {stream}", event.version);
-                return Err(LoadError::Unreadable(format!("{place}: {reason}")));
-            }
-            loaded.length = event.version + 1;
-            loaded.last_event = Some(event.id);
-        }
-    }
-    Ok(())
-}
-
-/// The instance, for an operator, as its journal has it.
-pub async fn describe<K: Kind>(shared: &Arc<Shared<K>>, stream: &StreamId) -> InstanceStatus {
-    let (parked, description) = match load(shared, stream).await {
-        Ok(loaded) => match contain(|| shared.kind.describe(&loaded.machine)) {
-            Ok(description) => (None, Some(description)),
-            Err(panic) => (Some(format!("its code panicked: {panic}")), None),
-        },
-        Err(LoadError::Unreadable(reason)) => (Some(reason), None),
-        Err(LoadError::Read(error)) => (Some(error.to_string()), None),
-    };
-    InstanceStatus {
-        stream: stream.clone(),
-        parked,
-        description,
-    }
 }

@@ -1,6 +1,7 @@
 //! A service hosted on a log in memory that misbehaves on demand, under time that stands
 //! still.
 
+mod effects;
 mod entities;
 mod faults;
 mod flows;

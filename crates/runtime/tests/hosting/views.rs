@@ -358,7 +358,11 @@ async fn a_view_stops_before_a_poison_event_and_names_it() {
         for n in [1, 2, n, 3] {
             add(&service, "stops", n).await;
         }
-        let status = until(&service, has_stopped).await;
+        let all_seen = |status: &ViewStatus| {
+            let lag = status.serving.as_ref().map(|copy| copy.lag_events);
+            has_stopped(status) && lag == Some(2)
+        };
+        let status = until(&service, all_seen).await;
         let shown = ask(&service, "stops", Consistency::any()).await.unwrap();
         assert_eq!(shown.0, [1, 2], "{kind:?}");
         let copy = status.serving.unwrap();
