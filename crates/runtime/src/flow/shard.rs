@@ -3,28 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use anabranch_domain::{Event as _, Rejection, Retry, StreamId, Timestamp};
-use anabranch_log::{Append, AppendError, BoxFuture, Expect, Log};
-use anabranch_model::{EventId, EventType, Meta, NewEvent};
+use anabranch_log::{Append, AppendError, BoxFuture, Expect};
+use anabranch_model::{EventId, Meta, NewEvent};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::courier::Courier;
-use super::feed::{Ledger, Ticket};
 use super::load::{LoadError, Loaded, load};
 use super::message::{Item, Known, Message, Shared, Touched};
 use super::{InstanceStatus, Kind, Out, Style};
 use crate::hash::HashMap;
-use crate::notes::Notes;
 use crate::panics::contain;
 use crate::send_error::SendError;
-use crate::snapshot::{Snapshot, SnapshotStore};
-use crate::time::Time;
+use crate::snapshot::Snapshot;
 
 struct Slot<K: Kind> {
     state: State<K>,

@@ -1,28 +1,26 @@
 //! What processes, sagas and effects do when something fails that is not the log: code that
 //! panics, parties that are away, answers that are lost, decisions that are too large.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anabranch_domain::saga::{Definition, Promise};
 use anabranch_domain::{
-    Breaker, CallPolicy, CommandEnvelope, CommandId, Correlate, Decide, Effect, Entity, EventRef,
-    Input, Outcome, Process, Reaction, Rejection, Repeat, ReplyEnvelope, Retry, Saga, StreamId,
+    CommandEnvelope, Correlate, Decide, Entity, EventRef, Input, Process, Reaction, Rejection,
+    ReplyEnvelope, Saga, StreamId,
 };
 use anabranch_log::BoxFuture;
 use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
 use anabranch_runtime::{
-    CallError, Delivered, Fleet, FlowOptions, InstanceStatus, Router, SendError, Service,
-    ServiceBuilder,
+    Delivered, Fleet, FlowOptions, InstanceStatus, Router, SendError, Service, ServiceBuilder,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::flows::{
     Copier, Move, Transfer, add, add_to, builder, moving, numbers, one_shard, phase, run, sum,
 };
-use crate::support::{Bench, Counter, CounterCommand, CounterEvent, settle};
+use crate::support::{Bench, Counter, CounterCommand, CounterEvent};
 
 pub async fn show(service: &Service, flow: &str, key: &str) -> InstanceStatus {
     let stream = StreamId::of(flow, key).unwrap();
@@ -596,6 +594,9 @@ async fn a_panic_at_the_sight_of_a_command_makes_it_a_dead_letter_and_the_next_o
     add(&service, "a", 7).await;
     add(&service, "a", 7).await;
     run(&bench, 2).await;
+    // Who need not be looked at is welcome.
+    let touchy = service.entity::<Touchy>("7");
+    touchy.send(TouchyCommand::Add {}).await.unwrap();
     let letters = service.dead_letters();
     assert_eq!(letters.len(), 2);
     for letter in letters {
