@@ -3,6 +3,8 @@
 
 mod entities;
 mod flows;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod support;
 #[cfg(feature = "sqlite")]
 mod views;

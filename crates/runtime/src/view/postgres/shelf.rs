@@ -192,7 +192,11 @@ impl Place {
             let there = self.read_kept(&store).map_err(said)?;
             let is_ours = locked(&self.known).contains(&there);
             if !is_ours && there.as_ref() != Some(&json) {
-                return Ok(false);
+                let is_ahead = there.as_deref().is_some_and(|it| is_swapped(&copies, it));
+                if is_ahead {
+                    *locked(&self.known) = vec![there];
+                }
+                return Ok(is_ahead);
             }
             let insert = "INSERT INTO anabranch.views VALUES ($1, $2, $3)
                 ON CONFLICT (service, view) DO UPDATE SET copies = $3";
@@ -236,6 +240,17 @@ impl Place {
         }
         error
     }
+}
+
+/// Whether `there` is what `copies` become when the copy that is built has caught up: another
+/// runtime, which began at the same time, has built it too and was faster.
+fn is_swapped(copies: &Copies, there: &str) -> bool {
+    let after = Copies {
+        serving: copies.building,
+        previous: copies.serving,
+        building: None,
+    };
+    copies.building.is_some() && serde_json::from_str(there).is_ok_and(|it: Copies| it == after)
 }
 
 /// The fault in an error that this module's own statements gave.
