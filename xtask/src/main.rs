@@ -3,13 +3,14 @@
 //! The rules that people agreed on are here as checks, because a rule that nothing runs
 //! decays: [`layers`] (which crate may know which), [`tidy`] (sources, manifests and
 //! documents), [`test_run`] (everything that must hold) and [`ci`] (the same on a clean
-//! checkout, with formatting, lints and docs).
+//! checkout, with formatting, lints and docs). [`backends`] has the servers that tests need.
 
 #![expect(
     clippy::disallowed_methods,
     reason = "its work is the files of the repository"
 )]
 
+mod backends;
 mod ci;
 mod documented;
 mod layers;
@@ -29,7 +30,7 @@ type Outcome<T = ()> = Result<T, String>;
 /// A command of `cargo xtask`: its name, what it does, and the function that does it.
 type Command = (&'static str, &'static str, fn(&Workspace) -> Outcome);
 
-const COMMANDS: [Command; 4] = [
+const COMMANDS: [Command; 7] = [
     (
         "layers",
         "check that every crate depends on lower layers only",
@@ -50,27 +51,42 @@ const COMMANDS: [Command; 4] = [
         "format, lints, layers, docs, licences, then `test`",
         ci::command,
     ),
+    (
+        "backends up",
+        "start the servers that tests need, and say where they are",
+        backends::up,
+    ),
+    (
+        "backends down",
+        "stop these servers, and remove what they hold",
+        backends::down,
+    ),
+    (
+        "backends status",
+        "say whether these servers run, and where",
+        backends::status,
+    ),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.as_slice() {
-        [flag] if flag == "--help" || flag == "-h" || flag == "help" => {
-            print!("{}", usage());
-            ExitCode::SUCCESS
+    let name = arguments.join(" ");
+    if ["--help", "-h", "help"].contains(&name.as_str()) {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
+    if name.is_empty() {
+        return misused("name a command");
+    }
+    let Some((_, _, run)) = COMMANDS.iter().find(|(command, ..)| *command == name) else {
+        return misused(&format!("there is no command {name:?}"));
+    };
+    match Workspace::find().and_then(|workspace| run(&workspace)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
         }
-        [name] => match COMMANDS.iter().find(|(command, ..)| command == name) {
-            Some((_, _, run)) => match Workspace::find().and_then(|workspace| run(&workspace)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(message) => {
-                    eprintln!("{message}");
-                    ExitCode::FAILURE
-                }
-            },
-            None => misused(&format!("there is no command {name:?}")),
-        },
-        [] => misused("name a command"),
-        _ => misused("one command at a time, without arguments"),
     }
 }
 
@@ -82,7 +98,7 @@ fn misused(what: &str) -> ExitCode {
 fn usage() -> String {
     let mut text = "Usage: cargo xtask <command>\n\n".to_owned();
     for (name, about, _) in COMMANDS {
-        text.push_str(&format!("  {name:8}{about}\n"));
+        text.push_str(&format!("  {name:17}{about}\n"));
     }
     text
 }

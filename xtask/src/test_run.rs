@@ -2,6 +2,7 @@
 //!
 //! 1. Every test and doc test of the workspace; among them the conformance suite on each
 //!    engine, and the layers and tidy checks.
+//!    Servers that some of them need are started before and stopped after.
 //! 2. What the documents tell a reader to type, with the released program.
 //! 3. The scripts below `testing/` that use the released program as a person would, in a
 //!    small dose.
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use crate::backends::Backends;
 use crate::process::{announce, is_installed, step};
 use crate::workspace::Workspace;
 use crate::{Outcome, documented};
@@ -121,6 +123,9 @@ impl Totals {
 }
 
 fn cargo_test(workspace: &Workspace, report: &mut Report) -> Outcome {
+    announce("backends");
+    let mut backends = Backends::for_tests(workspace);
+    report.skips.append(&mut backends.missing);
     announce("tests");
     let mut child = Command::new(env!("CARGO"))
         .args([
@@ -130,6 +135,7 @@ fn cargo_test(workspace: &Workspace, report: &mut Report) -> Outcome {
             "--locked",
             "--no-fail-fast",
         ])
+        .envs(backends.environment.iter().cloned())
         .current_dir(&workspace.root)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -145,6 +151,11 @@ fn cargo_test(workspace: &Workspace, report: &mut Report) -> Outcome {
     let status = child
         .wait()
         .map_err(|error| format!("cargo test: {error}"))?;
+    if let Err(why) = backends.stop() {
+        report
+            .failures
+            .push(format!("PostgreSQL was not stopped: {why}"));
+    }
 
     let mut totals = Totals::default();
     for line in &lines {

@@ -176,6 +176,30 @@ impl ServiceBuilder {
         })
     }
 
+    /// Hosts this view in PostgreSQL, at an address of the form
+    /// `postgres://user:password@host:port/database`. Each copy of the view has a schema there;
+    /// connections are not encrypted. A server that cannot be reached fails the start; one that
+    /// is lost later is tried again and again.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn view_in_postgres<V: View<Store = crate::view::postgres::Postgres>>(
+        self,
+        spec: ViewSpec<V>,
+        address: impl Into<String>,
+    ) -> Self {
+        let (service, address) = (self.name.clone(), address.into());
+        self.view_on(spec, move |parts, _| {
+            let (notes, time) = (parts.notes.clone(), parts.time.clone());
+            Arc::new(crate::view::postgres::PostgresShelf::new(
+                V::NAME,
+                &service,
+                &address,
+                notes,
+                time,
+            ))
+        })
+    }
+
     fn view_on<V: View>(
         mut self,
         spec: ViewSpec<V>,

@@ -9,11 +9,12 @@
 use std::path::Path;
 use std::process::Command;
 
+use anabranch_backends::find;
 use anabranch_log_segment::Durability;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::server::{Server, connect, find, free_address, version};
+use super::server::{Server, connect, free_address, version};
 use super::{Served, failed};
 use crate::append::{Driven, ReadyPeer, sources};
 use crate::drive::Client;

@@ -1,23 +1,16 @@
 //! PostgreSQL: one table, one `INSERT` per append, its rows as arrays if there are several.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the server's account and the way to its directory are looked at"
-)]
+use std::path::Path;
+use std::process::Command;
 
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
+use anabranch_backends::{Account, PostgresPrograms};
 use anabranch_log_segment::Durability;
 use anabranch_model::NewEvent;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Config, NoTls, Statement};
 use uuid::Uuid;
 
-use super::server::{Server, find, free_address, version};
+use super::server::{Server, free_address, version};
 use super::{Served, failed};
 use crate::append::{Driven, ReadyPeer, sources};
 use crate::drive::Client;
@@ -25,24 +18,23 @@ use crate::error::BenchError;
 use crate::workload::{EventSource, Workload};
 
 pub async fn start(dir: &Path, workload: &Workload) -> Result<ReadyPeer, BenchError> {
-    let places = places();
-    let found = |program| {
-        find(program, &places).ok_or_else(|| {
-            failed(
-                "postgres",
-                &format!(
-                    "{program} was not found; install PostgreSQL \
-                     (Debian: apt-get install postgresql)"
-                ),
-            )
-        })
-    };
-    let (server, initdb, control) = (found("postgres")?, found("initdb")?, found("pg_ctl")?);
-    let version = version(&server).map_err(BenchError::io("asking postgres its version"))?;
-    let account = Account::for_server(dir)?;
+    let told = |reason: String| failed("postgres", &reason);
+    let programs = PostgresPrograms::find().map_err(told)?;
+    let server = &programs.postgres;
+    let version = version(server).map_err(BenchError::io("asking postgres its version"))?;
+    let account = Account::for_server().map_err(told)?;
+    if let Some(own) = dir.parent() {
+        account.let_through(own).map_err(told)?;
+    }
+    account.give(dir).map_err(|reason| {
+        failed(
+            "postgres",
+            &format!("{reason} on the same disk, with --dir"),
+        )
+    })?;
     let data = dir.join("data");
-    account.run(
-        Command::new(initdb)
+    let made = account.run(
+        Command::new(&programs.initdb)
             .arg("-D")
             .arg(&data)
             .args([
@@ -57,7 +49,8 @@ pub async fn start(dir: &Path, workload: &Workload) -> Result<ReadyPeer, BenchEr
             ])
             .current_dir(dir),
         "initdb",
-    )?;
+    );
+    made.map_err(told)?;
     let address = free_address()
         .await
         .map_err(BenchError::io("looking for a free port"))?;
@@ -78,7 +71,7 @@ pub async fn start(dir: &Path, workload: &Workload) -> Result<ReadyPeer, BenchEr
         .args(["-c", "shared_buffers=512MB", "-c", "max_wal_size=8GB"])
         .args(["-c", "checkpoint_timeout=1h"]);
     account.set(&mut command);
-    let mut stop = Command::new(control);
+    let mut stop = Command::new(&programs.pg_ctl);
     stop.arg("-D")
         .arg(&data)
         .args(["-m", "immediate", "-w", "stop"])
@@ -108,22 +101,6 @@ pub async fn start(dir: &Path, workload: &Workload) -> Result<ReadyPeer, BenchEr
     })
 }
 
-/// Where Debian keeps the programs, the newest version first.
-fn places() -> Vec<PathBuf> {
-    let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") else {
-        return Vec::new();
-    };
-    let mut versions: Vec<(u32, PathBuf)> = versions
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let number = entry.file_name().to_str()?.parse().ok()?;
-            Some((number, entry.path().join("bin")))
-        })
-        .collect();
-    versions.sort_by(|a, b| b.cmp(a));
-    versions.into_iter().map(|(_, path)| path).collect()
-}
-
 fn refused(error: tokio_postgres::Error) -> BenchError {
     let reason = match error.as_db_error() {
         Some(error) => error.to_string(),
@@ -137,103 +114,6 @@ async fn connect(config: &Config) -> Result<tokio_postgres::Client, tokio_postgr
     // When the connection fails the client's next request says so.
     tokio::spawn(connection);
     Ok(client)
-}
-
-/// Whom the server runs as: it refuses to be run by root.
-struct Account {
-    ids: Option<(u32, u32)>,
-}
-
-impl Account {
-    /// The present user; if that is root, the user `postgres`, who then owns `dir`.
-    fn for_server(dir: &Path) -> Result<Self, BenchError> {
-        let me = std::fs::metadata("/proc/self").map_err(BenchError::io("asking who I am"))?;
-        if me.uid() != 0 {
-            return Ok(Self { ids: None });
-        }
-        let users = std::fs::read_to_string("/etc/passwd");
-        let users = users.map_err(BenchError::io("reading /etc/passwd"))?;
-        let (uid, gid) = ids_of("postgres", &users).ok_or_else(|| {
-            failed(
-                "postgres",
-                "it refuses to be run by root, and there is no user postgres; \
-                 run the measurement as another user",
-            )
-        })?;
-        chown(dir, Some(uid), Some(gid))
-            .map_err(BenchError::io("giving postgres its directory"))?;
-        let_through(dir, uid).map_err(BenchError::io("letting postgres into its directory"))?;
-        Ok(Self {
-            ids: Some((uid, gid)),
-        })
-        .and_then(|account| match closed_directory(dir, uid) {
-            None => Ok(account),
-            Some(closed) => Err(failed(
-                "postgres",
-                &format!(
-                    "it refuses to be run by root, and the user postgres cannot enter {}; \
-                     choose a directory below one that all may enter, on the same disk, with --dir",
-                    closed.display()
-                ),
-            )),
-        })
-    }
-
-    fn set(&self, command: &mut Command) {
-        if let Some((uid, gid)) = self.ids {
-            command.uid(uid).gid(gid);
-        }
-    }
-
-    fn run(&self, command: &mut Command, what: &str) -> Result<(), BenchError> {
-        self.set(command);
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .map_err(BenchError::io(format!("running {what}")))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(failed("postgres", &format!("{what} failed: {said}")))
-    }
-}
-
-/// The ids of a user and of his group in the text of a passwd file.
-fn ids_of(user: &str, passwd: &str) -> Option<(u32, u32)> {
-    let line = passwd
-        .lines()
-        .find(|line| line.split(':').next() == Some(user))?;
-    let mut fields = line.split(':').skip(2);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-}
-
-/// Opens the measurement's own directory above `dir` for passing through.
-fn let_through(dir: &Path, uid: u32) -> io::Result<()> {
-    let Some(own) = dir.parent() else {
-        return Ok(());
-    };
-    if may_enter(own, uid)? {
-        return Ok(());
-    }
-    let mode = std::fs::metadata(own)?.permissions().mode();
-    std::fs::set_permissions(own, std::fs::Permissions::from_mode(mode | 0o011))
-}
-
-fn may_enter(dir: &Path, uid: u32) -> io::Result<bool> {
-    let about = std::fs::metadata(dir)?;
-    let needed = if about.uid() == uid { 0o100 } else { 0o001 };
-    Ok(about.permissions().mode() & needed != 0)
-}
-
-/// The first directory on the way to `dir` that this user cannot enter.
-fn closed_directory(dir: &Path, uid: u32) -> Option<PathBuf> {
-    let mut way: Vec<&Path> = dir.ancestors().collect();
-    way.reverse();
-    let closed = way
-        .into_iter()
-        .find(|dir| !may_enter(dir, uid).unwrap_or(false));
-    closed.map(Path::to_owned)
 }
 
 struct PostgresClient {
@@ -309,28 +189,5 @@ impl Client for PostgresClient {
             rows if rows == self.next.len() as u64 => Ok(()),
             rows => Err(failed("postgres", &format!("it wrote {rows} rows"))),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ids_of_a_user_are_found() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\npostgres:x:105:113:,,,:/var/lib:/bin/sh\n";
-        assert_eq!(ids_of("postgres", passwd), Some((105, 113)));
-        assert_eq!(ids_of("post", passwd), None);
-    }
-
-    #[test]
-    fn a_directory_that_others_cannot_enter_is_named() {
-        let dir = crate::dir::BenchDir::below(&std::env::temp_dir(), false).unwrap();
-        let inner = dir.sub("a/b").unwrap();
-        let stranger = u32::MAX - 7;
-        let closed = closed_directory(&inner, stranger).unwrap();
-        assert!(inner.starts_with(&closed) && closed != Path::new("/"));
-        let owner = std::fs::metadata(&inner).unwrap().uid();
-        assert_eq!(closed_directory(&inner, owner), None);
     }
 }

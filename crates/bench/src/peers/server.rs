@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "it looks for programs, keeps what they say, and waits for them"
+    reason = "it keeps what servers say, and waits for them"
 )]
 
 use std::io;
@@ -15,17 +15,6 @@ use anabranch_env::{Disk, Env, OpenMode};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::error::BenchError;
-
-/// Finds a program on the search path or in `places`.
-pub fn find(program: &str, places: &[PathBuf]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/local/bin", "/usr/local/sbin", "/usr/bin", "/usr/sbin"];
-    std::env::split_paths(&path)
-        .chain(places.iter().cloned())
-        .chain(usual.iter().map(PathBuf::from))
-        .map(|dir| dir.join(program))
-        .find(|candidate| candidate.is_file())
-}
 
 /// What a program says of its version, reduced to the version's number.
 pub fn version(program: &Path) -> io::Result<String> {
@@ -181,11 +170,5 @@ mod tests {
         ] {
             assert_eq!(number_in(said), number);
         }
-    }
-
-    #[test]
-    fn a_program_that_is_nowhere_is_not_found() {
-        assert_eq!(find("no-such-program-anywhere", &[]), None);
-        assert!(find("sh", &["/bin".into()]).is_some());
     }
 }

@@ -12,6 +12,8 @@ mod copy;
 mod host;
 mod keeper;
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod question;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

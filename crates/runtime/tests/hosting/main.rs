@@ -5,6 +5,8 @@ mod effects;
 mod entities;
 mod faults;
 mod flows;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod support;
 #[cfg(feature = "sqlite")]
 mod views;

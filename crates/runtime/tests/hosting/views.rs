@@ -1,5 +1,6 @@
 //! Views: what they show, how fresh, and what happens at an event that they cannot take in.
-//! The same tests run over views in memory and in SQLite.
+//! The same tests run over views in memory, in SQLite and, where there is a server, in
+//! PostgreSQL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use anabranch_env::Env;
 use anabranch_log::Log;
 use anabranch_model::Cut;
 use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
+#[cfg(feature = "postgres")]
+use anabranch_runtime::view::postgres::Postgres;
 use anabranch_runtime::view::sqlite::{Sqlite, rusqlite};
 use anabranch_runtime::view::{
     Consistency, CopyState, OperateError, Policy, QueryError, ViewOptions, ViewSpec, ViewStatus,
@@ -98,6 +101,13 @@ views! {
     InSqlitePark, AskSqlitePark: Sqlite, "numbers" v 1, Poison::Park;
 }
 
+#[cfg(feature = "postgres")]
+views! {
+    InPostgres, AskPostgres: Postgres, "numbers" v 1, Poison::Stop;
+    InPostgresNew, AskPostgresNew: Postgres, "numbers" v 2, Poison::Stop;
+    InPostgresPark, AskPostgresPark: Postgres, "numbers" v 1, Poison::Park;
+}
+
 trait Store {
     fn prepare(&mut self) -> Result<(), HandleError>;
     fn push(&mut self, key: &str, n: i64) -> Result<(), HandleError>;
@@ -150,6 +160,30 @@ impl Store for Sqlite {
     }
 }
 
+#[cfg(feature = "postgres")]
+impl Store for Postgres {
+    fn prepare(&mut self) -> Result<(), HandleError> {
+        self.run(
+            "CREATE TABLE numbers (id bigserial PRIMARY KEY, key text NOT NULL, n bigint NOT NULL)",
+        )
+    }
+
+    fn push(&mut self, key: &str, n: i64) -> Result<(), HandleError> {
+        let insert = "INSERT INTO numbers (key, n) VALUES ($1, $2)";
+        self.execute(insert, &[&key, &n])
+    }
+
+    fn pop(&mut self, key: &str) -> Result<(), HandleError> {
+        let delete = "DELETE FROM numbers WHERE id = (SELECT max(id) FROM numbers WHERE key = $1)";
+        self.execute(delete, &[&key])
+    }
+
+    fn numbers(&self, key: &str) -> Result<Vec<i64>, HandleError> {
+        let select = "SELECT n FROM numbers WHERE key = $1 ORDER BY id";
+        self.all(select, &[&key], |row| row.try_get(0))
+    }
+}
+
 /// A directory that is removed at the end of its test.
 struct TempDir(PathBuf);
 
@@ -176,6 +210,9 @@ struct Shop {
     bench: Bench,
     snapshots: Arc<MemorySnapshots>,
     dir: TempDir,
+    /// What the service is called: another one in each test, so that in a database they do not
+    /// meet.
+    name: String,
 }
 
 /// Where the view is kept, and which one it is.
@@ -187,9 +224,50 @@ enum Kind {
     Sqlite,
     SqliteNew,
     SqlitePark,
+    #[cfg(feature = "postgres")]
+    InDatabase,
+    #[cfg(feature = "postgres")]
+    InDatabaseNew,
+    #[cfg(feature = "postgres")]
+    InDatabasePark,
 }
 
 use Kind::*;
+
+/// Where views are kept, as far as that can be had here.
+fn stores() -> Vec<Kind> {
+    let kinds = vec![Memory, Sqlite];
+    #[cfg(feature = "postgres")]
+    let kinds = with_database(kinds, InDatabase);
+    kinds
+}
+
+/// The same, of views that set streams aside.
+fn parking_stores() -> Vec<Kind> {
+    let kinds = vec![MemoryPark, SqlitePark];
+    #[cfg(feature = "postgres")]
+    let kinds = with_database(kinds, InDatabasePark);
+    kinds
+}
+
+#[cfg(feature = "postgres")]
+fn with_database(mut kinds: Vec<Kind>, kind: Kind) -> Vec<Kind> {
+    kinds.extend(crate::postgres::address().map(|_| kind));
+    kinds
+}
+
+impl Kind {
+    /// The same, with the next version of the view.
+    fn new_version(self) -> Self {
+        match self {
+            Memory => MemoryNew,
+            Sqlite => SqliteNew,
+            #[cfg(feature = "postgres")]
+            InDatabase => InDatabaseNew,
+            other => other,
+        }
+    }
+}
 
 fn spec<V: View>() -> ViewSpec<V> {
     ViewSpec::new().options(ViewOptions {
@@ -205,13 +283,14 @@ impl Shop {
             bench: Bench::new(),
             snapshots: Arc::new(MemorySnapshots::new()),
             dir: TempDir::new(),
+            name: format!("test_{:016x}", Env::os().rng.next_u128() as u64),
         }
     }
 
     async fn open(&self, kind: Kind) -> Service {
         let disk = Env::os().disk;
         let dir = self.dir.0.clone();
-        let service = Service::builder("test", self.bench.log(), self.bench.time.clone())
+        let service = Service::builder(&*self.name, self.bench.log(), self.bench.time.clone())
             .snapshots(self.snapshots.clone() as Arc<dyn SnapshotStore>)
             .entity_with::<Counter>(EntityOptions::default());
         let service = match kind {
@@ -224,6 +303,24 @@ impl Shop {
             }
             SqlitePark => {
                 service.view_in_sqlite(spec::<InSqlitePark>().query::<AskSqlitePark>(), disk, dir)
+            }
+            #[cfg(feature = "postgres")]
+            InDatabase | InDatabaseNew | InDatabasePark => {
+                let address = crate::postgres::address().unwrap();
+                match kind {
+                    InDatabaseNew => {
+                        let spec = spec::<InPostgresNew>().query::<AskPostgresNew>();
+                        service.view_in_postgres(spec, address)
+                    }
+                    InDatabasePark => {
+                        let spec = spec::<InPostgresPark>().query::<AskPostgresPark>();
+                        service.view_in_postgres(spec, address)
+                    }
+                    _ => {
+                        let spec = spec::<InPostgres>().query::<AskPostgres>();
+                        service.view_in_postgres(spec, address)
+                    }
+                }
             }
         };
         service.start().await.unwrap()
@@ -279,7 +376,7 @@ fn has_stopped(status: &ViewStatus) -> bool {
 
 #[tokio::test]
 async fn with_the_token_of_a_write_a_query_sees_it() {
-    for kind in [Memory, Sqlite] {
+    for kind in stores() {
         let shop = Shop::new();
         let service = shop.open(kind).await;
         for n in 1..12 {
@@ -293,7 +390,7 @@ async fn with_the_token_of_a_write_a_query_sees_it() {
 
 #[tokio::test]
 async fn the_token_of_an_event_that_the_view_does_not_hear_is_reached_too() {
-    for kind in [Memory, Sqlite] {
+    for kind in stores() {
         let shop = Shop::new();
         let service = shop.open(kind).await;
         add(&service, "a", 1).await;
@@ -311,7 +408,7 @@ async fn the_token_of_an_event_that_the_view_does_not_hear_is_reached_too() {
 
 #[tokio::test]
 async fn a_view_that_is_behind_waits_fails_or_says_that_it_is_stale() {
-    for kind in [Memory, Sqlite] {
+    for kind in stores() {
         let shop = Shop::new();
         let service = shop.open(kind).await;
         add(&service, "a", 1).await;
@@ -351,7 +448,10 @@ async fn a_token_of_another_log_is_refused() {
 
 #[tokio::test]
 async fn a_view_stops_before_a_poison_event_and_names_it() {
-    for (kind, n) in [(Memory, 666), (Memory, 667), (Sqlite, 666), (Sqlite, 667)] {
+    let cases = stores()
+        .into_iter()
+        .flat_map(|kind| [(kind, 666), (kind, 667)]);
+    for (kind, n) in cases {
         let shop = Shop::new();
         let service = shop.open(kind).await;
         assert!(numbers(&service, "stops").await.is_empty());
@@ -379,7 +479,8 @@ async fn a_view_stops_before_a_poison_event_and_names_it() {
 
 #[tokio::test]
 async fn a_view_goes_on_after_a_poison_event_was_mended() {
-    for (kind, key) in [(Memory, "mend-memory"), (Sqlite, "mend-sqlite")] {
+    for kind in stores() {
+        let key = &*format!("mend-{kind:?}");
         let shop = Shop::new();
         let service = shop.open(kind).await;
         for n in [1, 666, 3] {
@@ -394,7 +495,8 @@ async fn a_view_goes_on_after_a_poison_event_was_mended() {
 
 #[tokio::test]
 async fn a_stream_that_is_set_aside_keeps_its_order_and_holds_up_no_other() {
-    for (kind, key) in [(MemoryPark, "park-memory"), (SqlitePark, "park-sqlite")] {
+    for kind in parking_stores() {
+        let key = &*format!("park-{kind:?}");
         let shop = Shop::new();
         let service = shop.open(kind).await;
         for n in [1, 666, 3] {
@@ -419,7 +521,7 @@ async fn a_stream_that_is_set_aside_keeps_its_order_and_holds_up_no_other() {
 
 #[tokio::test]
 async fn a_skipped_event_lets_its_stream_go_on() {
-    for kind in [MemoryPark, SqlitePark] {
+    for kind in parking_stores() {
         let shop = Shop::new();
         let service = shop.open(kind).await;
         for n in [1, 666, 3] {
@@ -434,7 +536,7 @@ async fn a_skipped_event_lets_its_stream_go_on() {
 
 #[tokio::test]
 async fn each_event_counts_once_over_restarts_at_any_moment() {
-    for kind in [Memory, Sqlite] {
+    for kind in stores() {
         let shop = Shop::new();
         let mut expected = Vec::new();
         for round in 0..12 {
@@ -456,7 +558,7 @@ async fn each_event_counts_once_over_restarts_at_any_moment() {
 
 #[tokio::test]
 async fn a_rebuild_serves_the_old_rows_until_it_has_caught_up_and_can_be_backed_out() {
-    for kind in [Memory, Sqlite] {
+    for kind in stores() {
         let shop = Shop::new();
         let service = shop.open(kind).await;
         add(&service, "a", 1).await;
@@ -478,7 +580,8 @@ async fn a_rebuild_serves_the_old_rows_until_it_has_caught_up_and_can_be_backed_
 
 #[tokio::test]
 async fn a_new_version_is_built_beside_the_old_one_which_an_old_program_finds_again() {
-    for (old, new) in [(Memory, MemoryNew), (Sqlite, SqliteNew)] {
+    for old in stores() {
+        let new = old.new_version();
         let shop = Shop::new();
         let service = shop.open(old).await;
         add(&service, "a", 1).await;
@@ -498,7 +601,8 @@ async fn a_new_version_is_built_beside_the_old_one_which_an_old_program_finds_ag
 
 #[tokio::test]
 async fn a_rebuild_that_was_interrupted_goes_on_after_a_restart() {
-    for (kind, key) in [(Memory, "resume-memory"), (Sqlite, "resume-sqlite")] {
+    for kind in stores() {
+        let key = &*format!("resume-{kind:?}");
         let shop = Shop::new();
         let stream = format!("counter/{key}");
         MENDED.lock().unwrap().insert(stream.clone());
@@ -551,7 +655,7 @@ async fn add_all(service: &Service, key: &str, numbers: Vec<i64>) -> Accepted {
 
 #[tokio::test]
 async fn a_query_never_sees_a_part_of_an_append() {
-    for kind in [Memory, Sqlite] {
+    for kind in stores() {
         let shop = Shop::new();
         let service = shop.open(kind).await;
         numbers(&service, "a").await;
@@ -574,7 +678,8 @@ async fn a_query_never_sees_a_part_of_an_append() {
 
 #[tokio::test]
 async fn a_view_that_stops_in_an_append_shows_nothing_of_it() {
-    for (kind, key) in [(Memory, "torn-memory"), (Sqlite, "torn-sqlite")] {
+    for kind in stores() {
+        let key = &*format!("torn-{kind:?}");
         let shop = Shop::new();
         let service = shop.open(kind).await;
         add_all(&service, key, vec![1, 2]).await;
@@ -590,19 +695,21 @@ async fn a_view_that_stops_in_an_append_shows_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn two_runtimes_on_one_sqlite_file_count_each_event_once() {
-    let shop = Shop::new();
-    let services = [shop.open(Sqlite).await, shop.open(Sqlite).await];
-    let mut expected = Vec::new();
-    for n in 0..40 {
-        add(&services[n % 2], "a", 100 + n as i64).await;
-        expected.push(100 + n as i64);
-        for service in &services {
-            ask(service, "a", Consistency::any()).await.ok();
+async fn two_runtimes_with_one_store_count_each_event_once() {
+    for kind in stores().into_iter().filter(|kind| *kind != Memory) {
+        let shop = Shop::new();
+        let services = [shop.open(kind).await, shop.open(kind).await];
+        let mut expected = Vec::new();
+        for n in 0..40 {
+            add(&services[n % 2], "a", 100 + n as i64).await;
+            expected.push(100 + n as i64);
+            for service in &services {
+                ask(service, "a", Consistency::any()).await.ok();
+            }
         }
-    }
-    for service in &services {
-        assert_eq!(numbers(service, "a").await, expected);
+        for service in &services {
+            assert_eq!(numbers(service, "a").await, expected, "{kind:?}");
+        }
     }
 }
 

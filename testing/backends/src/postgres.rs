@@ -1,0 +1,233 @@
+use std::io::Read;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{Account, Outcome, find, told};
+
+/// Where the programs of PostgreSQL are.
+#[derive(Debug, Clone)]
+pub struct PostgresPrograms {
+    /// The server.
+    pub postgres: PathBuf,
+    /// Makes its directory.
+    pub initdb: PathBuf,
+    /// Starts and stops it.
+    pub pg_ctl: PathBuf,
+}
+
+impl PostgresPrograms {
+    /// Finds them on the search path or where Debian keeps them; the error says how to get
+    /// them.
+    pub fn find() -> Outcome<Self> {
+        let places = places();
+        let found = |program: &str| {
+            find(program, &places).ok_or_else(|| {
+                format!(
+                    "{program} was not found; install PostgreSQL \
+                     (Debian: apt-get install postgresql)"
+                )
+            })
+        };
+        Ok(Self {
+            postgres: found("postgres")?,
+            initdb: found("initdb")?,
+            pg_ctl: found("pg_ctl")?,
+        })
+    }
+}
+
+/// Where Debian keeps the programs, the newest version first.
+fn places() -> Vec<PathBuf> {
+    let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") else {
+        return Vec::new();
+    };
+    let mut versions: Vec<(u32, PathBuf)> = versions
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            Some((number, entry.path().join("bin")))
+        })
+        .collect();
+    versions.sort_by(|a, b| b.cmp(a));
+    versions.into_iter().map(|(_, path)| path).collect()
+}
+
+/// A server of its own that runs on when this program ends, and whose data may be lost.
+pub struct Postgres {
+    dir: PathBuf,
+}
+
+/// The user who may do anything in it.
+const USER: &str = "anabranch";
+
+impl Postgres {
+    /// Starts one whose directory is `dir`, which is made and must not exist.
+    pub fn start(dir: &Path) -> Outcome<Self> {
+        let programs = PostgresPrograms::find()?;
+        let account = Account::for_server()?;
+        let made = std::fs::DirBuilder::new().mode(0o700).create(dir);
+        told(made, dir)?;
+        account.give(dir)?;
+        let server = Self {
+            dir: dir.to_owned(),
+        };
+        let started = server.set_up(&programs, &account);
+        if started.is_err() {
+            // What went wrong is told; what is left of it helps nobody.
+            let _ = std::fs::remove_dir_all(dir);
+        }
+        started.map(|()| server)
+    }
+
+    /// The one that was started with this directory.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    fn set_up(&self, programs: &PostgresPrograms, account: &Account) -> Outcome {
+        let password = random_word()?;
+        let words = self.dir.join("password");
+        let written = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&words)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, password.as_bytes()));
+        told(written, &words)?;
+        account.give_file(&words)?;
+        let mut initdb = Command::new(&programs.initdb);
+        initdb
+            .arg("-D")
+            .arg(self.data())
+            .args(["-U", USER, "-A", "scram-sha-256", "--pwfile"])
+            .arg(&words)
+            .args(["-E", "UTF8", "--locale=C", "--no-sync"])
+            .current_dir(&self.dir);
+        account.run(&mut initdb, "initdb")?;
+        let port = free_port()?;
+        // What it holds is made by tests and need not survive the machine.
+        let options = format!(
+            "-h 127.0.0.1 -p {port} -c unix_socket_directories= -c fsync=off \
+             -c synchronous_commit=off -c full_page_writes=off -c max_connections=200"
+        );
+        let mut start = Command::new(&programs.pg_ctl);
+        start
+            .arg("-D")
+            .arg(self.data())
+            .args(["-w", "-t", "60", "-o", &options, "-l"])
+            .arg(self.log())
+            .arg("start")
+            .current_dir(&self.dir);
+        account.set(&mut start);
+        // The server keeps what it is given: its output would hold up whoever reads ours.
+        let status = start
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(status) => {
+                let said = std::fs::read_to_string(self.log()).unwrap_or_default();
+                let said = said.trim();
+                return Err(format!("pg_ctl start failed ({status}): {said}"));
+            }
+            Err(error) => return Err(format!("pg_ctl start: {error}")),
+        }
+        let address = format!("postgres://{USER}:{password}@127.0.0.1:{port}/postgres");
+        let file = self.dir.join("address");
+        told(std::fs::write(&file, address), &file)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// `postgres://user:password@127.0.0.1:port/database`.
+    pub fn address(&self) -> Outcome<String> {
+        let file = self.dir.join("address");
+        told(std::fs::read_to_string(&file), &file)
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> Outcome<bool> {
+        if !self.dir.is_dir() {
+            return Ok(false);
+        }
+        let mut status = self.control("status", &[])?;
+        let ended = status
+            .status()
+            .map_err(|error| format!("pg_ctl: {error}"))?;
+        Ok(ended.success())
+    }
+
+    /// Stops it, and removes what it has written.
+    pub fn stop(&self) -> Outcome {
+        if self.is_running()? {
+            let mut stop = self.control("stop", &["-m", "immediate", "-w"])?;
+            let ended = stop.status().map_err(|error| format!("pg_ctl: {error}"))?;
+            if !ended.success() {
+                return Err(format!("pg_ctl stop failed ({ended})"));
+            }
+        }
+        match std::fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(format!("{}: {error}", self.dir.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn control(&self, what: &str, more: &[&str]) -> Outcome<Command> {
+        let mut command = Command::new(PostgresPrograms::find()?.pg_ctl);
+        command.arg("-D").arg(self.data()).args(more).arg(what);
+        command.current_dir(&self.dir);
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Account::for_server()?.set(&mut command);
+        Ok(command)
+    }
+}
+
+/// A loopback port that nobody listened on a moment ago.
+fn free_port() -> Outcome<u16> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| format!("looking for a free port: {error}"))
+}
+
+/// A password: who else is on this machine has no business on the server.
+fn random_word() -> Outcome<String> {
+    let source = Path::new("/dev/urandom");
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open(source).and_then(|mut file| file.read_exact(&mut bytes));
+    told(read, source)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_was_never_started_does_not_run_and_can_be_stopped() {
+        let server = Postgres::at("/nowhere/at/all");
+        assert_eq!(server.is_running(), Ok(false));
+        assert_eq!(server.stop(), Ok(()));
+        assert!(server.address().is_err());
+    }
+
+    #[test]
+    fn no_two_passwords_are_the_same() {
+        let (one, other) = (random_word().unwrap(), random_word().unwrap());
+        assert_eq!(one.len(), 32);
+        assert_ne!(one, other);
+    }
+}
