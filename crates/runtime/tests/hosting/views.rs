@@ -766,6 +766,7 @@ async fn a_log_that_is_shorter_than_a_view_makes_the_view_say_so() {
         bench: Bench::new(),
         snapshots: shop.snapshots.clone(),
         dir: TempDir::new(),
+        name: shop.name.clone(),
     };
     let older = Shop {
         dir: TempDir(shop.dir.0.clone()),
