@@ -21,6 +21,7 @@ use crate::audit::{Audit, AuditError};
 use crate::customers::Spend;
 use crate::input::{Invoice, Skipped, Work};
 use crate::orders::{Order, OrderCommand, Return, ReturnCommand};
+use crate::provider::Ledger;
 use crate::shop::{SERVICES, Shop};
 use crate::stock::{Stock, StockCommand};
 use crate::storefront::AllSales;
@@ -189,8 +190,9 @@ pub struct Demo {
     tally: Arc<Tally>,
     began: Duration,
     head_before: u64,
-    /// Whether there was no payment in the log yet: then the provider's books are all there is.
-    is_first_run: bool,
+    /// The provider's books before, if there was no payment in the log yet: then what it does from
+    /// now on is what the log must say.
+    ledger_before: Option<Ledger>,
     stopping: AtomicBool,
 }
 
@@ -204,9 +206,12 @@ impl Demo {
         let head_before = offset(&shop.log.head().await?);
         let payments = Filter::category("payment");
         let mut payments = shop.log.read(&Cut::start(), payments, ReadMode::ToHead);
-        let is_first_run = payments.next().await.transpose()?.is_none();
+        let ledger_before = match payments.next().await.transpose()? {
+            None => Some(shop.provider.ledger().await.unwrap_or_default()),
+            Some(_) => None,
+        };
         Ok(Arc::new(Self {
-            is_first_run,
+            ledger_before,
             began: shop.time.monotonic(),
             shop,
             work: Arc::new(work),
@@ -562,12 +567,11 @@ impl Demo {
                     && spend.refunded_mills == i64::try_from(audit.refunded_mills).unwrap_or(-1),
             ),
         ]);
-        // A provider that has begun with this log must agree with it.
-        if self.is_first_run {
+        if let Some(before) = self.ledger_before {
             let agrees = match self.shop.provider.ledger().await {
                 Ok(ledger) => {
-                    ledger.charged_mills == audit.approved_mills
-                        && ledger.refunded_mills == audit.refunded_mills
+                    ledger.charged_mills - before.charged_mills == audit.approved_mills
+                        && ledger.refunded_mills - before.refunded_mills == audit.refunded_mills
                 }
                 Err(_) => false,
             };

@@ -33,9 +33,10 @@ pub struct DemoArgs {
     /// standard input [default: one day, 1 December 2010]
     #[arg(long, value_name = "FILE")]
     orders: Option<PathBuf>,
-    /// How the payment provider is: reliable, flaky, or down-for=30s and then reliable
-    #[arg(long, value_name = "HOW", default_value = "flaky")]
-    provider: Mood,
+    /// How the payment provider is: reliable, flaky, or down-for=30s and then reliable; or the
+    /// address of one that runs already, http://127.0.0.1:4090
+    #[arg(long, value_name = "HOW", default_value = "flaky", value_parser = who)]
+    provider: Provider,
     /// How many units there are of each product; the wholesaler delivers as many
     #[arg(long, value_name = "N", default_value_t = 200)]
     stock: u64,
@@ -82,6 +83,29 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Who moves the money.
+#[derive(Debug, Clone, Copy)]
+enum Provider {
+    /// One that is started with the demo.
+    Ours(Mood),
+    /// One that runs already.
+    At(SocketAddr),
+}
+
+fn who(text: &str) -> Result<Provider, String> {
+    match text.strip_prefix("http://") {
+        None => {
+            let mood = text.parse::<Mood>();
+            mood.map(Provider::Ours).map_err(|error| error.to_string())
+        }
+        Some(address) => {
+            let address = address.trim_end_matches('/').parse();
+            let wrong = "say an address and a port, such as http://127.0.0.1:4090";
+            address.map(Provider::At).map_err(|_| wrong.to_owned())
+        }
+    }
+}
+
 fn often(text: &str) -> Result<Duration, String> {
     let every = crate::settings::units::parse_duration(text)?;
     if every < Duration::from_millis(10) {
@@ -108,7 +132,10 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
         }
         Place::Memory(_) => Arc::new(MemorySnapshots::new()),
     };
-    let provider = start_provider(args.provider, &time).await?;
+    let provider = match args.provider {
+        Provider::Ours(mood) => start_provider(mood, &time).await?,
+        Provider::At(address) => address,
+    };
     let shop = Arc::new(Shop {
         env: context.env.clone(),
         time: time.clone(),
