@@ -7,6 +7,7 @@ use anabranch_log::BoxFuture;
 use futures_util::future::join_all;
 
 use crate::flow::{Delivered, Router};
+use crate::pulse::Pulses;
 use crate::send_error::SendError;
 use crate::service::Service;
 
@@ -17,6 +18,7 @@ use crate::service::Service;
 #[derive(Default)]
 pub struct Fleet {
     inner: Arc<Inner>,
+    pulses: Arc<Pulses>,
 }
 
 #[derive(Default)]
@@ -41,7 +43,12 @@ impl Fleet {
         Self::default()
     }
 
-    /// Delivers between the services; see [`ServiceBuilder::router`](crate::ServiceBuilder::router).
+    pub(crate) fn pulses(&self) -> Arc<Pulses> {
+        self.pulses.clone()
+    }
+
+    /// Delivers between the services; [`ServiceBuilder::beside`](crate::ServiceBuilder::beside) is the usual way
+    /// to it.
     pub fn router(&self) -> Arc<dyn Router> {
         Arc::new(Route(Arc::downgrade(&self.inner)))
     }

@@ -1,6 +1,6 @@
 //! Tells everybody in the service how far the log goes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anabranch_log::{Log, ReadError, ReadMode};
@@ -17,15 +17,37 @@ const REST: Duration = Duration::from_secs(1);
 /// The head of the log, as one task of the service sees it. Whoever reads with a filter waits
 /// here for news, and learns so how far there was nothing for him.
 pub struct Pulse {
+    log: Arc<dyn Log>,
     head: watch::Receiver<Cut>,
     task: JoinHandle<()>,
+}
+
+/// The pulses of several services: those on one log share one.
+#[derive(Default)]
+pub struct Pulses(Mutex<Vec<Weak<Pulse>>>);
+
+impl Pulses {
+    /// The pulse of this log, started if there is none.
+    pub fn of(&self, log: &Arc<dyn Log>, time: Time, notes: Arc<Notes>) -> Arc<Pulse> {
+        let mut pulses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pulses.retain(|pulse| pulse.strong_count() > 0);
+        let mut alive = pulses.iter().filter_map(Weak::upgrade);
+        if let Some(pulse) = alive.find(|pulse| Arc::ptr_eq(&pulse.log, log)) {
+            return pulse;
+        }
+        let pulse = Arc::new(Pulse::start(log.clone(), time, notes));
+        pulses.push(Arc::downgrade(&pulse));
+        pulse
+    }
 }
 
 impl Pulse {
     /// Starts to follow the log.
     pub fn start(log: Arc<dyn Log>, time: Time, notes: Arc<Notes>) -> Self {
         let (sender, head) = watch::channel(Cut::start());
+        let followed = log.clone();
         let task = tokio::spawn(async move {
+            let log = followed;
             loop {
                 match follow(&log, &sender).await {
                     Err(ReadError::Closed) => return,
@@ -38,7 +60,7 @@ impl Pulse {
                 time.sleep(REST).await;
             }
         });
-        Self { head, task }
+        Self { log, head, task }
     }
 
     /// The head, and its news.

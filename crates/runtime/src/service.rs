@@ -13,12 +13,13 @@ use anabranch_log::{BoxFuture, Log};
 use futures_util::future::{Either, join_all, select};
 
 use crate::entity::{Door, EntityHandle, EntityHost, EntityOptions, HostError, HostParts};
+use crate::fleet::Fleet;
 use crate::flow::{
     AnyFlow, CallError, Circuit, Courier, DeadLetter, Delivered, EffectHost, Effects, FlowHost,
     FlowOptions, FlowParts, ProcessKind, Router, SagaKind,
 };
 use crate::notes::{Note, Notes};
-use crate::pulse::Pulse;
+use crate::pulse::{Pulse, Pulses};
 use crate::registry;
 use crate::send_error::SendError;
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
@@ -39,6 +40,7 @@ pub struct ServiceBuilder {
     flows: Vec<StartFlow>,
     effects: Vec<EffectHost>,
     router: Option<Arc<dyn Router>>,
+    pulses: Option<Arc<Pulses>>,
     retry: Retry,
     types: ServiceTypes,
     letters_max: usize,
@@ -105,7 +107,7 @@ pub struct Service {
     views: BTreeMap<&'static str, Arc<dyn AnyView>>,
     flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
     courier: Arc<Courier>,
-    pulse: Pulse,
+    pulse: Arc<Pulse>,
     time: Time,
     notes: Arc<Notes>,
     types: ServiceTypes,
@@ -292,6 +294,14 @@ impl ServiceBuilder {
         self
     }
 
+    /// It will stand beside the services of this fleet: what it sends finds them, and one look
+    /// at the log tells all of them what is new.
+    #[must_use]
+    pub fn beside(mut self, fleet: &Fleet) -> Self {
+        self.pulses = Some(fleet.pulses());
+        self.router(fleet.router())
+    }
+
     /// Who delivers to entities, processes and sagas that are hosted elsewhere.
     #[must_use]
     pub fn router(mut self, router: Arc<dyn Router>) -> Self {
@@ -356,7 +366,11 @@ impl ServiceBuilder {
                 }
             }
         }
-        let pulse = Pulse::start(self.log.clone(), self.time.clone(), notes.clone());
+        let (time, told) = (self.time.clone(), notes.clone());
+        let pulse = match &self.pulses {
+            Some(pulses) => pulses.of(&self.log, time, told),
+            None => Arc::new(Pulse::start(self.log.clone(), time, told)),
+        };
         let mut views = BTreeMap::new();
         for start in self.views {
             let parts = ViewParts {
@@ -454,6 +468,7 @@ impl Service {
             flows: Vec::new(),
             effects: Vec::new(),
             router: None,
+            pulses: None,
             retry: DELIVERY,
             letters_max: LETTERS_MAX,
         }

@@ -76,7 +76,7 @@ impl Shop {
 
     fn builder(&self, name: &'static str) -> ServiceBuilder {
         let builder = Service::builder(name, self.log.clone(), self.time.clone())
-            .router(self.fleet.router())
+            .beside(&self.fleet)
             .snapshots(self.snapshots.clone());
         match name {
             "orders" => orders::service(builder),
