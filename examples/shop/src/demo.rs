@@ -37,13 +37,12 @@ pub struct Options {
     pub rate: Option<f64>,
     /// How often one of the services is killed and started again.
     pub crash_every: Option<Duration>,
+    /// How long nothing may happen before the demo says that it is stuck.
+    pub patience: Duration,
 }
 
 /// The most orders that wait for their outcome at once.
 const OPEN_MAX: usize = 512;
-
-/// How long the demo waits for something to happen before it says that it is stuck.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How the demo stands.
 #[derive(Debug, Clone, Default)]
@@ -152,7 +151,7 @@ pub enum DemoError {
     #[error("a view does not answer: {0}")]
     Query(#[from] anabranch::runtime::view::QueryError),
     /// Nothing has happened for a long time.
-    #[error("nothing has happened for {PATIENCE:?}: {0}")]
+    #[error("nothing has happened for a long time: {0}")]
     Stuck(String),
     /// The user has ended it.
     #[error("stopped before the end; the log keeps what happened so far")]
@@ -327,7 +326,7 @@ impl Demo {
                     done = sent.next(), if !sent.is_empty() => {
                         if let Some(done) = done { flatten(done)? }
                     }
-                    () = self.shop.time.sleep(PATIENCE) => return Err(self.stuck().await),
+                    () = self.shop.time.sleep(self.options.patience) => return Err(self.stuck().await),
                 }
             }
             let this = self.clone();
@@ -407,7 +406,7 @@ impl Demo {
     }
 
     fn is_late(&self, began: Duration) -> bool {
-        self.shop.time.monotonic().saturating_sub(began) > PATIENCE
+        self.shop.time.monotonic().saturating_sub(began) > self.options.patience
     }
 
     /// Counts what ends, as the log tells it.
@@ -466,7 +465,7 @@ impl Demo {
             }
             tokio::select! {
                 () = changed => {}
-                () = self.shop.time.sleep(PATIENCE) => return Err(self.stuck().await),
+                () = self.shop.time.sleep(self.options.patience) => return Err(self.stuck().await),
             }
         }
     }

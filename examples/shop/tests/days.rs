@@ -25,6 +25,7 @@ const CALM: Options = Options {
     reorder_below: 0,
     rate: None,
     crash_every: None,
+    patience: Duration::from_secs(60),
 };
 
 /// A shop whose files go with it.
@@ -109,6 +110,7 @@ async fn killed_services_and_a_flaky_provider_lose_nothing_and_do_nothing_twice(
         reorder_below: 50,
         rate: Some(40.0),
         crash_every: Some(Duration::from_millis(100)),
+        ..CALM
     };
     let summary = place.run(morning(60), options).await;
     assert!(summary.holds(), "{summary:#?}");

@@ -69,6 +69,10 @@ Examples:
 
 Without --log the log is ./.anabranch/demo, made new for each demo.";
 
+/// How long nothing may happen before the demo says that it is stuck, beside the time for which
+/// the provider is away.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// How many invoices come in each second, unless something else is said, on the sample day.
 const CALM: f64 = 20.0;
 
@@ -162,6 +166,10 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
             (None, None) => Some(CALM),
         },
         crash_every: args.crash_every,
+        patience: match args.provider {
+            Provider::Ours(Mood::DownFor(down)) => PATIENCE + down,
+            _ => PATIENCE,
+        },
     };
     let mut stop = StopSignal::new()?;
     let demo = Demo::new(shop.clone(), work, options)
