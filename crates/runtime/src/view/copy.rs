@@ -43,6 +43,11 @@ pub trait Copy<V: View>: Send + Sync + 'static {
     /// Runs a query's code.
     fn look(&self, look: Look<V::Store>) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Ready when the rows are found less far than they were: a database was put back.
+    fn fell_back(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     /// Makes sure that a restart goes on from about here.
     fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }

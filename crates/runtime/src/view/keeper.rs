@@ -68,8 +68,9 @@ impl<V: View> Keeper<V> {
                     }
                     let cut = self.shown.borrow().cut.clone();
                     let news = async { head.wait_for(|head| !cut.covers(head)).await.is_ok() };
-                    let nudge = self.nudge.notified();
-                    if let Either::Left((false, _)) = select(pin!(news), pin!(nudge)).await {
+                    let nudge = pin!(self.nudge.notified());
+                    let nudge = select(nudge, self.copy.fell_back());
+                    if let Either::Left((false, _)) = select(pin!(news), nudge).await {
                         return;
                     }
                 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use anabranch_domain::{Reader, View};
 use anabranch_log::BoxFuture;
 use anabranch_model::{Cut, Event, EventBatch};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::line::Fault;
 use super::shelf::{Place, blocking, locked};
@@ -29,6 +29,7 @@ pub struct PostgresCopy<V: View> {
     /// Connections for queries that nobody uses now.
     idle: Arc<Mutex<Vec<Postgres>>>,
     queries: Arc<Semaphore>,
+    fell_back: Arc<Notify>,
 }
 
 /// Behind rows that include `from` there is nothing for the view up to `to`. Rows of a
@@ -57,6 +58,7 @@ impl<V: View<Store = Postgres>> PostgresCopy<V> {
             scanned: Arc::default(),
             idle: Arc::default(),
             queries: Arc::new(Semaphore::new(QUERIES_MAX)),
+            fell_back: Arc::default(),
         }
     }
 
@@ -206,6 +208,7 @@ impl<V: View<Store = Postgres>> Copy<V> for PostgresCopy<V> {
 
     fn look(&self, look: Look<Postgres>) -> BoxFuture<'_, Result<(), StoreError>> {
         let (idle, place, id) = (self.idle.clone(), self.place.clone(), self.id);
+        let (known, fell_back) = (self.progress.clone(), self.fell_back.clone());
         let queries = self.queries.clone();
         // What was scanned before the rows are looked at: the rows can only be further.
         let scanned = locked(&self.scanned).clone();
@@ -217,6 +220,10 @@ impl<V: View<Store = Postgres>> Copy<V> for PostgresCopy<V> {
                 let (store, mut progress) = begin_look(&place, id, &idle)?;
                 if progress.cut.covers(&scanned.from) {
                     progress.cut.join(&scanned.to);
+                } else {
+                    // There may be no news that would make the writer find out.
+                    locked(&known).clone_from(&progress);
+                    fell_back.notify_one();
                 }
                 look(&store, &progress);
                 // One that has failed is closed by being dropped.
@@ -227,6 +234,10 @@ impl<V: View<Store = Postgres>> Copy<V> for PostgresCopy<V> {
             })
             .await
         })
+    }
+
+    fn fell_back(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.fell_back.notified())
     }
 
     fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {

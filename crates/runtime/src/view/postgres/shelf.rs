@@ -190,13 +190,16 @@ impl Place {
         let set = || -> Result<bool, Fault> {
             self.begin_set_up(&store)?;
             let there = self.read_kept(&store).map_err(said)?;
-            let is_ours = locked(&self.known).contains(&there);
-            if !is_ours && there.as_ref() != Some(&json) {
-                let is_ahead = there.as_deref().is_some_and(|it| is_swapped(&copies, it));
-                if is_ahead {
+            let known = locked(&self.known).clone();
+            if !known.contains(&there) {
+                let is_known = known == [Some(json.clone())];
+                let is_done = there
+                    .as_deref()
+                    .is_some_and(|there| is_done(&copies, there));
+                if is_done {
                     *locked(&self.known) = vec![there];
                 }
-                return Ok(is_ahead);
+                return Ok(is_known || is_done);
             }
             let insert = "INSERT INTO anabranch.views VALUES ($1, $2, $3)
                 ON CONFLICT (service, view) DO UPDATE SET copies = $3";
@@ -242,15 +245,23 @@ impl Place {
     }
 }
 
-/// Whether `there` is what `copies` become when the copy that is built has caught up: another
-/// runtime, which began at the same time, has built it too and was faster.
-fn is_swapped(copies: &Copies, there: &str) -> bool {
-    let after = Copies {
+/// Whether another runtime has said the same as `copies`, or has gone on from there already:
+/// programs that begin at the same time build the same copies and swap to them. A rebuild is
+/// an operator's, who does it at one of them.
+fn is_done(copies: &Copies, there: &str) -> bool {
+    let Ok(there) = serde_json::from_str::<Copies>(there) else {
+        return false;
+    };
+    let swapped = Copies {
         serving: copies.building,
         previous: copies.serving,
         building: None,
     };
-    copies.building.is_some() && serde_json::from_str(there).is_ok_and(|it: Copies| it == after)
+    match copies.building {
+        Some(building) if building.generation > 1 => false,
+        Some(_) => there == *copies || there == swapped,
+        None => there == *copies,
+    }
 }
 
 /// The fault in an error that this module's own statements gave.

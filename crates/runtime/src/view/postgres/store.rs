@@ -145,10 +145,7 @@ impl Postgres {
         let session = &mut *self.0.borrow_mut();
         session.fault = None;
         session.pace = pace;
-        let prepared = match session.prepared(first) {
-            Ok(prepared) => prepared,
-            Err(fault) => return Err(fault),
-        };
+        let prepared = session.prepared(first)?;
         let client = session.line.client().clone();
         let both = async move {
             let row = client.query_opt(&prepared.statement, &[]);
