@@ -111,7 +111,8 @@ fn unknown_commands(file: &SourceFile, document: &Document) -> Vec<Finding> {
         .chain(shell_lines(document))
         .filter_map(|(line, text)| {
             let rest = text.trim_start_matches("$ ").strip_prefix("cargo xtask ")?;
-            let name = rest.split_whitespace().next()?.to_owned();
+            let name = rest.split('#').next()?.trim();
+            // A command may be of two words.
             let known = COMMANDS.iter().any(|(command, ..)| *command == name);
             (!known).then(|| {
                 Finding::at(
