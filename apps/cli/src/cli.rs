@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     append, bench, completions, config, dead_letter, demo, entity, import, log, process, read,
-    schema, send, view,
+    schema, send, service, view,
 };
 use crate::output::Form;
 
@@ -85,6 +85,8 @@ pub enum Command {
     Process(process::ProcessCommand),
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterCommand),
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
     #[command(subcommand)]

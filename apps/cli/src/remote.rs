@@ -57,11 +57,11 @@ impl Remote {
         }
         let name = dir.display().to_string();
         let nothing = || nobody(format!("nothing is running at {name}"), Some(&name));
-        let demo = Self::of_log(Path::new(DEMO), context)?;
+        let demo = Self::of_log(Path::new(DEMO_LOG), context)?;
         match (settings.log_is_named(), demo) {
             (true, None) => Err(nothing()),
             (true, Some(_)) => {
-                Err(nothing().remedy(format!("a demo is running: add --log {DEMO}")))
+                Err(nothing().remedy(format!("a demo is running: add --log {DEMO_LOG}")))
             }
             // Nobody has said where the log is: the demo of this directory is likely to be meant.
             (false, Some(demo)) => Ok(demo),
@@ -183,6 +183,9 @@ pub struct Answer<T> {
 /// Where the demo is when nobody says where its log shall be.
 pub const DEMO: &str = "./.anabranch/demo";
 
+/// Where the log of that demo is, and with it the address at which it is served.
+pub const DEMO_LOG: &str = "./.anabranch/demo/log";
+
 fn exists(dir: &Path, context: &Context) -> Result<bool, Failure> {
     let found = context.env.disk.exists(dir);
     found.map_err(|error| Failure::file("look at", &dir.display().to_string(), &error))
@@ -201,6 +204,24 @@ fn nobody(what: String, dir: Option<&str>) -> Failure {
     Failure::new(Exit::Unavailable, NOTHING_RUNS, what)
         .safe("nothing was changed")
         .remedy(start)
+}
+
+/// What to do about a refusal, where the command line has something for it.
+fn remedy(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "parked" => {
+            "see `anabranch entity parked`; when the cause is mended, `anabranch entity unpark`"
+        }
+        "unknown-category" => "see what runs with `anabranch service ls`",
+        "unknown-view" | "unknown-query" => "see views and their queries with `anabranch view ls`",
+        "overloaded" | "unavailable" | "contended" | "expired" | "not-reached" | "building" => {
+            "try again in a moment; `anabranch service notes` says what went wrong"
+        }
+        "panicked" | "internal" | "query-failed" | "store" => {
+            "see `anabranch service notes`, and mend the service's code or its disk"
+        }
+        _ => return None,
+    })
 }
 
 /// What a refusal means for whoever typed the command.
@@ -224,7 +245,8 @@ fn refused(reply: &Reply) -> Failure {
     if code.is_empty() {
         code = "refused".to_owned();
     }
-    let failure = Failure::new(exit, code, what);
+    let mut failure = Failure::new(exit, code, what);
+    failure.remedy = remedy(&failure.code).map(str::to_owned);
     match problem["happened"].as_str() {
         Some("maybe") => failure.safe("it may have been done"),
         _ => failure.safe("nothing was changed"),

@@ -22,7 +22,7 @@ use crate::demo_text::{Display, summary_text};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs;
 use crate::output::{Form, Output, note};
-use crate::remote::DEMO;
+use crate::remote::{DEMO, DEMO_LOG};
 use crate::stop::StopSignal;
 
 /// Run a whole shop on real orders: services, sagas, a payment provider that fails
@@ -67,7 +67,7 @@ Examples:
   anabranch demo --provider flaky --crash-every 2s --output json
   anabranch demo --keep --log ./shop
 
-Without --log the log is ./.anabranch/demo, made new for each demo.";
+Without --log the log is ./.anabranch/demo/log, made new for each demo.";
 
 /// How long nothing may happen before the demo says that it is stuck, beside the time for which
 /// the provider is away.
@@ -377,7 +377,7 @@ impl Place {
             }
             Address::Directory(_) => {
                 let dir = PathBuf::from(DEMO);
-                context.settings.log = Address::Directory(dir.join("log"));
+                context.settings.log = Address::Directory(PathBuf::from(DEMO_LOG));
                 if dir.exists() {
                     // Refuses while another demo is at work there.
                     logs::open(context)?.close()?;

@@ -13,6 +13,7 @@ pub mod process;
 pub mod read;
 pub mod schema;
 pub mod send;
+pub mod service;
 pub mod view;
 
 use anabranch::env::Env;
@@ -43,6 +44,7 @@ pub async fn run(command: Command, settings: Settings) -> Outcome {
         Command::Entity(command) => entity::run(command, &context).await,
         Command::View(command) => view::run(command, &context).await,
         Command::Process(command) => process::run(command, &context).await,
+        Command::Service(command) => service::run(command, &context).await,
         Command::Schema(command) => schema::run(command, &context).await,
         Command::DeadLetter(command) => dead_letter::run(command, &context).await,
         Command::Bench(command) => bench::run(&command, &context),

@@ -2,7 +2,7 @@
 
 use anabranch::model::StreamId;
 use anabranch_server::client::path;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -10,17 +10,19 @@ use serde_json::{Value, json};
 use super::Context;
 use super::append::stream_id;
 use crate::event_text::clean;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Form, Output};
 use crate::remote::{Remote, ServerArgs};
 use crate::table::{Table, print_facts, print_json};
 
-/// Look after the processes and sagas of a running program: ls, show, retry, abort, skip
+/// Look after the processes and sagas of a running program: ls, show, retry, settle,
+/// abort, skip
 #[derive(Debug, Subcommand)]
 pub enum ProcessCommand {
     Ls(LsArgs),
     Show(ShowArgs),
     Retry(RetryArgs),
+    Settle(SettleArgs),
     Abort(AbortArgs),
     Skip(SkipArgs),
 }
@@ -28,6 +30,9 @@ pub enum ProcessCommand {
 /// List the processes and sagas, or the instances of one that have not ended
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Retrying: some step has had no answer for many attempts; it is tried further by itself.
+Need a person: some of it stays as it is until a person acts; `process show` says what to do.
+
 Examples:
   anabranch process ls
   anabranch process ls checkout")]
@@ -58,15 +63,15 @@ pub struct ShowArgs {
 #[command(after_help = "\
 Examples:
   anabranch process retry checkout/536365
-  anabranch process retry checkout/536365 --step pay --who ada --why 'the provider is back'
+  anabranch process retry checkout/536365 --step pay --why 'the provider is back'
   anabranch process retry reorder")]
 pub struct RetryArgs {
     /// The instance, as name/key; or just the name, of a process that has stopped hearing
     instance: String,
     /// The parked step of a saga, as name or name/branch
-    #[arg(long, requires = "who", requires = "why")]
+    #[arg(long, requires = "why")]
     step: Option<String>,
-    /// Who says so; kept in the journal
+    /// Who says so; kept in the journal [default: $USER]
     #[arg(long, requires = "step")]
     who: Option<String>,
     /// Why; kept in the journal
@@ -74,6 +79,62 @@ pub struct RetryArgs {
     why: Option<String>,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+/// Say what became of a step that a person has found out about, or has done by hand
+#[derive(Debug, Args)]
+#[command(after_help = "\
+`anabranch process show` lists the steps, and which of them wait for this. The saga goes on from
+what is said here, and does not check it.
+
+Examples:
+  anabranch process settle charging/536365 charge --refused --why 'the bank says no'
+  anabranch process settle charging/536365 charge --done '{\"receipt\":\"R-7\"}' --who ada --why 'on the bill'
+  anabranch process settle checkout/536365 reserve/1 --undone --why 'put back by hand'")]
+#[command(group = ArgGroup::new("settlement").required(true))]
+pub struct SettleArgs {
+    /// The saga, as name/key, for example checkout/536365
+    #[arg(value_parser = stream_id)]
+    instance: StreamId,
+    /// The step, as name or name/branch
+    step: String,
+    /// It took effect; RESULT is what came back, as JSON
+    #[arg(long, value_name = "RESULT", num_args = 0..=1, default_missing_value = "null")]
+    #[arg(group = "settlement")]
+    done: Option<String>,
+    /// It had no effect; CODE is the rejection's, for the saga's code
+    #[arg(long, value_name = "CODE", num_args = 0..=1, default_missing_value = "settled-by-hand")]
+    #[arg(group = "settlement")]
+    refused: Option<String>,
+    /// On the way back: what it did is undone
+    #[arg(long, group = "settlement")]
+    undone: bool,
+    /// Who says so; kept in the journal [default: $USER]
+    #[arg(long)]
+    who: Option<String>,
+    /// Why; kept in the journal
+    #[arg(long)]
+    why: String,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl SettleArgs {
+    /// The settlement, as the saga takes it.
+    fn settlement(&self) -> Result<Value, Failure> {
+        if let Some(result) = &self.done {
+            let result: Value = serde_json::from_str(result).map_err(|error| {
+                Failure::usage(format!("the result of --done is not JSON: {error}"))
+                    .safe("nothing was changed")
+                    .remedy("write text as '\"text\"', or leave the result out")
+            })?;
+            return Ok(json!({"Done": result}));
+        }
+        Ok(match &self.refused {
+            Some(code) => json!({"Refused": {"code": code, "message": self.why}}),
+            None => json!("Undone"),
+        })
+    }
 }
 
 /// Let a saga go back: what it has done is compensated
@@ -117,6 +178,7 @@ pub async fn run(command: ProcessCommand, context: &Context) -> Outcome {
         },
         ProcessCommand::Show(args) => show(&args, context).await,
         ProcessCommand::Retry(args) => retry(&args, context).await,
+        ProcessCommand::Settle(args) => settle(&args, context).await,
         ProcessCommand::Abort(args) => {
             let path = instance_path("abort", &args.instance);
             let done = format!("{} goes back", args.instance);
@@ -137,6 +199,8 @@ struct Process {
     service: String,
     stopped: Option<String>,
     open: u64,
+    #[serde(default)]
+    retrying: u64,
     need_a_person: u64,
     #[serde(default)]
     instances: Vec<Instance>,
@@ -150,6 +214,8 @@ struct Instance {
     #[serde(default)]
     needs_person: bool,
     #[serde(default)]
+    retrying: bool,
+    #[serde(default)]
     length: u64,
     state: Option<Box<RawValue>>,
 }
@@ -158,7 +224,8 @@ impl Instance {
     fn trouble(&self) -> &str {
         match &self.parked {
             Some(reason) => reason,
-            None if self.needs_person => "a step is parked",
+            None if self.needs_person => "needs a person",
+            None if self.retrying => "retrying by itself",
             None => "",
         }
     }
@@ -170,12 +237,20 @@ async fn ls(args: &LsArgs, context: &Context) -> Outcome {
     let mut out = Output::stdout();
     match context.settings.form {
         Form::Text => {
-            let mut table = Table::new(["name", "service", "open", "need a person", "state"]);
+            let mut table = Table::new([
+                "name",
+                "service",
+                "open",
+                "retrying",
+                "need a person",
+                "state",
+            ]);
             for process in &answer.value {
                 table.row([
                     &process.name,
                     &process.service,
                     &process.open.to_string(),
+                    &process.retrying.to_string(),
                     &process.need_a_person.to_string(),
                     if process.stopped.is_some() {
                         "stopped"
@@ -258,27 +333,130 @@ fn print_instance(instance: &Instance, out: &mut Output) -> Outcome {
     let state: Value = serde_json::from_str(state.get()).unwrap_or_default();
     // A saga's steps read better as a table.
     if let Some(steps) = state["steps"].as_array() {
-        if let Some(why) = state["aborted"].as_str() {
-            print_facts(&[("aborted", why.to_owned())], out)?;
-        }
-        out.line("")?;
-        let mut table = Table::new(["step", "state", "trouble"]);
-        for step in steps {
-            let text = |value: &Value| match value {
-                Value::String(text) => text.clone(),
-                Value::Null => String::new(),
-                other => other.to_string(),
-            };
-            table.row([
-                &*text(&step["step"]),
-                &*text(&step["state"]),
-                &*text(&step["parked"]),
-            ]);
-        }
-        return table.print("no steps", out);
+        let steps = Vec::<Step>::deserialize(Value::Array(steps.clone())).map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                "strange-answer",
+                format!("this program does not understand the steps: {error}"),
+            )
+            .remedy("use programs of one version on both sides")
+        })?;
+        let aborted = state["aborted"].as_str();
+        return print_steps(instance, aborted, &steps, out);
     }
     out.line("\nstate")?;
     print_json(&state, 2, out)
+}
+
+/// A step of a saga, or one branch of it.
+#[derive(Deserialize)]
+struct Step {
+    step: String,
+    state: String,
+    asked: Option<String>,
+    #[serde(default)]
+    attempts: u64,
+    again_at: Option<String>,
+    parked: Option<String>,
+    #[serde(default)]
+    going_on: bool,
+}
+
+impl Step {
+    /// What it waits for, in a few words.
+    fn waits(&self) -> String {
+        let Some(asked) = &self.asked else {
+            return String::new();
+        };
+        let next = match (&self.parked, &self.again_at) {
+            (Some(_), None) => "waits for a person".to_owned(),
+            (_, Some(at)) => format!("looked after at {at}"),
+            (None, None) => "waits for its answer".to_owned(),
+        };
+        format!("{asked}; attempt {}, {next}", self.attempts)
+    }
+}
+
+fn print_steps(
+    instance: &Instance,
+    aborted: Option<&str>,
+    steps: &[Step],
+    out: &mut Output,
+) -> Outcome {
+    if let Some(why) = aborted {
+        print_facts(&[("aborted", why.to_owned())], out)?;
+    }
+    out.line("")?;
+    let mut table = Table::new(["step", "state", "waits for"]);
+    for step in steps {
+        table.row([&step.step, &step.state, &step.waits()]);
+    }
+    table.print("no steps", out)?;
+    for step in steps {
+        if let Some(why) = &step.parked {
+            print_parked(instance, step, why, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Why a person should look at a step, and what a person can do.
+fn print_parked(instance: &Instance, step: &Step, why: &str, out: &mut Output) -> Outcome {
+    let (saga, name) = (clean(&instance.stream), clean(&step.step));
+    let is_going_back = instance.phase.as_deref() == Some("aborting");
+    let kind = if step.going_on {
+        "is retrying by itself"
+    } else {
+        "needs a person"
+    };
+    out.line(&format!("\n{name} {kind}: {}", clean(why)))?;
+    let mut ways = Vec::new();
+    if step.going_on {
+        ways.push("wait: it goes on by itself once it is answered".to_owned());
+    }
+    // What nobody knows about is not asked for again.
+    if step.state != "unknown" || is_going_back {
+        ways.push(format!(
+            "try it now: `anabranch process retry {saga} --step {name} --why …`"
+        ));
+    }
+    match (step.state.as_str(), is_going_back) {
+        ("started" | "unknown", false) => ways.push(format!(
+            "say what became of it: `anabranch process settle {saga} {name} --done|--refused --why …`"
+        )),
+        ("started" | "unknown" | "undoing" | "done", true) => ways.push(format!(
+            "undo it by hand and say so: `anabranch process settle {saga} {name} --undone --why …`"
+        )),
+        _ => {}
+    }
+    if !is_going_back {
+        ways.push(format!(
+            "let the saga go back, before its pivot: `anabranch process abort {saga} --why …`"
+        ));
+    }
+    for way in ways {
+        out.line(&format!("  {way}"))?;
+    }
+    Ok(())
+}
+
+async fn settle(args: &SettleArgs, context: &Context) -> Outcome {
+    let by = json!({"who": who(args.who.as_deref())?, "why": args.why});
+    let body = json!({"step": args.step, "as": args.settlement()?, "by": by}).to_string();
+    let done = format!("{} goes on: step {} is settled", args.instance, args.step);
+    let path = instance_path("settle", &args.instance);
+    tell(&args.server, &path, body, &done, context).await
+}
+
+/// Who decides, for the journal.
+fn who(named: Option<&str>) -> Result<String, Failure> {
+    let of_login = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    match named.map(str::to_owned).or_else(|| of_login().ok()) {
+        Some(who) if !who.trim().is_empty() => Ok(who),
+        _ => Err(Failure::usage("nobody says who decides")
+            .safe("nothing was changed")
+            .remedy("say it with --who; it is kept in the journal")),
+    }
 }
 
 async fn retry(args: &RetryArgs, context: &Context) -> Outcome {
@@ -289,7 +467,7 @@ async fn retry(args: &RetryArgs, context: &Context) -> Outcome {
     }
     let instance = stream_id(&args.instance).map_err(Failure::usage)?;
     if let Some(step) = &args.step {
-        let by = json!({"who": args.who, "why": args.why});
+        let by = json!({"who": who(args.who.as_deref())?, "why": args.why});
         let body = json!({"step": step, "by": by}).to_string();
         let done = format!("{instance} goes on with step {step}");
         return tell(

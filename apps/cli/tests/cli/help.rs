@@ -36,6 +36,7 @@ fn help_says_what_a_stranger_needs() {
         "view",
         "process",
         "dead-letter",
+        "service",
         "schema",
         "log",
         "config",
@@ -51,8 +52,9 @@ fn help_says_what_a_stranger_needs() {
     for (noun, verbs) in [
         ("entity", "show parked unpark"),
         ("view", "ls get rebuild back-out skip retry"),
-        ("process", "ls show retry abort skip"),
+        ("process", "ls show retry settle abort skip"),
         ("dead-letter", "ls show retry discard"),
+        ("service", "ls notes circuits"),
         ("schema", "ls check types"),
     ] {
         for verb in verbs.split(' ') {

@@ -228,11 +228,11 @@ fn the_program_is_named_by_a_flag_or_by_the_environment() {
     let bank = Bank::open("operate-server");
     // The demo's own place is pointed out.
     let left = json!({"url": "http://127.0.0.1:1", "pid": 1}).to_string();
-    std::fs::create_dir_all(bank.scratch.path(".anabranch/demo")).unwrap();
-    bank.scratch.file(".anabranch/demo/server.json", left);
+    std::fs::create_dir_all(bank.scratch.path(".anabranch/demo/log")).unwrap();
+    bank.scratch.file(".anabranch/demo/log/server.json", left);
     let stderr = bank.run("view ls --log ./elsewhere").fails(5);
     assert!(
-        stderr.contains("do: a demo is running: add --log ./.anabranch/demo"),
+        stderr.contains("do: a demo is running: add --log ./.anabranch/demo/log"),
         "{stderr}"
     );
     let elsewhere = format!("view ls --log ./elsewhere --server {}", bank.url);
@@ -250,8 +250,9 @@ fn the_demo_of_a_directory_is_meant_when_nobody_names_a_log() {
     bank.deposit("a", 5);
     let at_demo = json!({"url": bank.url, "pid": 1}).to_string();
     std::fs::remove_file(bank.scratch.path(".anabranch/log/server.json")).unwrap();
-    std::fs::create_dir_all(bank.scratch.path(".anabranch/demo")).unwrap();
-    bank.scratch.file(".anabranch/demo/server.json", at_demo);
+    std::fs::create_dir_all(bank.scratch.path(".anabranch/demo/log")).unwrap();
+    bank.scratch
+        .file(".anabranch/demo/log/server.json", at_demo);
     assert!(bank.run("view ls").ok().contains("balances"));
     bank.run("view ls --log ./.anabranch/log").fails(5);
 }
@@ -368,15 +369,22 @@ fn processes_and_sagas_are_listed_shown_and_aborted() {
         .ok();
     assert!(sent.starts_with("transfer/1 has taken command "), "{sent}");
     bank.until("process ls archiver", |one| one["open"] == 1);
+    bank.until("process ls transfer", |one| one["retrying"] == 1);
     let text = bank.run("process ls").ok();
     assert!(
-        text.contains("transfer  bank     1     0              running"),
+        text.contains("transfer  bank     1     1         0              running"),
         "{text}"
     );
     let text = bank.run("process ls transfer").ok();
     assert!(text.contains("transfer/1  running"), "{text}");
+    assert!(text.contains("retrying by itself"), "{text}");
     let text = bank.run("process show transfer/1").ok();
-    assert!(text.contains("STEP   STATE"), "{text}");
+    assert!(
+        text.contains("take   started  Withdraw to nowhere/x; attempt "),
+        "{text}"
+    );
+    assert!(text.contains("take is retrying by itself: "), "{text}");
+    assert!(text.contains("wait: it goes on by itself"), "{text}");
     bank.run("process abort transfer/1").fails(2);
     bank.run_with("process abort transfer/1 --why", &["by mistake"])
         .ok();
@@ -385,4 +393,104 @@ fn processes_and_sagas_are_listed_shown_and_aborted() {
     bank.run("process retry archiver/a").fails(4);
     bank.run("process retry archiver").fails(4);
     bank.run("process skip archiver").fails(4);
+}
+
+#[test]
+fn a_saga_that_needs_a_person_says_what_to_do_and_is_settled() {
+    let bank = Bank::open("operate-settle");
+    bank.run("send upkeep/1 --type StartSaga --data {\"input\":5}")
+        .ok();
+    bank.until("process ls upkeep", |one| one["need_a_person"] == 1);
+    let text = bank.run("process ls").ok();
+    assert!(
+        text.contains("upkeep    bank     1     0         1              running"),
+        "{text}"
+    );
+    let text = bank.run("process show upkeep/1").ok();
+    assert!(text.contains("waits for a person"), "{text}");
+    assert!(text.contains("fee needs a person: "), "{text}");
+    assert!(
+        text.contains("`anabranch process settle upkeep/1 fee"),
+        "{text}"
+    );
+    let settle = "process settle upkeep/1 fee";
+    bank.run(settle).fails(2);
+    bank.run(&format!("{settle} --done")).fails(2);
+    bank.run(&format!("{settle} --done --undone --why x"))
+        .fails(2);
+    let stderr = bank.run(&format!("{settle} --done {{ --why x")).fails(2);
+    assert!(stderr.contains("nothing was changed"), "{stderr}");
+    bank.run(&format!("{settle} --refused --why x --who ada"))
+        .fails(4);
+    bank.run("process settle upkeep/1 fie --done --why x --who ada")
+        .fails(4);
+    let done = bank
+        .run_with(
+            &format!("{settle} --done --who ada --why"),
+            &["paid in cash"],
+        )
+        .ok();
+    assert_eq!(done, "upkeep/1 goes on: step fee is settled\n");
+    bank.until("process show upkeep/1", |saga| saga["phase"] == "completed");
+    // Who said so, and why, is kept.
+    let journal = bank.run("read --stream upkeep/1").ok();
+    assert!(journal.contains("ada"), "{journal}");
+    assert!(journal.contains("paid in cash"), "{journal}");
+}
+
+#[test]
+fn a_decision_is_kept_with_who_made_it_and_that_is_the_user_if_nobody_is_named() {
+    let bank = Bank::open("operate-who");
+    bank.run("send upkeep/1 --type StartSaga --data {\"input\":5}")
+        .ok();
+    bank.until("process ls upkeep", |one| one["need_a_person"] == 1);
+    let settle = || {
+        bank.scratch
+            .command("process settle upkeep/1 fee --done --why x")
+    };
+    let mut nobody = settle();
+    nobody.env_remove("USER").env_remove("LOGNAME");
+    let stderr = done(nobody).fails(2);
+    assert!(stderr.contains("say it with --who"), "{stderr}");
+    let mut grace = settle();
+    grace.env("USER", "grace");
+    done(grace).ok();
+    let journal = bank.run("read --stream upkeep/1").ok();
+    assert!(journal.contains("grace"), "{journal}");
+}
+
+#[test]
+fn the_services_of_a_program_their_notes_and_circuits_are_shown() {
+    let bank = Bank::open("operate-service");
+    let text = bank.run("service ls").ok();
+    assert!(
+        text.contains("bank     account   balances  archiver, transfer, upkeep  0          0"),
+        "{text}"
+    );
+    assert_eq!(
+        bank.run("service notes").ok(),
+        "nothing went wrong since the program was started\n"
+    );
+    bank.run("send account/a --type Deposit --data {\"amount\":13}")
+        .fails(1);
+    bank.until("service notes bank", |notes| notes != &json!([]));
+    let text = bank.run("service notes bank").ok();
+    assert!(text.contains("Z  bank: account/a"), "{text}");
+    bank.run("service notes nobody").fails(3);
+    assert_eq!(
+        bank.run("service circuits").ok(),
+        "no service calls a third party\n"
+    );
+}
+
+#[test]
+fn a_command_to_a_parked_entity_says_how_it_is_let_go_on() {
+    let bank = Bank::open("operate-parked-remedy");
+    bank.run("send account/a --type Deposit --data {\"amount\":13}")
+        .fails(1);
+    let stderr = bank.run("send account/a --type Close").fails(5);
+    assert!(
+        stderr.contains("do: see `anabranch entity parked`"),
+        "{stderr}"
+    );
 }

@@ -128,6 +128,15 @@ impl Request {
     ) -> Result<Self, HandleError> {
         Ok(Self::Saga(SagaStart::new::<S>(key.as_ref(), input)?))
     }
+
+    /// What is asked of whom, for an operator; not what it holds, which may be long or private.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Command(command) => format!("{} to {}", command.name, command.to),
+            Self::Call(call) => format!("call {}", call.effect),
+            Self::Saga(start) => format!("saga {}", start.saga),
+        }
+    }
 }
 
 /// What a request may know beside the saga's input.

@@ -172,6 +172,16 @@ pub enum Undo {
     AbortSaga(StreamId),
 }
 
+impl Undo {
+    /// What is asked of whom, for an operator.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Ask(request) => request.describe(),
+            Self::AbortSaga(saga) => format!("abort saga {saga}"),
+        }
+    }
+}
+
 /// The saga, or process, that has asked a saga for something and waits for the outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {

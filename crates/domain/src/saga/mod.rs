@@ -111,7 +111,7 @@ pub use machine::{Decision, Dispatch, SagaInput, SagaTimer, Settlement, outputs}
 pub use plan::{BRANCHES_MAX, Plan, PlanError, RegisterError, SagaType, StartError};
 pub use rules::{Rule, Rules};
 pub use shape::{DefinitionError, DefinitionHash, Fault, Shape};
-pub use state::{Phase, SagaState};
+pub use state::{Phase, SagaState, StepStatus};
 pub use step_id::{ParseStepIdError, StepId};
 
 /// A saga: a declared DAG of steps; see [the module](self) for an example.

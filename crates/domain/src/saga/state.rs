@@ -1,4 +1,4 @@
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::definition::{Request, StepKind};
 use super::journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
@@ -53,6 +53,41 @@ impl Phase {
     /// Whether it has ended. What has ended stays as it is.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Compensated)
+    }
+}
+
+/// Where one branch of a step stands, for an operator.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepStatus<'a> {
+    /// The step.
+    pub step: StepId,
+    /// Where it stands, in a word.
+    pub state: &'static str,
+    /// What was asked and waits for its answer: the request, or on the way back the
+    /// compensation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// How often that was sent; 0 if it was not.
+    pub attempts: u32,
+    /// When it is looked after next, if a timer is set for that: it is sent again, or its time
+    /// is up.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    pub again_at: Option<Timestamp>,
+    /// Why a person should look, if that is so.
+    pub parked: Option<&'a str>,
+    /// Whether it is tried further by itself although a person should look.
+    pub going_on: bool,
+}
+
+/// People read it.
+fn as_text<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(|at| at.to_string()).serialize(serializer)
+}
+
+impl StepStatus<'_> {
+    /// Whether it stays as it is until a person acts.
+    pub fn needs_person(&self) -> bool {
+        self.parked.is_some() && !self.going_on
     }
 }
 
@@ -152,14 +187,13 @@ impl SagaState {
         self.abort.as_ref().map(|(why, _)| why.as_str())
     }
 
-    /// Each branch of each step, with where it stands, in words, and why a person has to look.
-    pub fn describe(&self) -> impl Iterator<Item = (StepId, &'static str, Option<&str>)> + '_ {
+    /// Each branch of each step, for an operator.
+    pub fn describe(&self) -> impl Iterator<Item = StepStatus<'_>> + '_ {
         self.steps.iter().flat_map(|step| {
-            step.branches.iter().enumerate().map(|(i, branch)| {
-                let parked = branch.parked.as_ref().map(|parked| parked.0.as_str());
-                let id = StepId::new(step.name.as_str(), i as u32);
-                (id, branch.at.name(), parked)
-            })
+            step.branches
+                .iter()
+                .enumerate()
+                .map(|(i, branch)| branch.status(StepId::new(step.name.as_str(), i as u32)))
         })
     }
 
@@ -362,6 +396,38 @@ impl StepState {
             }
             At::Undoing(_) => add(&mut self.undoing),
             At::Refused(_) | At::Undone => {}
+        }
+    }
+}
+
+impl Branch {
+    fn status(&self, step: StepId) -> StepStatus<'_> {
+        let (parked, going_on) = match self.parked.as_deref() {
+            Some((why, going_on)) => (Some(why.as_str()), *going_on),
+            None => (None, false),
+        };
+        let (asked, attempts, wake) = match &self.at {
+            At::Started(waiting) => (
+                Some(waiting.request.describe()),
+                waiting.attempt,
+                waiting.wake,
+            ),
+            At::Undoing(waiting) => (
+                Some(waiting.request.describe()),
+                waiting.attempt,
+                waiting.wake,
+            ),
+            _ => (None, 0, None),
+        };
+        StepStatus {
+            step,
+            state: self.at.name(),
+            asked,
+            attempts,
+            // The timer of what waits for a person does nothing.
+            again_at: wake.filter(|_| parked.is_none() || going_on),
+            parked,
+            going_on,
         }
     }
 }

@@ -205,8 +205,8 @@ impl SagaTest {
             .instance
             .state()
             .describe()
-            .filter(|(_, _, parked)| parked.is_some())
-            .map(|(step, _, _)| step.to_string())
+            .filter(|step| step.parked.is_some())
+            .map(|step| step.step.to_string())
             .collect();
         let expected: Vec<String> = step.map(str::to_owned).into_iter().collect();
         assert_eq!(parked, expected, "the parked steps");

@@ -166,8 +166,11 @@ pub struct Description {
     pub phase: String,
     /// Whether it has ended.
     pub ended: bool,
-    /// Whether a person has to look at it.
+    /// Whether some of it stays as it is until a person acts.
     pub needs_person: bool,
+    /// Whether some of it has had no answer for so many attempts that a person should know; it
+    /// is tried further by itself.
+    pub retrying: bool,
     /// How many events its journal has.
     pub length: u64,
     /// Its state.

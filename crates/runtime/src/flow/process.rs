@@ -147,6 +147,7 @@ where
             phase: phase.to_owned(),
             ended: machine.is_complete(),
             needs_person: false,
+            retrying: false,
             length: machine.length(),
             state: Json::of(machine.state()).unwrap_or_default(),
         }

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use anabranch_domain::saga::{
-    Dispatch, Phase, SagaEvent, SagaInput, SagaInstance, SagaState, SagaType, Sent, start_id,
+    Dispatch, Phase, SagaEvent, SagaInput, SagaInstance, SagaState, SagaType, Sent, StepStatus,
+    start_id,
 };
 use anabranch_domain::{
     CommandEnvelope, CommandError, Cut, EventRef, Json, ReplyEnvelope, StreamId, Timestamp,
@@ -151,17 +152,15 @@ impl Kind for SagaKind {
             Phase::Completed => "completed",
             Phase::Compensated => "compensated",
         };
-        let steps: Vec<_> = state
-            .describe()
-            .map(|(step, at, parked)| {
-                serde_json::json!({"step": step.to_string(), "state": at, "parked": parked})
-            })
-            .collect();
+        let steps: Vec<_> = state.describe().collect();
+        let needs_person = steps.iter().any(StepStatus::needs_person);
+        let retrying = steps.iter().any(|step| step.going_on);
         let described = serde_json::json!({"aborted": state.abort_reason(), "steps": steps});
         Description {
             phase: phase.to_owned(),
             ended: state.phase().is_terminal(),
-            needs_person: state.is_parked(),
+            needs_person,
+            retrying,
             length: state.length(),
             state: Json::of(&described).unwrap_or_default(),
         }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /operate/services` | the services, and what each owns |
 //! | `GET /operate/types` | the types of events that they write and read |
-//! | `GET /operate/notes` | what went wrong and was worked around |
+//! | `GET /operate/notes?service=NAME` | what went wrong and was worked around |
 //! | `GET /operate/circuits` | how the third parties are doing |
 //! | `GET /operate/entity/{category}/{key}?at=V` | an entity's state, now or after an event |
 //! | `GET /operate/history/{category}/{key}?from=V&limit=N` | its events |
@@ -18,6 +18,7 @@
 //! | `POST /operate/retry/{name}/{key}` | tries a parked instance again |
 //! | `POST /operate/abort/{name}/{key}` | lets a saga go back: `{"why":…}` |
 //! | `POST /operate/resume/{name}/{key}` | goes on with a parked step: `{"step":…,"by":{"who":…,"why":…}}` |
+//! | `POST /operate/settle/{name}/{key}` | says what became of a step: `{"step":…,"as":…,"by":{"who":…,"why":…}}` |
 //! | `GET /operate/dead-letters[/{id}]` | what could not be delivered |
 //! | `POST /operate/dead-letters/{id}/retry` | delivers one again, with other data: `{"data":…}` |
 //! | `POST /operate/dead-letters/{id}/discard` | gives one up: `{"why":…}` |

@@ -1,5 +1,4 @@
-use anabranch_domain::saga::{Operator, SagaCommand, StepId};
-use anabranch_runtime::view::OperateError;
+use anabranch_domain::saga::{Operator, SagaCommand, Settlement, StepId};
 use anabranch_runtime::{AnyFlow, InstanceStatus, Service};
 use axum::Router;
 use axum::extract::State;
@@ -9,7 +8,6 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use super::{Answer, not_now, reply};
-use crate::command::owner;
 use crate::problem::Problem;
 use crate::read::{Content, Names, Stream};
 use crate::server::Shared;
@@ -23,16 +21,28 @@ pub fn routes() -> Router<Shared> {
         .route("/retry/{name}/{*key}", post(retry))
         .route("/abort/{name}/{*key}", post(abort))
         .route("/resume/{name}/{*key}", post(resume))
+        .route("/settle/{name}/{*key}", post(settle))
 }
 
 /// The service that has a process or saga, if it is here.
 fn home(shared: &Shared, name: &str) -> Result<Arc<Service>, Problem> {
-    let owner = owner(shared, name)?;
-    match owner.flow(name) {
-        Ok(_) => Ok(owner),
-        Err(OperateError::Unknown(what)) => Err(Problem::not_found("not-found", what)),
-        Err(error) => Err(error.into()),
+    let services = shared.fleet.services();
+    let has_it = |service: &&Arc<Service>| service.flow(name).is_ok();
+    if let Some(service) = services.iter().find(has_it) {
+        return Ok(service.clone());
     }
+    let mut known: Vec<_> = services
+        .iter()
+        .flat_map(|service| service.flows().map(|(name, _)| name))
+        .collect();
+    known.sort_unstable();
+    Err(Problem::not_found(
+        "not-found",
+        format!(
+            "no service has a process or saga {name:?}; known: {}",
+            known.join(", ")
+        ),
+    ))
 }
 
 fn summary(service: &Service, flow: &dyn AnyFlow, instances: &[InstanceStatus]) -> Value {
@@ -43,12 +53,20 @@ fn summary(service: &Service, flow: &dyn AnyFlow, instances: &[InstanceStatus]) 
                 .as_ref()
                 .is_some_and(|described| described.needs_person)
     };
+    let retrying = |status: &&InstanceStatus| {
+        !needs_person(status)
+            && status
+                .description
+                .as_ref()
+                .is_some_and(|described| described.retrying)
+    };
     json!({
         "name": flow.name(),
         "service": service.name(),
         "stopped": flow.stopped(),
         "heard": flow.heard(),
         "open": instances.len(),
+        "retrying": instances.iter().filter(retrying).count(),
         "need_a_person": instances.iter().filter(needs_person).count(),
     })
 }
@@ -157,4 +175,36 @@ async fn resume(State(shared): State<Shared>, Stream(stream): Stream, content: C
     let command = SagaCommand::ResumeStep { step, by };
     owner.command_saga(stream.clone(), &command, None).await?;
     reply(&json!({"stream": stream, "done": "resume"}))
+}
+
+async fn settle(State(shared): State<Shared>, Stream(stream): Stream, content: Content) -> Answer {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Settle {
+        step: StepId,
+        #[serde(rename = "as")]
+        settlement: Settlement,
+        by: Operator,
+    }
+    let body: Option<Settle> = content.parse()?;
+    let Some(Settle {
+        step,
+        settlement,
+        by,
+    }) = body
+    else {
+        return Err(Problem::bad_request(
+            "bad-body",
+            "say which step, what is so, and who says so, as {\"step\":…,\"as\":{\"Done\":RESULT}, \
+             {\"Refused\":{\"code\":…,\"message\":…}} or \"Undone\",\"by\":{\"who\":…,\"why\":…}}",
+        ));
+    };
+    let owner = home(&shared, stream.category())?;
+    let command = SagaCommand::SettleStep {
+        step,
+        settlement,
+        by,
+    };
+    owner.command_saga(stream.clone(), &command, None).await?;
+    reply(&json!({"stream": stream, "done": "settle"}))
 }

@@ -4,6 +4,8 @@ use axum::routing::get;
 use serde_json::json;
 
 use super::{Answer, reply};
+use crate::problem::Problem;
+use crate::read::Parameters;
 use crate::server::Shared;
 
 pub fn routes() -> Router<Shared> {
@@ -51,11 +53,23 @@ async fn types(State(shared): State<Shared>) -> Answer {
     reply(&types)
 }
 
-async fn notes(State(shared): State<Shared>) -> Answer {
-    let mut all: Vec<_> = shared
-        .fleet
-        .services()
+async fn notes(State(shared): State<Shared>, mut parameters: Parameters) -> Answer {
+    let only = parameters.take("service");
+    parameters.finish()?;
+    let services = shared.fleet.services();
+    if let Some(name) = &only
+        && !services.iter().any(|service| service.name() == name)
+    {
+        let known: Vec<_> = services.iter().map(|service| service.name()).collect();
+        let known = known.join(", ");
+        return Err(Problem::not_found(
+            "not-found",
+            format!("no service {name:?} is running; known: {known}"),
+        ));
+    }
+    let mut all: Vec<_> = services
         .iter()
+        .filter(|service| only.as_deref().is_none_or(|only| service.name() == only))
         .flat_map(|service| {
             let name = service.name().to_owned();
             let notes = service.notes().into_iter();

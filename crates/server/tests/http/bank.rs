@@ -168,6 +168,7 @@ impl Saga for Transfer {
         Definition::new(1)
             .compensatable("take", |step| {
                 step.changes("nowhere")
+                    .alert_after(1)
                     .request(move |&amount, _| at_nowhere(AccountCommand::Withdraw { amount }))
                     .undo(Promise::ALL, move |&amount, _| {
                         at_nowhere(AccountCommand::Deposit { amount })
@@ -178,6 +179,23 @@ impl Saga for Transfer {
                     .changes("nowhere")
                     .request(move |_, _| at_nowhere(AccountCommand::Close))
             })
+    }
+}
+
+/// Takes a fee from `account/till`, which must not refuse it but does while it has too little.
+struct Upkeep;
+
+impl Saga for Upkeep {
+    const NAME: &'static str = "upkeep";
+    type Event = NoEvent;
+    type Input = u64;
+
+    fn define() -> Definition<u64> {
+        Definition::new(1).retriable("fee", |step| {
+            step.changes("account").request(|&amount, _| {
+                Request::to::<Account>("till", &AccountCommand::Withdraw { amount })
+            })
+        })
     }
 }
 
@@ -207,6 +225,7 @@ pub async fn service(
         .view(view)
         .process::<Archiver>()
         .saga::<Transfer>()
+        .saga::<Upkeep>()
         .router(router)
         .start()
         .await

@@ -170,13 +170,79 @@ async fn a_saga_is_aborted_with_a_reason() {
 }
 
 #[tokio::test]
+async fn a_step_that_waits_for_a_person_is_settled_and_its_saga_goes_on() {
+    let bank = Bank::open().await;
+    bank.post("/commands/upkeep/1?type=StartSaga", r#"{"input":5}"#)
+        .await;
+    let parked = |saga: &serde_json::Value| saga["needs_person"] == true;
+    let saga = bank.until("/operate/instance/upkeep/1", parked).await;
+    let fee = &saga["state"]["steps"][0];
+    assert_eq!(fee["asked"], "Withdraw to account/till");
+    assert_eq!(fee["going_on"], false);
+    assert_eq!(fee["again_at"], serde_json::Value::Null);
+    let one = good(&bank.get("/operate/processes/upkeep").await);
+    assert_eq!(
+        (&one["need_a_person"], &one["retrying"]),
+        (&json!(1), &json!(0))
+    );
+    let settle = "/operate/settle/upkeep/1";
+    problem(&bank.post(settle, "").await, 400, "bad-body");
+    let by = r#""by":{"who":"ada","why":"in cash"}"#;
+    // A retriable step may not be refused, by a person neither.
+    let refused =
+        format!(r#"{{"step":"fee","as":{{"Refused":{{"code":"no","message":"no"}}}},{by}}}"#);
+    problem(&bank.post(settle, &refused).await, 422, "rejected");
+    let done = format!(r#"{{"step":"fee","as":{{"Done":null}},{by}}}"#);
+    good(&bank.post(settle, &done).await);
+    let completed = |saga: &serde_json::Value| saga["phase"] == "completed";
+    bank.until("/operate/instance/upkeep/1", completed).await;
+}
+
+#[tokio::test]
+async fn a_step_without_an_answer_is_retried_by_itself_and_needs_no_person() {
+    let bank = Bank::open().await;
+    bank.post("/commands/transfer/1?type=StartSaga", r#"{"input":5}"#)
+        .await;
+    let retrying = |saga: &serde_json::Value| saga["retrying"] == true;
+    let saga = bank.until("/operate/instance/transfer/1", retrying).await;
+    assert_eq!(saga["needs_person"], false);
+    let take = &saga["state"]["steps"][0];
+    assert_eq!(take["asked"], "Withdraw to nowhere/x");
+    assert_eq!(take["going_on"], true);
+    assert!(take["attempts"].as_u64().unwrap() >= 2, "{take}");
+    assert!(take["again_at"].as_str().unwrap().ends_with('Z'), "{take}");
+    let one = good(&bank.get("/operate/processes/transfer").await);
+    assert_eq!(
+        (&one["need_a_person"], &one["retrying"]),
+        (&json!(0), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_process_is_named_with_those_there_are() {
+    let bank = Bank::open().await;
+    for name in ["account", "nothing"] {
+        let reply = bank.get(&format!("/operate/processes/{name}")).await;
+        problem(&reply, 404, "not-found");
+        let detail = reply.json()["detail"].as_str().unwrap().to_owned();
+        assert!(
+            detail.ends_with("known: archiver, transfer, upkeep"),
+            "{detail}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_services_say_what_they_own() {
     let bank = Bank::open().await;
     let all = good(&bank.get("/operate/services").await);
     assert_eq!(all[0]["name"], "bank");
     assert_eq!(all[0]["entities"][0]["category"], "account");
     assert_eq!(all[0]["views"], json!(["balances"]));
-    assert_eq!(all[0]["processes"], json!(["archiver", "transfer"]));
+    assert_eq!(
+        all[0]["processes"],
+        json!(["archiver", "transfer", "upkeep"])
+    );
     assert_eq!(good(&bank.get("/operate/circuits").await), json!([]));
     let types = good(&bank.get("/operate/types").await);
     assert_eq!(types[0]["entities"][0]["category"], "account");
@@ -184,7 +250,9 @@ async fn the_services_say_what_they_own() {
     for _ in 0..2 {
         bank.deposit("a", 13).await;
     }
-    let notes = good(&bank.get("/operate/notes").await);
+    let of_nobody = bank.get("/operate/notes?service=nobody").await;
+    problem(&of_nobody, 404, "not-found");
+    let notes = good(&bank.get("/operate/notes?service=bank").await);
     let texts = notes.as_array().unwrap().iter();
     assert!(
         texts

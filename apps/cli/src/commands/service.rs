@@ -1,0 +1,191 @@
+//! `anabranch service`.
+
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::Context;
+use crate::event_text::clean;
+use crate::failure::Outcome;
+use crate::output::{Form, Output};
+use crate::remote::{Remote, ServerArgs};
+use crate::table::Table;
+
+/// Look at the services of a running program: ls, notes, circuits
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    Ls(LsArgs),
+    Notes(NotesArgs),
+    Circuits(CircuitsArgs),
+}
+
+/// List the services, and the categories, views and processes of each
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Under way: commands that a service has sent and that are not answered yet.
+
+Examples:
+  anabranch service ls")]
+pub struct LsArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Show what went wrong lately and was worked around, the newest last
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each service keeps its newest 256 notes, in memory: they end with the program.
+
+Examples:
+  anabranch service notes
+  anabranch service notes payments")]
+pub struct NotesArgs {
+    /// Only the notes of this service
+    name: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Show how the third parties are doing that the services call
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Closed: it is called. Open: it has only failed, so calls wait. Half-open: one call tries whether
+it works again. It closes by itself when a call succeeds.
+
+Examples:
+  anabranch service circuits")]
+pub struct CircuitsArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Runs the command.
+pub async fn run(command: ServiceCommand, context: &Context) -> Outcome {
+    match command {
+        ServiceCommand::Ls(args) => {
+            show("/operate/services", &args.server, context, print_services).await
+        }
+        ServiceCommand::Notes(args) => {
+            let path = anabranch_server::client::path(
+                &["operate", "notes"],
+                &args
+                    .name
+                    .as_deref()
+                    .map(|name| ("service", name))
+                    .into_iter()
+                    .collect::<Vec<_>>(),
+            );
+            show(&path, &args.server, context, print_notes).await
+        }
+        ServiceCommand::Circuits(args) => {
+            show("/operate/circuits", &args.server, context, print_circuits).await
+        }
+    }
+}
+
+/// Asks, and prints the answer as it is or for people.
+async fn show<T: DeserializeOwned>(
+    path: &str,
+    server: &ServerArgs,
+    context: &Context,
+    print: impl FnOnce(&[T], &mut Output) -> Outcome,
+) -> Outcome {
+    let remote = Remote::find(server, context)?;
+    let answer = remote.get::<Vec<T>>(path).await?;
+    let mut out = Output::stdout();
+    match context.settings.form {
+        Form::Text => print(&answer.value, &mut out)?,
+        Form::Json | Form::Jsonl => out.line(&answer.text)?,
+    }
+    out.flush()
+}
+
+#[derive(Deserialize)]
+struct Service {
+    name: String,
+    entities: Vec<Category>,
+    views: Vec<String>,
+    processes: Vec<String>,
+    under_way: u64,
+    dead_letters: u64,
+}
+
+#[derive(Deserialize)]
+struct Category {
+    category: String,
+}
+
+fn print_services(all: &[Service], out: &mut Output) -> Outcome {
+    let mut table = Table::new([
+        "service",
+        "entities",
+        "views",
+        "processes",
+        "under way",
+        "dead letters",
+    ]);
+    for service in all {
+        let entities: Vec<_> = service.entities.iter().map(|e| &*e.category).collect();
+        table.row([
+            &service.name,
+            &entities.join(", "),
+            &service.views.join(", "),
+            &service.processes.join(", "),
+            &service.under_way.to_string(),
+            &service.dead_letters.to_string(),
+        ]);
+    }
+    table.print("no service is running", out)
+}
+
+#[derive(Deserialize)]
+struct Note {
+    at: String,
+    service: String,
+    text: String,
+}
+
+fn print_notes(all: &[Note], out: &mut Output) -> Outcome {
+    for note in all {
+        let (at, service, text) = (clean(&note.at), clean(&note.service), clean(&note.text));
+        out.line(&format!("{at}  {service}: {text}"))?;
+    }
+    if all.is_empty() {
+        out.line("nothing went wrong since the program was started")?;
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Circuit {
+    service: String,
+    circuit: State,
+}
+
+#[derive(Deserialize)]
+struct State {
+    effect: String,
+    state: String,
+    failures: u64,
+    in_flight: u64,
+}
+
+fn print_circuits(all: &[Circuit], out: &mut Output) -> Outcome {
+    let mut table = Table::new([
+        "effect",
+        "service",
+        "circuit",
+        "failures in a row",
+        "in flight",
+    ]);
+    for Circuit { service, circuit } in all {
+        table.row([
+            &circuit.effect,
+            service,
+            &circuit.state,
+            &circuit.failures.to_string(),
+            &circuit.in_flight.to_string(),
+        ]);
+    }
+    table.print("no service calls a third party", out)
+}
