@@ -17,6 +17,7 @@ Usage: anabranch-copier [OPTIONS]
   --runs N     how many runs on each log (default 1)
   --seed S     the first seed; the others follow it (default: a fresh one)
   --engine E   memory, segment or both (default)
+  --postgres A the address of a database for a view there (default: no such view)
 
 Exit codes: 0 each number arrived once and in order, 1 not, 2 wrong usage.";
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         engine: Engine::Memory,
         sabotage: false,
         dir: PathBuf::new(),
+        postgres: None,
     };
     let (mut runs, mut engines) = (1, vec![Engine::Memory, Engine::Segment]);
     let mut arguments = std::env::args().skip(1);
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
             ("--engine", Err(_)) if value == "memory" => engines = vec![Engine::Memory],
             ("--engine", Err(_)) if value == "segment" => engines = vec![Engine::Segment],
             ("--engine", Err(_)) if value == "both" => {}
+            ("--postgres", Err(_)) => settings.postgres = Some(value),
             _ => {
                 eprintln!("{USAGE}");
                 return ExitCode::from(2);

@@ -6,6 +6,7 @@ use anabranch_domain::{
     Correlate, Decide, Entity, Event, EventRef, HandleError, Input, Process, Query, Reaction,
     Rejection, View,
 };
+use anabranch_runtime::view::postgres::{Postgres, tokio_postgres};
 use anabranch_runtime::view::sqlite::{Sqlite, rusqlite};
 use serde::{Deserialize, Serialize};
 
@@ -223,6 +224,61 @@ impl Query for AllInSqlite {
     fn answer(&self, store: &Sqlite) -> Result<Rows, HandleError> {
         let select = "SELECT next, wrong, torn, stream FROM seen";
         let rows = store.all(select, [], |row| Ok((row.get(3)?, read(row)?)))?;
+        Ok(rows.into_iter().collect())
+    }
+}
+
+/// The view in PostgreSQL.
+pub struct InPostgres;
+
+impl View for InPostgres {
+    const NAME: &'static str = "in-postgres";
+    const VERSION: u32 = 1;
+    const CATEGORIES: &'static [&'static str] = &["source", "target"];
+    type Event = Seen;
+    type Store = Postgres;
+
+    fn set_up(store: &mut Postgres) -> Result<(), HandleError> {
+        store.run(
+            "CREATE TABLE seen (stream text PRIMARY KEY, next bigint NOT NULL,
+             wrong bigint NOT NULL, torn boolean NOT NULL)",
+        )
+    }
+
+    fn handle(store: &mut Postgres, seen: &Seen, about: &EventRef<'_>) -> Result<(), HandleError> {
+        let select = "SELECT next, wrong, torn FROM seen WHERE stream = $1";
+        let row = store.one(select, &[&about.stream], read_postgres)?;
+        let mut row = row.unwrap_or_default();
+        row.see(seen);
+        let write = "INSERT INTO seen VALUES ($1, $2, $3, $4)
+            ON CONFLICT (stream) DO UPDATE SET next = $2, wrong = $3, torn = $4";
+        let Row { next, wrong, torn } = row;
+        store.execute(write, &[&about.stream, &next, &wrong, &torn])
+    }
+}
+
+fn read_postgres(row: &tokio_postgres::Row) -> Result<Row, tokio_postgres::Error> {
+    Ok(Row {
+        next: row.try_get(0)?,
+        wrong: row.try_get(1)?,
+        torn: row.try_get(2)?,
+    })
+}
+
+/// Everything that the view in PostgreSQL shows.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AllInPostgres;
+
+impl Query for AllInPostgres {
+    type View = InPostgres;
+    type Answer = Rows;
+    const NAME: &'static str = "all";
+
+    fn answer(&self, store: &Postgres) -> Result<Rows, HandleError> {
+        let select = "SELECT next, wrong, torn, stream FROM seen";
+        let rows = store.all(select, &[], |row| {
+            Ok((row.try_get(3)?, read_postgres(row)?))
+        })?;
         Ok(rows.into_iter().collect())
     }
 }

@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 use crate::flaky::Flaky;
 use crate::machine::{Engine, Machine};
 use crate::model::{
-    AllInMemory, AllInSqlite, Copier, InMemory, InSqlite, Row, Rows, Source, SourceCommand, Target,
-    TargetEvent,
+    AllInMemory, AllInPostgres, AllInSqlite, Copier, InMemory, InPostgres, InSqlite, Row, Rows,
+    Source, SourceCommand, Target, TargetEvent,
 };
 
 /// What a run does.
@@ -37,8 +37,10 @@ pub struct Settings {
     pub engine: Engine,
     /// The log writes an event twice now and then: what a run must find.
     pub sabotage: bool,
-    /// Where the views in SQLite are kept.
+    /// Where the views in SQLite are kept: another directory for each run.
     pub dir: PathBuf,
+    /// The address of a database for a view in PostgreSQL; without one there is no such view.
+    pub postgres: Option<String>,
 }
 
 /// What a run has done.
@@ -120,13 +122,7 @@ impl<'a> Run<'a> {
         let seed = self.rng.next_u64();
         let sabotage = self.settings.sabotage;
         let log = Arc::new(Flaky::new(self.machine.log(), failures, sabotage, seed));
-        service(
-            &self.machine,
-            log,
-            self.snapshots.clone(),
-            &self.settings.dir,
-        )
-        .await
+        service(&self.machine, log, self.snapshots.clone(), self.settings).await
     }
 
     /// One life of the service, and at times of a second one, until so much is copied.
@@ -284,13 +280,7 @@ impl<'a> Run<'a> {
     async fn finish(mut self, total: u64) -> Result<Report, String> {
         self.snapshots = Arc::new(MemorySnapshots::new());
         let log = self.machine.log();
-        let service = service(
-            &self.machine,
-            log,
-            self.snapshots.clone(),
-            &self.settings.dir,
-        )
-        .await?;
+        let service = service(&self.machine, log, self.snapshots.clone(), self.settings).await?;
         let mut senders = JoinSet::new();
         self.send(&service, &mut senders);
         let services = [service];
@@ -327,7 +317,8 @@ impl<'a> Run<'a> {
             return Err(format!("{} dead letters: {:?}", letters.len(), letters[0]));
         }
         let head = log.head().await.map_err(|error| error.to_string())?;
-        let consistency = Consistency::after(head, Duration::from_secs(60));
+        // Time here passes with every turn, and stores outside of it take theirs.
+        let consistency = Consistency::after(head, Duration::from_secs(100_000));
         let asked = shown(&services[0], &consistency);
         tokio::pin!(asked);
         let views = loop {
@@ -336,7 +327,8 @@ impl<'a> Run<'a> {
                 () = self.turn() => {}
             }
         };
-        for view in ["in-memory", "in-sqlite"] {
+        let in_postgres = self.settings.postgres.as_ref().map(|_| "in-postgres");
+        for view in ["in-memory", "in-sqlite"].into_iter().chain(in_postgres) {
             match views.iter().find(|(name, _)| *name == view) {
                 Some((_, rows)) if *rows == wanted => {}
                 Some((_, rows)) => return Err(format!("view {view} shows {rows:?}")),
@@ -356,6 +348,9 @@ async fn shown(service: &Service, consistency: &Consistency) -> Vec<(&'static st
     if let Ok(answer) = service.query(AllInSqlite, consistency.clone()).await {
         all.push(("in-sqlite", answer.value));
     }
+    if let Ok(answer) = service.query(AllInPostgres, consistency.clone()).await {
+        all.push(("in-postgres", answer.value));
+    }
     all
 }
 
@@ -374,7 +369,7 @@ async fn service(
     machine: &Machine,
     log: Arc<dyn Log>,
     snapshots: Arc<dyn SnapshotStore>,
-    dir: &std::path::Path,
+    settings: &Settings,
 ) -> Result<Service, String> {
     let entities = EntityOptions {
         snapshot_every: 200,
@@ -388,7 +383,10 @@ async fn service(
         snapshot_every: 1000,
         ..ViewOptions::default()
     };
-    let started = Service::builder("copier", log, machine.time.clone())
+    // In a database runs must not meet.
+    let name = settings.dir.file_name().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    let mut service = Service::builder(name, log, machine.time.clone())
         .snapshots(snapshots)
         .entity_with::<Source>(entities.clone())
         .entity_with::<Target>(entities)
@@ -397,9 +395,13 @@ async fn service(
         .view_in_sqlite(
             ViewSpec::<InSqlite>::new().options(views()),
             Env::os().disk,
-            dir,
-        )
-        .start();
+            &settings.dir,
+        );
+    if let Some(address) = &settings.postgres {
+        let spec = ViewSpec::<InPostgres>::new().options(views());
+        service = service.view_in_postgres(spec, address);
+    }
+    let started = service.start();
     tokio::pin!(started);
     loop {
         tokio::select! {
