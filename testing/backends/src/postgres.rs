@@ -225,6 +225,29 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_started_and_stopped_and_leaves_nothing() {
+        if let Err(why) = PostgresPrograms::find() {
+            let text = format!("skipped: starting PostgreSQL: {why}\n");
+            // Not by a macro, whose output a passing test keeps to itself.
+            std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()).unwrap();
+            return;
+        }
+        let name = format!("anabranch-backends-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        let server = Postgres::start(&dir).unwrap();
+        assert_eq!(server.is_running(), Ok(true));
+        let address = Postgres::at(&dir).address().unwrap();
+        let (_, place) = address.split_once('@').unwrap();
+        let (place, _) = place.split_once('/').unwrap();
+        std::net::TcpStream::connect(place).unwrap();
+        assert!(Postgres::start(&dir).is_err(), "the directory is taken");
+        assert_eq!(server.is_running(), Ok(true));
+        server.stop().unwrap();
+        assert_eq!(server.is_running(), Ok(false));
+        assert!(!dir.exists());
+    }
+
+    #[test]
     fn no_two_passwords_are_the_same() {
         let (one, other) = (random_word().unwrap(), random_word().unwrap());
         assert_eq!(one.len(), 32);
