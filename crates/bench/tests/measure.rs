@@ -325,7 +325,7 @@ fn each_order_of_the_saga_benchmark_records_the_events_that_it_counts() {
         });
         let config = hosted(&format!("saga-{dispatching}"), work);
         let report = measure_hosted(&config, &tools(&engine)).unwrap();
-        let of_process = if dispatching { 2 + 2 * lines } else { 0 };
+        let of_process = if dispatching { 3 + 2 * lines } else { 0 };
         assert_eq!(
             report.events_per_answer,
             1 + 3 * (lines + 3) + 2 + of_process

@@ -95,7 +95,8 @@ pub trait View: Send + 'static {
         Ok(())
     }
 
-    /// Takes in one event. On an error nothing of it is kept, and [`View::POISON`] says what
+    /// Takes in one event. It calculates and writes to the store, and waits for nothing: a view in
+    /// memory runs among the service's other tasks. On an error nothing of it is kept, and [`View::POISON`] says what
     /// comes next. `about` tells stream, key, position and time.
     fn handle(
         store: &mut Self::Store,

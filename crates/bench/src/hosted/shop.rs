@@ -58,10 +58,10 @@ pub const fn events_of_saga(lines: usize) -> usize {
     1 + 3 * (lines + 3) + 2
 }
 
-/// The events that [`Dispatching`] adds: two that it has heard, and for each line that it was
-/// taken from the shelf and that this was answered.
+/// The events that [`Dispatching`] adds: two that it has heard, for each line that it was taken
+/// from the shelf and that this was answered, and that it has ended.
 pub const fn events_of_dispatching(lines: usize) -> usize {
-    2 + 2 * lines
+    3 + 2 * lines
 }
 
 /// An order of the small shop.

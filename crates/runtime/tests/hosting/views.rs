@@ -813,13 +813,17 @@ impl View for Slow {
     const VERSION: u32 = 1;
     const CATEGORIES: &'static [&'static str] = &["counter"];
     type Event = CounterEvent;
-    type Store = u64;
+    type Store = Sqlite;
 
-    fn handle(seen: &mut u64, _: &CounterEvent, _: &EventRef<'_>) -> Result<(), HandleError> {
+    fn set_up(store: &mut Sqlite) -> Result<(), HandleError> {
+        store.run("CREATE TABLE seen (n INTEGER NOT NULL); INSERT INTO seen VALUES (0)")
+    }
+
+    fn handle(store: &mut Sqlite, _: &CounterEvent, _: &EventRef<'_>) -> Result<(), HandleError> {
         let permits = PERMITS.lock().unwrap();
         let mut permits = MORE_PERMITS.wait_while(permits, |n| *n == 0).unwrap();
         *permits -= 1;
-        *seen += 1;
+        store.execute("UPDATE seen SET n = n + 1", [])?;
         Ok(())
     }
 }
@@ -833,8 +837,9 @@ impl Query for Seen {
     type Answer = u64;
     const NAME: &'static str = "seen";
 
-    fn answer(&self, seen: &u64) -> Result<u64, HandleError> {
-        Ok(*seen)
+    fn answer(&self, store: &Sqlite) -> Result<u64, HandleError> {
+        let seen = store.one("SELECT n FROM seen", [], |row| row.get::<_, i64>(0))?;
+        Ok(u64::try_from(seen.unwrap_or(0))?)
     }
 }
 
@@ -842,9 +847,11 @@ impl Query for Seen {
 async fn a_slow_view_holds_up_neither_the_writers_nor_other_views() {
     const WRITES: i64 = 500;
     let bench = Bench::new();
+    let dir = TempDir::new();
+    let disk = anabranch_env::Env::os().disk;
     let service = Service::builder("test", bench.log(), bench.time.clone())
         .entity::<Counter>()
-        .view(ViewSpec::<Slow>::new())
+        .view_in_sqlite(ViewSpec::<Slow>::new(), disk, &dir.0)
         .view(spec::<InMemory>().query::<AskMemory>());
     let service = service.start().await.unwrap();
     let mut token = Cut::start();
