@@ -26,14 +26,15 @@ impl Display {
         }
         let all = MultiProgress::new();
         let orders = all.add(ProgressBar::new(1));
+        // Wide messages are cut where a narrow terminal ends: one that wraps is never wiped out.
         // The template is a constant; a wrong one shows as the plain bar.
-        if let Ok(style) = ProgressStyle::with_template("  {bar:48.green/dim} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("  {bar:30.green/dim} {wide_msg}") {
             orders.set_style(style);
         }
         let lines: Vec<ProgressBar> = (0..3)
             .map(|_| {
                 let line = all.add(ProgressBar::new_spinner());
-                if let Ok(style) = ProgressStyle::with_template("  {msg}") {
+                if let Ok(style) = ProgressStyle::with_template("  {wide_msg}") {
                     line.set_style(style);
                 }
                 line

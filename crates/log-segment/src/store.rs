@@ -142,7 +142,8 @@ pub(crate) struct Store {
     pub read_only: bool,
     pub counters: Counters,
     /// What went wrong and was mended, for `info`.
-    notes: Mutex<Vec<String>>,
+    /// Each with how often it was said: a full disk says the same each second.
+    notes: Mutex<Vec<(String, u64)>>,
     #[cfg(feature = "sabotage")]
     pub sabotage: Option<crate::Bug>,
 }
@@ -270,13 +271,20 @@ impl Store {
 
     pub fn note(&self, note: String) {
         let mut notes = lock(&self.notes);
-        if notes.len() < 100 {
-            notes.push(note);
+        if let Some((_, times)) = notes.iter_mut().find(|(said, _)| *said == note) {
+            *times += 1;
+        } else if notes.len() < 100 {
+            notes.push((note, 1));
         }
     }
 
     pub fn notes(&self) -> Vec<String> {
-        lock(&self.notes).clone()
+        let notes = lock(&self.notes);
+        let told = notes.iter().map(|(note, times)| match times {
+            1 => note.clone(),
+            times => format!("{note} ({times} times)"),
+        });
+        told.collect()
     }
 
     pub fn key(&self, stream: &str) -> u128 {

@@ -2,9 +2,12 @@
 
 mod support;
 
-use anabranch_env::Env;
+use std::path::Path;
+use std::time::Duration;
+
+use anabranch_env::{Env, sim};
 use anabranch_log::{Append, Expect, Log, Order, ReadMode, VersionRange};
-use anabranch_log_segment::SegmentLog;
+use anabranch_log_segment::{Background, Options, SegmentLog};
 use anabranch_model::{Cut, EventId, EventType, Filter, NewEvent, StreamId};
 use futures_executor::block_on;
 use support::{TempDir, small};
@@ -103,4 +106,24 @@ fn a_reader_beside_the_writer_sees_what_is_durable() {
         let event = block_on(follow.next()).unwrap().unwrap();
         assert_eq!(event.position.offset, i);
     }
+}
+
+#[test]
+fn what_the_disk_says_again_and_again_is_noted_once_with_its_count() {
+    let (env, disk, clock) = sim::env(17);
+    let options = Options {
+        background: Background::Manual,
+        reserve_bytes: 0,
+        ..small()
+    };
+    let log = SegmentLog::open(env, Path::new("/log"), options).unwrap();
+    disk.set_capacity(Some(disk.used_bytes()));
+    for _ in 0..3 {
+        while log.step() {}
+        clock.advance(Duration::from_secs(2));
+    }
+    assert_eq!(log.notes().len(), 1, "{:?}", log.notes());
+    let note = &log.notes()[0];
+    assert!(note.contains("disk full"), "{note}");
+    assert!(note.ends_with("(3 times)"), "{note}");
 }

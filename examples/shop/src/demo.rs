@@ -8,7 +8,7 @@ use std::time::Duration;
 use anabranch::domain::{CommandId, Entity};
 use anabranch::log::ReadMode;
 use anabranch::model::{Cut, EventType, Filter};
-use anabranch::runtime::view::Consistency;
+use anabranch::runtime::view::{Consistency, CopyState};
 use anabranch::runtime::{
     Accepted, CircuitState, EntityHandle, Fleet, SendError, SendOptions, StartError,
 };
@@ -43,6 +43,9 @@ pub struct Options {
 
 /// The most orders that wait for their outcome at once.
 const OPEN_MAX: usize = 512;
+
+/// How often it is looked whether something has stopped, while nothing happens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How the demo stands.
 #[derive(Debug, Clone, Default)]
@@ -153,6 +156,10 @@ pub enum DemoError {
     /// Nothing has happened for a long time.
     #[error("nothing has happened for a long time: {0}")]
     Stuck(String),
+    /// A view, process or saga stands before an event that it cannot take in, and does not go on
+    /// by itself.
+    #[error("the demo cannot end: {0}")]
+    Halted(String),
     /// The user has ended it.
     #[error("stopped before the end; the log keeps what happened so far")]
     Stopped,
@@ -458,14 +465,22 @@ impl Demo {
     }
 
     async fn wait_for_the_end(&self) -> Result<(), DemoError> {
+        let mut changed_at = self.shop.time.monotonic();
         loop {
             let changed = self.tally.changed.notified();
             if self.tally.ended() >= self.work.invoices.len() as u64 {
                 return Ok(());
             }
             tokio::select! {
-                () = changed => {}
-                () = self.shop.time.sleep(self.options.patience) => return Err(self.stuck().await),
+                () = changed => changed_at = self.shop.time.monotonic(),
+                () = self.shop.time.sleep(LOOK_EVERY) => {
+                    if let Some(halted) = self.halted().await {
+                        return Err(DemoError::Halted(halted));
+                    }
+                    if self.is_late(changed_at) {
+                        return Err(self.stuck().await);
+                    }
+                }
             }
         }
     }
@@ -483,6 +498,9 @@ impl Demo {
                 quiet_at = Some(head);
             } else {
                 quiet_at = None;
+                if let Some(halted) = self.halted().await {
+                    return Err(DemoError::Halted(halted));
+                }
                 if self.is_late(began) {
                     return Err(self.stuck().await);
                 }
@@ -507,6 +525,25 @@ impl Demo {
             }
         }
         true
+    }
+
+    /// What has stopped until a person acts, if anything has.
+    async fn halted(&self) -> Option<String> {
+        let mut all = Vec::new();
+        for service in self.shop.fleet.services() {
+            for (name, flow) in service.flows() {
+                if let Some(reason) = flow.stopped() {
+                    all.push(format!("{name} has stopped hearing before {reason}"));
+                }
+            }
+            for (name, view) in service.views() {
+                let serving = view.status().await.serving;
+                if let Some(CopyState::Stopped { event }) = serving.map(|copy| copy.state) {
+                    all.push(format!("view {name} has stopped before {event}"));
+                }
+            }
+        }
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// What a person needs who finds that nothing happens.

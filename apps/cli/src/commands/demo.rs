@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::commands::Context;
 use crate::demo_text::{Display, summary_text};
-use crate::failure::{Exit, Failure, Outcome};
+use crate::failure::{Ending, Exit, Failure, Outcome};
 use crate::logs;
 use crate::output::{Form, Output, note};
 use crate::remote::{DEMO, DEMO_LOG};
@@ -181,11 +181,26 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
         display.end();
         watched.unwrap_or(Err(DemoError::Stopped))
     };
+    let was_stopped = matches!(summary, Err(DemoError::Stopped));
     let printed = match summary {
         Ok(summary) => print(&summary, form),
-        Err(error) => Err(failure(error).into()),
+        Err(error) => {
+            let remedy = remedy(&error, args.keep, &context.settings.log);
+            let mut failure = failure(error);
+            failure.remedy = remedy;
+            Err(failure.into())
+        }
     };
-    if args.keep && printed.is_ok() {
+    // Also when something is wrong: what has stopped can be looked at and mended only while it
+    // runs.
+    if args.keep && !was_stopped {
+        if let Err(Ending::Failed(failure)) = &printed {
+            let text = match form {
+                Form::Text => failure.to_text(),
+                Form::Json | Form::Jsonl => failure.to_json(),
+            };
+            note(text.trim_end());
+        }
         note("the shop stays open; Ctrl-C closes it");
         stop.unless_asked(std::future::pending::<()>()).await;
     }
@@ -254,10 +269,31 @@ fn failure(error: DemoError) -> Failure {
         DemoError::Read(_) | DemoError::Audit(_) => (Exit::Failed, "read"),
         DemoError::Query(_) => (Exit::Unavailable, "query"),
         DemoError::Stuck(_) => (Exit::Failed, "stuck"),
+        DemoError::Halted(_) => (Exit::Failed, "halted"),
         DemoError::Stopped => (Exit::Failed, "stopped"),
     };
     Failure::new(exit, code, error.to_string())
         .safe("everything that was acknowledged is in the log")
+}
+
+/// What to do when the demo has not come to its end.
+fn remedy(error: &DemoError, keep: bool, log: &Address) -> Option<String> {
+    let dir = match log {
+        Address::Directory(dir) => dir.display(),
+        Address::Memory => return None,
+    };
+    match error {
+        DemoError::Stopped => Some(format!(
+            "`anabranch demo --log {dir}`, with the same --orders, goes on from there"
+        )),
+        DemoError::Halted(_) if keep => Some(format!(
+            "`anabranch view ls --log {dir}` and `anabranch process ls --log {dir}` say how each goes on"
+        )),
+        DemoError::Halted(_) | DemoError::Stuck(_) => Some(format!(
+            "run it again with --keep --log {dir}; `anabranch view ls` and `anabranch process ls` say what has stopped and how it goes on"
+        )),
+        _ => None,
+    }
 }
 
 /// Starts the payment provider on a free port of this machine.

@@ -11,6 +11,7 @@ mod append;
 mod bank;
 mod bench;
 mod config;
+mod demo;
 mod follow;
 mod help;
 mod import;

@@ -1,0 +1,100 @@
+//! The demo as somebody finds it who has just started it, and who meets trouble with it.
+
+use std::io::{BufRead as _, BufReader};
+
+use serde_json::Value;
+
+use crate::support::{Running, Scratch};
+
+const ORDERS: &str = "\
+InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
+536365,85123A,HOLDER,6,2010-12-01 08:26:00,2.55,17850,United Kingdom
+536366,22633,WARMER,6,2010-12-01 08:28:00,1.85,17850,United Kingdom
+";
+
+fn start(scratch: &Scratch, arguments: &str) -> Running {
+    scratch.file("orders.csv", ORDERS);
+    scratch.start(&format!(
+        "demo --listen 127.0.0.1:0 --orders orders.csv --provider reliable {arguments}"
+    ))
+}
+
+/// What the demo says beside its results, until it stays open or ends.
+fn said(demo: &mut Running) -> String {
+    let mut said = String::new();
+    let mut stderr = BufReader::new(demo.child.stderr.take().unwrap());
+    while !said.contains("stays open") && stderr.read_line(&mut said).unwrap() > 0 {}
+    // Whoever writes to it later still can.
+    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+    said
+}
+
+#[test]
+fn a_demo_that_stays_open_is_found_without_naming_its_log_on_whatever_port_it_is() {
+    let scratch = Scratch::new("demo-found");
+    let mut demo = start(&scratch, "--keep");
+    let text = said(&mut demo);
+    assert!(text.contains("the shop stays open"), "{text}");
+    assert!(scratch.run("view ls").ok().contains("customers"));
+    assert!(scratch.run("service ls").ok().contains("checkout"));
+    let stderr = scratch.run("view ls --log ./elsewhere").fails(5);
+    assert!(
+        stderr.contains("add --log ./.anabranch/demo/log"),
+        "{stderr}"
+    );
+    let hint = "view ls --log ./.anabranch/demo/log";
+    assert!(scratch.run(hint).ok().contains("customers"));
+    demo.terminate();
+    assert_eq!(demo.finish().code, Some(0));
+}
+
+#[test]
+fn a_demo_that_is_stopped_says_how_it_goes_on_and_does() {
+    let scratch = Scratch::new("demo-stopped");
+    // The second order would come after hours.
+    let mut demo = start(&scratch, "--log ./shop --rate 0.0001/s");
+    while scratch.run("view ls --log ./shop").code != Some(0) {
+        let ended = demo.child.try_wait().unwrap();
+        assert!(ended.is_none(), "{:?}", demo.finish());
+    }
+    demo.terminate();
+    let stopped = demo.finish();
+    assert_eq!(stopped.code, Some(1), "{}", stopped.stderr);
+    assert!(
+        stopped.stderr.contains("do: `anabranch demo --log ./shop`"),
+        "{}",
+        stopped.stderr
+    );
+    scratch.run("log verify --log ./shop").ok();
+    let text = start(&scratch, "--log ./shop").finish().ok();
+    assert!(text.contains("✓ totals equal the file"), "{text}");
+}
+
+#[test]
+fn a_demo_before_an_event_that_nobody_can_read_says_so_and_stays_open_to_be_mended() {
+    let scratch = Scratch::new("demo-halted");
+    let bad = "append order/bad --type OrderPlaced --data {\"no\":1} --log ./shop";
+    scratch.run(bad).ok();
+    let mut demo = start(&scratch, "--keep --log ./shop");
+    let text = said(&mut demo);
+    assert!(text.contains("error[halted]"), "{text}");
+    assert!(
+        text.contains("has stopped hearing before OrderPlaced"),
+        "{text}"
+    );
+    assert!(
+        text.contains("`anabranch process ls --log ./shop`"),
+        "{text}"
+    );
+    assert!(text.contains("the shop stays open"), "{text}");
+    scratch.run("process skip checkout --log ./shop").ok();
+    let processes = "process ls --log ./shop --output json";
+    let runs = |all: Value| {
+        let mut all = all.as_array().unwrap().iter();
+        all.all(|process| process["stopped"].is_null())
+    };
+    let tries = (0..500).map(|_| serde_json::from_str(&scratch.run(processes).ok()).unwrap());
+    assert!(tries.into_iter().any(runs), "it did not go on");
+    demo.terminate();
+    assert_eq!(demo.finish().code, Some(1));
+}
