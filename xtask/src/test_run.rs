@@ -215,22 +215,16 @@ struct Released {
 
 impl Released {
     fn build(workspace: &Workspace) -> Outcome<Self> {
-        step(
-            "release build",
-            Command::new(env!("CARGO"))
-                .args([
-                    "build",
-                    "--release",
-                    "--locked",
-                    "-p",
-                    "anabranch-cli",
-                    "-p",
-                    "retail",
-                    "-p",
-                    "anabranch-crash",
-                ])
-                .current_dir(&workspace.root),
-        )?;
+        // Each as the documents build it: built together they would have other features, and
+        // be built again.
+        for package in ["anabranch-cli", "retail", "anabranch-crash"] {
+            step(
+                "release build",
+                Command::new(env!("CARGO"))
+                    .args(["build", "--release", "--locked", "-p", package])
+                    .current_dir(&workspace.root),
+            )?;
+        }
         let metadata = workspace.metadata(&["--no-deps"])?;
         let target = metadata["target_directory"]
             .as_str()
