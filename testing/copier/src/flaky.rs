@@ -33,7 +33,7 @@ impl Flaky {
     async fn twice(&self, append: &Append) -> Result<(), AppendError> {
         let id = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            rng.one_in(100).then(|| rng.next_u64())
+            rng.one_in(4).then(|| rng.next_u64())
         };
         if let (Some(id), Some(event)) = (id, append.events.first())
             && event.stream.category() == "target"
@@ -68,9 +68,6 @@ impl Log for Flaky {
             reason: "the answer was lost".to_owned(),
         };
         Box::pin(async move {
-            if self.sabotage {
-                self.twice(&append).await?;
-            }
             match self.draw() {
                 0 => Err(AppendError::Unavailable {
                     reason: "no room".to_owned(),
@@ -81,6 +78,11 @@ impl Log for Flaky {
                     // A refusal is definite; only what was written may get lost.
                     self.inner.append(append).await?;
                     Err(unknown())
+                }
+                _ if self.sabotage => {
+                    let appended = self.inner.append(append.clone()).await?;
+                    self.twice(&append).await?;
+                    Ok(appended)
                 }
                 _ => self.inner.append(append).await,
             }
