@@ -20,6 +20,8 @@ struct Findings {
     told: Vec<(u64, u64)>,
     /// A read failed without naming positions.
     failed: bool,
+    /// A read told of damage, but only of such as lies before its beginning.
+    no_progress: bool,
 }
 
 impl World<'_> {
@@ -32,6 +34,7 @@ impl World<'_> {
         }
         for _ in 0..self.settings.damages / 6 {
             self.in_fork("a lying disk", Self::check_lying_disk)?;
+            self.in_fork("an older frame", Self::check_older_frame)?;
         }
         if let Err(error) = machine.close() {
             let text = format!("the log does not close: {error}");
@@ -47,7 +50,11 @@ impl World<'_> {
         let Some(what) = damage_something(&self.disk, &mut self.rng) else {
             return Ok(());
         };
-        self.say(|| what.clone());
+        self.survey_after(&what)
+    }
+
+    fn survey_after(&mut self, what: &str) -> Result<(), Violation> {
+        self.say(|| what.to_owned());
         self.report.damaged += 1;
         let checked = self.open_and_survey();
         let told = checked.map_err(|violation| {
@@ -84,6 +91,13 @@ impl World<'_> {
     /// Reads all that the log gives: it must be right, and what is missing must be told.
     fn survey(&mut self, machine: &dyn Machine) -> Result<bool, Violation> {
         let findings = self.read_past_damage(machine)?;
+        if findings.no_progress {
+            let text = format!(
+                "a read told of damage before its beginning: {:?}",
+                findings.told
+            );
+            return Err(Violation::new(Wrong::Read, text));
+        }
         let covered = |&(from, to): &(u64, u64)| {
             (from..to).all(|p| findings.told.iter().any(|&(a, b)| (a..b).contains(&p)))
         };
@@ -102,6 +116,7 @@ impl World<'_> {
             missing: Vec::new(),
             told: Vec::new(),
             failed: false,
+            no_progress: false,
         };
         let total = self.model.head;
         let mut from = 0;
@@ -125,11 +140,8 @@ impl World<'_> {
                 findings.missing.push((next, resume));
             }
             if resume <= from {
-                let text = format!(
-                    "reading from {from} told of damage before it: {:?}",
-                    findings.told
-                );
-                return Err(Violation::new(Wrong::Read, text));
+                findings.no_progress = true;
+                return Ok(findings);
             }
             from = resume;
         }
@@ -145,6 +157,27 @@ impl World<'_> {
         let mut events = Vec::new();
         let read = self.read_into(machine, from, Filter::all(), ReadMode::ToHead, &mut events)?;
         Ok((events, read.err()))
+    }
+
+    /// What a failed append left behind, put into the place of the append that followed it.
+    fn check_older_frame(&mut self) -> Result<(), Violation> {
+        self.end_process();
+        let machine = self.recover()?;
+        Life::new(self, machine).live_for_a_twin()?;
+        self.model.process_ended();
+        self.disk.kill();
+        let machine = self.recover()?;
+        if let Err(error) = machine.close() {
+            let text = format!("the log does not close: {error}");
+            return Err(Violation::new(Wrong::Unavailable, text));
+        }
+        self.disk.kill();
+        let files = self.disk.files();
+        let paths: Vec<&Path> = files.iter().map(|(path, _)| path.as_path()).collect();
+        match put_look_alike(&self.disk, &paths, &mut self.rng) {
+            Some(Ok(what)) => self.survey_after(&what),
+            _ => Ok(()),
+        }
     }
 
     /// A disk that says it synced and did not, or puts bytes into a wrong place: what it

@@ -26,6 +26,8 @@ pub(crate) struct Life<'w, 'e> {
     pending: Vec<Pending>,
     followers: Vec<Follower>,
     clients_max: usize,
+    /// A batch of unknown outcome whose client will send something else instead.
+    given_up: Option<usize>,
     /// Faults were planned, or time has run out: errors have a cause.
     in_trouble: bool,
     /// The trouble is a full disk, and nothing else.
@@ -44,6 +46,7 @@ impl<'w, 'e> Life<'w, 'e> {
             pending: Vec::new(),
             followers: Vec::new(),
             clients_max,
+            given_up: None,
             in_trouble: false,
             full: false,
             reads_fail: false,
@@ -72,6 +75,42 @@ impl<'w, 'e> Life<'w, 'e> {
         (self.in_trouble, self.reads_fail) = (true, true);
         let actions = 10 + self.world.rng.below(40);
         self.act_until_struck(actions)
+    }
+
+    /// Lives only until the first client whose answer never came has tried again.
+    pub(crate) fn live_for_one_retry(mut self) -> Result<(), Violation> {
+        if let Some(&batch) = self.world.model.missed.first() {
+            self.submit_again(batch)?;
+            self.come_to_rest()?;
+        }
+        self.see_the_end()
+    }
+
+    /// An append fails, its client sends another of the same shape, and the log is closed in
+    /// good order: what the first left behind lies beside what counts.
+    pub(crate) fn live_for_a_twin(mut self) -> Result<(), Violation> {
+        self.in_trouble = true;
+        let calls = Calls::SYNC | Calls::DIRECT;
+        self.world.disk.inject(Fault::nth(1, calls, FaultKind::Io));
+        for twin in [false, true] {
+            let (rng, model) = (&mut self.world.rng, &self.world.model);
+            let append = match model.batches.len().checked_sub(1) {
+                Some(last) if twin => workload::twin(rng, model, last),
+                _ => workload::append(rng, model),
+            };
+            self.world.say(|| describe(&append));
+            let attempt = self.world.model.submit(append.clone());
+            self.start(attempt, append)?;
+            self.come_to_rest()?;
+        }
+        self.world.disk.clear_faults();
+        for pending in self.pending.drain(..) {
+            self.world.model.abandoned(&pending.attempt);
+        }
+        self.followers.clear();
+        let closed = self.machine.close();
+        self.world.say(|| format!("closed: {closed:?}"));
+        Ok(())
     }
 
     /// Lives just long enough to add something to what was recovered.
@@ -158,9 +197,7 @@ impl<'w, 'e> Life<'w, 'e> {
         if self.pending.len() >= self.clients_max {
             return self.poll_one();
         }
-        // Some clients give up on what they do not know of and send something else.
-        let given_up = self.world.model.open_batches().last();
-        let twin = given_up.filter(|_| self.world.rng.one_in(2));
+        let twin = self.given_up.take();
         let (rng, model) = (&mut self.world.rng, &self.world.model);
         let append = match twin {
             Some(batch) => workload::twin(rng, model, batch),
@@ -236,6 +273,9 @@ impl<'w, 'e> Life<'w, 'e> {
             Ok(_) => self.world.report.succeeded += 1,
             Err(AppendError::Conflict { .. } | AppendError::Matched { .. }) => {
                 self.world.report.declined += 1;
+            }
+            Err(AppendError::Unknown { .. }) if self.world.rng.one_in(2) => {
+                self.given_up.get_or_insert(batch);
             }
             Err(_) => {}
         }
@@ -516,7 +556,7 @@ impl<'w, 'e> Life<'w, 'e> {
         let soon = 1 + rng.below(10);
         let write = Calls::WRITE | Calls::DIRECT;
         let any_sync = Calls::SYNC | Calls::DIRECT | Calls::SYNC_DIR;
-        let fault = match rng.below(20) {
+        let fault = match rng.below(24) {
             // What a log must bear without a word.
             0..3 => Fault::one_in(3, write | Calls::READ, FaultKind::Short),
             3..5 => Fault::one_in(4, write | Calls::READ, FaultKind::Interrupted),
@@ -545,6 +585,7 @@ impl<'w, 'e> Life<'w, 'e> {
                 ..Fault::every(Calls::CHANGE | Calls::SYNC, FaultKind::ReadOnly)
             },
             16 => Fault::nth(nth, Calls::CHANGE, FaultKind::NoSpace),
+            18..22 => Fault::nth(soon, Calls::SYNC | Calls::DIRECT, FaultKind::Io),
             17 => Fault::nth(
                 nth,
                 Calls::SYNC | Calls::DIRECT,

@@ -198,8 +198,13 @@ impl<'e> World<'e> {
     fn check_ahead(&mut self) -> Result<(), Violation> {
         self.end_process();
         let machine = self.recover()?;
-        if self.rng.one_in(4) {
-            Life::new(self, machine).live_shortly()?;
+        let go_on = self.rng.below(8);
+        if go_on < 3 {
+            let life = Life::new(self, machine);
+            match go_on {
+                0 => life.live_for_one_retry()?,
+                _ => life.live_shortly()?,
+            }
             self.model.process_ended();
             self.end_process();
             self.recover()?;
@@ -219,7 +224,7 @@ impl<'e> World<'e> {
 
     /// Opens the log, perhaps after recoveries that were cut short, and compares it with
     /// the model.
-    fn recover(&mut self) -> Result<Box<dyn Machine>, Violation> {
+    pub(crate) fn recover(&mut self) -> Result<Box<dyn Machine>, Violation> {
         let machine = self.open()?;
         let events = self.read_all(machine.as_ref())?;
         self.say(|| format!("recovered {} events", events.len()));
