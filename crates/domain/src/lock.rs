@@ -18,7 +18,7 @@ pub struct SemanticLock {
     holder: Option<StreamId>,
 }
 
-/// What others hear while a lock is held.
+/// What others are told while a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenLocked {
     /// No.

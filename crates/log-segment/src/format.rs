@@ -60,6 +60,21 @@ pub(crate) struct LogIdentity {
     pub hash_key: u64,
 }
 
+/// Every page that says which log it belongs to says it at the same place.
+impl LogIdentity {
+    fn encode(&self, page: &mut [u8]) {
+        page[16..32].copy_from_slice(&self.log_id.to_le_bytes());
+        page[32..40].copy_from_slice(&self.hash_key.to_le_bytes());
+    }
+
+    pub fn decode(page: &[u8]) -> Self {
+        Self {
+            log_id: get!(u128, page, 16),
+            hash_key: get!(u64, page, 32),
+        }
+    }
+}
+
 /// The head of a segment file, stored twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
@@ -83,8 +98,7 @@ impl SegmentHeader {
         let mut page = vec![0; PAGE];
         page[0..8].copy_from_slice(SEGMENT_MAGIC);
         page[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        page[16..32].copy_from_slice(&self.identity.log_id.to_le_bytes());
-        page[32..40].copy_from_slice(&self.identity.hash_key.to_le_bytes());
+        self.identity.encode(&mut page);
         page[40..48].copy_from_slice(&self.segment_id.to_le_bytes());
         page[48..56].copy_from_slice(&self.first.to_le_bytes());
         page[56..64].copy_from_slice(&self.capacity.to_le_bytes());
@@ -98,10 +112,7 @@ impl SegmentHeader {
     pub fn decode(page: &[u8]) -> Result<Self, FormatError> {
         open_page(page, SEGMENT_MAGIC, "segment header")?;
         Ok(Self {
-            identity: LogIdentity {
-                log_id: get!(u128, page, 16),
-                hash_key: get!(u64, page, 32),
-            },
+            identity: LogIdentity::decode(page),
             segment_id: get!(u64, page, 40),
             first: get!(u64, page, 48),
             capacity: get!(u64, page, 56),
@@ -141,8 +152,7 @@ impl Mark {
         page[0..8].copy_from_slice(MARK_MAGIC);
         page[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         page[12] = u8::from(self.clean);
-        page[16..32].copy_from_slice(&self.identity.log_id.to_le_bytes());
-        page[32..40].copy_from_slice(&self.identity.hash_key.to_le_bytes());
+        self.identity.encode(&mut page);
         page[40..48].copy_from_slice(&self.sequence.to_le_bytes());
         page[48..56].copy_from_slice(&self.epoch.to_le_bytes());
         page[56..64].copy_from_slice(&self.durable.to_le_bytes());
@@ -155,10 +165,7 @@ impl Mark {
     pub fn decode(page: &[u8]) -> Result<Self, FormatError> {
         open_page(page, MARK_MAGIC, "mark")?;
         Ok(Self {
-            identity: LogIdentity {
-                log_id: get!(u128, page, 16),
-                hash_key: get!(u64, page, 32),
-            },
+            identity: LogIdentity::decode(page),
             sequence: get!(u64, page, 40),
             epoch: get!(u64, page, 48),
             durable: get!(u64, page, 56),

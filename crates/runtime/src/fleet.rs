@@ -7,7 +7,7 @@ use anabranch_log::BoxFuture;
 use futures_util::future::join_all;
 
 use crate::flow::{Delivered, Router};
-use crate::pulse::Pulses;
+use crate::head_watch::HeadWatches;
 use crate::send_error::SendError;
 use crate::service::Service;
 
@@ -18,7 +18,7 @@ use crate::service::Service;
 #[derive(Default)]
 pub struct Fleet {
     inner: Arc<Inner>,
-    pulses: Arc<Pulses>,
+    head_watches: Arc<HeadWatches>,
 }
 
 #[derive(Default)]
@@ -43,8 +43,8 @@ impl Fleet {
         Self::default()
     }
 
-    pub(crate) fn pulses(&self) -> Arc<Pulses> {
-        self.pulses.clone()
+    pub(crate) fn head_watches(&self) -> Arc<HeadWatches> {
+        self.head_watches.clone()
     }
 
     /// Delivers between the services; [`ServiceBuilder::beside`](crate::ServiceBuilder::beside) is the usual way

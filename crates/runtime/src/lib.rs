@@ -65,14 +65,15 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+mod diagnostics;
 mod entity;
 mod fleet;
 mod flow;
 mod hash;
+mod head_watch;
 mod in_order;
-mod notes;
 mod panics;
-mod pulse;
+
 pub mod registry;
 mod send_error;
 mod service;
@@ -80,8 +81,9 @@ pub mod snapshot;
 mod time;
 pub mod view;
 
+pub use diagnostics::{Diagnostic, Diagnostics};
 pub use entity::{
-    Accepted, Door, EntityHandle, EntityOptions, HostError, Inspection, Recorded, SendOptions,
+    Accepted, AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, Recorded, SendOptions,
     Status,
 };
 pub use fleet::Fleet;
@@ -89,7 +91,6 @@ pub use flow::{
     AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivered, Description, FlowOptions,
     InstanceStatus, Letter, Router,
 };
-pub use notes::{Note, Notes};
 pub use send_error::SendError;
 pub use service::{Service, ServiceBuilder, StartError};
 pub use time::{ManualTime, Sleeper, Time};

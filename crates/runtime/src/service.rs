@@ -12,21 +12,21 @@ use anabranch_domain::{
 use anabranch_log::{BoxFuture, Log};
 use futures_util::future::{Either, join_all, select};
 
-use crate::entity::{Door, EntityHandle, EntityHost, EntityOptions, HostError, HostParts};
+use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::entity::{AnyEntity, EntityHandle, EntityHost, EntityOptions, HostError, HostParts};
 use crate::fleet::Fleet;
 use crate::flow::{
-    AnyFlow, CallError, Circuit, Courier, DeadLetter, Delivered, EffectHost, Effects, FlowHost,
+    AnyFlow, CallError, Circuit, DeadLetter, Delivered, Dispatcher, EffectHost, Effects, FlowHost,
     FlowOptions, FlowParts, ProcessKind, Router, SagaKind,
 };
-use crate::notes::{Note, Notes};
-use crate::pulse::{Pulse, Pulses};
+use crate::head_watch::{HeadWatch, HeadWatches};
 use crate::registry;
 use crate::send_error::SendError;
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
 use crate::time::Time;
 use crate::view::{
-    Answer, AnyView, Consistency, JsonAnswer, MemoryShelf, OperateError, QueryError, Question,
-    Shelf, ViewError, ViewHost, ViewParts, ViewSpec,
+    Answer, AnyView, Consistency, JsonAnswer, MemoryViewStore, OperateError, QueryError, Question,
+    ViewError, ViewHost, ViewParts, ViewSpec, ViewStore,
 };
 
 /// Declares what a service owns, then starts it.
@@ -40,13 +40,13 @@ pub struct ServiceBuilder {
     flows: Vec<StartFlow>,
     effects: Vec<EffectHost>,
     router: Option<Arc<dyn Router>>,
-    pulses: Option<Arc<Pulses>>,
+    head_watches: Option<Arc<HeadWatches>>,
     retry: Retry,
     types: ServiceTypes,
     letters_max: usize,
 }
 
-type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn Door>);
+type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn AnyEntity>);
 type StartEntity = Box<dyn FnOnce(HostParts) -> Result<Typed, HostError> + Send>;
 
 type TypedView = (
@@ -102,14 +102,14 @@ pub enum StartError {
 /// order.
 pub struct Service {
     name: String,
-    doors: BTreeMap<&'static str, Arc<dyn Door>>,
+    entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
     hosts: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
     views: BTreeMap<&'static str, Arc<dyn AnyView>>,
     flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
-    courier: Arc<Courier>,
-    pulse: Arc<Pulse>,
+    dispatcher: Arc<Dispatcher>,
+    head_watch: Arc<HeadWatch>,
     time: Time,
-    notes: Arc<Notes>,
+    diagnostics: Arc<Diagnostics>,
     types: ServiceTypes,
 }
 
@@ -156,7 +156,7 @@ impl ServiceBuilder {
         V::Store: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync,
     {
         self.view_on(spec, |parts, snapshots| {
-            Arc::new(MemoryShelf {
+            Arc::new(MemoryViewStore {
                 log: parts.log.clone(),
                 snapshots,
             })
@@ -174,7 +174,7 @@ impl ServiceBuilder {
     ) -> Self {
         let dir = dir.into();
         self.view_on(spec, move |_, _| {
-            Arc::new(crate::view::sqlite::SqliteShelf { dir, disk })
+            Arc::new(crate::view::sqlite::SqliteViewStore { dir, disk })
         })
     }
 
@@ -191,12 +191,12 @@ impl ServiceBuilder {
     ) -> Self {
         let (service, address) = (self.name.clone(), address.into());
         self.view_on(spec, move |parts, _| {
-            let (notes, time) = (parts.notes.clone(), parts.time.clone());
-            Arc::new(crate::view::postgres::PostgresShelf::new(
+            let (diagnostics, time) = (parts.diagnostics.clone(), parts.time.clone());
+            Arc::new(crate::view::postgres::PostgresViewStore::new(
                 V::NAME,
                 &service,
                 &address,
-                notes,
+                diagnostics,
                 time,
             ))
         })
@@ -205,13 +205,13 @@ impl ServiceBuilder {
     fn view_on<V: View>(
         mut self,
         spec: ViewSpec<V>,
-        shelf: impl FnOnce(&ViewParts, Arc<dyn SnapshotStore>) -> Arc<dyn Shelf<V>> + Send + 'static,
+        store: impl FnOnce(&ViewParts, Arc<dyn SnapshotStore>) -> Arc<dyn ViewStore<V>> + Send + 'static,
     ) -> Self {
         self.reads::<V::Event>("view", V::NAME, V::CATEGORIES);
         self.views.push(Box::new(move |parts, snapshots| {
             Box::pin(async move {
-                let shelf = shelf(&parts, snapshots);
-                let host = ViewHost::start(parts, spec, shelf).await?;
+                let store = store(&parts, snapshots);
+                let host = ViewHost::start(parts, spec, store).await?;
                 Ok((V::NAME, TypeId::of::<V>(), host.clone() as _, host as _))
             })
         }));
@@ -298,7 +298,7 @@ impl ServiceBuilder {
     /// at the log tells all of them what is new.
     #[must_use]
     pub fn beside(mut self, fleet: &Fleet) -> Self {
-        self.pulses = Some(fleet.pulses());
+        self.head_watches = Some(fleet.head_watches());
         self.router(fleet.router())
     }
 
@@ -335,8 +335,8 @@ impl ServiceBuilder {
 
     /// Starts everything on the present async runtime.
     pub async fn start(self) -> Result<Service, StartError> {
-        let notes = Arc::new(Notes::default());
-        let mut doors = BTreeMap::new();
+        let diagnostics = Arc::new(Diagnostics::default());
+        let mut entities = BTreeMap::new();
         let mut hosts = BTreeMap::new();
         for start in self.entities {
             let parts = HostParts {
@@ -344,11 +344,11 @@ impl ServiceBuilder {
                 time: self.time.clone(),
                 snapshots: self.snapshots.clone(),
                 source: self.name.clone(),
-                notes: notes.clone(),
+                diagnostics: diagnostics.clone(),
             };
-            let (id, host, door) = start(parts)?;
-            let category = door.category();
-            if doors.insert(category, door).is_some() {
+            let (id, host, entity) = start(parts)?;
+            let category = entity.category();
+            if entities.insert(category, entity).is_some() {
                 return Err(StartError::Twice {
                     what: "category",
                     name: category.to_owned(),
@@ -362,22 +362,22 @@ impl ServiceBuilder {
                 if let Err(why) = registry::record(&*self.log, &self.name, types).await {
                     let category = &types.category;
                     let text = format!("the types of {category} were not registered: {why}");
-                    notes.add(self.time.now(), text);
+                    diagnostics.add(self.time.now(), text);
                 }
             }
         }
-        let (time, told) = (self.time.clone(), notes.clone());
-        let pulse = match &self.pulses {
-            Some(pulses) => pulses.of(&self.log, time, told),
-            None => Arc::new(Pulse::start(self.log.clone(), time, told)),
+        let (time, told) = (self.time.clone(), diagnostics.clone());
+        let head_watch = match &self.head_watches {
+            Some(head_watches) => head_watches.of(&self.log, time, told),
+            None => Arc::new(HeadWatch::start(self.log.clone(), time, told)),
         };
         let mut views = BTreeMap::new();
         for start in self.views {
             let parts = ViewParts {
                 log: self.log.clone(),
                 time: self.time.clone(),
-                notes: notes.clone(),
-                head: pulse.head(),
+                diagnostics: diagnostics.clone(),
+                head: head_watch.head(),
             };
             let (name, id, host, view) = start(parts, self.snapshots.clone()).await?;
             if views.insert(name, view).is_some() {
@@ -398,9 +398,9 @@ impl ServiceBuilder {
                 });
             }
         }
-        let courier = Arc::new(Courier::new(
+        let dispatcher = Arc::new(Dispatcher::new(
             self.time.clone(),
-            notes.clone(),
+            diagnostics.clone(),
             Effects(effects),
             self.router,
             self.retry,
@@ -412,15 +412,15 @@ impl ServiceBuilder {
             let parts = FlowParts {
                 log: self.log.clone(),
                 time: self.time.clone(),
-                notes: notes.clone(),
-                head: pulse.head(),
+                diagnostics: diagnostics.clone(),
+                head: head_watch.head(),
                 snapshots: self.snapshots.clone(),
-                courier: courier.clone(),
+                dispatcher: dispatcher.clone(),
                 source: self.name.clone(),
             };
             let (flow, begins) = start(parts)?;
             let name = flow.name();
-            if doors.contains_key(name) || flows.insert(name, flow).is_some() {
+            if entities.contains_key(name) || flows.insert(name, flow).is_some() {
                 return Err(StartError::Twice {
                     what: "category",
                     name: name.to_owned(),
@@ -428,18 +428,18 @@ impl ServiceBuilder {
             }
             begin.push(begins);
         }
-        courier.connect(doors.clone(), flows.clone());
+        dispatcher.connect(entities.clone(), flows.clone());
         begin.into_iter().for_each(|begin| begin());
         Ok(Service {
             name: self.name,
             flows,
-            courier,
-            doors,
+            dispatcher,
+            entities,
             hosts,
             views,
-            pulse,
+            head_watch,
             time: self.time,
-            notes,
+            diagnostics,
             types: self.types,
         })
     }
@@ -468,7 +468,7 @@ impl Service {
             flows: Vec::new(),
             effects: Vec::new(),
             router: None,
-            pulses: None,
+            head_watches: None,
             retry: DELIVERY,
             letters_max: LETTERS_MAX,
         }
@@ -490,19 +490,19 @@ impl Service {
     }
 
     /// The entities of this category, whatever their type.
-    pub fn door(&self, category: &str) -> Result<&Arc<dyn Door>, SendError> {
-        let door = self.doors.get(category);
-        door.ok_or_else(|| self.not_hosted(category))
+    pub fn any_entity(&self, category: &str) -> Result<&Arc<dyn AnyEntity>, SendError> {
+        let entity = self.entities.get(category);
+        entity.ok_or_else(|| self.not_hosted(category))
     }
 
     /// The categories of the entities that are hosted here.
     pub fn categories(&self) -> impl Iterator<Item = &'static str> {
-        self.doors.keys().copied()
+        self.entities.keys().copied()
     }
 
     /// Whether it hosts the entities, the process or the saga of this category.
     pub fn owns(&self, category: &str) -> bool {
-        self.doors.contains_key(category) || self.flows.contains_key(category)
+        self.entities.contains_key(category) || self.flows.contains_key(category)
     }
 
     /// Brings an answer to a process or saga that is hosted here.
@@ -515,8 +515,8 @@ impl Service {
 
     /// Lets an entity in memory forget what it remembers for a saga that has ended.
     pub fn forget(&self, at: &StreamId, saga: &StreamId) {
-        if let Some(door) = self.doors.get(at.category()) {
-            door.forget(at.clone(), saga.clone());
+        if let Some(entity) = self.entities.get(at.category()) {
+            entity.forget(at.clone(), saga.clone());
         }
     }
 
@@ -526,8 +526,8 @@ impl Service {
             flow.command(command).await?;
             return Ok(Delivered::Taken);
         }
-        let door = self.door(command.to.category())?;
-        door.dispatch(command, None).await.map(Delivered::Done)
+        let entity = self.any_entity(command.to.category())?;
+        entity.dispatch(command, None).await.map(Delivered::Done)
     }
 
     /// Starts, aborts, resumes or settles an instance of a saga. The same `id` does it once.
@@ -580,34 +580,34 @@ impl Service {
     /// How many dead letters are no longer listed because there were more than are kept, since
     /// the service was started.
     pub fn dead_letters_let_go(&self) -> u64 {
-        self.courier.letters_let_go()
+        self.dispatcher.letters_let_go()
     }
 
     /// What could not be delivered, oldest first.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        self.courier.dead_letters()
+        self.dispatcher.dead_letters()
     }
 
     /// Tries a dead letter again, with other data if some is given; false if there is none of
     /// this id.
     pub fn retry_letter(&self, id: CommandId, data: Option<Json>) -> bool {
-        self.courier.retry_letter(id, data)
+        self.dispatcher.retry_letter(id, data)
     }
 
     /// Gives a dead letter up: who sent it is told that it was refused. False if there is none
     /// of this id.
     pub async fn discard_letter(&self, id: CommandId, why: &str) -> bool {
-        self.courier.discard_letter(id, why).await
+        self.dispatcher.discard_letter(id, why).await
     }
 
     /// How the third parties of the effects are doing.
     pub fn circuits(&self) -> Vec<Circuit> {
-        self.courier.effects.circuits(&self.time)
+        self.dispatcher.effects.circuits(&self.time)
     }
 
     /// How many commands and calls are being delivered.
     pub fn under_way(&self) -> usize {
-        self.courier.under_way()
+        self.dispatcher.under_way()
     }
 
     /// Asks a view.
@@ -650,7 +650,7 @@ impl Service {
 
     /// How far the log goes, as this service sees it.
     pub fn head(&self) -> anabranch_model::Cut {
-        self.pulse.head().borrow().clone()
+        self.head_watch.head().borrow().clone()
     }
 
     fn no_view(&self, name: &str) -> String {
@@ -662,8 +662,8 @@ impl Service {
     }
 
     /// What went wrong and was mended or worked around, newest last.
-    pub fn notes(&self) -> Vec<Note> {
-        self.notes.all()
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        self.diagnostics.all()
     }
 
     /// Ends in order: takes nothing new, answers what was taken, and stops. What has not ended
@@ -672,8 +672,8 @@ impl Service {
         let deadline = self.time.sleep(bound);
         let closing = Box::pin(async {
             join_all(self.flows.values().map(|flow| flow.close())).await;
-            self.courier.close();
-            join_all(self.doors.values().map(|door| door.close())).await;
+            self.dispatcher.close();
+            join_all(self.entities.values().map(|entity| entity.close())).await;
             join_all(self.views.values().map(|view| view.close())).await;
         });
         matches!(select(closing, deadline).await, Either::Left(_))
@@ -684,19 +684,19 @@ impl Service {
         for flow in self.flows.values() {
             flow.kill();
         }
-        for door in self.doors.values() {
-            door.kill();
+        for entity in self.entities.values() {
+            entity.kill();
         }
         for view in self.views.values() {
             view.kill();
         }
-        self.courier.close();
+        self.dispatcher.close();
     }
 
     fn not_hosted(&self, category: &str) -> SendError {
         SendError::NotHosted {
             category: category.to_owned(),
-            known: self.doors.keys().copied().collect::<Vec<_>>().join(", "),
+            known: self.entities.keys().copied().collect::<Vec<_>>().join(", "),
         }
     }
 }

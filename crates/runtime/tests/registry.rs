@@ -128,7 +128,7 @@ async fn two_services_that_start_at_once_say_it_once() {
     let started = futures_util::future::join_all(starts).await;
     for service in &started {
         let service = service.as_ref().unwrap();
-        assert_eq!(service.notes(), []);
+        assert_eq!(service.diagnostics(), []);
     }
     assert_eq!(entries(&log).await, 1);
 }

@@ -57,10 +57,10 @@ async fn send(
         correlation_id: None,
         causes: session.deps().clone(),
     };
-    let Ok(door) = owner.door(stream.category()) else {
+    let Ok(entity) = owner.any_entity(stream.category()) else {
         return to_saga(&owner, envelope, expect).await;
     };
-    let known = door.commands();
+    let known = entity.commands();
     if !known.is_empty() && !known.contains(&envelope.name.as_str()) {
         return Err(Problem::bad_request(
             "unknown-command",
@@ -72,7 +72,7 @@ async fn send(
             ),
         ));
     }
-    let sent = door.dispatch_expecting(envelope, timeout, expect).await;
+    let sent = entity.dispatch_expecting(envelope, timeout, expect).await;
     let accepted = sent.map_err(|error| Problem::from(error).with("command", id.to_string()))?;
     session.wrote(&accepted.token);
     let token = header_of(&shared, &session)?;

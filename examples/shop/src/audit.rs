@@ -105,7 +105,7 @@ impl Audit {
     }
 
     fn take(&mut self, event: &EventRef<'_>) -> Result<(), AuditError> {
-        // Notes of the platform.
+        // Diagnostics of the platform.
         if event.event_type.starts_with('$') {
             return Ok(());
         }

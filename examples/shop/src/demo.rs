@@ -268,15 +268,35 @@ impl Demo {
     pub async fn run(self: &Arc<Self>) -> Result<Summary, DemoError> {
         self.fill_the_shelves().await?;
         let began = self.shop.time.monotonic();
-        let counting = spawn(self.clone().count());
-        let crashing = self.options.crash_every.map(|every| {
+        let mut counting = spawn(self.clone().count());
+        let mut crashing = self.options.crash_every.map(|every| {
             let this = self.clone();
             spawn(async move { this.crash(every).await })
         });
-        self.let_in().await?;
-        self.wait_for_the_end().await?;
+        let whole = async {
+            self.let_in().await?;
+            self.wait_for_the_end().await
+        };
+        let no_longer_crashing = async {
+            match &mut crashing {
+                Some(crashing) => crashing.join().await,
+                None => std::future::pending().await,
+            }
+        };
+        // What is done beside the orders ends only when it fails, and then they never would.
+        tokio::select! {
+            done = whole => done?,
+            ended = counting.join() => {
+                ended?;
+                return Err(DemoError::Halted("the log can no longer be followed".to_owned()));
+            }
+            ended = no_longer_crashing => {
+                ended?;
+                return Err(DemoError::Halted("services are no longer killed".to_owned()));
+            }
+        }
         self.stopping.store(true, Ordering::Release);
-        if let Some(crashing) = crashing {
+        if let Some(mut crashing) = crashing {
             crashing.join().await?;
         }
         self.settle().await?;
@@ -514,7 +534,10 @@ impl Demo {
             if service.under_way() > 0 {
                 return false;
             }
-            if service.flows().any(|(_, flow)| !flow.heard().covers(head)) {
+            if service
+                .flows()
+                .any(|(_, flow)| !flow.consumed().covers(head))
+            {
                 return false;
             }
             for (_, view) in service.views() {
@@ -533,7 +556,7 @@ impl Demo {
         for service in self.shop.fleet.services() {
             for (name, flow) in service.flows() {
                 if let Some(reason) = flow.stopped() {
-                    all.push(format!("{name} has stopped hearing before {reason}"));
+                    all.push(format!("{name} has stopped consuming before {reason}"));
                 }
             }
             for (name, view) in service.views() {
@@ -566,7 +589,7 @@ impl Demo {
                     text += &format!("; {flow} has stopped: {reason}");
                 }
             }
-            if let Some(note) = service.notes().last() {
+            if let Some(note) = service.diagnostics().last() {
                 text += &format!("; {name} says: {}", note.text);
             }
         }
@@ -675,7 +698,7 @@ impl Task {
         self.0.abort();
     }
 
-    async fn join(mut self) -> Result<(), DemoError> {
+    async fn join(&mut self) -> Result<(), DemoError> {
         flatten((&mut self.0).await)
     }
 }

@@ -167,16 +167,13 @@ impl Provider {
         if let Some(receipt) = books.done.get(key) {
             return receipt.clone();
         }
-        let (count, sum, letters) = match kind {
-            Kind::Charge => (&mut books.ledger.charges, mills, "ch"),
-            Kind::Refund => (&mut books.ledger.refunds, mills, "re"),
+        let ledger = &mut books.ledger;
+        let (count, total, letters) = match kind {
+            Kind::Charge => (&mut ledger.charges, &mut ledger.charged_mills, "ch"),
+            Kind::Refund => (&mut ledger.refunds, &mut ledger.refunded_mills, "re"),
         };
         *count += 1;
-        let total = match kind {
-            Kind::Charge => &mut books.ledger.charged_mills,
-            Kind::Refund => &mut books.ledger.refunded_mills,
-        };
-        *total += sum;
+        *total += mills;
         let receipt = Receipt {
             reference: format!("{letters}_{:016x}", chance(key)),
         };

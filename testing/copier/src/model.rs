@@ -83,7 +83,7 @@ impl Entity for Target {
 /// Sends each number of a source on to the target of the same key.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Copier {
-    heard: u64,
+    consumed: u64,
 }
 
 impl Process for Copier {
@@ -106,11 +106,11 @@ impl Process for Copier {
     }
 
     fn evolve(&mut self, input: &Input<SourceEvent>) {
-        self.heard += u64::from(matches!(input, Input::Event(..)));
+        self.consumed += u64::from(matches!(input, Input::Event(..)));
     }
 }
 
-/// What the views hear.
+/// What the views consume.
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
 pub enum Seen {
     Emitted { number: u64, last: bool },

@@ -358,10 +358,15 @@ fn stuck(quiet: u64, services: &[Service]) -> Result<(), String> {
     if quiet < STUCK_TURNS {
         return Ok(());
     }
-    let notes: Vec<_> = services.iter().flat_map(Service::notes).collect();
-    let last: Vec<_> = notes.iter().rev().take(5).map(|note| &note.text).collect();
+    let diagnostics: Vec<_> = services.iter().flat_map(Service::diagnostics).collect();
+    let last: Vec<_> = diagnostics
+        .iter()
+        .rev()
+        .take(5)
+        .map(|note| &note.text)
+        .collect();
     Err(format!(
-        "nothing arrives any more; the last notes: {last:#?}"
+        "nothing arrives any more; the last diagnostics: {last:#?}"
     ))
 }
 

@@ -1,4 +1,5 @@
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,7 +212,6 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     }
     drop(shop);
     opened.close()?;
-    place.clear();
     printed
 }
 
@@ -403,7 +403,13 @@ impl Place {
         };
         let place = match &context.settings.log {
             Address::Memory => {
-                let dir = std::env::temp_dir().join(format!("anabranch-{}", std::process::id()));
+                let name = format!("anabranch-{:032x}", context.env.rng.next_u128());
+                let dir = std::env::temp_dir().join(name);
+                // Others may write there too: this must be new, and ours alone.
+                std::fs::DirBuilder::new()
+                    .mode(0o700)
+                    .create(&dir)
+                    .map_err(|error| failed(&dir, error))?;
                 Self::Memory(dir)
             }
             Address::Directory(dir) if context.settings.log_is_named() => {
@@ -423,7 +429,8 @@ impl Place {
             }
         };
         let dir = place.dir();
-        std::fs::create_dir_all(dir.join("views")).map_err(|error| failed(dir, error))?;
+        let made = context.env.disk.create_dir(dir);
+        made.map_err(|error| failed(dir, error))?;
         Ok(place)
     }
 
@@ -432,10 +439,16 @@ impl Place {
             Self::Directory(dir) | Self::Memory(dir) => dir,
         }
     }
+}
 
-    /// Takes away what nobody needs any more.
-    fn clear(&self) {
-        if let Self::Memory(dir) = self
+/// Takes away what nobody needs any more, however the demo ends.
+impl Drop for Place {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is about a directory of the demo itself"
+    )]
+    fn drop(&mut self) {
+        if let Self::Memory(dir) = &*self
             && let Err(error) = std::fs::remove_dir_all(dir)
         {
             note(&format!("note: {} stays: {error}", dir.display()));

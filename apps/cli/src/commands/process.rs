@@ -58,7 +58,7 @@ pub struct ShowArgs {
     server: ServerArgs,
 }
 
-/// Try again what is parked: an instance, a step of a saga, or an event that cannot be heard
+/// Try again what is parked: an instance, a step of a saga, or an event that cannot be consumed
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -66,7 +66,7 @@ Examples:
   anabranch process retry checkout/536365 --step pay --why 'the provider is back'
   anabranch process retry reorder")]
 pub struct RetryArgs {
-    /// The instance, as name/key; or just the name, of a process that has stopped hearing
+    /// The instance, as name/key; or just the name, of a process that has stopped consuming
     instance: String,
     /// The parked step of a saga, as name or name/branch
     #[arg(long, requires = "why")]
@@ -155,10 +155,10 @@ pub struct AbortArgs {
     server: ServerArgs,
 }
 
-/// Pass over the event that a process cannot hear
+/// Pass over the event that a process cannot consume
 #[derive(Debug, Args)]
 #[command(after_help = "\
-`anabranch process ls` shows the event and why it cannot be heard.
+`anabranch process ls` shows the event and why it cannot be consumed.
 
 Examples:
   anabranch process skip reorder")]
@@ -275,7 +275,7 @@ fn print_stopped(process: &Process, out: &mut Output) -> Outcome {
     };
     let name = clean(&process.name);
     out.line(&format!(
-        "\n{name} has stopped hearing before {}\n  mend it and `anabranch process retry {name}`, or `anabranch process skip {name}`",
+        "\n{name} has stopped consuming before {}\n  mend it and `anabranch process retry {name}`, or `anabranch process skip {name}`",
         clean(reason)
     ))
 }
@@ -462,7 +462,7 @@ fn who(named: Option<&str>) -> Result<String, Failure> {
 async fn retry(args: &RetryArgs, context: &Context) -> Outcome {
     if !args.instance.contains('/') {
         let path = path(&["operate", "processes", &args.instance, "retry"], &[]);
-        let done = format!("{} tries to hear the event again", args.instance);
+        let done = format!("{} tries to consume the event again", args.instance);
         return tell(&args.server, &path, String::new(), &done, context).await;
     }
     let instance = stream_id(&args.instance).map_err(Failure::usage)?;

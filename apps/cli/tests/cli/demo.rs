@@ -1,10 +1,11 @@
 //! The demo as somebody finds it who has just started it, and who meets trouble with it.
 
 use std::io::{BufRead as _, BufReader};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Running, Scratch};
+use crate::support::{Running, Scratch, done};
 
 const ORDERS: &str = "\
 InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
@@ -79,7 +80,7 @@ fn a_demo_before_an_event_that_nobody_can_read_says_so_and_stays_open_to_be_mend
     let text = said(&mut demo);
     assert!(text.contains("error[halted]"), "{text}");
     assert!(
-        text.contains("has stopped hearing before OrderPlaced"),
+        text.contains("has stopped consuming before OrderPlaced"),
         "{text}"
     );
     assert!(
@@ -97,4 +98,44 @@ fn a_demo_before_an_event_that_nobody_can_read_says_so_and_stays_open_to_be_mend
     assert!(tries.into_iter().any(runs), "it did not go on");
     demo.terminate();
     assert_eq!(demo.finish().code, Some(1));
+}
+
+/// Where a demo on a log in memory puts what must be files.
+fn temporary(scratch: &Scratch, arguments: &str) -> (std::path::PathBuf, Command) {
+    let dir = scratch.path("tmp");
+    std::fs::create_dir_all(&dir).unwrap();
+    let mut command = scratch.command(arguments);
+    command.env("TMPDIR", &dir);
+    (dir, command)
+}
+
+#[test]
+fn a_demo_in_memory_leaves_no_file_behind_when_it_ends_and_when_it_fails() {
+    let scratch = Scratch::new("demo-memory");
+    let start = "demo --log memory: --rate 0 --output json --listen ";
+    for (address, code) in [("127.0.0.1:0", 0), ("0.0.0.0:0", 1)] {
+        let (dir, command) = temporary(&scratch, &format!("{start}{address}"));
+        let done = done(command);
+        assert_eq!(done.code, Some(code), "{}", done.stderr);
+        let left: Vec<_> = std::fs::read_dir(&dir).unwrap().collect();
+        assert!(left.is_empty(), "{address}: {left:?}");
+    }
+}
+
+#[test]
+fn what_a_demo_keeps_beside_its_log_belongs_to_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new("demo-private");
+    scratch
+        .run("demo --log ./shop --rate 0 --output json --listen 127.0.0.1:0")
+        .ok();
+    let beside = scratch.path("shop.demo");
+    for dir in [
+        beside.clone(),
+        beside.join("views"),
+        beside.join("snapshots"),
+    ] {
+        let mode = std::fs::metadata(&dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", dir.display());
+    }
 }

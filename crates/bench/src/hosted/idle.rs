@@ -112,7 +112,7 @@ async fn measure_in(
     load_all(&service, config.entities).await?;
     let after = resident()?;
     let live = service
-        .door(Ledger::CATEGORY)
+        .any_entity(Ledger::CATEGORY)
         .map_or(0, |door| door.memory().0);
     if live as u64 != config.entities {
         return Err(BenchError::Void(format!(

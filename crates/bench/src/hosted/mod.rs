@@ -147,11 +147,11 @@ async fn measure_in(
         }
     }
     let [ours, logs] = lanes;
-    let notes = service.notes();
-    if let Some(note) = notes.last() {
+    let diagnostics = service.diagnostics();
+    if let Some(note) = diagnostics.last() {
         return Err(BenchError::Void(format!(
             "the service has noted {} faults, the last: {}",
-            notes.len(),
+            diagnostics.len(),
             note.text
         )));
     }

@@ -1,4 +1,4 @@
-//! What is hosted for the measurement: an entity that notes things down, and a small shop.
+//! What is hosted for the measurement: an entity that diagnostics things down, and a small shop.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// Records a text with each command, and counts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Ledger {
-    notes: u64,
+    diagnostics: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ impl Entity for Ledger {
     }
 
     fn evolve(&mut self, LedgerEvent::Noted { .. }: &LedgerEvent) {
-        self.notes += 1;
+        self.diagnostics += 1;
     }
 }
 
@@ -58,7 +58,7 @@ pub const fn events_of_saga(lines: usize) -> usize {
     1 + 3 * (lines + 3) + 2
 }
 
-/// The events that [`Dispatching`] adds: two that it has heard, for each line that it was taken
+/// The events that [`Dispatching`] adds: two that it has consumed, for each line that it was taken
 /// from the shelf and that this was answered, and that it has ended.
 pub const fn events_of_dispatching(lines: usize) -> usize {
     3 + 2 * lines

@@ -4,7 +4,7 @@ use anabranch_model::{CommandId, Cut, EventRef, NameError, StreamId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::journal::{HeardEvent, Planned, ProcessEvent, Received};
+use super::journal::{ConsumedEvent, Planned, ProcessEvent, Received};
 use super::{Action, Correlate, Input, Process, Replies, Reply, SagaStart, Source, Timer};
 use crate::command::{Command, CommandEnvelope, CommandError, Outcome, ReplyEnvelope, Role};
 use crate::effect::CallEnvelope;
@@ -22,7 +22,7 @@ pub struct ProcessType<P: Process> {
 
 /// An event that belongs to an instance of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard<E> {
+pub struct Consumed<E> {
     /// The instance's stream.
     pub instance: StreamId,
     /// Whether the event may begin the instance.
@@ -30,14 +30,14 @@ pub struct Heard<E> {
     /// The event.
     pub event: E,
     /// The event as the journal will hold it.
-    pub record: HeardEvent,
+    pub record: ConsumedEvent,
 }
 
 /// What reaches an instance of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery<E> {
     /// An event, once or several times, in the order of its partition.
-    Event(Heard<E>),
+    Event(Consumed<E>),
     /// A timer is due.
     Timer(Timer),
     /// An answer to something that it has sent.
@@ -91,11 +91,11 @@ impl<P: Process> ProcessType<P> {
 
     /// The instance that an event belongs to; `None` when it is of no interest. `closure` is
     /// the event and everything it depends on.
-    pub fn hear(
+    pub fn consume(
         &self,
         about: &EventRef<'_>,
         closure: Cut,
-    ) -> Result<Option<Heard<P::Event>>, ProcessError> {
+    ) -> Result<Option<Consumed<P::Event>>, ProcessError> {
         if !P::CATEGORIES.contains(&about.category()) || !self.reader.knows(about.event_type) {
             return Ok(None);
         }
@@ -114,11 +114,11 @@ impl<P: Process> ProcessType<P> {
             name: about.event_type.to_owned(),
             reason: error.to_string(),
         })?;
-        Ok(Some(Heard {
+        Ok(Some(Consumed {
             instance: StreamId::of(P::NAME, &key)?,
             starts,
             event,
-            record: HeardEvent {
+            record: ConsumedEvent {
                 source: Source::of(about)?,
                 name: about.event_type.to_owned(),
                 schema_version: about.schema_version,
@@ -128,10 +128,12 @@ impl<P: Process> ProcessType<P> {
         }))
     }
 
-    fn read(&self, heard: &HeardEvent) -> Result<Option<Input<P::Event>>, DecodeError> {
-        let data = heard.data.as_str().as_bytes();
-        let event = self.reader.read(&heard.name, heard.schema_version, data)?;
-        Ok(event.map(|event| Input::Event(event, heard.source.clone())))
+    fn read(&self, consumed: &ConsumedEvent) -> Result<Option<Input<P::Event>>, DecodeError> {
+        let data = consumed.data.as_str().as_bytes();
+        let event = self
+            .reader
+            .read(&consumed.name, consumed.schema_version, data)?;
+        Ok(event.map(|event| Input::Event(event, consumed.source.clone())))
     }
 }
 
@@ -152,7 +154,7 @@ pub struct ProcessInstance<P: Process> {
     /// How much was sent.
     sent: u64,
     timers: BTreeMap<String, Timer>,
-    held: Vec<HeardEvent>,
+    held: Vec<ConsumedEvent>,
     length: u64,
     /// The last id from which others were derived.
     last_id: u128,
@@ -226,7 +228,7 @@ impl<P: Process> ProcessInstance<P> {
     }
 
     /// Events that wait for the one that starts the instance.
-    pub fn held(&self) -> &[HeardEvent] {
+    pub fn held(&self) -> &[ConsumedEvent] {
         &self.held
     }
 
@@ -250,7 +252,7 @@ impl<P: Process> ProcessInstance<P> {
     ) -> Result<ProcessDecision, ProcessError> {
         let mut decision = ProcessDecision::default();
         match delivery {
-            Delivery::Event(heard) => self.hear(process, heard, now, &mut decision)?,
+            Delivery::Event(consumed) => self.consume(process, consumed, now, &mut decision)?,
             Delivery::Timer(timer) => {
                 // Moved or taken back in the meantime: the journal is right, not the clock.
                 let current = self.timers.get(&timer.name) == Some(&timer);
@@ -278,28 +280,28 @@ impl<P: Process> ProcessInstance<P> {
         Ok(decision)
     }
 
-    fn hear(
+    fn consume(
         &mut self,
         process: &ProcessType<P>,
-        heard: Heard<P::Event>,
+        consumed: Consumed<P::Event>,
         now: Timestamp,
         decision: &mut ProcessDecision,
     ) -> Result<(), ProcessError> {
-        let repeated = self.seen.includes(heard.record.source.position);
+        let repeated = self.seen.includes(consumed.record.source.position);
         if self.is_complete() || repeated && self.rules.keep(Rule::ProcessDedup) {
             return Ok(());
         }
-        if self.phase == Phase::New && !heard.starts {
+        if self.phase == Phase::New && !consumed.starts {
             let event = ProcessEvent::Held {
-                event: heard.record,
+                event: consumed.record,
             };
             self.note(&event);
             decision.events.push(event);
             return Ok(());
         }
         let held = std::mem::take(&mut self.held);
-        let input = Input::Event(heard.event, heard.record.source.clone());
-        self.receive(Received::Event(heard.record), &input, now, decision)?;
+        let input = Input::Event(consumed.event, consumed.record.source.clone());
+        self.receive(Received::Event(consumed.record), &input, now, decision)?;
         for waiting in held {
             if self.phase == Phase::Running
                 && let Some(input) = process.read(&waiting)?
@@ -355,9 +357,9 @@ impl<P: Process> ProcessInstance<P> {
         decision: &mut ProcessDecision,
     ) -> Result<(), ProcessError> {
         let mut causes = self.causes.clone();
-        if let Received::Event(heard) = &received {
-            self.last_id = heard.source.id.as_u128();
-            causes.join(&heard.closure);
+        if let Received::Event(consumed) = &received {
+            self.last_id = consumed.source.id.as_u128();
+            causes.join(&consumed.closure);
         }
         let version = self.length.checked_sub(1);
         let cx = Decide::new(self.stream.clone(), version, self.id(u32::MAX), now);
@@ -434,7 +436,7 @@ impl<P: Process> ProcessInstance<P> {
             | ProcessEvent::Settled { .. }
             | ProcessEvent::Ended { .. } => None,
             ProcessEvent::Received { input, .. } => match input {
-                Received::Event(heard) => process.read(heard)?,
+                Received::Event(consumed) => process.read(consumed)?,
                 Received::Timer(timer) => Some(Input::Timer(timer.clone())),
                 Received::Reply(reply) => Some(Input::Reply(Reply {
                     from: reply.from.clone(),
@@ -479,12 +481,12 @@ impl<P: Process> ProcessInstance<P> {
                     self.phase = Phase::Running;
                 }
                 match input {
-                    Received::Event(heard) => {
-                        self.see(heard);
-                        self.causes.join(&heard.closure);
-                        self.last_id = heard.source.id.as_u128();
+                    Received::Event(consumed) => {
+                        self.see(consumed);
+                        self.causes.join(&consumed.closure);
+                        self.last_id = consumed.source.id.as_u128();
                         self.held
-                            .retain(|held| held.source.position != heard.source.position);
+                            .retain(|held| held.source.position != consumed.source.position);
                     }
                     Received::Timer(timer) => {
                         self.timers.remove(&timer.name);
@@ -503,8 +505,8 @@ impl<P: Process> ProcessInstance<P> {
         }
     }
 
-    fn see(&mut self, heard: &HeardEvent) {
-        self.seen.join(&Cut::including(heard.source.position));
+    fn see(&mut self, consumed: &ConsumedEvent) {
+        self.seen.join(&Cut::including(consumed.source.position));
     }
 
     fn act(&mut self, action: &Planned) {

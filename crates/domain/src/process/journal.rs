@@ -41,7 +41,7 @@ pub enum ProcessEvent {
     /// An event came before the one that starts the instance, and waits for it.
     Held {
         /// The event.
-        event: HeardEvent,
+        event: ConsumedEvent,
     },
 }
 
@@ -49,16 +49,16 @@ pub enum ProcessEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Received {
     /// An event.
-    Event(HeardEvent),
+    Event(ConsumedEvent),
     /// A timer was due.
     Timer(Timer),
     /// An answer.
     Reply(ReplyEnvelope),
 }
 
-/// An event that was heard, with all that is needed to take it in again.
+/// An event that was consumed, with all that is needed to take it in again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeardEvent {
+pub struct ConsumedEvent {
     /// Where it comes from.
     pub source: Source,
     /// The type name.

@@ -14,8 +14,10 @@ use crate::event::{EncodeError, Event};
 use crate::json::Json;
 use crate::time::Timestamp;
 
-pub use instance::{Delivery, Heard, ProcessDecision, ProcessError, ProcessInstance, ProcessType};
-pub use journal::{HeardEvent, Planned, ProcessEvent, Received};
+pub use instance::{
+    Consumed, Delivery, ProcessDecision, ProcessError, ProcessInstance, ProcessType,
+};
+pub use journal::{ConsumedEvent, Planned, ProcessEvent, Received};
 
 /// A durable state machine that reacts to events by sending commands, setting timers and
 /// calling the world outside.
@@ -34,7 +36,7 @@ pub trait Process: Default + Serialize + DeserializeOwned + Send + 'static {
     /// [`Process::Event`] knows.
     const CATEGORIES: &'static [&'static str];
 
-    /// Which answers to its commands it wants to hear.
+    /// Which answers to its commands it wants.
     const REPLIES: Replies = Replies::Refusals;
 
     /// The version of the *state's* shape; see [`Entity::STATE_VERSION`].
@@ -53,8 +55,8 @@ pub trait Process: Default + Serialize + DeserializeOwned + Send + 'static {
     fn evolve(&mut self, input: &Input<Self::Event>);
 }
 
-/// Which answers a process wants to hear as [`Input::Reply`]. Those to calls and to sagas it
-/// always hears.
+/// Which answers a process wants as [`Input::Reply`]. Those to calls and to sagas it
+/// always gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Replies {
     /// Only that a command was refused.

@@ -91,22 +91,22 @@ impl<P: Process> ProcessTest<P> {
         let stored = stored(stream, &event, self.offset, self.now);
         let closure = Cut::including(Position::at(self.offset));
         self.offset += 1;
-        let heard = self
+        let consumed = self
             .process
-            .hear(&stored.as_ref(), closure)
+            .consume(&stored.as_ref(), closure)
             .unwrap_or_else(|error| panic!("process {}: {error}", P::NAME));
         let what = event.kind().name.to_owned();
-        match heard {
-            Some(heard) => {
+        match consumed {
+            Some(consumed) => {
                 let instance = self
                     .instance
-                    .get_or_insert_with(|| ProcessInstance::new(heard.instance.clone()));
+                    .get_or_insert_with(|| ProcessInstance::new(consumed.instance.clone()));
                 assert_eq!(
                     instance.stream(),
-                    &heard.instance,
+                    &consumed.instance,
                     "{what} belongs to another instance; test one at a time"
                 );
-                self.deliver(what, Delivery::Event(heard))
+                self.deliver(what, Delivery::Event(consumed))
             }
             None => ProcessThen {
                 test: self,

@@ -65,11 +65,7 @@ impl Run {
         if found > FORMAT_VERSION {
             return Err(IndexError::Newer { found });
         }
-        let own = LogIdentity {
-            log_id: get!(u128, page, 16),
-            hash_key: get!(u64, page, 32),
-        };
-        if own != identity {
+        if LogIdentity::decode(&page) != identity {
             return Err(damaged("the run belongs to another log"));
         }
         Ok(run)

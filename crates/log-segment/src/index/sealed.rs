@@ -117,10 +117,7 @@ impl IndexHeader {
         };
         let run = |at: usize| (get!(u32, page, at), get!(u32, page, at + 4));
         Ok(Self {
-            identity: LogIdentity {
-                log_id: get!(u128, page, 16),
-                hash_key: get!(u64, page, 32),
-            },
+            identity: LogIdentity::decode(page),
             segment_id: get!(u64, page, 40),
             first: get!(u64, page, 48),
             end: get!(u64, page, 56),

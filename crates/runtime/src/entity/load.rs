@@ -49,7 +49,7 @@ pub async fn load<E: Entity>(
             }
         }
         Ok(_) => {}
-        Err(error) => shared.notes.add(shared.time.now(), error.to_string()),
+        Err(error) => shared.diagnostics.add(shared.time.now(), error.to_string()),
     }
     let mut live = empty();
     replay(shared, stream, 0..Version::MAX, &mut live).await?;

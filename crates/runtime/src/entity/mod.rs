@@ -19,7 +19,7 @@
 //!   decided again. A refusal that a saga has to rely on is recorded.
 
 mod decide;
-mod door;
+mod host;
 mod load;
 mod recall;
 mod rejections;
@@ -35,8 +35,8 @@ use anabranch_model::{Cut, EventType, StreamId, Version};
 use bytes::Bytes;
 use serde::Serialize;
 
-pub use door::{Door, EntityHandle, HostError};
-pub(crate) use door::{EntityHost, HostParts};
+pub use host::{AnyEntity, EntityHandle, HostError};
+pub(crate) use host::{EntityHost, HostParts};
 
 /// How entities of one category are hosted.
 #[derive(Debug, Clone)]
@@ -196,7 +196,7 @@ pub(crate) struct Shared<E: anabranch_domain::Entity> {
     pub snapshots: Arc<dyn crate::snapshot::SnapshotStore>,
     pub options: EntityOptions,
     pub reader: anabranch_domain::Reader<E::Event>,
-    /// The types of events by name, the platform's notes among them, ready to be stored.
+    /// The types of events by name, the platform's diagnostics among them, ready to be stored.
     pub types: Vec<EventType>,
     pub limits: anabranch_model::Limits,
     /// Whether events say what they depend on beyond their partition.
@@ -205,5 +205,5 @@ pub(crate) struct Shared<E: anabranch_domain::Entity> {
     pub source: String,
     /// Of snapshots: the shape of the state.
     pub fingerprint: u128,
-    pub notes: Arc<crate::notes::Notes>,
+    pub diagnostics: Arc<crate::diagnostics::Diagnostics>,
 }

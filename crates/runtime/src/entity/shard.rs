@@ -791,7 +791,7 @@ impl<E: Entity> Shard<E> {
     }
 
     fn park(&mut self, stream: &StreamId, reason: String) {
-        self.shared.notes.add(
+        self.shared.diagnostics.add(
             self.shared.time.now(),
             format!("{stream} is parked: {reason}. Mend the cause and un-park it"),
         );
@@ -914,7 +914,7 @@ fn save_snapshot<E: Entity>(
     let (shared, stream) = (shared.clone(), stream.clone());
     jobs.push(Box::pin(async move {
         if let Err(error) = shared.snapshots.save(&stream, snapshot).await {
-            shared.notes.add(shared.time.now(), error.to_string());
+            shared.diagnostics.add(shared.time.now(), error.to_string());
         }
         Done::Nothing
     }));

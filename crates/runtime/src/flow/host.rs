@@ -14,13 +14,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::courier::Courier;
+use super::dispatcher::Dispatcher;
 use super::load;
 use super::message::{Item, Message, Shared, Touched};
 use super::shard;
 use super::{InstanceStatus, Kind};
+use crate::diagnostics::Diagnostics;
 use crate::in_order::InOrder;
-use crate::notes::Notes;
 use crate::panics::{self, contain};
 use crate::send_error::SendError;
 use crate::snapshot::{Snapshot, SnapshotStore};
@@ -61,7 +61,7 @@ impl Default for FlowOptions {
     }
 }
 
-/// The instances of one process or saga, whatever its type: what couriers and operators use.
+/// The instances of one process or saga, whatever its type: what dispatchers and operators use.
 pub trait AnyFlow: Send + Sync {
     /// The process's or the saga's name.
     fn name(&self) -> &'static str;
@@ -80,20 +80,20 @@ pub trait AnyFlow: Send + Sync {
     fn show(&self, stream: StreamId) -> BoxFuture<'_, InstanceStatus>;
 
     /// Tries a parked instance again; false if it was not parked. What it has missed is
-    /// heard again.
+    /// consumed again.
     fn retry(&self, stream: StreamId) -> BoxFuture<'_, bool>;
 
-    /// Why no more events are heard, if that is so.
+    /// Why no more events are consumed, if that is so.
     fn stopped(&self) -> Option<String>;
 
-    /// How far everything that it listens to was heard, and what followed is durable.
-    fn heard(&self) -> Cut;
+    /// How far everything that it listens to was consumed, and what followed is durable.
+    fn consumed(&self) -> Cut;
 
-    /// Passes over the event that cannot be heard; false if there is none.
+    /// Passes over the event that cannot be consumed; false if there is none.
     fn skip(&self) -> bool;
 
-    /// Tries again to hear the event that cannot be heard; false if there is none.
-    fn hear_again(&self) -> bool;
+    /// Tries again to consume the event that cannot be consumed; false if there is none.
+    fn consume_again(&self) -> bool;
 
     /// Stops, and keeps the place to begin at.
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -106,18 +106,18 @@ pub trait AnyFlow: Send + Sync {
 pub struct FlowParts {
     pub log: Arc<dyn Log>,
     pub time: Time,
-    pub notes: Arc<Notes>,
+    pub diagnostics: Arc<Diagnostics>,
     pub head: watch::Receiver<Cut>,
     pub snapshots: Arc<dyn SnapshotStore>,
-    pub courier: Arc<Courier>,
+    pub dispatcher: Arc<Dispatcher>,
     pub source: String,
 }
 
-/// Where a runtime begins that takes over. Lost, everything is heard again.
+/// Where a runtime begins that takes over. Lost, everything is consumed again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Place {
-    /// What was heard is durable up to here.
-    heard: Cut,
+    /// What was consumed is durable up to here.
+    consumed: Cut,
     /// Journals were looked through up to here.
     journals: Cut,
     /// Those of them that have not ended and wait for something.
@@ -151,14 +151,14 @@ pub struct FlowHost<K: Kind> {
     feed: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The feed stands before an event that cannot be heard.
+/// The feed stands before an event that cannot be consumed.
 struct Stopped {
     reason: String,
     skip: bool,
 }
 
 impl<K: Kind> FlowHost<K> {
-    /// Starts the shards; [`FlowHost::begin`] lets them hear.
+    /// Starts the shards; [`FlowHost::begin`] lets them consume.
     pub fn start(kind: K, parts: FlowParts, options: FlowOptions) -> Arc<Self> {
         let kinds = <K::Event as anabranch_domain::Event>::kinds();
         let types = kinds
@@ -168,8 +168,8 @@ impl<K: Kind> FlowHost<K> {
             types: types.collect(),
             log: parts.log,
             time: parts.time,
-            notes: parts.notes,
-            courier: parts.courier,
+            diagnostics: parts.diagnostics,
+            dispatcher: parts.dispatcher,
             source: parts.source,
             restart: options.restart,
             live_max: options.live_max,
@@ -199,7 +199,7 @@ impl<K: Kind> FlowHost<K> {
                         shared.kind.name(),
                         panics::message(&*panic)
                     );
-                    shared.notes.add(shared.time.now(), text);
+                    shared.diagnostics.add(shared.time.now(), text);
                     // It has forgotten what was on its way, what is open, and every timer.
                     from_round = shared.ledger.round() + 1;
                     shared.retake.store(true, Ordering::Release);
@@ -222,21 +222,21 @@ impl<K: Kind> FlowHost<K> {
         })
     }
 
-    /// Takes over what is open, and begins to hear. The task holds the host: it lives until it
+    /// Takes over what is open, and begins to consume. The task holds the host: it lives until it
     /// is closed or killed.
     pub fn begin(self: Arc<Self>) {
         let this = self.clone();
         let task = tokio::spawn(async move {
-            let heard = this.taken_over().await;
-            this.listen(heard).await;
+            let consumed = this.taken_over().await;
+            this.listen(consumed).await;
         });
         *self.feed.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     fn note(&self, text: String) {
         let name = self.shared.kind.name();
-        let notes = &self.shared.notes;
-        notes.add(self.shared.time.now(), format!("{name}: {text}"));
+        let diagnostics = &self.shared.diagnostics;
+        diagnostics.add(self.shared.time.now(), format!("{name}: {text}"));
     }
 
     fn shard(&self, stream: &StreamId) -> &mpsc::Sender<Message<K>> {
@@ -249,11 +249,11 @@ impl<K: Kind> FlowHost<K> {
         StreamId::system(name).map_err(|error| error.to_string())
     }
 
-    /// Takes over, as often as it takes; then everything up to the cut was heard.
+    /// Takes over, as often as it takes; then everything up to the cut was consumed.
     async fn taken_over(&self) -> Cut {
         loop {
             match self.take_over().await {
-                Ok(heard) => return heard,
+                Ok(consumed) => return consumed,
                 Err(reason) => {
                     self.note(format!("cannot take over yet: {reason}"));
                     self.shared.time.sleep(Duration::from_secs(1)).await;
@@ -274,7 +274,7 @@ impl<K: Kind> FlowHost<K> {
                 Place::default()
             }
         };
-        let place = if head.covers(&place.heard) && head.covers(&place.journals) {
+        let place = if head.covers(&place.consumed) && head.covers(&place.journals) {
             place
         } else {
             Place::default()
@@ -303,7 +303,7 @@ impl<K: Kind> FlowHost<K> {
             let sent = self.shard(&stream).send(message).await;
             sent.map_err(|_| "the runtime is shutting down".to_owned())?;
         }
-        Ok(place.heard)
+        Ok(place.consumed)
     }
 
     /// The journals that have grown since `from`, whoever has written to them.
@@ -328,17 +328,17 @@ impl<K: Kind> FlowHost<K> {
         Ok(touched)
     }
 
-    /// Hears what there is and will be, from a cut on.
-    async fn listen(&self, heard: Cut) {
+    /// Consumes what there is and will be, from a cut on.
+    async fn listen(&self, consumed: Cut) {
         let (categories, types) = self.shared.kind.listens_to();
-        let hears = !categories.is_empty();
+        let consumes = !categories.is_empty();
         let types = types.iter().filter_map(|name| EventType::new(name).ok());
         let filter = Filter {
             categories,
             types: types.collect(),
             ..Filter::all()
         };
-        let mut at = heard;
+        let mut at = consumed;
         self.shared.ledger.begin(&at);
         let mut news = self.head.clone();
         loop {
@@ -350,9 +350,9 @@ impl<K: Kind> FlowHost<K> {
                 self.shared.ledger.begin(&at);
             }
             let head = news.borrow_and_update().clone();
-            if hears && head.covers(&at) && head != at {
-                if let Err(reason) = self.hear_to_head(&mut at, &filter).await {
-                    self.note(format!("cannot hear, tries again: {reason}"));
+            if consumes && head.covers(&at) && head != at {
+                if let Err(reason) = self.consume_to_head(&mut at, &filter).await {
+                    self.note(format!("cannot consume, tries again: {reason}"));
                     self.shared.time.sleep(Duration::from_secs(1)).await;
                 }
                 continue;
@@ -369,14 +369,14 @@ impl<K: Kind> FlowHost<K> {
         }
     }
 
-    async fn hear_to_head(&self, at: &mut Cut, filter: &Filter) -> Result<(), String> {
+    async fn consume_to_head(&self, at: &mut Cut, filter: &Filter) -> Result<(), String> {
         let head = self.shared.log.head().await.map_err(|e| e.to_string())?;
         let mut read = self.shared.log.read(at, filter.clone(), ReadMode::ToHead);
         let mut order = InOrder::from(at);
         while let Some(batch) = read.next_batch().await {
             let batch = batch.map_err(|error| error.to_string())?;
             order.check(&batch)?;
-            if !self.hear_batch(at, &batch).await? {
+            if !self.consume_batch(at, &batch).await? {
                 return Ok(());
             }
             self.keep_sometimes(at).await;
@@ -386,8 +386,8 @@ impl<K: Kind> FlowHost<K> {
         Ok(())
     }
 
-    /// Hears one batch; false if the feed has to begin again elsewhere.
-    async fn hear_batch(&self, at: &mut Cut, batch: &EventBatch) -> Result<bool, String> {
+    /// Consumes one batch; false if the feed has to begin again elsewhere.
+    async fn consume_batch(&self, at: &mut Cut, batch: &EventBatch) -> Result<bool, String> {
         // Handing out may wait, and an iterator over borrowed events cannot.
         for event in batch.clone() {
             let event = event.map_err(|error| error.to_string())?;
@@ -395,13 +395,13 @@ impl<K: Kind> FlowHost<K> {
             if at.includes(position) {
                 continue;
             }
-            let heard = loop {
+            let consumed = loop {
                 if self.shared.rewind.load(Ordering::Acquire) {
                     return Ok(false);
                 }
-                let heard = contain(|| self.shared.kind.hear(&event.as_ref()));
-                let reason = match heard {
-                    Ok(Ok(heard)) => break heard,
+                let consumed = contain(|| self.shared.kind.consume(&event.as_ref()));
+                let reason = match consumed {
+                    Ok(Ok(consumed)) => break consumed,
                     Ok(Err(reason)) => reason,
                     Err(panic) => format!("its code panicked: {panic}"),
                 };
@@ -411,8 +411,8 @@ impl<K: Kind> FlowHost<K> {
                     break None;
                 }
             };
-            if let Some((stream, input)) = heard {
-                self.shared.courier.room().await;
+            if let Some((stream, input)) = consumed {
+                self.shared.dispatcher.room().await;
                 let ticket = self.shared.ledger.hand_out(position).await;
                 let mut item = Item::plain(input);
                 item.ticket = Some(ticket);
@@ -433,7 +433,7 @@ impl<K: Kind> FlowHost<K> {
     /// Waits for an operator; true if the event shall be passed over.
     async fn stop_before(&self, reason: String) -> bool {
         self.note(format!(
-            "has stopped hearing before {reason}; mend it and retry, or skip it"
+            "has stopped consuming before {reason}; mend it and retry, or skip it"
         ));
         *self.stopped() = Some(Stopped {
             reason,
@@ -478,10 +478,10 @@ impl<K: Kind> FlowHost<K> {
     /// Where a restart would begin. A second runtime may have written journals too, which the
     /// shards learn here.
     async fn find_place(&self, from: &Cut) -> Result<Place, String> {
-        let heard = self.shared.ledger.done();
+        let consumed = self.shared.ledger.done();
         let journals = self.shared.log.head().await.map_err(|e| e.to_string())?;
         let mut place = Place {
-            heard,
+            consumed,
             journals,
             ..Place::default()
         };
@@ -604,10 +604,10 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
             .map(|stopped| stopped.reason.clone())
     }
 
-    fn heard(&self) -> Cut {
+    fn consumed(&self) -> Cut {
         let (categories, _) = self.shared.kind.listens_to();
         if categories.is_empty() {
-            // There is nothing to hear.
+            // There is nothing to consume.
             return self.head.borrow().clone();
         }
         self.shared.ledger.done()
@@ -623,7 +623,7 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
         true
     }
 
-    fn hear_again(&self) -> bool {
+    fn consume_again(&self) -> bool {
         let is_stopped = FlowHost::stopped(self).is_some();
         if is_stopped {
             self.shared.nudge.notify_one();

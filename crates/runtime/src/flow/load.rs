@@ -40,7 +40,7 @@ pub async fn load<K: Kind>(
             }
         }
         Ok(_) => {}
-        Err(error) => shared.notes.add(shared.time.now(), error.to_string()),
+        Err(error) => shared.diagnostics.add(shared.time.now(), error.to_string()),
     }
     let mut loaded = Loaded {
         machine: shared.kind.empty(stream.clone()),

@@ -8,10 +8,10 @@ use anabranch_log::Log;
 use anabranch_model::EventType;
 use tokio::sync::{Notify, oneshot};
 
-use super::courier::Courier;
+use super::dispatcher::Dispatcher;
 use super::feed::{Ledger, Ticket};
 use super::{InstanceStatus, Kind};
-use crate::notes::Notes;
+use crate::diagnostics::Diagnostics;
 use crate::send_error::SendError;
 use crate::snapshot::SnapshotStore;
 use crate::time::Time;
@@ -79,8 +79,8 @@ pub struct Shared<K: Kind> {
     pub kind: K,
     pub log: Arc<dyn Log>,
     pub time: Time,
-    pub notes: Arc<Notes>,
-    pub courier: Arc<Courier>,
+    pub diagnostics: Arc<Diagnostics>,
+    pub dispatcher: Arc<Dispatcher>,
     pub source: String,
     /// The types of the journals' events, ready to be stored.
     pub types: Vec<EventType>,

@@ -8,10 +8,10 @@
 //!
 //! What is sent and not answered, and every timer, follows from the journal. A runtime that
 //! starts goes through the journals that are open and sends again; receivers know what they
-//! have seen by its id. Events are heard from where all that was heard before is durable;
-//! what is heard twice changes nothing.
+//! have seen by its id. Events are consumed from where all that was consumed before is durable;
+//! what is consumed twice changes nothing.
 
-mod courier;
+mod dispatcher;
 mod effects;
 mod feed;
 mod host;
@@ -28,8 +28,8 @@ use anabranch_domain::{
 };
 use serde::Serialize;
 
-pub(crate) use courier::Courier;
-pub use courier::{DeadLetter, Delivered, Letter, Router};
+pub(crate) use dispatcher::Dispatcher;
+pub use dispatcher::{DeadLetter, Delivered, Letter, Router};
 pub use effects::{CallError, Circuit, CircuitState};
 pub(crate) use effects::{EffectHost, Effects};
 pub use host::{AnyFlow, FlowOptions};
@@ -78,7 +78,7 @@ pub trait Kind: Send + Sync + 'static {
     fn recovered(&self) -> Option<Self::Input>;
 
     /// The instance that an event reaches, and as what.
-    fn hear(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Self::Input)>, String>;
+    fn consume(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Self::Input)>, String>;
 
     /// What a reply is to the instance that it answers.
     fn reply(&self, reply: ReplyEnvelope) -> Option<Self::Input>;

@@ -80,10 +80,12 @@ where
         None
     }
 
-    fn hear(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Self::Input)>, String> {
-        let heard = self.process.hear(event, closure_of(event));
-        match heard {
-            Ok(heard) => Ok(heard.map(|heard| (heard.instance.clone(), Delivery::Event(heard)))),
+    fn consume(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Self::Input)>, String> {
+        let consumed = self.process.consume(event, closure_of(event));
+        match consumed {
+            Ok(consumed) => {
+                Ok(consumed.map(|consumed| (consumed.instance.clone(), Delivery::Event(consumed))))
+            }
             Err(error) => Err(error.to_string()),
         }
     }

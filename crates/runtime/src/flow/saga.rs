@@ -94,7 +94,7 @@ impl Kind for SagaKind {
         Some(SagaInput::Recovered)
     }
 
-    fn hear(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, SagaInput)>, String> {
+    fn consume(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, SagaInput)>, String> {
         let start = self.saga.start(event).map_err(|error| error.to_string())?;
         Ok(start.map(|start| {
             let input = SagaInput::Start {

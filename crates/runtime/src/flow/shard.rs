@@ -570,7 +570,7 @@ impl<K: Kind> Shard<K> {
                 drop(waits.send(Err(SendError::Invalid(reason))));
                 self.roll_back(stream, batch, None);
             }
-            // Nobody can be told, and what it has heard must not be passed over.
+            // Nobody can be told, and what it has consumed must not be passed over.
             None => {
                 self.roll_back(stream, batch, None);
                 self.park(stream, reason);
@@ -643,7 +643,7 @@ impl<K: Kind> Shard<K> {
         let (shared, stream) = (self.shared.clone(), stream.clone());
         self.jobs.push(Box::pin(async move {
             if let Err(error) = shared.snapshots.save(&stream, snapshot).await {
-                shared.notes.add(shared.time.now(), error.to_string());
+                shared.diagnostics.add(shared.time.now(), error.to_string());
             }
             Done::Nothing
         }));
@@ -651,21 +651,21 @@ impl<K: Kind> Shard<K> {
 
     fn send(&mut self, stream: &StreamId, out: Out<K::Input>, again: bool) {
         let style = self.shared.kind.style();
-        let courier = self.shared.courier.clone();
+        let dispatcher = self.shared.dispatcher.clone();
         match out {
             Out::Command(command) => {
                 if let Some(slot) = self.slots.get_mut(stream) {
                     slot.receivers.insert(command.to.clone());
                 }
-                courier.command(stream.clone(), command, style);
+                dispatcher.command(stream.clone(), command, style);
             }
-            Out::Call(call, role) => courier.call(call, role, style, again),
+            Out::Call(call, role) => dispatcher.call(call, role, style, again),
             Out::Timer(at, input) => self.set_timer(stream, at, input),
-            Out::Reply(reply) => courier.bring(reply),
+            Out::Reply(reply) => dispatcher.bring(reply),
             Out::Ended => {
                 if let Some(slot) = self.slots.get_mut(stream) {
                     for receiver in std::mem::take(&mut slot.receivers) {
-                        courier.forget(&receiver, stream);
+                        dispatcher.forget(&receiver, stream);
                     }
                 }
             }
@@ -826,7 +826,7 @@ impl<K: Kind> Shard<K> {
         slot.state = State::Resting;
         let time = &self.shared.time;
         let text = format!("{stream} rests and is tried again: {reason}");
-        self.shared.notes.add(time.now(), text);
+        self.shared.diagnostics.add(time.now(), text);
         let rest = time.sleep(self.shared.restart.delay_after(attempt, time.random()));
         let stream = stream.clone();
         self.jobs.push(Box::pin(async move {
@@ -837,7 +837,7 @@ impl<K: Kind> Shard<K> {
 
     fn park(&mut self, stream: &StreamId, reason: String) {
         let text = format!("{stream} is parked: {reason}. Mend the cause, then retry it");
-        self.shared.notes.add(self.shared.time.now(), text);
+        self.shared.diagnostics.add(self.shared.time.now(), text);
         let Some(slot) = self.slots.get_mut(stream) else {
             return;
         };

@@ -14,7 +14,7 @@ pub type Look<S> = Box<dyn FnOnce(&S, &Progress) + Send>;
 pub type Edit = Box<dyn FnOnce(&mut Progress) + Send>;
 
 /// One set of rows, with the cut that it stands at.
-pub trait Copy<V: View>: Send + Sync + 'static {
+pub trait ViewCopy<V: View>: Send + Sync + 'static {
     /// Which one.
     fn id(&self) -> CopyId;
 
@@ -53,7 +53,7 @@ pub trait Copy<V: View>: Send + Sync + 'static {
 }
 
 /// Where the copies of a view are kept.
-pub trait Shelf<V: View>: Send + Sync + 'static {
+pub trait ViewStore<V: View>: Send + Sync + 'static {
     /// Which copies there are.
     fn copies(&self) -> BoxFuture<'_, Result<Copies, StoreError>>;
 
@@ -65,7 +65,7 @@ pub trait Shelf<V: View>: Send + Sync + 'static {
         &self,
         id: CopyId,
         reader: std::sync::Arc<Reader<V::Event>>,
-    ) -> BoxFuture<'_, Result<std::sync::Arc<dyn Copy<V>>, StoreError>>;
+    ) -> BoxFuture<'_, Result<std::sync::Arc<dyn ViewCopy<V>>, StoreError>>;
 
     /// Throws a copy away.
     fn remove(&self, id: CopyId) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -12,14 +12,14 @@ use futures_util::future::{Either, select};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::copy::{Copy, Shelf};
-use super::keeper::Keeper;
+use super::copy::{ViewCopy, ViewStore};
+use super::projector::Projector;
 use super::{
     Answer, Consistency, Copies, CopyId, CopyState, CopyStatus, JsonAnswer, OperateError,
     PoisonEvent, Policy, Progress, QueryError, Question, StoreError, ViewError, ViewOptions,
     ViewStatus,
 };
-use crate::notes::Notes;
+use crate::diagnostics::Diagnostics;
 use crate::panics::contain;
 use crate::time::Time;
 
@@ -131,7 +131,7 @@ pub trait AnyView: Any + Send + Sync {
 pub struct ViewParts {
     pub log: Arc<dyn Log>,
     pub time: Time,
-    pub notes: Arc<Notes>,
+    pub diagnostics: Arc<Diagnostics>,
     pub head: watch::Receiver<Cut>,
 }
 
@@ -145,11 +145,11 @@ pub struct ViewHost<V: View> {
 pub struct Inner<V: View> {
     pub log: Arc<dyn Log>,
     pub time: Time,
-    notes: Arc<Notes>,
+    diagnostics: Arc<Diagnostics>,
     pub head: watch::Receiver<Cut>,
     pub options: ViewOptions,
     pub reader: Arc<Reader<V::Event>>,
-    shelf: Arc<dyn Shelf<V>>,
+    store: Arc<dyn ViewStore<V>>,
     running: Mutex<Running<V>>,
     /// Rung when another copy serves.
     swapped: Notify,
@@ -165,7 +165,7 @@ struct Running<V: View> {
 
 /// A copy and the task that keeps it up to date.
 struct Runner<V: View> {
-    copy: Arc<dyn Copy<V>>,
+    copy: Arc<dyn ViewCopy<V>>,
     shown: watch::Receiver<Shown>,
     /// Wakes the task after an operator has changed something.
     nudge: Arc<Notify>,
@@ -173,9 +173,9 @@ struct Runner<V: View> {
 }
 
 /// A copy, and how far it is.
-type Watched<V> = (Arc<dyn Copy<V>>, watch::Receiver<Shown>);
+type Watched<V> = (Arc<dyn ViewCopy<V>>, watch::Receiver<Shown>);
 /// A copy that has stopped, how to wake it, and where it stands.
-type StoppedCopy<V> = (Arc<dyn Copy<V>>, Arc<Notify>, PoisonEvent);
+type StoppedCopy<V> = (Arc<dyn ViewCopy<V>>, Arc<Notify>, PoisonEvent);
 
 /// A task that ends with its handle.
 struct Task(JoinHandle<()>);
@@ -215,21 +215,21 @@ impl<V: View> ViewHost<V> {
     pub async fn start(
         parts: ViewParts,
         spec: ViewSpec<V>,
-        shelf: Arc<dyn Shelf<V>>,
+        store: Arc<dyn ViewStore<V>>,
     ) -> Result<Arc<Self>, ViewError> {
         let view = V::NAME;
         let name = |source| ViewError::Name { view, source };
         StreamId::of(view, "x").map_err(name)?;
         let reader = Reader::new().map_err(|source| ViewError::Schema { view, source })?;
-        let copies = shelf.copies().await?;
+        let copies = store.copies().await?;
         let inner = Arc::new(Inner {
             log: parts.log,
             time: parts.time,
-            notes: parts.notes,
+            diagnostics: parts.diagnostics,
             head: parts.head,
             options: spec.options,
             reader: Arc::new(reader),
-            shelf,
+            store,
             running: Mutex::new(Running {
                 copies,
                 serving: None,
@@ -262,7 +262,7 @@ impl<V: View> Inner<V> {
     }
 
     pub fn note(&self, text: String) {
-        self.notes.add(self.time.now(), text);
+        self.diagnostics.add(self.time.now(), text);
     }
 
     /// Starts what has to run, given which copies there are and which version the code has.
@@ -285,9 +285,9 @@ impl<V: View> Inner<V> {
         if stale.is_some() {
             copies.building = None;
         }
-        self.shelf.set_copies(copies).await?;
+        self.store.set_copies(copies).await?;
         if let Some(stale) = stale {
-            self.shelf.remove(stale).await?;
+            self.store.remove(stale).await?;
         }
         let serving = match copies.serving.filter(ours) {
             Some(id) => Some(self.clone().run(id).await?),
@@ -312,7 +312,7 @@ impl<V: View> Inner<V> {
 
     /// Opens a copy and starts to keep it up to date.
     async fn run(self: Arc<Self>, id: CopyId) -> Result<Runner<V>, StoreError> {
-        let copy = self.shelf.open(id, self.reader.clone()).await?;
+        let copy = self.store.open(id, self.reader.clone()).await?;
         let progress = copy.progress().await;
         let (shown, watched) = watch::channel(Shown {
             cut: progress.cut,
@@ -321,8 +321,8 @@ impl<V: View> Inner<V> {
             rate: None,
         });
         let nudge = Arc::new(Notify::new());
-        let keeper = Keeper::new(self, copy.clone(), shown, nudge.clone(), progress.events);
-        let task = Task(tokio::spawn(keeper.run()));
+        let projector = Projector::new(self, copy.clone(), shown, nudge.clone(), progress.events);
+        let task = Task(tokio::spawn(projector.run()));
         Ok(Runner {
             copy,
             shown: watched,
@@ -345,7 +345,7 @@ impl<V: View> Inner<V> {
             }
         };
         let forgotten = self.running().copies.previous;
-        self.shelf.set_copies(copies).await?;
+        self.store.set_copies(copies).await?;
         let before = {
             let mut running = self.running();
             running.copies = copies;
@@ -355,7 +355,7 @@ impl<V: View> Inner<V> {
         drop(before);
         self.swapped.notify_waiters();
         if let Some(forgotten) = forgotten.filter(|id| copies.previous != Some(*id)) {
-            self.shelf.remove(forgotten).await?;
+            self.store.remove(forgotten).await?;
         }
         Ok(())
     }
@@ -426,7 +426,7 @@ impl<V: View> Inner<V> {
     }
 
     /// The serving copy, as soon as it includes `seen`.
-    async fn reached(&self, seen: &Cut) -> Arc<dyn Copy<V>> {
+    async fn reached(&self, seen: &Cut) -> Arc<dyn ViewCopy<V>> {
         loop {
             let swapped = self.swapped.notified();
             let Ok((copy, mut shown)) = self.serving() else {
@@ -457,7 +457,7 @@ impl<V: View> Inner<V> {
         }
     }
 
-    async fn status_of(&self, copy: Arc<dyn Copy<V>>, shown: Shown) -> CopyStatus {
+    async fn status_of(&self, copy: Arc<dyn ViewCopy<V>>, shown: Shown) -> CopyStatus {
         let head = self.head.borrow().clone();
         let lag_events = head
             .iter()
@@ -494,7 +494,7 @@ impl<V: View> Inner<V> {
             })
     }
 
-    fn copies_running(&self) -> Vec<Arc<dyn Copy<V>>> {
+    fn copies_running(&self) -> Vec<Arc<dyn ViewCopy<V>>> {
         let running = self.running();
         let runners = [&running.serving, &running.building];
         let copies = runners.into_iter().flatten();
@@ -648,9 +648,9 @@ impl<V: View> AnyView for ViewHost<V> {
                 generation: newest.unwrap_or(0) + 1,
             };
             copies.building = Some(id);
-            self.inner.shelf.set_copies(copies).await?;
+            self.inner.store.set_copies(copies).await?;
             // Of an earlier attempt that was given up there may be something left.
-            self.inner.shelf.remove(id).await?;
+            self.inner.store.remove(id).await?;
             self.inner.running().copies = copies;
             let runner = self.inner.clone().run(id).await?;
             let nudge = runner.nudge.clone();
@@ -672,7 +672,7 @@ impl<V: View> AnyView for ViewHost<V> {
                 )));
             };
             copies.previous = copies.serving.replace(back);
-            self.inner.shelf.set_copies(copies).await?;
+            self.inner.store.set_copies(copies).await?;
             let runner = self.inner.clone().run(back).await?;
             let before = {
                 let mut running = self.inner.running();

@@ -9,13 +9,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
 
-use super::copy::{Copy, Edit, Look, Shelf, take_back, take_in};
+use super::copy::{Edit, Look, ViewCopy, ViewStore, take_back, take_in};
 use super::host::filter_of;
 use super::{Copies, CopyId, PoisonEvent, Progress, StoreError, snapshot_stream};
 use crate::snapshot::{Snapshot, SnapshotStore};
 
 /// Copies of a view in memory.
-pub struct MemoryShelf {
+pub struct MemoryViewStore {
     pub log: Arc<dyn Log>,
     pub snapshots: Arc<dyn SnapshotStore>,
 }
@@ -50,7 +50,7 @@ fn fingerprint<V: View>() -> u128 {
     content_hash(parts.iter().map(String::as_bytes))
 }
 
-impl<V: View> Shelf<V> for MemoryShelf
+impl<V: View> ViewStore<V> for MemoryViewStore
 where
     V::Store: Default + Serialize + DeserializeOwned + Send + Sync,
 {
@@ -83,7 +83,7 @@ where
         &self,
         id: CopyId,
         reader: Arc<Reader<V::Event>>,
-    ) -> BoxFuture<'_, Result<Arc<dyn Copy<V>>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Arc<dyn ViewCopy<V>>, StoreError>> {
         Box::pin(async move {
             let copy = MemoryCopy::<V> {
                 id,
@@ -188,7 +188,7 @@ where
     }
 }
 
-impl<V: View> Copy<V> for MemoryCopy<V>
+impl<V: View> ViewCopy<V> for MemoryCopy<V>
 where
     V::Store: Default + Serialize + DeserializeOwned + Send + Sync,
 {

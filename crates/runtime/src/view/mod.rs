@@ -10,10 +10,10 @@
 
 mod copy;
 mod host;
-mod keeper;
 mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod projector;
 mod question;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -26,10 +26,10 @@ use anabranch_model::{Cut, Position, StreamId, Version};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub(crate) use copy::Shelf;
+pub(crate) use copy::ViewStore;
 pub use host::{AnyView, ViewSpec};
 pub(crate) use host::{ViewHost, ViewParts};
-pub(crate) use memory::MemoryShelf;
+pub(crate) use memory::MemoryViewStore;
 pub use question::Question;
 
 /// How fresh an answer has to be.

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_domain::{HandleError, Reader, View};
-use anabranch_env::Disk;
+use anabranch_env::{Disk, OpenMode};
 use anabranch_log::BoxFuture;
 use anabranch_model::{Cut, EventBatch};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row};
 
-use super::copy::{Copy, Edit, Look, Shelf, take_back, take_in};
+use super::copy::{Edit, Look, ViewCopy, ViewStore, take_back, take_in};
 use super::{Copies, CopyId, PoisonEvent, Progress, StoreError};
 
 pub use rusqlite;
@@ -58,14 +58,14 @@ impl Sqlite {
 }
 
 /// Copies of a view, as files of one directory.
-pub struct SqliteShelf {
+pub struct SqliteViewStore {
     /// The directory.
     pub dir: PathBuf,
     /// Where files are made and removed.
     pub disk: Arc<dyn Disk>,
 }
 
-impl SqliteShelf {
+impl SqliteViewStore {
     fn path<V: View>(&self, id: CopyId) -> PathBuf {
         let name = format!("{}.v{}.g{}.sqlite", V::NAME, id.version, id.generation);
         self.dir.join(name)
@@ -114,6 +114,20 @@ async fn blocking<V: View, T: Send + 'static>(
     ran.unwrap_or_else(|error| Err(failed::<V>(error)))
 }
 
+/// Makes the file, if it is not there, for its owner alone: rows tell as much as the log does.
+/// SQLite gives the files that it puts beside it the same rights.
+fn make_private<V: View>(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    if disk.exists(path).map_err(failed::<V>)? {
+        return Ok(());
+    }
+    match disk.open(path, OpenMode::Create) {
+        Ok(_) => Ok(()),
+        // Another runtime was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed::<V>(error)),
+    }
+}
+
 fn connect<V: View>(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -128,12 +142,13 @@ fn connect<V: View>(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-impl<V: View<Store = Sqlite>> Shelf<V> for SqliteShelf {
+impl<V: View<Store = Sqlite>> ViewStore<V> for SqliteViewStore {
     fn copies(&self) -> BoxFuture<'_, Result<Copies, StoreError>> {
         let path = self.dir.join(format!("{}.copies.sqlite", V::NAME));
         let (disk, dir) = (self.disk.clone(), self.dir.clone());
         Box::pin(blocking::<V, _>(move || {
             disk.create_dir(&dir).map_err(failed::<V>)?;
+            make_private::<V>(&*disk, &path)?;
             let connection = connect::<V>(&path)?;
             let kept: Option<String> = connection
                 .execute_batch("CREATE TABLE IF NOT EXISTS copies (json TEXT NOT NULL)")
@@ -168,9 +183,11 @@ impl<V: View<Store = Sqlite>> Shelf<V> for SqliteShelf {
         &self,
         id: CopyId,
         reader: Arc<Reader<V::Event>>,
-    ) -> BoxFuture<'_, Result<Arc<dyn Copy<V>>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Arc<dyn ViewCopy<V>>, StoreError>> {
         let path = self.path::<V>(id);
+        let disk = self.disk.clone();
         Box::pin(blocking::<V, _>(move || {
+            make_private::<V>(&*disk, &path)?;
             let writer = Writer::open::<V>(&path)?;
             let scanned = Arc::new(Mutex::new(writer.progress.cut.clone()));
             Ok(Arc::new(SqliteCopy::<V> {
@@ -336,7 +353,7 @@ impl<V: View<Store = Sqlite>> SqliteCopy<V> {
     }
 }
 
-impl<V: View<Store = Sqlite>> Copy<V> for SqliteCopy<V> {
+impl<V: View<Store = Sqlite>> ViewCopy<V> for SqliteCopy<V> {
     fn id(&self) -> CopyId {
         self.id
     }

@@ -189,8 +189,8 @@ impl Process for Fragile {
         let Some(key) = about.stream.strip_prefix("counter/from-") else {
             return Correlate::Ignore;
         };
-        let hears = *event != CounterEvent::Added { n: 71 } || is_mended(key);
-        assert!(hears, "deaf to 71");
+        let consumes = *event != CounterEvent::Added { n: 71 } || is_mended(key);
+        assert!(consumes, "deaf to 71");
         Correlate::Start(key.to_owned())
     }
 
@@ -227,13 +227,13 @@ async fn a_panic_in_correlate_stops_the_process_before_the_event_and_names_it() 
     assert!(reason.contains("of counter/from-ear"), "{reason}");
     assert_eq!(numbers(&bench, "counter/to-ear").await, [1]);
     mend("ear");
-    assert!(flow.hear_again());
+    assert!(flow.consume_again());
     run(&bench, 5).await;
     assert_eq!(numbers(&bench, "counter/to-ear").await, [1, 71, 2]);
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_heard_can_be_skipped() {
+async fn an_event_that_cannot_be_consumed_can_be_skipped() {
     let bench = Bench::new();
     let service = fragile(&bench).await;
     for n in [1, 71, 2] {
@@ -783,10 +783,10 @@ async fn instances_that_have_ended_are_not_read_by_who_takes_over() {
         run(&bench, 2).await;
         service
     };
-    // Without a place everything is heard again; with one nothing is.
+    // Without a place everything is consumed again; with one nothing is.
     let service = take_over(&snapshots).await;
-    let heard_again = bench.log.take_reads("brief").len();
-    assert!(heard_again <= 50, "{heard_again}");
+    let consumed_again = bench.log.take_reads("brief").len();
+    assert!(consumed_again <= 50, "{consumed_again}");
     assert!(service.shutdown(Duration::from_secs(5)).await);
     drop(take_over(&snapshots).await);
     assert_eq!(bench.log.take_reads("brief"), [0; 0]);
@@ -847,7 +847,7 @@ async fn a_saga_that_another_runtime_began_is_not_forgotten_in_the_place() {
 }
 
 #[tokio::test]
-async fn a_process_hears_nothing_behind_a_gap_in_the_log() {
+async fn a_process_consumes_nothing_behind_a_gap_in_the_log() {
     let bench = Bench::new();
     let service = builder(&bench).start().await.unwrap();
     for n in 1..6 {
@@ -859,11 +859,11 @@ async fn a_process_hears_nothing_behind_a_gap_in_the_log() {
     let service = service.start().await.unwrap();
     run(&bench, 5).await;
     assert!(numbers(&bench, "counter/to-a").await.is_empty());
-    let notes = service.notes();
-    let told = notes
+    let diagnostics = service.diagnostics();
+    let told = diagnostics
         .iter()
         .any(|note| note.text.contains("leaves out positions 0 to 2"));
-    assert!(told, "{notes:?}");
+    assert!(told, "{diagnostics:?}");
     bench.log.lose(None);
     run(&bench, 5).await;
     assert_eq!(numbers(&bench, "counter/to-a").await, [1, 2, 3, 4, 5]);

@@ -235,8 +235,8 @@ async fn an_instance_whose_code_fails_is_parked_alone_and_misses_nothing() {
         .collect();
     assert_eq!(parked.len(), 1);
     assert!(parked[0].parked.as_ref().unwrap().contains("ninety-nine"));
-    // What it could not take in stays in front of what was heard.
-    assert!(!flow.heard().covers(&service.head()));
+    // What it could not take in stays in front of what was consumed.
+    assert!(!flow.consumed().covers(&service.head()));
     assert!(flow.retry(parked[0].stream.clone()).await);
     run(&bench, 60).await;
     assert_eq!(sum(&service, "to-a").await, 1);
@@ -550,7 +550,7 @@ async fn one_slow_provider_gets_no_more_calls_at_once_than_it_may() {
     assert_eq!(provider.most_in_flight.load(Ordering::Relaxed), 2);
 }
 
-/// Moves from one counter to another: takes, then gives, then notes it.
+/// Moves from one counter to another: takes, then gives, then diagnostics it.
 pub struct Transfer;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

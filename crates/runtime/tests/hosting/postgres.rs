@@ -200,7 +200,10 @@ async fn failure(service: &Service) -> String {
 }
 
 fn has_note(service: &Service, part: &str) -> bool {
-    service.notes().iter().any(|note| note.text.contains(part))
+    service
+        .diagnostics()
+        .iter()
+        .any(|note| note.text.contains(part))
 }
 
 /// Stands between a service and its database, and cuts what goes through it.
@@ -423,7 +426,11 @@ async fn connections_that_ended_while_nobody_used_them_are_not_missed() {
     })
     .await;
     assert_eq!(ask(&service, Cut::at(2)).await.unwrap(), [1, 2]);
-    assert!(service.notes().is_empty(), "{:?}", service.notes());
+    assert!(
+        service.diagnostics().is_empty(),
+        "{:?}",
+        service.diagnostics()
+    );
 }
 
 #[tokio::test]

@@ -389,7 +389,7 @@ async fn with_the_token_of_a_write_a_query_sees_it() {
 }
 
 #[tokio::test]
-async fn the_token_of_an_event_that_the_view_does_not_hear_is_reached_too() {
+async fn the_token_of_an_event_that_the_view_does_not_consume_is_reached_too() {
     for kind in stores() {
         let shop = Shop::new();
         let service = shop.open(kind).await;
@@ -772,6 +772,29 @@ async fn a_log_that_is_shorter_than_a_view_makes_the_view_say_so() {
         };
         until(&service, failing).await;
     }
+}
+
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the rights of files are not the view's business"
+)]
+async fn rows_in_sqlite_belong_to_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let shop = Shop::new();
+    // A directory of the user's, which others may look into.
+    std::fs::create_dir(&shop.dir.0).unwrap();
+    let service = shop.open(Sqlite).await;
+    add(&service, "a", 1).await;
+    assert_eq!(numbers(&service, "a").await, [1]);
+    let mut files = 0;
+    for file in std::fs::read_dir(&shop.dir.0).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}: {mode:o}", file.file_name());
+        files += 1;
+    }
+    assert!(files >= 2, "{files}");
 }
 
 /// What the panicking query of [`InMemory`] asks.

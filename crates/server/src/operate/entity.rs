@@ -35,8 +35,8 @@ async fn inspect(
     let at = parameters.take_number("at")?;
     parameters.finish()?;
     let owner = owner(&shared, stream.category())?;
-    let door = owner.door(stream.category())?;
-    let inspection = door.inspect(stream.clone(), at).await?;
+    let entity = owner.any_entity(stream.category())?;
+    let inspection = entity.inspect(stream.clone(), at).await?;
     match (inspection.version, at) {
         (None, _) => Err(Problem::not_found(
             "not-found",
@@ -93,7 +93,7 @@ async fn parked(State(shared): State<Shared>) -> Answer {
     let mut all = Vec::new();
     for service in shared.fleet.services() {
         for category in service.categories() {
-            for (stream, reason) in service.door(category)?.parked().await {
+            for (stream, reason) in service.any_entity(category)?.parked().await {
                 all.push(json!({"service": service.name(), "stream": stream, "reason": reason}));
             }
         }
@@ -103,7 +103,11 @@ async fn parked(State(shared): State<Shared>) -> Answer {
 
 async fn unpark(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
     let owner = owner(&shared, stream.category())?;
-    if owner.door(stream.category())?.unpark(stream.clone()).await {
+    if owner
+        .any_entity(stream.category())?
+        .unpark(stream.clone())
+        .await
+    {
         return reply(&json!({"stream": stream, "unparked": true}));
     }
     Err(not_now(format!("{stream} is not parked")))

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /operate/services` | the services, and what each owns |
 //! | `GET /operate/types` | the types of events that they write and read |
-//! | `GET /operate/notes?service=NAME` | what went wrong and was worked around |
+//! | `GET /operate/diagnostics?service=NAME` | what went wrong and was worked around |
 //! | `GET /operate/circuits` | how the third parties are doing |
 //! | `GET /operate/entity/{category}/{key}?at=V` | an entity's state, now or after an event |
 //! | `GET /operate/history/{category}/{key}?from=V&limit=N` | its events |
@@ -13,7 +13,7 @@
 //! | `GET /operate/views[/{name}]` | how far the views are |
 //! | `POST /operate/views/{name}/{rebuild,back-out,skip,retry}` | mends one; `stream=…` names a stream that was set aside |
 //! | `GET /operate/processes[/{name}]` | processes and sagas, and the instances of one |
-//! | `POST /operate/processes/{name}/{skip,retry}` | passes over the event that one cannot hear, or hears it again |
+//! | `POST /operate/processes/{name}/{skip,retry}` | passes over the event that one cannot consume, or consumes it again |
 //! | `GET /operate/instance/{name}/{key}` | one instance |
 //! | `POST /operate/retry/{name}/{key}` | tries a parked instance again |
 //! | `POST /operate/abort/{name}/{key}` | lets a saga go back: `{"why":…}` |

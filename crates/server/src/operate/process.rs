@@ -64,7 +64,7 @@ fn summary(service: &Service, flow: &dyn AnyFlow, instances: &[InstanceStatus]) 
         "name": flow.name(),
         "service": service.name(),
         "stopped": flow.stopped(),
-        "heard": flow.heard(),
+        "consumed": flow.consumed(),
         "open": instances.len(),
         "retrying": instances.iter().filter(retrying).count(),
         "need_a_person": instances.iter().filter(needs_person).count(),
@@ -99,7 +99,7 @@ async fn mend(
     let flow = owner.flow(&name)?;
     let done = match verb.as_str() {
         "skip" => flow.skip(),
-        "retry" => flow.hear_again(),
+        "retry" => flow.consume_again(),
         _ => {
             return Err(Problem::not_found(
                 "no-such-path",

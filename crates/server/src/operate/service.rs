@@ -12,7 +12,7 @@ pub fn routes() -> Router<Shared> {
     Router::new()
         .route("/services", get(services))
         .route("/types", get(types))
-        .route("/notes", get(notes))
+        .route("/diagnostics", get(diagnostics))
         .route("/circuits", get(circuits))
 }
 
@@ -24,11 +24,11 @@ async fn services(State(shared): State<Shared>) -> Answer {
             let entities: Vec<_> = service
                 .categories()
                 .filter_map(|category| {
-                    let door = service.door(category).ok()?;
-                    let (live, bytes) = door.memory();
+                    let entity = service.any_entity(category).ok()?;
+                    let (live, bytes) = entity.memory();
                     Some(json!({
                         "category": category,
-                        "commands": door.commands(),
+                        "commands": entity.commands(),
                         "in_memory": live,
                         "memory_bytes": bytes,
                     }))
@@ -53,7 +53,7 @@ async fn types(State(shared): State<Shared>) -> Answer {
     reply(&types)
 }
 
-async fn notes(State(shared): State<Shared>, mut parameters: Parameters) -> Answer {
+async fn diagnostics(State(shared): State<Shared>, mut parameters: Parameters) -> Answer {
     let only = parameters.take("service");
     parameters.finish()?;
     let services = shared.fleet.services();
@@ -72,8 +72,8 @@ async fn notes(State(shared): State<Shared>, mut parameters: Parameters) -> Answ
         .filter(|service| only.as_deref().is_none_or(|only| service.name() == only))
         .flat_map(|service| {
             let name = service.name().to_owned();
-            let notes = service.notes().into_iter();
-            notes.map(move |note| (note.at, name.clone(), note.text))
+            let diagnostics = service.diagnostics().into_iter();
+            diagnostics.map(move |note| (note.at, name.clone(), note.text))
         })
         .collect();
     all.sort();

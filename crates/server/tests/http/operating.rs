@@ -250,14 +250,14 @@ async fn the_services_say_what_they_own() {
     for _ in 0..2 {
         bank.deposit("a", 13).await;
     }
-    let of_nobody = bank.get("/operate/notes?service=nobody").await;
+    let of_nobody = bank.get("/operate/diagnostics?service=nobody").await;
     problem(&of_nobody, 404, "not-found");
-    let notes = good(&bank.get("/operate/notes?service=bank").await);
-    let texts = notes.as_array().unwrap().iter();
+    let diagnostics = good(&bank.get("/operate/diagnostics?service=bank").await);
+    let texts = diagnostics.as_array().unwrap().iter();
     assert!(
         texts
             .into_iter()
             .any(|note| note["text"].as_str().unwrap().contains("thirteen")),
-        "{notes}"
+        "{diagnostics}"
     );
 }

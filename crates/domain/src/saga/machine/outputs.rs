@@ -136,7 +136,7 @@ pub(super) fn completed() -> Rejection {
     )
 }
 
-/// What one hears who has started the saga.
+/// What one is told who has started the saga.
 pub(super) fn end_reply(state: &SagaState, to: Option<&Parent>) -> Option<Dispatch> {
     let outcome = match state.phase {
         Phase::Completed => Outcome::Done(Json::null()),
@@ -149,7 +149,7 @@ pub(super) fn end_reply(state: &SagaState, to: Option<&Parent>) -> Option<Dispat
     to.cloned().map(|to| Dispatch::Reply { to, outcome })
 }
 
-/// What one hears who has asked for the abort.
+/// What one is told who has asked for the abort.
 pub(super) fn abort_reply(state: &SagaState, to: Option<&Parent>) -> Option<Dispatch> {
     let outcome = match state.phase {
         Phase::Completed => Outcome::Refused(completed()),

@@ -220,7 +220,7 @@ impl World {
         let name = format!("view {view}");
         self.slow.retain(|(slow, _)| *slow != name);
         for place in self.listeners() {
-            self.hear_later(place);
+            self.consume_later(place);
         }
     }
 
@@ -267,7 +267,7 @@ impl World {
         self.services[service].start(replica);
         self.recover_replica(service, replica);
         for place in self.listeners() {
-            self.hear_later(place);
+            self.consume_later(place);
         }
     }
 

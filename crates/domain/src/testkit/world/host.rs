@@ -103,7 +103,7 @@ pub trait Host {
         true
     }
 
-    fn hear(&mut self, _: &StoredEvent, _: &Scene<'_>) -> Result<Work, String> {
+    fn consume(&mut self, _: &StoredEvent, _: &Scene<'_>) -> Result<Work, String> {
         Ok(Work::nothing())
     }
 

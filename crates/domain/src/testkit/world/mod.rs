@@ -126,7 +126,7 @@ pub struct World {
 enum Task {
     Deliver(Message),
     /// The host looks for its next event.
-    Hear(Place),
+    Consume(Place),
     Fire(Place, StreamId, HostTimer),
     /// The replica starts again.
     Restart(usize, usize),
@@ -334,7 +334,7 @@ impl World {
     fn step(&mut self, task: Task) {
         match task {
             Task::Deliver(message) => self.deliver(message),
-            Task::Hear(place) => self.hear(place),
+            Task::Consume(place) => self.consume(place),
             Task::Fire(place, stream, timer) => self.fire(place, stream, timer),
             Task::Restart(service, replica) => {
                 if self.services[service].replicas[replica].is_down() {
@@ -371,24 +371,24 @@ impl World {
         }
     }
 
-    fn hear(&mut self, place: Place) {
+    fn consume(&mut self, place: Place) {
         if !self.is_current(place) {
             return;
         }
-        self.services[place.service].hearing(place, false);
+        self.services[place.service].consuming(place, false);
         let cursor = self.services[place.service].cursor(place).clone();
         let Some(event) = self.next_event(place, &cursor) else {
             return;
         };
-        let work = self.at(place, |host, scene| host.hear(&event, scene));
+        let work = self.at(place, |host, scene| host.consume(&event, scene));
         if let Some(work) = work {
             match self.perform(place, work) {
                 Performed::Done => {
                     let seen = Cut::including(event.position);
                     self.services[place.service].advance(place, &seen);
-                    self.hear_later(place);
+                    self.consume_later(place);
                 }
-                Performed::Conflict => self.hear_later(place),
+                Performed::Conflict => self.consume_later(place),
                 Performed::Crashed => {}
             }
         }
@@ -494,7 +494,7 @@ impl World {
             }
         }
         for place in self.listeners() {
-            self.hear_later(place);
+            self.consume_later(place);
         }
         closure
     }

@@ -99,10 +99,10 @@ pub(super) struct Replica {
 
 struct Hosted {
     host: Box<dyn Host>,
-    /// The events it has heard.
+    /// The events it has consumed.
     cursor: Cut,
     /// Whether it is about to look for its next event.
-    hearing: bool,
+    consuming: bool,
 }
 
 impl Replica {
@@ -145,7 +145,7 @@ impl ServiceState {
         let hosts = self.make.iter().map(|make| Hosted {
             host: make(),
             cursor: Cut::start(),
-            hearing: false,
+            consuming: false,
         });
         let replica = &mut self.replicas[replica];
         replica.hosts = hosts.collect();
@@ -213,9 +213,9 @@ impl ServiceState {
     }
 
     /// Marks whether a host is about to look for its next event; gives what was marked.
-    pub(super) fn hearing(&mut self, place: Place, hearing: bool) -> bool {
+    pub(super) fn consuming(&mut self, place: Place, consuming: bool) -> bool {
         match self.hosted(place) {
-            Some(hosted) => std::mem::replace(&mut hosted.hearing, hearing),
+            Some(hosted) => std::mem::replace(&mut hosted.consuming, consuming),
             None => true,
         }
     }
@@ -282,11 +282,11 @@ impl World {
     }
 
     /// The host looks for its next event, soon.
-    pub(super) fn hear_later(&mut self, place: Place) {
-        if !self.services[place.service].hearing(place, true) {
+    pub(super) fn consume_later(&mut self, place: Place) {
+        if !self.services[place.service].consuming(place, true) {
             let micros = u64::try_from(self.faults.delay_max.as_micros()).unwrap_or(u64::MAX);
             let after = Duration::from_micros(self.rng.below(micros));
-            self.put(after, Task::Hear(place));
+            self.put(after, Task::Consume(place));
         }
     }
 

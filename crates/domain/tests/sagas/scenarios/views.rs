@@ -119,9 +119,9 @@ fn scenario_27_needs_causal_views() {
     needs(Rule::CausalViews, view_during_a_saga);
 }
 
-/// A client with a token reads its own writes, or hears that the view is not there yet.
+/// A client with a token reads its own writes, or is told that the view is not there yet.
 #[test]
-fn scenario_27_with_a_token_a_client_reads_its_writes_or_hears_that_it_has_to_wait() {
+fn scenario_27_with_a_token_a_client_reads_its_writes_or_consumes_that_it_has_to_wait() {
     let mut world = World::new(1)
         .with(parts())
         .with(sagas())

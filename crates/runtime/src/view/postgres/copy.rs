@@ -7,11 +7,11 @@ use anabranch_log::BoxFuture;
 use anabranch_model::{Cut, Event, EventBatch};
 use tokio::sync::{Notify, Semaphore};
 
+use super::database::{Place, blocking, locked};
 use super::line::Fault;
-use super::shelf::{Place, blocking, locked};
 use super::store::{Pace, Postgres};
 use super::writer::{Stop, Writer};
-use crate::view::copy::{Copy, Edit, Look, take_back, take_in};
+use crate::view::copy::{Edit, Look, ViewCopy, take_back, take_in};
 use crate::view::{CopyId, PoisonEvent, Progress, StoreError};
 
 /// The most queries that one copy answers at a time; others wait. Each has a connection.
@@ -117,7 +117,7 @@ fn blamed(event: &Event, fault: &Fault) -> PoisonEvent {
     }
 }
 
-impl<V: View<Store = Postgres>> Copy<V> for PostgresCopy<V> {
+impl<V: View<Store = Postgres>> ViewCopy<V> for PostgresCopy<V> {
     fn id(&self) -> CopyId {
         self.id
     }

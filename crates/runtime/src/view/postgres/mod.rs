@@ -10,12 +10,12 @@
 
 mod address;
 mod copy;
+mod database;
 mod line;
-mod shelf;
 mod store;
 mod writer;
 
 pub use store::Postgres;
 pub use tokio_postgres;
 
-pub(crate) use shelf::PostgresShelf;
+pub(crate) use database::PostgresViewStore;

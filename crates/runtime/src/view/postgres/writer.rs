@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anabranch_domain::HandleError;
 
+use super::database::{Place, said};
 use super::line::Fault;
-use super::shelf::{Place, said};
 use super::store::{Pace, Postgres};
 use crate::view::{CopyId, Progress, StoreError};
 

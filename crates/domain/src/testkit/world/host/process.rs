@@ -135,14 +135,14 @@ impl<P: Process> Host for ProcessHost<P> {
         true
     }
 
-    fn hear(&mut self, event: &StoredEvent, scene: &Scene<'_>) -> Result<Work, String> {
+    fn consume(&mut self, event: &StoredEvent, scene: &Scene<'_>) -> Result<Work, String> {
         let closure = scene.log.closure(event.position);
-        let heard = self.process.hear(&event.as_ref(), closure.clone());
-        match heard.map_err(|error| error.to_string())? {
+        let consumed = self.process.consume(&event.as_ref(), closure.clone());
+        match consumed.map_err(|error| error.to_string())? {
             None => Ok(Work::nothing()),
-            Some(heard) => {
-                let stream = heard.instance.clone();
-                self.deliver(&stream, Delivery::Event(heard), closure, scene)
+            Some(consumed) => {
+                let stream = consumed.instance.clone();
+                self.deliver(&stream, Delivery::Event(consumed), closure, scene)
             }
         }
     }

@@ -165,7 +165,7 @@ impl Host for SagaHost {
         !self.saga.categories().is_empty()
     }
 
-    fn hear(&mut self, event: &StoredEvent, scene: &Scene<'_>) -> Result<Work, String> {
+    fn consume(&mut self, event: &StoredEvent, scene: &Scene<'_>) -> Result<Work, String> {
         let start = self.saga.start(&event.as_ref());
         let Some(start) = start.map_err(|error| error.to_string())? else {
             return Ok(Work::nothing());

@@ -50,7 +50,7 @@ impl<V: View<Store: Default + 'static>> Host for ViewHost<V> {
         !rules.keep(Rule::CausalViews) || cut.covers(&causes(event))
     }
 
-    fn hear(&mut self, event: &StoredEvent, _: &Scene<'_>) -> Result<Work, String> {
+    fn consume(&mut self, event: &StoredEvent, _: &Scene<'_>) -> Result<Work, String> {
         if V::CATEGORIES.contains(&event.category()) && self.reader.knows(event.event_type()) {
             let read = self
                 .reader

@@ -4,38 +4,38 @@ use std::sync::{Mutex, PoisonError};
 use anabranch_domain::Timestamp;
 use serde::Serialize;
 
-/// The most notes that are kept.
+/// The most diagnostics that are kept.
 const NOTES_MAX: usize = 256;
 
 /// What went wrong and was mended or worked around: the newest few, for an operator.
 #[derive(Debug, Default)]
-pub struct Notes(Mutex<VecDeque<Note>>);
+pub struct Diagnostics(Mutex<VecDeque<Diagnostic>>);
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Note {
+pub struct Diagnostic {
     /// When.
     pub at: Timestamp,
     /// What happened, what was kept and what to do.
     pub text: String,
 }
 
-impl Notes {
+impl Diagnostics {
     /// Adds a note; beyond the most that are kept, the oldest goes.
     pub fn add(&self, at: Timestamp, text: impl Into<String>) {
-        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() == NOTES_MAX {
-            notes.pop_front();
+        let mut diagnostics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if diagnostics.len() == NOTES_MAX {
+            diagnostics.pop_front();
         }
-        notes.push_back(Note {
+        diagnostics.push_back(Diagnostic {
             at,
             text: text.into(),
         });
     }
 
-    /// The notes, oldest first.
-    pub fn all(&self) -> Vec<Note> {
-        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        notes.iter().cloned().collect()
+    /// The diagnostics, oldest first.
+    pub fn all(&self) -> Vec<Diagnostic> {
+        let diagnostics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        diagnostics.iter().cloned().collect()
     }
 }

@@ -8,7 +8,7 @@ use anabranch_model::{Cut, Filter};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::notes::Notes;
+use crate::diagnostics::Diagnostics;
 use crate::time::Time;
 
 /// How long to wait before the log is followed again after it could not be.
@@ -16,34 +16,39 @@ const REST: Duration = Duration::from_secs(1);
 
 /// The head of the log, as one task of the service sees it. Whoever reads with a filter waits
 /// here for news, and learns so how far there was nothing for him.
-pub struct Pulse {
+pub struct HeadWatch {
     log: Arc<dyn Log>,
     head: watch::Receiver<Cut>,
     task: JoinHandle<()>,
 }
 
-/// The pulses of several services: those on one log share one.
+/// The head_watches of several services: those on one log share one.
 #[derive(Default)]
-pub struct Pulses(Mutex<Vec<Weak<Pulse>>>);
+pub struct HeadWatches(Mutex<Vec<Weak<HeadWatch>>>);
 
-impl Pulses {
-    /// The pulse of this log, started if there is none.
-    pub fn of(&self, log: &Arc<dyn Log>, time: Time, notes: Arc<Notes>) -> Arc<Pulse> {
-        let mut pulses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pulses.retain(|pulse| pulse.strong_count() > 0);
-        let mut alive = pulses.iter().filter_map(Weak::upgrade);
-        if let Some(pulse) = alive.find(|pulse| Arc::ptr_eq(&pulse.log, log)) {
-            return pulse;
+impl HeadWatches {
+    /// The head_watch of this log, started if there is none.
+    pub fn of(
+        &self,
+        log: &Arc<dyn Log>,
+        time: Time,
+        diagnostics: Arc<Diagnostics>,
+    ) -> Arc<HeadWatch> {
+        let mut head_watches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        head_watches.retain(|head_watch| head_watch.strong_count() > 0);
+        let mut alive = head_watches.iter().filter_map(Weak::upgrade);
+        if let Some(head_watch) = alive.find(|head_watch| Arc::ptr_eq(&head_watch.log, log)) {
+            return head_watch;
         }
-        let pulse = Arc::new(Pulse::start(log.clone(), time, notes));
-        pulses.push(Arc::downgrade(&pulse));
-        pulse
+        let head_watch = Arc::new(HeadWatch::start(log.clone(), time, diagnostics));
+        head_watches.push(Arc::downgrade(&head_watch));
+        head_watch
     }
 }
 
-impl Pulse {
+impl HeadWatch {
     /// Starts to follow the log.
-    pub fn start(log: Arc<dyn Log>, time: Time, notes: Arc<Notes>) -> Self {
+    pub fn start(log: Arc<dyn Log>, time: Time, diagnostics: Arc<Diagnostics>) -> Self {
         let (sender, head) = watch::channel(Cut::start());
         let followed = log.clone();
         let task = tokio::spawn(async move {
@@ -51,7 +56,7 @@ impl Pulse {
             loop {
                 match follow(&log, &sender).await {
                     Err(ReadError::Closed) => return,
-                    Err(error) => notes.add(
+                    Err(error) => diagnostics.add(
                         time.now(),
                         format!("the log cannot be followed, trying again: {error}"),
                     ),
@@ -69,7 +74,7 @@ impl Pulse {
     }
 }
 
-impl Drop for Pulse {
+impl Drop for HeadWatch {
     fn drop(&mut self) {
         self.task.abort();
     }

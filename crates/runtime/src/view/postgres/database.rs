@@ -10,13 +10,13 @@ use super::copy::PostgresCopy;
 use super::line::Fault;
 use super::store::{Pace, Postgres};
 use super::writer::Writer;
-use crate::notes::Notes;
+use crate::diagnostics::Diagnostics;
 use crate::time::Time;
-use crate::view::copy::{Copy, Shelf};
+use crate::view::copy::{ViewCopy, ViewStore};
 use crate::view::{Copies, CopyId, StoreError};
 
 /// The copies of one view in one database.
-pub struct PostgresShelf(Arc<Place>);
+pub struct PostgresViewStore(Arc<Place>);
 
 /// Where the copies of a view are, and who writes there.
 pub struct Place {
@@ -28,7 +28,7 @@ pub struct Place {
     /// What may stand there of which copies there are, as far as this runtime knows: anything
     /// else is another runtime's work.
     known: Mutex<Vec<Option<String>>>,
-    notes: Arc<Notes>,
+    diagnostics: Arc<Diagnostics>,
     time: Time,
 }
 
@@ -56,13 +56,13 @@ pub fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl PostgresShelf {
+impl PostgresViewStore {
     /// The view's copies at `address`.
     pub fn new(
         view: &'static str,
         service: &str,
         address: &str,
-        notes: Arc<Notes>,
+        diagnostics: Arc<Diagnostics>,
         time: Time,
     ) -> Self {
         let name = time.random() as u32;
@@ -73,7 +73,7 @@ impl PostgresShelf {
             view,
             writer: format!("process {process} of service {service} ({name:08x})"),
             known: Mutex::default(),
-            notes,
+            diagnostics,
             time,
         }))
     }
@@ -139,7 +139,7 @@ impl Place {
     /// Tells an operator.
     pub fn note(&self, text: String) {
         let view = self.view;
-        self.notes
+        self.diagnostics
             .add(self.time.now(), format!("view {view}: {text}"));
     }
 
@@ -272,7 +272,7 @@ pub fn said(error: anabranch_domain::HandleError) -> Fault {
     }
 }
 
-impl<V: View<Store = Postgres>> Shelf<V> for PostgresShelf {
+impl<V: View<Store = Postgres>> ViewStore<V> for PostgresViewStore {
     fn copies(&self) -> BoxFuture<'_, Result<Copies, StoreError>> {
         let place = self.0.clone();
         Box::pin(blocking(V::NAME, move || place.copies()))
@@ -287,7 +287,7 @@ impl<V: View<Store = Postgres>> Shelf<V> for PostgresShelf {
         &self,
         id: CopyId,
         reader: Arc<Reader<V::Event>>,
-    ) -> BoxFuture<'_, Result<Arc<dyn Copy<V>>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Arc<dyn ViewCopy<V>>, StoreError>> {
         let place = self.0.clone();
         Box::pin(blocking(V::NAME, move || {
             let writer = Writer::open(place.clone(), id, V::set_up)?;

@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 
 use super::process::given_up;
 use super::{AnyFlow, Effects, Style};
-use crate::entity::{Accepted, Door};
-use crate::notes::Notes;
+use crate::diagnostics::Diagnostics;
+use crate::entity::{Accepted, AnyEntity};
 use crate::panics;
 use crate::send_error::SendError;
 use crate::time::Time;
@@ -76,7 +76,7 @@ pub enum Letter {
 /// The most things that are being delivered at once.
 const AT_ONCE_MAX: usize = 1024;
 
-/// The most that is under way before events are no longer heard.
+/// The most that is under way before events are no longer consumed.
 const UNDER_WAY_MAX: usize = 10_000;
 
 /// How often a receiver that is too busy is asked again before the sender is told.
@@ -88,9 +88,9 @@ const BUSY: Retry = Retry {
 };
 
 /// Delivers for all processes and sagas of a service.
-pub struct Courier {
+pub struct Dispatcher {
     pub time: Time,
-    pub notes: Arc<Notes>,
+    pub diagnostics: Arc<Diagnostics>,
     pub effects: Effects,
     pub router: Option<Arc<dyn Router>>,
     /// When a command of a process is tried again.
@@ -148,7 +148,7 @@ type Lane = (StreamId, StreamId);
 
 #[derive(Default)]
 struct Routes {
-    doors: BTreeMap<&'static str, Arc<dyn Door>>,
+    entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
     flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
     closed: bool,
 }
@@ -169,10 +169,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Courier {
+impl Dispatcher {
     pub fn new(
         time: Time,
-        notes: Arc<Notes>,
+        diagnostics: Arc<Diagnostics>,
         effects: Effects,
         router: Option<Arc<dyn Router>>,
         retry: Retry,
@@ -180,7 +180,7 @@ impl Courier {
     ) -> Self {
         Self {
             time,
-            notes,
+            diagnostics,
             effects,
             router,
             retry,
@@ -198,11 +198,11 @@ impl Courier {
     /// Says who is here.
     pub fn connect(
         &self,
-        doors: BTreeMap<&'static str, Arc<dyn Door>>,
+        entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
         flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
     ) {
         let mut routes = locked(&self.routes);
-        routes.doors = doors;
+        routes.entities = entities;
         routes.flows = flows;
     }
 
@@ -234,7 +234,7 @@ impl Courier {
         tasks.spawn(task);
     }
 
-    /// Waits until less than the most is under way, so that who hears events does not send
+    /// Waits until less than the most is under way, so that who consumes events does not send
     /// faster than others take.
     pub async fn room(&self) {
         loop {
@@ -392,14 +392,14 @@ impl Courier {
 
     async fn attempt(&self, command: &CommandEnvelope) -> Attempt {
         let category = command.to.category();
-        let (door, flow) = {
+        let (entity, flow) = {
             let routes = locked(&self.routes);
-            let door = routes.doors.get(category).cloned();
-            (door, routes.flows.get(category).cloned())
+            let entity = routes.entities.get(category).cloned();
+            (entity, routes.flows.get(category).cloned())
         };
-        let sent = match (door, flow, &self.router) {
-            (Some(door), _, _) => {
-                let done = door.dispatch(command.clone(), None).await;
+        let sent = match (entity, flow, &self.router) {
+            (Some(entity), _, _) => {
+                let done = entity.dispatch(command.clone(), None).await;
                 done.map(Delivered::Done)
             }
             (None, Some(flow), _) => {
@@ -434,7 +434,7 @@ impl Courier {
         }
     }
 
-    /// As [`Courier::reply`], without waiting for it to be taken.
+    /// As [`Dispatcher::reply`], without waiting for it to be taken.
     pub fn bring(self: &Arc<Self>, reply: ReplyEnvelope) {
         let this = self.clone();
         self.spawn(async move { this.reply(reply).await });
@@ -451,7 +451,7 @@ impl Courier {
             if !(error.is_passing() && self.retry.goes_on_after(attempt)) {
                 // Not brought, it comes again: who waits sends again what is not answered.
                 let text = format!("an answer did not reach {}: {error}", reply.to);
-                return self.notes.add(self.time.now(), text);
+                return self.diagnostics.add(self.time.now(), text);
             }
             let wait = self.retry.delay_after(attempt, reply.id.as_u128());
             self.time.sleep(wait).await;
@@ -474,9 +474,9 @@ impl Courier {
 
     /// Tells an entity that it may forget what it remembers for a saga.
     pub fn forget(&self, at: &StreamId, saga: &StreamId) {
-        let door = locked(&self.routes).doors.get(at.category()).cloned();
-        match (door, &self.router) {
-            (Some(door), _) => door.forget(at.clone(), saga.clone()),
+        let entity = locked(&self.routes).entities.get(at.category()).cloned();
+        match (entity, &self.router) {
+            (Some(entity), _) => entity.forget(at.clone(), saga.clone()),
             (None, Some(router)) => router.forget(at, saga),
             (None, None) => {}
         }
@@ -484,7 +484,7 @@ impl Courier {
 
     fn bury(&self, id: CommandId, from: StreamId, what: Letter, reason: String, attempts: u32) {
         let text = format!("what {from} sent cannot be delivered: {reason}");
-        self.notes.add(self.time.now(), text);
+        self.diagnostics.add(self.time.now(), text);
         let letter = DeadLetter {
             id,
             from,
@@ -499,7 +499,7 @@ impl Courier {
                  again when its sender is taken over, at a restart",
                 self.letters_max, gone.from
             );
-            self.notes.add(self.time.now(), text);
+            self.diagnostics.add(self.time.now(), text);
         }
     }
 

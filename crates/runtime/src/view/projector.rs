@@ -10,7 +10,7 @@ use anabranch_model::{Cut, EventBatch};
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, watch};
 
-use super::copy::Copy;
+use super::copy::ViewCopy;
 use super::host::{Inner, Shown, filter_of};
 use super::{CopyState, ParkedStream, PoisonEvent, Progress, StoreError};
 use crate::in_order::InOrder;
@@ -19,9 +19,9 @@ use crate::in_order::InOrder;
 const REST: Duration = Duration::from_secs(1);
 
 /// Keeps one copy up to date.
-pub struct Keeper<V: View> {
+pub struct Projector<V: View> {
     inner: Arc<Inner<V>>,
-    copy: Arc<dyn Copy<V>>,
+    copy: Arc<dyn ViewCopy<V>>,
     shown: watch::Sender<Shown>,
     nudge: Arc<Notify>,
     /// How many events the copy had taken in when it was last kept.
@@ -38,11 +38,11 @@ enum Round {
     Poison(PoisonEvent),
 }
 
-impl<V: View> Keeper<V> {
-    /// A keeper of `copy`, which has taken in this many events.
+impl<V: View> Projector<V> {
+    /// A projector of `copy`, which has taken in this many events.
     pub fn new(
         inner: Arc<Inner<V>>,
-        copy: Arc<dyn Copy<V>>,
+        copy: Arc<dyn ViewCopy<V>>,
         shown: watch::Sender<Shown>,
         nudge: Arc<Notify>,
         events: u64,

@@ -19,14 +19,14 @@ use super::load::{LoadError, fingerprint, load_at};
 use super::shard::{self, Gauge, Message};
 use super::slot::Ask;
 use super::{Accepted, EntityOptions, Inspection, SendOptions, Shared, Status};
-use crate::notes::Notes;
+use crate::diagnostics::Diagnostics;
 use crate::panics;
 use crate::send_error::SendError;
 use crate::snapshot::SnapshotStore;
 use crate::time::Time;
 
 /// Entities of one category, whatever their type: what dispatchers and operators use.
-pub trait Door: Send + Sync + 'static {
+pub trait AnyEntity: Send + Sync + 'static {
     /// The category.
     fn category(&self) -> &'static str;
 
@@ -43,7 +43,7 @@ pub trait Door: Send + Sync + 'static {
         self.dispatch_expecting(command, timeout, None)
     }
 
-    /// As [`Door::dispatch`], if the entity is in the state that is expected.
+    /// As [`AnyEntity::dispatch`], if the entity is in the state that is expected.
     fn dispatch_expecting(
         &self,
         command: CommandEnvelope,
@@ -97,7 +97,7 @@ pub struct HostParts {
     pub time: Time,
     pub snapshots: Arc<dyn SnapshotStore>,
     pub source: String,
-    pub notes: Arc<Notes>,
+    pub diagnostics: Arc<Diagnostics>,
 }
 
 /// Why entities cannot be hosted.
@@ -143,7 +143,7 @@ impl<E: Entity> EntityHost<E> {
             many_partitions: capabilities.partitions > 1,
             source: parts.source,
             fingerprint: fingerprint::<E>(),
-            notes: parts.notes,
+            diagnostics: parts.diagnostics,
             options,
         });
         let shards = (0..shared.options.shards.max(1))
@@ -238,7 +238,7 @@ impl<E: Entity> ShardHandle<E> {
                     Ok(()) => return,
                     // Whoever waited is told that the outcome is unknown; what is durable is
                     // read from the log again.
-                    Err(panic) => shared.notes.add(
+                    Err(panic) => shared.diagnostics.add(
                         shared.time.now(),
                         format!(
                             "a shard of {} panicked and was started again: {}",
@@ -268,7 +268,7 @@ impl<E: Entity> Drop for EntityHost<E> {
     }
 }
 
-impl<E: Entity> Door for EntityHost<E> {
+impl<E: Entity> AnyEntity for EntityHost<E> {
     fn category(&self) -> &'static str {
         E::CATEGORY
     }
