@@ -557,7 +557,7 @@ async fn an_entity_that_keeps_panicking_is_parked_until_an_operator_unparks_it()
         parked.to_string(),
         "counter/a is parked: its code panicked 3 times: told to. Its events are safe; mend the cause and un-park it"
     );
-    let entity = service.entity("counter").unwrap();
+    let entity = service.any_entity("counter").unwrap();
     let stream = StreamId::new("counter/a").unwrap();
     assert_eq!(entity.parked().await.len(), 1);
     let status = entity.inspect(stream.clone(), None).await.unwrap().status;
@@ -609,7 +609,7 @@ async fn idle_entities_leave_memory_beyond_the_budget() {
             .unwrap();
     }
     settle().await;
-    let (live, bytes) = service.entity("counter").unwrap().memory();
+    let (live, bytes) = service.any_entity("counter").unwrap().memory();
     assert!(
         bytes <= 20_000 && live < 200 && live > 10,
         "{live} entities, {bytes} bytes"
