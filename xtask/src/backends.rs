@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anabranch_backends::Postgres;
 
-use crate::Outcome;
+use crate::commands::Outcome;
 use crate::workspace::Workspace;
 
 /// Tells tests where PostgreSQL is.

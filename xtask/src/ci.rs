@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use crate::commands::Outcome;
 use crate::process::{announce, is_installed, step};
 use crate::workspace::Workspace;
-use crate::{Outcome, layers, test_run, tidy};
+use crate::{layers, modules, test_run, tidy};
 
 /// Formatting, lints, layers, docs and licences first, because they are quick; then the
 /// test run, which prints the totals last.
@@ -17,6 +18,7 @@ pub fn command(workspace: &Workspace) -> Outcome {
     step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     announce("layers");
     layers::command(workspace)?;
+    modules::command(workspace)?;
     announce("tidy");
     tidy::command(workspace)?;
     step(

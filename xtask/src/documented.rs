@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::Outcome;
+use crate::commands::Outcome;
 use crate::markdown::{self, Document};
 use crate::process::output_of;
 use crate::workspace::Workspace;

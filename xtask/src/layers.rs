@@ -19,7 +19,7 @@
 
 use std::process::Command;
 
-use crate::Outcome;
+use crate::commands::Outcome;
 use crate::process::output_of;
 use crate::workspace::{DependencyKind, Package, Workspace};
 

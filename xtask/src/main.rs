@@ -1,7 +1,7 @@
 //! `cargo xtask`: the project's own commands.
 //!
 //! The rules that people agreed on are here as checks, because a rule that nothing runs
-//! decays: [`layers`] (which crate may know which), [`tidy`] (sources, manifests and
+//! decays: [`layers`] (which crate may know which), [`modules`] (which file), [`tidy`] (sources, manifests and
 //! documents), [`test_run`] (everything that must hold) and [`ci`] (the same on a clean
 //! checkout, with formatting, lints and docs). [`backends`] has the servers that tests need.
 
@@ -12,9 +12,12 @@
 
 mod backends;
 mod ci;
+mod commands;
 mod documented;
+mod known;
 mod layers;
 mod markdown;
+mod modules;
 mod process;
 mod test_run;
 mod tidy;
@@ -22,51 +25,8 @@ mod workspace;
 
 use std::process::ExitCode;
 
+use commands::{COMMANDS, Outcome};
 use workspace::Workspace;
-
-/// What a command gives: its value, or one message for the person who ran it.
-type Outcome<T = ()> = Result<T, String>;
-
-/// A command of `cargo xtask`: its name, what it does, and the function that does it.
-type Command = (&'static str, &'static str, fn(&Workspace) -> Outcome);
-
-const COMMANDS: [Command; 7] = [
-    (
-        "layers",
-        "check that every crate depends on lower layers only",
-        layers::command,
-    ),
-    (
-        "tidy",
-        "check sources, manifests, documents and dependencies against the rules",
-        tidy::command,
-    ),
-    (
-        "test",
-        "build and run everything that must hold, and count it",
-        test_run::command,
-    ),
-    (
-        "ci",
-        "format, lints, layers, docs, licences, then `test`",
-        ci::command,
-    ),
-    (
-        "backends up",
-        "start the servers that tests need, and say where they are",
-        backends::up,
-    ),
-    (
-        "backends down",
-        "stop these servers, and remove what they hold",
-        backends::down,
-    ),
-    (
-        "backends status",
-        "say whether these servers run, and where",
-        backends::status,
-    ),
-];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -78,15 +38,30 @@ fn main() -> ExitCode {
     if name.is_empty() {
         return misused("name a command");
     }
-    let Some((_, _, run)) = COMMANDS.iter().find(|(command, ..)| *command == name) else {
+    let Some((words, _)) = commands::find(&name) else {
         return misused(&format!("there is no command {name:?}"));
     };
-    match Workspace::find().and_then(|workspace| run(&workspace)) {
+    match Workspace::find().and_then(|workspace| run(&workspace, words)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("{message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs the command of these words.
+fn run(workspace: &Workspace, words: &str) -> Outcome {
+    match words {
+        "layers" => layers::command(workspace),
+        "layers --files" => modules::command(workspace),
+        "tidy" => tidy::command(workspace),
+        "test" => test_run::command(workspace),
+        "ci" => ci::command(workspace),
+        "backends up" => backends::up(workspace),
+        "backends down" => backends::down(workspace),
+        "backends status" => backends::status(workspace),
+        words => Err(format!("{words}: is listed and does nothing")),
     }
 }
 
@@ -97,8 +72,8 @@ fn misused(what: &str) -> ExitCode {
 
 fn usage() -> String {
     let mut text = "Usage: cargo xtask <command>\n\n".to_owned();
-    for (name, about, _) in COMMANDS {
-        text.push_str(&format!("  {name:17}{about}\n"));
+    for (words, about) in COMMANDS {
+        text.push_str(&format!("  {words:17}{about}\n"));
     }
     text
 }

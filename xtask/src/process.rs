@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::Outcome;
+use crate::commands::Outcome;
 
 /// Runs a program and gives what it wrote to standard output.
 pub fn output_of(command: &mut Command) -> Outcome<String> {

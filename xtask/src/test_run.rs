@@ -17,9 +17,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use crate::backends::Backends;
+use crate::commands::Outcome;
+use crate::documented;
 use crate::process::{announce, is_installed, step};
 use crate::workspace::Workspace;
-use crate::{Outcome, documented};
 
 /// What begins the line by which a test says on standard error that it cannot run here.
 const SKIPPED: &str = "skipped: ";

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::Outcome;
+use crate::commands::Outcome;
 use crate::process::output_of;
 
 /// A workspace on disk.

@@ -29,9 +29,10 @@ fn planted(name: &str, lower_needs: &str, upper_needs: &str) -> PathBuf {
     root
 }
 
-fn layers(root: &Path) -> Output {
+fn layers(root: &Path, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_xtask"))
         .arg("layers")
+        .args(more)
         .current_dir(root)
         .output()
         .unwrap()
@@ -40,7 +41,7 @@ fn layers(root: &Path) -> Output {
 #[test]
 fn an_arrow_to_a_higher_layer_fails_the_command() {
     let root = planted("arrow_up", "upper = { path = \"../upper\" }\n", "");
-    let output = layers(&root);
+    let output = layers(&root, &[]);
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(
@@ -52,7 +53,7 @@ fn an_arrow_to_a_higher_layer_fails_the_command() {
 #[test]
 fn arrows_down_pass_the_command() {
     let root = planted("arrow_down", "", "lower = { path = \"../lower\" }\n");
-    let output = layers(&root);
+    let output = layers(&root, &[]);
     assert!(
         output.status.success(),
         "{}",
@@ -60,4 +61,28 @@ fn arrows_down_pass_the_command() {
     );
     let map = String::from_utf8(output.stdout).unwrap();
     assert!(map.contains("2 crates, every arrow points down"), "{map}");
+}
+
+#[test]
+fn files_in_a_circle_fail_the_command() {
+    let root = planted("circle", "", "");
+    let write =
+        |file: &str, text: &str| fs::write(root.join("lower/src").join(file), text).unwrap();
+    write("lib.rs", "mod a;\nmod b;\n");
+    write("a.rs", "pub struct A;\n");
+    write("b.rs", "pub struct B(super::a::A);\n");
+    let output = layers(&root, &["--files"]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    write("a.rs", "pub struct A(Box<crate::b::B>);\n");
+    let output = layers(&root, &["--files"]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("lower/src/a.rs → lower/src/b.rs → lower/src/a.rs"),
+        "{message}"
+    );
 }

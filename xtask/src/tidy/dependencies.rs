@@ -8,8 +8,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::Finding;
-use crate::Outcome;
+use super::finding::Finding;
+use crate::commands::Outcome;
 use crate::process::output_of;
 use crate::workspace::Workspace;
 

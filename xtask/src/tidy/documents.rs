@@ -1,9 +1,9 @@
 //! Rules about Markdown: what it names must exist.
 
-use super::Finding;
+use super::finding::Finding;
+use crate::commands::{self, Outcome};
 use crate::markdown::{self, Document};
 use crate::workspace::{Package, SourceFile, Workspace};
-use crate::{COMMANDS, Outcome};
 
 /// The columns of tables that name what keeps a promise.
 const TEST_COLUMNS: [&str; 2] = ["test", "kept by"];
@@ -112,9 +112,7 @@ fn unknown_commands(file: &SourceFile, document: &Document) -> Vec<Finding> {
         .filter_map(|(line, text)| {
             let rest = text.trim_start_matches("$ ").strip_prefix("cargo xtask ")?;
             let name = rest.split('#').next()?.trim();
-            // A command may be of two words.
-            let known = COMMANDS.iter().any(|(command, ..)| *command == name);
-            (!known).then(|| {
+            (commands::find(name).is_none()).then(|| {
                 Finding::at(
                     &file.path,
                     line,

@@ -1,6 +1,6 @@
 //! Rules about `Cargo.toml` files.
 
-use super::Finding;
+use super::finding::Finding;
 use crate::workspace::SourceFile;
 
 /// Every place in the manifests where a rule is broken.

@@ -2,6 +2,7 @@
 //!
 //! * [`sources`]: Rust, Python and shell.
 //! * [`manifests`]: `Cargo.toml` files.
+//! * [`lengths`]: how long files and functions may be.
 //! * [`documents`]: Markdown; links, paths, names and commands in it.
 //! * [`dependencies`]: where other people's crates come from, and their licences.
 //!
@@ -9,53 +10,15 @@
 
 mod dependencies;
 mod documents;
+mod finding;
+mod lengths;
 mod manifests;
 mod sources;
 
-use std::fmt;
-
-use crate::Outcome;
+use crate::commands::Outcome;
 use crate::workspace::Workspace;
 
-/// A place where a rule is broken, and what to do instead.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Finding {
-    /// The file, from the root.
-    pub path: String,
-    /// The line, from 1; 0 when it is about the whole file.
-    pub line: usize,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
-impl Finding {
-    /// A finding at one line, counted from 0.
-    fn at(path: &str, line_index: usize, message: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line: line_index + 1,
-            message: message.into(),
-        }
-    }
-
-    /// A finding about a whole file.
-    fn whole(path: &str, message: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line: 0,
-            message: message.into(),
-        }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => write!(f, "{}: {}", self.path, self.message),
-            line => write!(f, "{}:{line}: {}", self.path, self.message),
-        }
-    }
-}
+use finding::Finding;
 
 /// `cargo xtask tidy`: prints every place where a rule is broken.
 pub fn command(workspace: &Workspace) -> Outcome {
@@ -77,6 +40,7 @@ fn findings(workspace: &Workspace) -> Outcome<Vec<Finding>> {
     let files = workspace.files()?;
     let mut found = sources::check(&files);
     found.extend(manifests::check(&files));
+    found.extend(lengths::check(workspace, &files)?);
     found.extend(documents::check(workspace, &files)?);
     found.extend(dependencies::check(workspace)?);
     found.sort();

@@ -1,13 +1,7 @@
 //! Rules about Rust, Python and shell.
 
-use super::Finding;
+use super::finding::Finding;
 use crate::workspace::SourceFile;
-
-/// A file longer than this is a question to ask; the answer stands in [`LONG_FILES`].
-const LINES_MAX: usize = 1_000;
-
-/// Files that are long for a reason.
-const LONG_FILES: [(&str, &str); 0] = [];
 
 /// A rule about single lines: what it looks for, where, and what to do instead.
 struct LineRule {
@@ -63,7 +57,6 @@ pub fn check(files: &[SourceFile]) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in files {
         found.extend(forbidden_words(file));
-        found.extend(length(file));
         if file.path.ends_with(".rs") {
             found.extend(bare_matches(file));
         }
@@ -73,14 +66,6 @@ pub fn check(files: &[SourceFile]) -> Vec<Finding> {
                 &file.path,
                 0,
                 "begin with `//!` and say in a few lines what this crate is",
-            ));
-        }
-    }
-    for (path, _) in LONG_FILES {
-        if !files.iter().any(|file| file.path == path && is_long(file)) {
-            found.push(Finding::whole(
-                path,
-                "is no long file any more: take it off the list in xtask/src/tidy/sources.rs",
             ));
         }
     }
@@ -103,22 +88,6 @@ fn forbidden_words(file: &SourceFile) -> Vec<Finding> {
         }
     }
     found
-}
-
-fn is_long(file: &SourceFile) -> bool {
-    file.text.lines().count() > LINES_MAX
-}
-
-fn length(file: &SourceFile) -> Option<Finding> {
-    let listed = LONG_FILES.iter().any(|(path, _)| *path == file.path);
-    (file.path.ends_with(".rs") && is_long(file) && !listed).then(|| {
-        Finding::whole(
-            &file.path,
-            format!(
-                "has over {LINES_MAX} lines: split it by idea, or list it with the reason in xtask/src/tidy/sources.rs"
-            ),
-        )
-    })
 }
 
 /// `matches!(…);` as a statement looks like a check and asserts nothing.
@@ -194,13 +163,6 @@ mod tests {
         let value = "fn t() -> bool {\n    matches!(f(1), Ok(_))\n}\n";
         assert!(messages("a.rs", asserted).is_empty());
         assert!(messages("a.rs", value).is_empty());
-    }
-
-    #[test]
-    fn a_long_file_is_found_unless_listed() {
-        let found = messages("crates/x/src/a.rs", &"\n".repeat(LINES_MAX + 1));
-        assert!(found[0].contains("split it by idea"), "{found:?}");
-        assert!(messages("crates/x/src/a.rs", &"\n".repeat(LINES_MAX)).is_empty());
     }
 
     #[test]

@@ -1,0 +1,53 @@
+//! The words of `cargo xtask`, and what a command gives.
+
+/// What a command gives: its value, or one message for the person who ran it.
+pub type Outcome<T = ()> = Result<T, String>;
+
+/// Every command: its words, and what it does. A word in brackets may be left out.
+pub const COMMANDS: [(&str, &str); 8] = [
+    (
+        "layers",
+        "check that every crate depends on lower layers only",
+    ),
+    (
+        "layers --files",
+        "check that no files or folders of a crate use one another in a circle: a use is a path \
+         to what the other defines, not `mod x;`, not `pub use x::Y;`, and nothing in tests",
+    ),
+    (
+        "tidy",
+        "check sources, manifests, documents and dependencies against the rules",
+    ),
+    (
+        "test",
+        "build and run everything that must hold, and count it",
+    ),
+    ("ci", "format, lints, layers, docs, licences, then `test`"),
+    (
+        "backends up",
+        "start the servers that tests need, and say where they are",
+    ),
+    (
+        "backends down",
+        "stop these servers, and remove what they hold",
+    ),
+    (
+        "backends status",
+        "say whether these servers run, and where",
+    ),
+];
+
+/// The words of the command that a person typed, without those in brackets, and what stands
+/// in the place of these.
+pub fn find(typed: &str) -> Option<(&'static str, Option<&str>)> {
+    COMMANDS.iter().find_map(|(words, _)| {
+        let Some((words, _)) = words.split_once(" [") else {
+            return (*words == typed).then_some((*words, None));
+        };
+        let rest = typed.strip_prefix(words)?;
+        match rest.strip_prefix(' ') {
+            Some(argument) => Some((words, Some(argument))),
+            None => rest.is_empty().then_some((words, None)),
+        }
+    })
+}
