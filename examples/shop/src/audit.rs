@@ -39,6 +39,8 @@ pub struct Audit {
     /// Money that was given back, in thousandths of a pound.
     pub refunded_mills: u64,
     stock: HashMap<String, Shelf>,
+    /// Goods of returns that are not back on the shelf, by return and product.
+    awaited: HashMap<(String, String), i128>,
     /// What never should have happened.
     pub faults: Vec<String>,
 }
@@ -72,15 +74,23 @@ struct Shelf {
 struct Data {
     country: String,
     placed_at: String,
-    lines: Vec<serde::de::IgnoredAny>,
+    lines: Vec<Line>,
     total_mills: u64,
     mills: u64,
     order: String,
     quantity: u64,
     units: u64,
+    of: String,
 }
 
-const CATEGORIES: [&str; 4] = ["order", "return", "payment", "stock"];
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Line {
+    product: String,
+    quantity: u64,
+}
+
+const CATEGORIES: [&str; 5] = ["order", "return", "payment", "refund", "stock"];
 
 impl Audit {
     /// Goes through the log to its end.
@@ -137,12 +147,25 @@ impl Audit {
             "ReturnAccepted" => {
                 self.returns += 1;
                 self.returned_mills += data.total_mills;
+                for line in data.lines {
+                    self.await_back(key, &line.product, i128::from(line.quantity));
+                }
             }
             "PaymentApproved" => self.approved_mills += data.mills,
             "PaymentRefunded" => self.refunded_mills += data.mills,
             _ => self.take_stock(event.event_type, key, data),
         }
         Ok(())
+    }
+
+    /// Counts goods that should come back, or with a negative quantity have.
+    fn await_back(&mut self, of: &str, product: &str, quantity: i128) {
+        let place = (of.to_owned(), product.to_owned());
+        let awaited = self.awaited.entry(place.clone()).or_default();
+        *awaited += quantity;
+        if *awaited == 0 {
+            self.awaited.remove(&place);
+        }
     }
 
     fn take_stock(&mut self, event_type: &str, key: &str, data: Data) {
@@ -174,6 +197,10 @@ impl Audit {
                     shelf.left += quantity;
                 }
             }
+            "StockReturned" => {
+                shelf.left += quantity;
+                self.await_back(&data.of, key, -quantity);
+            }
             _ => {}
         }
     }
@@ -193,6 +220,11 @@ impl Audit {
     /// rejected is back on the shelf.
     pub fn nothing_left_reserved(&self) -> bool {
         self.stock.values().all(|shelf| shelf.reserved.is_empty())
+    }
+
+    /// Whether what customers have sent back can be sold again, and once.
+    pub fn returns_are_back_in_stock(&self) -> bool {
+        self.awaited.is_empty()
     }
 
     /// What the confirmed orders cost, in thousandths of a pound.

@@ -1,16 +1,16 @@
 //! Checkout: carries an order through the other services. Reserve every product, at the same
-//! time; pay; ship; confirm. What cannot be paid or is not there is undone in reverse.
+//! time; say what is owed; have it paid; ship; confirm. What cannot be paid or is not there is undone in reverse.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anabranch::domain::saga::{Definition, Promise, Request, Start};
-use anabranch::domain::{Event, EventRef, Retry, Saga};
+use anabranch::domain::{Event, EventRef, RecordedEvent, Retry, Saga};
 use anabranch::runtime::ServiceBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::orders::{Line, Order, OrderCommand};
-use crate::payments::{Charging, ToCharge};
+use crate::payments::{Charging, Payment, PaymentCommand, PaymentEvent, ToCharge};
 use crate::shipping::{Shipment, ShipmentCommand};
 use crate::stock::{Stock, StockCommand};
 
@@ -85,7 +85,7 @@ impl Saga for Checkout {
     }
 
     fn define() -> Definition<Basket> {
-        Definition::<Basket>::new(1)
+        Definition::<Basket>::new(2)
             .compensatable("accept", |accept| {
                 accept
                     .changes("order")
@@ -120,14 +120,35 @@ impl Saga for Checkout {
                     })
                     .retry(PATIENCE)
             })
+            .compensatable("bill", |bill| {
+                bill.after(["reserve"])
+                    .changes("payment")
+                    .request(|basket, cx| {
+                        let mills = basket.total_mills;
+                        Request::to::<Payment>(cx.key(), &PaymentCommand::RequestPayment { mills })
+                    })
+                    .undo(Promise::ALL, |_, cx| {
+                        let reason = cx.abort_reason().unwrap_or("the checkout was given up");
+                        let reason = reason.to_owned();
+                        Request::to::<Payment>(cx.key(), &PaymentCommand::DeclinePayment { reason })
+                    })
+                    .retry(PATIENCE)
+            })
             .pivot("pay", |pay| {
-                pay.after(["reserve"])
+                pay.after(["bill"])
                     .changes("payment")
                     .request(|basket, cx| {
                         let charge = ToCharge {
                             mills: basket.total_mills,
                         };
-                        Request::saga::<Charging>(cx.key(), &charge)
+                        let recorded: Option<Vec<RecordedEvent>> = cx.result("bill", 0)?;
+                        let billed = recorded.and_then(|recorded| recorded.into_iter().next());
+                        match billed.ok_or("nothing was billed")?.decode()? {
+                            PaymentEvent::PaymentRequested { charging, .. } => {
+                                Request::saga::<Charging>(charging, &charge)
+                            }
+                            other => Err(format!("instead of a bill came {other:?}").into()),
+                        }
                     })
                     .retry(PATIENCE)
             })
@@ -161,7 +182,7 @@ pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
 
 #[cfg(test)]
 mod tests {
-    use anabranch::domain::testkit;
+    use anabranch::domain::{Json, testkit};
 
     use super::*;
 
@@ -188,6 +209,14 @@ mod tests {
         Request::to::<Stock>(product, &StockCommand::ReleaseStock { order }).unwrap()
     }
 
+    fn billed() -> Json {
+        let requested = PaymentEvent::PaymentRequested {
+            mills: 9000,
+            charging: "536365-0a1b2c3d".to_owned(),
+        };
+        Json::of(&[RecordedEvent::of(&requested).unwrap()]).unwrap()
+    }
+
     fn order(command: &OrderCommand) -> Request {
         Request::to::<Order>("536365", command).unwrap()
     }
@@ -210,11 +239,18 @@ mod tests {
     #[test]
     fn an_order_that_cannot_be_paid_is_undone_in_reverse() {
         let reason = "step pay was refused: declined (declined)".to_owned();
+        let said = PaymentCommand::DeclinePayment {
+            reason: reason.clone(),
+        };
+        let decline = Request::to::<Payment>("536365", &said).unwrap();
         testkit::saga::<Checkout>("536365", &basket())
             .when_ok("accept")
             .when_ok("reserve")
             .when_ok("reserve/1")
+            .when_done("bill", billed())
             .when_refused("pay", "declined")
+            .then_undoes([("bill", decline)])
+            .when_undone("bill")
             .then_undoes([
                 ("reserve", release("71053")),
                 ("reserve/1", release("85123A")),
@@ -227,11 +263,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_charged_is_what_was_billed_by_the_charging_that_the_bill_names() {
+        let request = PaymentCommand::RequestPayment { mills: 9000 };
+        let bill = Request::to::<Payment>("536365", &request).unwrap();
+        let charge = Request::saga::<Charging>("536365-0a1b2c3d", &ToCharge { mills: 9000 });
+        testkit::saga::<Checkout>("536365", &basket())
+            .when_ok("accept")
+            .when_ok("reserve")
+            .when_ok("reserve/1")
+            .when_done("bill", billed())
+            .then_asks([
+                ("accept", order(&OrderCommand::BeginCheckout)),
+                ("reserve", reserve("71053", 7)),
+                ("reserve/1", reserve("85123A", 2)),
+                ("bill", bill),
+                ("pay", charge.unwrap()),
+            ])
+            .when_refused("pay", "declined")
+            .when_undone("bill")
+            .when_undone("reserve")
+            .when_undone("reserve/1")
+            .when_undone("accept")
+            .then_compensated();
+    }
+
+    #[test]
     fn what_is_paid_is_shipped_and_confirmed() {
         testkit::saga::<Checkout>("536365", &basket())
             .when_ok("accept")
             .when_ok("reserve")
             .when_ok("reserve/1")
+            .when_done("bill", billed())
             .when_ok("pay")
             .when_ok("ship")
             .when_ok("confirm")

@@ -1,5 +1,5 @@
-//! Customers: what each has ordered, spent and got back, joined from the events of orders and
-//! payments. Rows in SQLite.
+//! Customers: what each has ordered, spent and got back, joined from the events of orders,
+//! returns and refunds. Rows in SQLite.
 
 use anabranch::domain::{Event, EventRef, HandleError, Query, View};
 use anabranch::env::Disk;
@@ -47,16 +47,18 @@ pub struct Customers;
 
 impl View for Customers {
     const NAME: &'static str = "customers";
-    const VERSION: u32 = 1;
-    const CATEGORIES: &'static [&'static str] = &["order", "return", "payment"];
+    const VERSION: u32 = 2;
+    const CATEGORIES: &'static [&'static str] = &["order", "return", "refund"];
     type Event = Seen;
     type Store = Sqlite;
 
     fn set_up(store: &mut Sqlite) -> Result<(), HandleError> {
         store.run(
             "CREATE TABLE entry (
-                 number TEXT PRIMARY KEY, customer TEXT NOT NULL, at TEXT NOT NULL,
-                 mills INTEGER NOT NULL, is_return INTEGER NOT NULL, state TEXT NOT NULL
+                 number TEXT NOT NULL, is_return INTEGER NOT NULL, customer TEXT NOT NULL,
+                 at TEXT NOT NULL, mills INTEGER NOT NULL, state TEXT NOT NULL,
+                 -- A return may have the number of an order.
+                 PRIMARY KEY (number, is_return)
              ) WITHOUT ROWID;
              CREATE INDEX entry_of_customer ON entry (customer);",
         )
@@ -64,7 +66,7 @@ impl View for Customers {
 
     fn handle(store: &mut Sqlite, event: &Seen, about: &EventRef<'_>) -> Result<(), HandleError> {
         const ADD: &str = "INSERT INTO entry VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        const MOVE: &str = "UPDATE entry SET state = ?2 WHERE number = ?1";
+        const MOVE: &str = "UPDATE entry SET state = ?3 WHERE number = ?1 AND is_return = ?2";
         let number = about.key();
         match event {
             Seen::OrderPlaced {
@@ -73,7 +75,7 @@ impl View for Customers {
                 total_mills,
             } => {
                 let mills = i64::try_from(*total_mills)?;
-                store.execute(ADD, (number, customer, placed_at, mills, false, "placed"))?;
+                store.execute(ADD, (number, false, customer, placed_at, mills, "placed"))?;
             }
             Seen::ReturnAccepted {
                 customer,
@@ -83,17 +85,17 @@ impl View for Customers {
                 let mills = i64::try_from(*total_mills)?;
                 store.execute(
                     ADD,
-                    (number, customer, returned_at, mills, true, "accepted"),
+                    (number, true, customer, returned_at, mills, "accepted"),
                 )?;
             }
             Seen::OrderConfirmed {} => {
-                store.execute(MOVE, (number, "confirmed"))?;
+                store.execute(MOVE, (number, false, "confirmed"))?;
             }
             Seen::OrderRejected { .. } => {
-                store.execute(MOVE, (number, "rejected"))?;
+                store.execute(MOVE, (number, false, "rejected"))?;
             }
             Seen::PaymentRefunded {} => {
-                store.execute(MOVE, (number, "refunded"))?;
+                store.execute(MOVE, (number, true, "refunded"))?;
             }
         }
         Ok(())

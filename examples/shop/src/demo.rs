@@ -20,7 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::audit::{Audit, AuditError};
 use crate::customers::Spend;
 use crate::input::{Invoice, Skipped, Work};
-use crate::orders::{Order, OrderCommand, Return, ReturnCommand};
+use crate::orders::{Line, Order, OrderCommand, Return, ReturnCommand};
 use crate::provider::Ledger;
 use crate::shop::{SERVICES, Shop};
 use crate::stock::{Stock, StockCommand};
@@ -210,7 +210,10 @@ impl Demo {
         options: Options,
     ) -> Result<Arc<Self>, DemoError> {
         let head_before = offset(&shop.log.head().await?);
-        let payments = Filter::category("payment");
+        let payments = Filter {
+            categories: vec!["payment".to_owned(), "refund".to_owned()],
+            ..Filter::all()
+        };
         let mut payments = shop.log.read(&Cut::start(), payments, ReadMode::ToHead);
         let ledger_before = match payments.next().await.transpose()? {
             None => Some(shop.provider.ledger().await.unwrap_or_default()),
@@ -446,7 +449,7 @@ impl Demo {
             .collect();
         let types = ["OrderConfirmed", "OrderRejected", "PaymentRefunded"];
         let filter = Filter {
-            categories: vec!["order".to_owned(), "payment".to_owned()],
+            categories: vec!["order".to_owned(), "refund".to_owned()],
             types: types
                 .iter()
                 .filter_map(|t| EventType::new(*t).ok())
@@ -616,6 +619,10 @@ impl Demo {
             ("every_order_ended_once", audit.every_order_ended_once()),
             ("money_adds_up", audit.money_adds_up()),
             ("nothing_left_reserved", audit.nothing_left_reserved()),
+            (
+                "returns_are_back_in_stock",
+                audit.returns_are_back_in_stock(),
+            ),
             ("totals_equal_the_file", self.totals_equal_the_file(&audit)),
             (
                 "views_equal_the_log",
@@ -665,9 +672,10 @@ impl Demo {
     fn totals_equal_the_file(&self, audit: &Audit) -> bool {
         let mut orders = self.work.invoices.iter().filter(|i| !i.is_return);
         orders.all(|order| {
-            let mills: u64 = order.lines.iter().map(|l| l.quantity * l.mills).sum();
+            let price = |line: &Line| u128::from(line.quantity) * u128::from(line.mills);
+            let mills: u128 = order.lines.iter().map(price).sum();
             audit.orders.get(&order.number).is_some_and(|known| {
-                known.mills == mills
+                u128::from(known.mills) == mills
                     && known.country == order.country
                     && order.at.starts_with(&known.day)
                     && known.lines == order.lines.len() as u64

@@ -4,10 +4,10 @@
 //! | service | owns | does |
 //! | --- | --- | --- |
 //! | [`orders`] | `order`, `return` | takes orders and returns; each order ends confirmed or rejected |
-//! | [`stock`] | `stock` | reserves, releases; ships and re-orders by listening |
-//! | [`payments`] | `payment` | has the provider charge and refund |
+//! | [`stock`] | `stock` | reserves, releases; ships, re-orders and takes goods back by listening |
+//! | [`payments`] | `payment`, `refund` | has the provider charge and refund |
 //! | [`shipping`] | `shipment` | sends off what was paid |
-//! | [`checkout`] | the saga | reserve, pay, ship, confirm; undoes in reverse |
+//! | [`checkout`] | the saga | reserve, bill, pay, ship, confirm; undoes in reverse |
 //! | [`customers`] | a view | history and spend of each customer |
 //! | [`pricing`] | `price` | moves prices with demand, by listening |
 //! | [`storefront`] | views | how orders stand, what was sold |

@@ -214,6 +214,13 @@ impl Entity for Return {
     }
 }
 
+/// The most that one order or return may cost, in thousandths of a pound: a billion pounds. Nine
+/// million of those together are still a number of 63 bits, in which views keep their sums.
+const TOTAL_MAX: u64 = 1_000_000_000_000;
+
+/// The most units of a product on one line.
+const QUANTITY_MAX: u64 = 1_000_000_000;
+
 /// What all lines cost together.
 fn total_of(lines: &[Line]) -> Result<u64, Rejection> {
     if lines.is_empty() {
@@ -229,8 +236,11 @@ fn total_of(lines: &[Line]) -> Result<u64, Rejection> {
             .quantity
             .checked_mul(line.mills)
             .and_then(|price| total.checked_add(price))
-            .filter(|total| *total <= i64::MAX as u64)
-            .ok_or_else(|| Rejection::new("too-much", "the total is beyond what can be paid"))?;
+            .filter(|total| *total <= TOTAL_MAX && line.quantity <= QUANTITY_MAX)
+            .ok_or_else(|| {
+                let most = format!("more than {QUANTITY_MAX} of one, or £1,000,000,000 altogether");
+                Rejection::new("too-much", format!("nobody can want or pay {most}"))
+            })?;
     }
     Ok(total)
 }
@@ -289,6 +299,8 @@ mod tests {
             (vec![line(1, 0)], "no-goods"),
             (vec![line(u64::MAX, 2)], "too-much"),
             (vec![line(i64::MAX as u64, 1), line(1, 1)], "too-much"),
+            (vec![line(1, TOTAL_MAX), line(1, 1)], "too-much"),
+            (vec![line(QUANTITY_MAX + 1, 1)], "too-much"),
         ] {
             given::<Order>([]).when(place(lines)).then_rejected(code);
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anabranch::domain::saga::{Definition, Promise, Request};
 use anabranch::domain::{
-    Breaker, CallPolicy, Correlate, Decide, Effect, Entity, Event, EventRef, Input, NoEvent,
-    Outcome, Process, Reaction, Rejection, Repeat, Retry, Saga,
+    Breaker, CallPolicy, CommandId, Correlate, Decide, Effect, Entity, Event, EventRef, Input,
+    NoEvent, Outcome, Process, Reaction, Rejection, Repeat, Retry, Saga,
 };
 use anabranch::runtime::ServiceBuilder;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,13 @@ use crate::provider::ProviderClient;
 /// What is asked of a payment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PaymentCommand {
-    /// The customer owes this much.
+    /// The customer owes this much. Only the checkout of the same number says so.
     RequestPayment {
+        /// In thousandths of a pound.
+        mills: u64,
+    },
+    /// May this much be charged? Changes nothing.
+    CheckPayment {
         /// In thousandths of a pound.
         mills: u64,
     },
@@ -31,13 +36,6 @@ pub enum PaymentCommand {
         /// Why, for people.
         reason: String,
     },
-    /// The provider has given money back.
-    RecordRefund {
-        /// In thousandths of a pound.
-        mills: u64,
-        /// What the provider calls it.
-        reference: String,
-    },
 }
 
 /// What happens to a payment.
@@ -47,6 +45,9 @@ pub enum PaymentEvent {
     PaymentRequested {
         /// In thousandths of a pound.
         mills: u64,
+        /// The key of the charging that may take the money; no other one may. Nobody knows it
+        /// beforehand, so nobody can have begun it with another amount.
+        charging: String,
     },
     /// The provider has the money.
     PaymentApproved {
@@ -60,6 +61,139 @@ pub enum PaymentEvent {
         /// Why, for people.
         reason: String,
     },
+}
+
+/// Where a payment stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Payment {
+    /// Nobody has asked for it.
+    #[default]
+    New,
+    /// The provider has not answered yet.
+    Requested {
+        /// In thousandths of a pound.
+        mills: u64,
+        /// The key of the charging that may take the money.
+        charging: String,
+    },
+    /// The provider has the money.
+    Approved,
+    /// There will be no money.
+    Declined,
+}
+
+impl Entity for Payment {
+    const CATEGORY: &'static str = "payment";
+    const STATE_VERSION: u32 = 2;
+    type Command = PaymentCommand;
+    type Event = PaymentEvent;
+    type Rejection = Rejection;
+
+    fn decide(
+        &self,
+        command: &PaymentCommand,
+        cx: &Decide,
+    ) -> Result<Vec<PaymentEvent>, Rejection> {
+        let is_checkout = sent_by(cx, "checkout", cx.key());
+        let is_charging = |charging: &str| sent_by(cx, Charging::NAME, charging);
+        match (command, self) {
+            (PaymentCommand::RequestPayment { mills }, Self::New) if is_checkout => {
+                Ok(vec![PaymentEvent::PaymentRequested {
+                    mills: *mills,
+                    charging: charging_of(cx.key(), cx.new_id()),
+                }])
+            }
+            (
+                PaymentCommand::CheckPayment { mills },
+                Self::Requested {
+                    mills: owed,
+                    charging,
+                },
+            ) if is_charging(charging) => {
+                if mills == owed {
+                    return Ok(Vec::new());
+                }
+                let message = format!("{owed} thousandths of a pound are owed, not {mills}");
+                Err(Rejection::new("another-amount", message))
+            }
+            (PaymentCommand::ApprovePayment { reference }, Self::Requested { mills, charging })
+                if is_charging(charging) =>
+            {
+                Ok(vec![PaymentEvent::PaymentApproved {
+                    mills: *mills,
+                    reference: reference.clone(),
+                }])
+            }
+            (PaymentCommand::DeclinePayment { reason }, Self::Requested { charging, .. })
+                if is_checkout || is_charging(charging) =>
+            {
+                Ok(vec![PaymentEvent::PaymentDeclined {
+                    reason: reason.clone(),
+                }])
+            }
+            // The charging has said so before the checkout does.
+            (PaymentCommand::DeclinePayment { .. }, Self::Declined) if is_checkout => {
+                Ok(Vec::new())
+            }
+            (_, state) => {
+                let stands = match state {
+                    Self::New => "nobody has asked for this payment",
+                    Self::Requested { .. } => "the payment is in hand",
+                    Self::Approved => "the payment is made",
+                    Self::Declined => "the payment is declined",
+                };
+                let message =
+                    format!("{stands}; only its checkout and the charging that it names go on");
+                Err(Rejection::new("not-now", message))
+            }
+        }
+    }
+
+    fn evolve(&mut self, event: &PaymentEvent) {
+        *self = match event {
+            PaymentEvent::PaymentRequested { mills, charging } => Self::Requested {
+                mills: *mills,
+                charging: charging.clone(),
+            },
+            PaymentEvent::PaymentApproved { .. } => Self::Approved,
+            PaymentEvent::PaymentDeclined { .. } => Self::Declined,
+        };
+    }
+}
+
+/// Whether the command comes from this saga or process.
+fn sent_by(cx: &Decide, name: &str, key: &str) -> bool {
+    cx.sender()
+        .is_some_and(|sender| sender.category() == name && sender.key() == key)
+}
+
+/// The key of the charging of a payment.
+fn charging_of(payment: &str, id: CommandId) -> String {
+    format!("{payment}-{:08x}", id.as_u128() >> 96)
+}
+
+/// The payment that a charging of this key is about.
+fn payment_of(charging: &str) -> &str {
+    charging
+        .rsplit_once('-')
+        .map_or(charging, |(payment, _)| payment)
+}
+
+/// What is asked of the money that is owed for a return.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RepaymentCommand {
+    /// The provider has given money back. Only the process that has asked it says so.
+    RecordRefund {
+        /// In thousandths of a pound.
+        mills: u64,
+        /// What the provider calls it.
+        reference: String,
+    },
+}
+
+/// What happens to the money that is owed for a return.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
+pub enum RepaymentEvent {
     /// The provider has given money back.
     PaymentRefunded {
         /// In thousandths of a pound.
@@ -69,68 +203,37 @@ pub enum PaymentEvent {
     },
 }
 
-/// Where a payment stands.
+/// Whether the money for a return was given back. It has the number of the return; an order may
+/// have the same one, so this is no [`Payment`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Payment {
-    /// Nobody has asked for it.
-    #[default]
-    New,
-    /// The provider has not answered yet.
-    Requested {
-        /// In thousandths of a pound.
-        mills: u64,
-    },
-    /// The provider has the money.
-    Approved,
-    /// There will be no money.
-    Declined,
-    /// The customer has the money back.
-    Refunded,
+pub struct Repayment {
+    repaid: bool,
 }
 
-impl Entity for Payment {
-    const CATEGORY: &'static str = "payment";
-    type Command = PaymentCommand;
-    type Event = PaymentEvent;
+impl Entity for Repayment {
+    const CATEGORY: &'static str = "refund";
+    type Command = RepaymentCommand;
+    type Event = RepaymentEvent;
     type Rejection = Rejection;
 
-    fn decide(&self, command: &PaymentCommand, _: &Decide) -> Result<Vec<PaymentEvent>, Rejection> {
-        let event = match (command, *self) {
-            (PaymentCommand::RequestPayment { mills }, Self::New) => {
-                PaymentEvent::PaymentRequested { mills: *mills }
-            }
-            (PaymentCommand::ApprovePayment { reference }, Self::Requested { mills }) => {
-                PaymentEvent::PaymentApproved {
-                    mills,
-                    reference: reference.clone(),
-                }
-            }
-            (PaymentCommand::DeclinePayment { reason }, Self::Requested { .. }) => {
-                PaymentEvent::PaymentDeclined {
-                    reason: reason.clone(),
-                }
-            }
-            (PaymentCommand::RecordRefund { mills, reference }, Self::New) => {
-                PaymentEvent::PaymentRefunded {
-                    mills: *mills,
-                    reference: reference.clone(),
-                }
-            }
-            (_, state) => {
-                let message = format!("the payment is {state:?}, so this cannot be done");
-                return Err(Rejection::new("not-now", message));
-            }
-        };
-        Ok(vec![event])
+    fn decide(
+        &self,
+        command: &RepaymentCommand,
+        cx: &Decide,
+    ) -> Result<Vec<RepaymentEvent>, Rejection> {
+        let RepaymentCommand::RecordRefund { mills, reference } = command;
+        if self.repaid || !sent_by(cx, Refunding::NAME, cx.key()) {
+            let message = "what was given back is recorded once, by who had it given back";
+            return Err(Rejection::new("not-now", message));
+        }
+        Ok(vec![RepaymentEvent::PaymentRefunded {
+            mills: *mills,
+            reference: reference.clone(),
+        }])
     }
 
-    fn evolve(&mut self, event: &PaymentEvent) {
-        *self = match event {
-            PaymentEvent::PaymentRequested { mills } => Self::Requested { mills: *mills },
-            PaymentEvent::PaymentApproved { .. } => Self::Approved,
-            PaymentEvent::PaymentDeclined { .. } => Self::Declined,
-            PaymentEvent::PaymentRefunded { .. } => Self::Refunded,
-        };
+    fn evolve(&mut self, _: &RepaymentEvent) {
+        self.repaid = true;
     }
 }
 
@@ -194,10 +297,11 @@ impl Effect for Refund {
     }
 }
 
-/// Takes the money for one order: asks for it, has it charged, and records what came of it.
+/// Takes the money for one order: asks whether it is owed, has it charged, and records what came
+/// of it. The payment names the key of the one that may.
 pub struct Charging;
 
-/// What is to be charged; the payment's number is the key.
+/// What is to be charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToCharge {
     /// In thousandths of a pound.
@@ -210,28 +314,32 @@ impl Saga for Charging {
     type Input = ToCharge;
 
     fn define() -> Definition<ToCharge> {
-        Definition::<ToCharge>::new(1)
-            .compensatable("request", |request| {
-                request
+        Definition::<ToCharge>::new(2)
+            .compensatable("check", |check| {
+                check
                     .changes("payment")
-                    .request(|order, cx| {
-                        let mills = order.mills;
-                        Request::to::<Payment>(cx.key(), &PaymentCommand::RequestPayment { mills })
+                    .request(|owed, cx| {
+                        let mills = owed.mills;
+                        let check = PaymentCommand::CheckPayment { mills };
+                        Request::to::<Payment>(payment_of(cx.key()), &check)
                     })
                     .undo(Promise::ALL, |_, cx| {
                         let reason = cx.abort_reason().unwrap_or("the payment was given up");
                         let reason = reason.to_owned();
-                        Request::to::<Payment>(cx.key(), &PaymentCommand::DeclinePayment { reason })
+                        Request::to::<Payment>(
+                            payment_of(cx.key()),
+                            &PaymentCommand::DeclinePayment { reason },
+                        )
                     })
             })
             .pivot("charge", |charge| {
                 charge
-                    .after(["request"])
+                    .after(["check"])
                     .changes("provider")
-                    .request(|order, cx| {
+                    .request(|owed, cx| {
                         Request::call(&Charge {
-                            payment: cx.key().to_owned(),
-                            mills: order.mills,
+                            payment: payment_of(cx.key()).to_owned(),
+                            mills: owed.mills,
                         })
                     })
             })
@@ -243,7 +351,7 @@ impl Saga for Charging {
                         let receipt: Option<Receipt> = cx.result("charge", 0)?;
                         let reference = receipt.ok_or("the provider gave no receipt")?.reference;
                         Request::to::<Payment>(
-                            cx.key(),
+                            payment_of(cx.key()),
                             &PaymentCommand::ApprovePayment { reference },
                         )
                     })
@@ -293,9 +401,9 @@ impl Process for Refunding {
                 };
                 match receipt {
                     Ok(Receipt { reference }) => Reaction::none()
-                        .send::<Payment>(
+                        .send::<Repayment>(
                             payment,
-                            &PaymentCommand::RecordRefund {
+                            &RepaymentCommand::RecordRefund {
                                 mills: self.mills,
                                 reference,
                             },
@@ -321,6 +429,7 @@ pub fn service(builder: ServiceBuilder, provider: &ProviderClient) -> ServiceBui
     let (charges, refunds) = (provider.clone(), provider.clone());
     builder
         .entity::<Payment>()
+        .entity::<Repayment>()
         .saga::<Charging>()
         .process::<Refunding>()
         .effect::<Charge, _, _>(move |charge, key| {

@@ -1,6 +1,6 @@
 //! Shipping: sends off what was paid.
 
-use anabranch::domain::{Decide, Entity, Event, Rejection};
+use anabranch::domain::{Decide, Entity, Event, Rejection, StreamId};
 use anabranch::runtime::ServiceBuilder;
 use serde::{Deserialize, Serialize};
 
@@ -43,8 +43,13 @@ impl Entity for Shipment {
     fn decide(
         &self,
         command: &ShipmentCommand,
-        _: &Decide,
+        cx: &Decide,
     ) -> Result<Vec<ShipmentEvent>, Rejection> {
+        let is_checkout = |by: &StreamId| by.category() == "checkout" && by.key() == cx.key();
+        if !cx.sender().is_some_and(is_checkout) {
+            let message = "only the order's checkout may do this, when it is paid";
+            return Err(Rejection::new("checkout-only", message));
+        }
         let ShipmentCommand::ShipOrder { country, products } = command;
         if self.shipped {
             return Err(Rejection::new("already-shipped", "it was shipped before"));

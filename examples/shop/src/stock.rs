@@ -1,16 +1,19 @@
 //! Stock: one entity for each product. Reserves, releases, ships what shipping has sent off,
-//! and re-orders what runs low; nobody calls it to do the last two, it listens.
+//! re-orders what runs low, and takes in what customers send back; nobody calls it to do the last
+//! three, it listens.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anabranch::domain::{
     Correlate, Decide, Entity, Event, EventRef, HandleError, Input, Process, Query, Reaction,
-    Rejection, View,
+    Rejection, StreamId, View,
 };
 use anabranch::runtime::ServiceBuilder;
 use anabranch::runtime::view::ViewSpec;
 use serde::{Deserialize, Serialize};
+
+use crate::orders::Line;
 
 /// How long a delivery from the wholesaler takes.
 const DELIVERY: Duration = Duration::from_millis(500);
@@ -44,6 +47,11 @@ pub enum StockCommand {
     },
     /// The wholesaler has delivered.
     ReplenishStock,
+    /// A customer has sent goods back.
+    TakeBack {
+        /// How many.
+        quantity: u64,
+    },
 }
 
 /// What happens to a product's stock.
@@ -89,6 +97,13 @@ pub enum StockEvent {
         /// How many.
         units: u64,
     },
+    /// Goods that a customer has sent back can be sold again.
+    StockReturned {
+        /// The return's number.
+        of: String,
+        /// How many.
+        quantity: u64,
+    },
 }
 
 /// The stock of one product.
@@ -107,6 +122,28 @@ pub struct Stock {
     ordered: bool,
 }
 
+/// The most units of one product that there can be: so no count of them is ever beyond a number.
+const UNITS_MAX: u64 = 1 << 50;
+
+/// Who may ask for what; anybody may open the stock of a product.
+fn check_sender(command: &StockCommand, cx: &Decide) -> Result<(), Rejection> {
+    let (who, key) = match command {
+        StockCommand::OpenStock { .. } => return Ok(()),
+        StockCommand::ReserveStock { order, .. } | StockCommand::ReleaseStock { order } => {
+            ("checkout", Some(order))
+        }
+        StockCommand::ShipStock { order } => (GoodsOut::NAME, Some(order)),
+        StockCommand::ReplenishStock => (Reorder::NAME, None),
+        StockCommand::TakeBack { .. } => (GoodsIn::NAME, None),
+    };
+    let may = |by: &StreamId| by.category() == who && key.is_none_or(|key| by.key() == key);
+    if cx.sender().is_some_and(may) {
+        return Ok(());
+    }
+    let message = format!("only {who} may do this; it does so by itself");
+    Err(Rejection::new("not-for-you", message))
+}
+
 impl Stock {
     fn is_low_at(&self, left: u64) -> bool {
         !self.ordered && left < self.reorder_below
@@ -120,12 +157,21 @@ impl Entity for Stock {
     type Rejection = Rejection;
 
     fn decide(&self, command: &StockCommand, cx: &Decide) -> Result<Vec<StockEvent>, Rejection> {
-        if !self.open && !matches!(command, StockCommand::OpenStock { .. }) {
+        check_sender(command, cx)?;
+        let needs_product = !matches!(
+            command,
+            StockCommand::OpenStock { .. } | StockCommand::TakeBack { .. }
+        );
+        if needs_product && !self.open {
             let message = format!("there is no product {}", cx.key());
             return Err(Rejection::new("unknown-product", message));
         }
         match command {
             StockCommand::OpenStock { .. } if self.open => Ok(Vec::new()),
+            StockCommand::OpenStock { units, .. } if *units > UNITS_MAX => {
+                let message = format!("{units} units are more than there can be: {UNITS_MAX}");
+                Err(Rejection::new("too-much", message))
+            }
             StockCommand::OpenStock {
                 units,
                 reorder_below,
@@ -169,14 +215,19 @@ impl Entity for Stock {
             },
             StockCommand::ReplenishStock if !self.ordered => Ok(Vec::new()),
             StockCommand::ReplenishStock => {
-                let left = self.left.saturating_add(self.delivery);
-                let mut events = vec![StockEvent::StockReplenished {
-                    units: self.delivery,
-                }];
+                // What has no room any more is not delivered.
+                let units = self.delivery.min(UNITS_MAX.saturating_sub(self.left));
+                let left = self.left + units;
+                let mut events = vec![StockEvent::StockReplenished { units }];
                 if left < self.reorder_below {
                     events.push(StockEvent::StockRanLow { left });
                 }
                 Ok(events)
+            }
+            StockCommand::TakeBack { quantity } => {
+                let of = cx.sender().map_or("", StreamId::key).to_owned();
+                let quantity = *quantity;
+                Ok(vec![StockEvent::StockReturned { of, quantity }])
             }
         }
     }
@@ -188,7 +239,8 @@ impl Entity for Stock {
                 reorder_below,
             } => {
                 self.open = true;
-                self.left = *units;
+                // Goods may have come back before.
+                self.left = self.left.saturating_add(*units);
                 self.delivery = *units;
                 self.reorder_below = *reorder_below;
             }
@@ -211,6 +263,9 @@ impl Entity for Stock {
             StockEvent::StockReplenished { units } => {
                 self.ordered = false;
                 self.left = self.left.saturating_add(*units);
+            }
+            StockEvent::StockReturned { quantity, .. } => {
+                self.left = self.left.saturating_add(*quantity);
             }
         }
     }
@@ -294,6 +349,48 @@ impl Process for GoodsOut {
     fn evolve(&mut self, _: &Input<Departure>) {}
 }
 
+/// Puts what customers send back on the shelves again.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct GoodsIn;
+
+/// What [`GoodsIn`] listens to.
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+pub enum Arrival {
+    /// Goods came back.
+    ReturnAccepted {
+        /// What.
+        lines: Vec<Line>,
+    },
+}
+
+impl Process for GoodsIn {
+    const NAME: &'static str = "goods-in";
+    const CATEGORIES: &'static [&'static str] = &["return"];
+    type Event = Arrival;
+
+    fn correlate(_: &Arrival, about: &EventRef<'_>) -> Correlate {
+        Correlate::Start(about.key().to_owned())
+    }
+
+    fn decide(&self, input: &Input<Arrival>, _: &Decide) -> Reaction {
+        let Input::Event(Arrival::ReturnAccepted { lines }, _) = input else {
+            return Reaction::none();
+        };
+        let mut products: BTreeMap<&str, u64> = BTreeMap::new();
+        for line in lines {
+            let quantity = products.entry(&line.product).or_default();
+            *quantity = quantity.saturating_add(line.quantity);
+        }
+        let mut sent = Reaction::none();
+        for (product, quantity) in products {
+            sent = sent.send::<Stock>(product, &StockCommand::TakeBack { quantity });
+        }
+        sent.complete()
+    }
+
+    fn evolve(&mut self, _: &Input<Arrival>) {}
+}
+
 /// How many there are of each product, for whoever wants to buy.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Products(BTreeMap<String, Shelf>);
@@ -309,11 +406,14 @@ pub struct Shelf {
     pub shipped: u64,
     /// How often more had to be ordered.
     pub deliveries: u64,
+    /// How many customers have sent back.
+    #[serde(default)]
+    pub returned: u64,
 }
 
 impl View for Products {
     const NAME: &'static str = "products";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const CATEGORIES: &'static [&'static str] = &[Stock::CATEGORY];
     type Event = StockEvent;
     type Store = Self;
@@ -328,7 +428,7 @@ impl View for Products {
             None => products.0.entry(about.key().to_owned()).or_default(),
         };
         match event {
-            StockEvent::StockOpened { units, .. } => shelf.left = *units,
+            StockEvent::StockOpened { units, .. } => shelf.left += units,
             StockEvent::StockReserved { quantity, left, .. } => {
                 shelf.left = *left;
                 shelf.reserved += quantity;
@@ -345,6 +445,10 @@ impl View for Products {
             StockEvent::StockReplenished { units } => {
                 shelf.left += units;
                 shelf.deliveries += 1;
+            }
+            StockEvent::StockReturned { quantity, .. } => {
+                shelf.left += quantity;
+                shelf.returned += quantity;
             }
         }
         Ok(())
@@ -401,6 +505,7 @@ pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
         .entity::<Stock>()
         .process::<Reorder>()
         .process::<GoodsOut>()
+        .process::<GoodsIn>()
         .view(
             ViewSpec::<Products>::new()
                 .query::<ProductOf>()
@@ -427,14 +532,17 @@ mod tests {
             units: 5,
             reorder_below: 0,
         }])
+        .sent_by("checkout/1")
         .when(reserve("1", 6))
         .then_rejected("out-of-stock")
+        .sent_by("checkout/2")
         .when(reserve("2", 5))
         .then([StockEvent::StockReserved {
             order: "2".to_owned(),
             quantity: 5,
             left: 0,
         }])
+        .sent_by("checkout/3")
         .when(reserve("3", 1))
         .then_rejected("out-of-stock");
     }
@@ -455,13 +563,16 @@ mod tests {
                 left: 0,
             },
         ])
+        .sent_by("checkout/1")
         .when(release.clone())
         .then([StockEvent::StockReleased {
             order: "1".to_owned(),
             quantity: 5,
         }])
+        .sent_by("checkout/1")
         .when(release)
         .then([])
+        .sent_by("checkout/2")
         .when(reserve("2", 5))
         .then([StockEvent::StockReserved {
             order: "2".to_owned(),
@@ -476,6 +587,7 @@ mod tests {
             units: 5,
             reorder_below: 4,
         }])
+        .sent_by("checkout/1")
         .when(reserve("1", 2))
         .then([
             StockEvent::StockReserved {
@@ -485,13 +597,75 @@ mod tests {
             },
             StockEvent::StockRanLow { left: 3 },
         ])
+        .sent_by("checkout/2")
         .when(reserve("2", 1))
         .then([StockEvent::StockReserved {
             order: "2".to_owned(),
             quantity: 1,
             left: 2,
         }])
+        .sent_by("reorder/71053")
         .when(StockCommand::ReplenishStock)
         .then([StockEvent::StockReplenished { units: 5 }]);
+    }
+
+    #[test]
+    fn what_was_sent_back_can_be_reserved_again() {
+        given::<Stock>([
+            StockEvent::StockOpened {
+                units: 1,
+                reorder_below: 0,
+            },
+            StockEvent::StockReserved {
+                order: "1".to_owned(),
+                quantity: 1,
+                left: 0,
+            },
+        ])
+        .sent_by("goods-in/C1")
+        .when(StockCommand::TakeBack { quantity: 1 })
+        .then([StockEvent::StockReturned {
+            of: "C1".to_owned(),
+            quantity: 1,
+        }])
+        .sent_by("checkout/2")
+        .when(reserve("2", 1))
+        .then([StockEvent::StockReserved {
+            order: "2".to_owned(),
+            quantity: 1,
+            left: 0,
+        }]);
+    }
+
+    #[test]
+    fn only_the_services_themselves_move_what_is_on_the_shelves() {
+        let order = || "1".to_owned();
+        for command in [
+            reserve("1", 1),
+            StockCommand::ReleaseStock { order: order() },
+            StockCommand::ShipStock { order: order() },
+            StockCommand::ReplenishStock,
+            StockCommand::TakeBack { quantity: 1 },
+        ] {
+            given::<Stock>([StockEvent::StockOpened {
+                units: 5,
+                reorder_below: 0,
+            }])
+            .when(command.clone())
+            .then_rejected("not-for-you")
+            .sent_by("checkout/2")
+            .when(command)
+            .then_rejected("not-for-you");
+        }
+    }
+
+    #[test]
+    fn no_more_units_are_opened_than_can_be_counted() {
+        given::<Stock>([])
+            .when(StockCommand::OpenStock {
+                units: u64::MAX,
+                reorder_below: 0,
+            })
+            .then_rejected("too-much");
     }
 }
