@@ -68,6 +68,18 @@ impl SagaTest {
         self
     }
 
+    /// The step is undone by aborting the saga that it has started, and nothing else is undone.
+    #[must_use]
+    #[track_caller]
+    pub fn then_aborts(mut self, step: &str, saga: &StreamId) -> Self {
+        let asked = self.take(true);
+        let asked = asked.iter().map(|(role, undo)| (names(role).0, undo));
+        let expected = Undo::AbortSaga(saga.clone());
+        let asked: Vec<_> = asked.collect();
+        assert_eq!(asked, [(&parse(step), &expected)], "what it undoes");
+        self
+    }
+
     /// The step took effect.
     #[must_use]
     #[track_caller]

@@ -1,7 +1,7 @@
 //! Back: whatever may have taken effect is undone, in reverse order.
 
 use super::Run;
-use super::outputs::{abort_reply, completed};
+use super::outputs::{COMPENSATED, COMPLETED, abort_reply, completed};
 use crate::command::Outcome;
 use crate::rejection::Rejection;
 use crate::saga::definition::{Request, StepContext, StepKind};
@@ -36,10 +36,14 @@ impl Run<'_> {
         match self.state.phase {
             Phase::Aborting | Phase::Compensated => Ok(()),
             Phase::Completed => Err(completed()),
-            Phase::New | Phase::Running => Err(Rejection::new(
-                "past-pivot",
-                "the saga is past its point of no return and only goes forward",
-            )),
+            Phase::New | Phase::Running => {
+                let why = Rejection::new(
+                    "past-pivot",
+                    "the saga is past its point of no return and only goes forward",
+                );
+                // R12: a parent asks again until the saga has completed, and then undoes it.
+                Err(if by.is_some() { why.for_now() } else { why })
+            }
         }
     }
 
@@ -128,6 +132,10 @@ impl Run<'_> {
                 Request::Saga(child) => Ok(Undo::AbortSaga(child.saga.clone())),
                 _ => self.make_undo(plan, index, step),
             },
+            At::Unknown if !completed => match self.make_request(plan, index, step) {
+                Ok(Request::Saga(child)) => Ok(Undo::AbortSaga(child.saga)),
+                _ => self.make_undo(plan, index, step),
+            },
             _ => self.make_undo(plan, index, step),
         };
         match request {
@@ -180,8 +188,9 @@ impl Run<'_> {
             Outcome::Unavailable(_) | Outcome::Unknown(_) => return,
             Outcome::Refused(why) if why.try_again => return,
             Outcome::Refused(why) => {
-                let at = &self.state.steps[index].branches[branch].at;
-                let child = matches!(at, At::Undoing(w) if matches!(w.request, Undo::AbortSaga(_)));
+                // A child that has completed is undone by another saga; one that says no for
+                // any other reason may still be going on.
+                let child = self.is_aborting_child(index, branch) && why.code == COMPLETED;
                 match self.plan {
                     // R12.
                     Some(_) if child && !self.rules.keep(Rule::UndoCompletedChild) => {
@@ -204,6 +213,46 @@ impl Run<'_> {
             }
         }
         self.go_on();
+    }
+
+    fn is_aborting_child(&self, index: usize, branch: usize) -> bool {
+        let at = &self.state.steps[index].branches[branch].at;
+        matches!(at, At::Undoing(w) if matches!(w.request, Undo::AbortSaga(_)))
+    }
+
+    /// A request is answered while it is being undone. If it was a saga that was to be aborted,
+    /// its end says how to go on: what has completed is undone by its compensation.
+    pub(super) fn late_reply(
+        &mut self,
+        index: usize,
+        branch: usize,
+        step: &StepId,
+        outcome: Outcome,
+    ) {
+        let ended = match &outcome {
+            Outcome::Done(_) => Some(true),
+            Outcome::Refused(why) if why.code == COMPENSATED => Some(false),
+            _ => None,
+        };
+        self.emit(SagaEvent::LateReply {
+            step: step.clone(),
+            undo: false,
+            outcome,
+        });
+        if !self.is_aborting_child(index, branch) || !self.rules.keep(Rule::UndoCompletedChild) {
+            return;
+        }
+        match (ended, self.plan) {
+            (Some(true), Some(plan)) => self.undo(plan, index, branch, step, true),
+            (Some(false), _) => {
+                self.emit(SagaEvent::CompOk {
+                    step: step.clone(),
+                    by: None,
+                });
+                self.go_on();
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn undo_wake(

@@ -198,11 +198,7 @@ impl Run<'_> {
                 if !self.rules.keep(Rule::FirstInJournalWins) {
                     self.step_reply(index, step, outcome);
                 } else if !at.late[0] && is_final(&outcome) {
-                    self.emit(SagaEvent::LateReply {
-                        step: step.clone(),
-                        undo,
-                        outcome,
-                    });
+                    self.late_reply(index, branch, step, outcome);
                 }
             }
             // Said before.

@@ -129,9 +129,14 @@ pub(super) fn command_id(
     }
 }
 
+/// The code of the "no" to an abort of what has completed.
+pub(super) const COMPLETED: &str = "saga-completed";
+/// The code by which one who has started a saga hears that it has gone back.
+pub(super) const COMPENSATED: &str = "saga-compensated";
+
 pub(super) fn completed() -> Rejection {
     Rejection::new(
-        "saga-completed",
+        COMPLETED,
         "the saga has completed; it is undone by another saga",
     )
 }
@@ -141,7 +146,7 @@ pub(super) fn end_reply(state: &SagaState, to: Option<&Parent>) -> Option<Dispat
     let outcome = match state.phase {
         Phase::Completed => Outcome::Done(Json::null()),
         Phase::Compensated => Outcome::Refused(Rejection::new(
-            "saga-compensated",
+            COMPENSATED,
             state.abort_reason().unwrap_or("the saga was aborted"),
         )),
         _ => return None,

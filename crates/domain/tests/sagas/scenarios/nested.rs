@@ -1,7 +1,9 @@
 //! A step that is itself a saga.
 
+use std::time::Duration;
+
 use anabranch_domain::saga::{Definition, Phase, Promise, Request, Rule, Rules};
-use anabranch_domain::testkit::{CrashPoint, Service, World};
+use anabranch_domain::testkit::{self, CrashPoint, Service, World};
 use anabranch_domain::{NoEvent, Saga, StreamId};
 
 use crate::ensure;
@@ -244,4 +246,69 @@ fn crash_with_a_child(rules: Rules) -> Verdict {
 #[test]
 fn scenario_26_parent_and_child_survive_a_crash_at_every_step() {
     holds(crash_with_a_child);
+}
+
+/// As a holiday, but impatient: its step times out while the booking goes on.
+struct Impatient;
+
+impl Saga for Impatient {
+    const NAME: &'static str = "impatient";
+    type Event = NoEvent;
+    type Input = Nothing;
+
+    fn define() -> Definition<Nothing> {
+        Definition::<Nothing>::new(1).compensatable("book", |book| {
+            book.changes("booking")
+                .request(|_, cx| Request::saga::<Booking>(cx.key(), &Nothing {}))
+                .undo(Promise::ALL, |_, cx| {
+                    Request::saga::<Cancelling>(cx.key(), &Nothing {})
+                })
+                .timeout(Duration::from_secs(1))
+                .retry(RETRY)
+        })
+    }
+}
+
+/// The child goes on, and its parent does not take it for undone.
+#[test]
+fn a_child_past_its_pivot_is_undone_only_when_it_has_completed() {
+    let cancel = Request::saga::<Cancelling>("1", &Nothing {}).unwrap();
+    testkit::saga::<Holiday>("1", &Nothing {})
+        .when_aborted(None)
+        .then_aborts("book", &booking())
+        .then_phase(Phase::Aborting)
+        .when_ok("book")
+        .then_undoes([("book", cancel)])
+        .when_undone("book")
+        .then_compensated();
+}
+
+#[test]
+fn a_child_that_goes_back_by_itself_needs_no_other_compensation() {
+    testkit::saga::<Holiday>("1", &Nothing {})
+        .when_aborted(None)
+        .then_aborts("book", &booking())
+        .when_refused("book", "saga-compensated")
+        .then_undoes([])
+        .then_compensated();
+}
+
+#[test]
+fn a_child_that_cannot_be_reached_is_not_taken_for_completed() {
+    let parked = testkit::saga::<Holiday>("1", &Nothing {})
+        .when_aborted(None)
+        .then_aborts("book", &booking())
+        .when_undo_refused("book", "undeliverable")
+        .then_undoes([])
+        .then_parked(Some("book"));
+    drop(parked);
+}
+
+#[test]
+fn a_child_whose_step_timed_out_is_aborted_before_it_is_undone() {
+    let mut test = testkit::saga::<Impatient>("1", &Nothing {});
+    while test.journal_names().last() != Some(&"CompStarted") {
+        test = test.when_wakes("book");
+    }
+    drop(test.then_aborts("book", &booking()));
 }
