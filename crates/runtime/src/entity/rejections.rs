@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use anabranch_domain::{CommandId, StreamId};
+use anabranch_domain::{CommandId, Role, StreamId};
 
 use super::slot::Outcome;
 use crate::hash::HashMap;
@@ -31,8 +31,12 @@ impl Rejections {
         self.by_id.get(&id)
     }
 
-    /// Keeps a "no" that is not for now only.
-    pub fn remember(&mut self, id: CommandId, stream: &StreamId, outcome: &Outcome) {
+    /// Keeps a "no" that is not for now only. A step past the point of no return, and a
+    /// compensation, have to succeed in the end: asked again, they are decided again.
+    pub fn remember(&mut self, id: CommandId, role: &Role, stream: &StreamId, outcome: &Outcome) {
+        if matches!(role, Role::Forward(_) | Role::Undo { .. }) {
+            return;
+        }
         let Err(error @ SendError::Rejected(why)) = outcome else {
             return;
         };

@@ -303,7 +303,8 @@ impl<E: Entity> Shard<E> {
         let before = self.gauge.latency_micros.load(Ordering::Relaxed);
         let smoothed = before - before / 8 + took / 8;
         self.gauge.latency_micros.store(smoothed, Ordering::Relaxed);
-        self.rejections.remember(ask.id, &ask.stream, &outcome);
+        self.rejections
+            .remember(ask.id, &ask.role, &ask.stream, &outcome);
         // Who no longer listens does not want the answer.
         if let Some((_, also)) = self.unanswered.remove(&ask.id) {
             for reply in also {
