@@ -1,6 +1,6 @@
 //! Delivers what processes and sagas send, and brings the answers back.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::process::given_up;
+use super::under_way::{Sending, Tracked, UnderWay, is_given_up, unless_given_up};
 use super::{AnyFlow, Effects, Style};
 use crate::diagnostics::Diagnostics;
 use crate::entity::{Accepted, AnyEntity};
@@ -99,7 +100,7 @@ pub struct Dispatcher {
     pub letters_max: usize,
     routes: Mutex<Routes>,
     /// What is being delivered: sent again meanwhile, it is not delivered twice.
-    under_way: Mutex<BTreeSet<CommandId>>,
+    under_way: Mutex<UnderWay>,
     /// Rung when there is less of it.
     less: Notify,
     /// What waits until the same sender's earlier command to the same receiver is delivered.
@@ -246,25 +247,51 @@ impl Dispatcher {
         }
     }
 
+    /// Something leaves; `None` if it is under way already.
+    fn begin(&self, id: CommandId, from: &StreamId, style: Style) -> Option<Tracked> {
+        let saga = (style == Style::Report).then_some(from);
+        locked(&self.under_way).begin(id, saga)
+    }
+
     fn arrived(&self, id: CommandId) {
-        locked(&self.under_way).remove(&id);
+        let ended = locked(&self.under_way).arrived(id);
         self.less.notify_one();
+        if let Some((saga, receivers)) = ended {
+            for receiver in receivers {
+                self.forget_now(&receiver, &saga);
+            }
+        }
+    }
+
+    /// A compensation leaves only when nothing can come of its request any more: who receives
+    /// it could take it for done and then do the request, and a third party keeps no memory of
+    /// what was undone.
+    async fn before(&self, role: &Role) {
+        if let Role::Undo { of, .. } = role {
+            let request = locked(&self.under_way).give_up(*of);
+            if let Some(request) = request {
+                request.over().await;
+            }
+        }
     }
 
     /// Delivers a command, and its answer to `from`. Commands of a process to one receiver are
     /// delivered one after the other; those of a saga are ordered by its steps.
     pub fn command(self: &Arc<Self>, from: StreamId, command: CommandEnvelope, style: Style) {
         // What waits for an operator is not sent again by itself.
-        if locked(&self.dead).letters.contains_key(&command.id)
-            || !locked(&self.under_way).insert(command.id)
-        {
+        if locked(&self.dead).letters.contains_key(&command.id) {
             return;
         }
+        let Some(sending) = self.begin(command.id, &from, style) else {
+            return;
+        };
         let this = self.clone();
         if style == Style::Report {
             return self.spawn(async move {
                 let id = command.id;
-                this.deliver(from, command, id, style).await;
+                this.before(&command.role).await;
+                let sending = sending.as_deref();
+                this.deliver(from, command, id, style, sending).await;
                 this.arrived(id);
             });
         }
@@ -288,7 +315,7 @@ impl Dispatcher {
                 };
                 let Some(command) = next else { return };
                 let id = command.id;
-                this.deliver(lane.0.clone(), command, id, style).await;
+                this.deliver(lane.0.clone(), command, id, style, None).await;
                 this.arrived(id);
             }
         });
@@ -297,13 +324,18 @@ impl Dispatcher {
     /// Makes a call, and brings its outcome to who waits. `again` says that an earlier runtime
     /// may have made it.
     pub fn call(self: &Arc<Self>, call: CallEnvelope, role: Role, style: Style, again: bool) {
-        if !locked(&self.under_way).insert(call.key) {
+        let Some(sending) = self.begin(call.key, &call.reply_to, style) else {
             return;
-        }
+        };
         let this = self.clone();
         self.spawn(async move {
-            let outcome = this.effects.call(&this.time, &call, again).await;
             let key = call.key;
+            this.before(&role).await;
+            let sending = sending.as_deref();
+            let called = this.effects.call(&this.time, &call, again, sending).await;
+            let Some(outcome) = called else {
+                return this.arrived(key);
+            };
             if let (Outcome::Unavailable(reason), Style::Insist) = (&outcome, style) {
                 let reason = reason.clone();
                 let from = call.reply_to.clone();
@@ -333,11 +365,15 @@ impl Dispatcher {
         command: CommandEnvelope,
         asked: CommandId,
         style: Style,
+        sending: Option<&Sending>,
     ) {
         let mut attempt = 1;
         let (outcome, causes) = loop {
             let tried = {
                 let permit = self.permits.clone().acquire_owned().await;
+                if is_given_up(sending) {
+                    return;
+                }
                 let tried = AssertUnwindSafe(self.attempt(&command)).catch_unwind();
                 let tried = tried.await.unwrap_or_else(|panic| {
                     let said = panics::message(&*panic);
@@ -372,7 +408,10 @@ impl Dispatcher {
                         return self.bury(asked, from, letter, reason, attempt);
                     }
                     let wait = retry.delay_after(attempt, command.id.as_u128());
-                    self.time.sleep(wait.max(hint.unwrap_or_default())).await;
+                    let rest = self.time.sleep(wait.max(hint.unwrap_or_default()));
+                    if unless_given_up(sending, rest).await.is_none() {
+                        return;
+                    }
                     attempt += 1;
                 }
             }
@@ -472,8 +511,15 @@ impl Dispatcher {
         }
     }
 
-    /// Tells an entity that it may forget what it remembers for a saga.
+    /// Tells an entity that it may forget what it remembers for a saga that has ended, once
+    /// nothing of that saga is under way any more: what came late would be done.
     pub fn forget(&self, at: &StreamId, saga: &StreamId) {
+        if locked(&self.under_way).end(saga, at) {
+            self.forget_now(at, saga);
+        }
+    }
+
+    fn forget_now(&self, at: &StreamId, saga: &StreamId) {
         let entity = locked(&self.routes).entities.get(at.category()).cloned();
         match (entity, &self.router) {
             (Some(entity), _) => entity.forget(at.clone(), saga.clone()),
@@ -530,10 +576,13 @@ impl Dispatcher {
                     command.id = CommandId::derived(command.id.as_u128(), &parts);
                     command.data = data;
                 }
-                locked(&self.under_way).insert(id);
+                if self.begin(id, &letter.from, Style::Insist).is_none() {
+                    return true;
+                }
                 let this = self.clone();
                 self.spawn(async move {
-                    this.deliver(letter.from, *command, id, Style::Insist).await;
+                    let from = letter.from;
+                    this.deliver(from, *command, id, Style::Insist, None).await;
                     this.arrived(id);
                 });
             }

@@ -14,6 +14,7 @@ use futures_util::future::{Either, select};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use super::under_way::{Sending, is_given_up, unless_given_up};
 use crate::panics::{self, contain};
 use crate::time::Time;
 
@@ -190,12 +191,20 @@ impl EffectHost {
     async fn guarded<T>(
         &self,
         time: &Time,
+        sending: Option<&Sending>,
         call: impl FnOnce() -> BoxFuture<'static, Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        let Ok(_permit) = self.permits.acquire().await else {
-            return Err(CallError::Failed("the runtime is shutting down".to_owned()));
+        let admitted = async {
+            let permit = self.permits.acquire().await;
+            self.admitted(time).await;
+            permit
         };
-        self.admitted(time).await;
+        let permit = unless_given_up(sending, admitted).await;
+        let _permit = match permit {
+            Some(Ok(permit)) => permit,
+            Some(Err(_)) => return Err(CallError::Failed("the runtime is shutting down".into())),
+            None => return Err(CallError::Failed("nobody wants it any more".into())),
+        };
         let mut trial = Trial {
             effect: self,
             ended: false,
@@ -239,7 +248,14 @@ pub struct Effects(pub BTreeMap<&'static str, EffectHost>);
 
 impl Effects {
     /// Makes a call under its policy. `again` says that an earlier runtime may have made it.
-    pub async fn call(&self, time: &Time, envelope: &CallEnvelope, again: bool) -> Outcome {
+    /// `None` if who has sent it gives it up meanwhile.
+    pub async fn call(
+        &self,
+        time: &Time,
+        envelope: &CallEnvelope,
+        again: bool,
+        sending: Option<&Sending>,
+    ) -> Option<Outcome> {
         let CallEnvelope {
             key,
             call: Call { effect, request },
@@ -247,24 +263,27 @@ impl Effects {
         } = envelope;
         let Some(host) = self.0.get(effect.as_str()) else {
             let known: Vec<_> = self.0.keys().copied().collect();
-            return Outcome::Unavailable(format!(
+            return Some(Outcome::Unavailable(format!(
                 "no effect {effect:?} is registered here; known: {}",
                 known.join(", ")
-            ));
+            )));
         };
         let policy = host.policy;
         let mut ask_first = again && policy.repeat == Repeat::Ask;
         if again && policy.repeat == Repeat::Never {
-            return Outcome::Unknown(
+            return Some(Outcome::Unknown(
                 "the runtime that asked for the call stopped before the answer came".to_owned(),
-            );
+            ));
         }
         let mut attempt = 1;
         loop {
             let result = match (&host.ask, ask_first) {
                 (Some(ask), true) => {
-                    match host.guarded(time, || ask(request.clone(), *key)).await {
-                        Ok(Some(done)) => return Outcome::Done(done),
+                    match host
+                        .guarded(time, sending, || ask(request.clone(), *key))
+                        .await
+                    {
+                        Ok(Some(done)) => return Some(Outcome::Done(done)),
                         Ok(None) => {
                             ask_first = false;
                             continue;
@@ -273,21 +292,24 @@ impl Effects {
                     }
                 }
                 (None, true) => {
-                    return Outcome::Unknown(format!(
+                    return Some(Outcome::Unknown(format!(
                         "effect {effect} says to ask what became of a call, but not how"
-                    ));
+                    )));
                 }
                 (_, false) => {
-                    host.guarded(time, || (host.call)(request.clone(), *key))
+                    host.guarded(time, sending, || (host.call)(request.clone(), *key))
                         .await
                 }
             };
+            if result.is_err() && is_given_up(sending) {
+                return None;
+            }
             let reason = match result {
-                Ok(done) => return Outcome::Done(done),
-                Err(CallError::Refused(rejection)) => return Outcome::Refused(rejection),
+                Ok(done) => return Some(Outcome::Done(done)),
+                Err(CallError::Refused(rejection)) => return Some(Outcome::Refused(rejection)),
                 Err(CallError::Failed(reason)) => reason,
                 Err(CallError::Unknown(reason)) => match policy.repeat {
-                    Repeat::Never => return Outcome::Unknown(reason),
+                    Repeat::Never => return Some(Outcome::Unknown(reason)),
                     Repeat::Ask => {
                         ask_first = true;
                         reason
@@ -296,14 +318,14 @@ impl Effects {
                 },
             };
             if !policy.retry.goes_on_after(attempt) {
-                return if ask_first {
+                return Some(if ask_first {
                     Outcome::Unknown(reason)
                 } else {
                     Outcome::Unavailable(reason)
-                };
+                });
             }
-            time.sleep(policy.retry.delay_after(attempt, key.as_u128()))
-                .await;
+            let rest = time.sleep(policy.retry.delay_after(attempt, key.as_u128()));
+            unless_given_up(sending, rest).await?;
             attempt += 1;
         }
     }

@@ -20,6 +20,7 @@ mod message;
 mod process;
 mod saga;
 mod shard;
+mod under_way;
 
 use anabranch_domain::process::Planned;
 use anabranch_domain::{

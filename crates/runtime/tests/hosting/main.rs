@@ -7,6 +7,7 @@ mod faults;
 mod flows;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod promises;
 mod support;
 #[cfg(feature = "sqlite")]
 mod views;

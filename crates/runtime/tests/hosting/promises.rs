@@ -1,0 +1,394 @@
+//! What commands, sagas and processes promise, in the moments in which it is hard to keep.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anabranch_domain::saga::{Definition, Operator, Promise, Request, SagaCommand};
+use anabranch_domain::{CallPolicy, Effect, Saga, StreamId};
+use anabranch_log::{
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, Order, ReadError,
+    ReadMode, VersionRange,
+};
+use anabranch_model::{Cut, Filter};
+use anabranch_runtime::{CallError, EntityOptions, Fleet, Service};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use crate::faults::show;
+use crate::flows::{Move, Transfer, add, add_to, builder, moving, phase, run, sum};
+use crate::support::{Bench, Counter, CounterCommand, settle};
+
+/// A log whose appends can be held back, before the same log.
+struct Held {
+    inner: Arc<dyn Log>,
+    gate: Semaphore,
+}
+const OPEN: usize = 1 << 20;
+impl Held {
+    fn new(inner: Arc<dyn Log>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            gate: Semaphore::new(OPEN),
+        })
+    }
+    fn hold(&self) {
+        self.gate.forget_permits(OPEN);
+    }
+    fn release(&self) {
+        self.gate.add_permits(OPEN);
+    }
+}
+impl Log for Held {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            let _permit = self.gate.acquire().await.unwrap();
+            self.inner.append(append).await
+        })
+    }
+    fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
+        self.inner.read_stream(stream, range, order)
+    }
+    fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
+        self.inner.read(from, filter, mode)
+    }
+    fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
+        self.inner.head()
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_a_busy_receiver_has_no_effect_after_its_saga_has_ended() {
+    let (bench, fleet) = (Bench::new(), Fleet::new());
+    let slow = Held::new(bench.log());
+    let counters = Service::builder("counters", slow.clone(), bench.time.clone())
+        .beside(&fleet)
+        .entity_with::<Counter>(EntityOptions {
+            shards: 1,
+            mailbox_max: 2,
+            ..EntityOptions::default()
+        });
+    let counters = fleet.join(counters.start().await.unwrap());
+    let sagas = Service::builder("sagas", bench.log(), bench.time.clone())
+        .beside(&fleet)
+        .saga::<Transfer>();
+    let sagas = fleet.join(sagas.start().await.unwrap());
+    add(&counters, "there", 7).await;
+    // The receiver is busy: its disk is slow, its mailbox fills.
+    slow.hold();
+    let mut fillers = Vec::new();
+    for n in 0..8 {
+        let filler = counters.entity::<Counter>(format!("filler-{n}"));
+        fillers.push(tokio::spawn(async move {
+            filler.send(CounterCommand::Add { n: 1 }).await
+        }));
+        settle().await;
+    }
+    // `take` of this saga adds 5 to `here`; it is too busy, and the courier waits a little.
+    sagas
+        .start_saga::<Transfer>("1", &moving("here", "there", -5))
+        .await
+        .unwrap();
+    settle().await;
+    assert_eq!(phase(&sagas, "1").await, "running");
+    // The receiver is well again, and just then the saga is aborted.
+    slow.release();
+    settle().await;
+    let saga = StreamId::of("transfer", "1").unwrap();
+    let why = "the customer has changed her mind".to_owned();
+    let abort = SagaCommand::AbortSaga { why };
+    sagas.command_saga(saga, &abort, None).await.unwrap();
+    settle().await;
+    assert_eq!(phase(&sagas, "1").await, "compensated");
+    run(&bench, 30).await;
+    assert_eq!(
+        (sum(&counters, "here").await, phase(&sagas, "1").await),
+        (0, "compensated".to_owned()),
+        "the saga has ended compensated, and then its request took effect: {:?}",
+        bench.types("counter/here").await
+    );
+}
+
+struct Boxing;
+impl Saga for Boxing {
+    const NAME: &'static str = "boxing";
+    type Event = anabranch_domain::NoEvent;
+    type Input = Move;
+    fn define() -> Definition<Move> {
+        Definition::new(1)
+            .compensatable("put", |step| {
+                step.changes("counter")
+                    .request(|_, _| add_to("box", 5))
+                    // Takes more than there is, until somebody puts more into it.
+                    .undo(Promise::ALL, |_, _| add_to("box", -10))
+            })
+            .pivot("pay", |step| {
+                step.after(["put"])
+                    .changes("counter")
+                    .request(|input: &Move, _| add_to(&input.from, -input.n))
+            })
+            .retriable("note", |step| {
+                step.after(["pay"])
+                    .changes("counter")
+                    .request(|input: &Move, _| add_to(&input.to, -1))
+            })
+    }
+}
+
+async fn boxing_phase(service: &Service, key: &str) -> (String, bool) {
+    let shown = show(service, "boxing", key).await.description.unwrap();
+    (shown.phase, shown.needs_person)
+}
+
+async fn resume(service: &Service, step: &str) {
+    let by = Operator {
+        who: "me".to_owned(),
+        why: "mended".to_owned(),
+    };
+    let step = step.parse().unwrap();
+    let saga = StreamId::of("boxing", "1").unwrap();
+    let command = SagaCommand::ResumeStep { step, by };
+    service.command_saga(saga, &command, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_compensation_succeeds_once_its_cause_is_mended_and_it_is_resumed() {
+    let bench = Bench::new();
+    let service = builder(&bench).saga::<Boxing>().start().await.unwrap();
+    // `empty` has nothing: the pivot is refused, the saga goes back, the undo is refused.
+    let input = moving("empty", "noted", 1);
+    service.start_saga::<Boxing>("1", &input).await.unwrap();
+    run(&bench, 5).await;
+    assert_eq!(
+        boxing_phase(&service, "1").await,
+        ("aborting".to_owned(), true)
+    );
+    // Mend the cause: now the same command would be accepted.
+    add(&service, "box", 5).await;
+    resume(&service, "put").await;
+    run(&bench, 5).await;
+    assert_eq!(
+        boxing_phase(&service, "1").await.0,
+        "compensated",
+        "resumed after the cause was mended, the compensation is still answered with the old refusal; journal: {:?}",
+        bench.types("boxing/1").await
+    );
+}
+
+#[tokio::test]
+async fn a_refused_retriable_step_succeeds_once_its_cause_is_mended_and_it_is_resumed() {
+    let bench = Bench::new();
+    let service = builder(&bench).saga::<Boxing>().start().await.unwrap();
+    add(&service, "full", 1).await;
+    let input = moving("full", "noted", 1);
+    service.start_saga::<Boxing>("1", &input).await.unwrap();
+    run(&bench, 5).await;
+    assert_eq!(
+        boxing_phase(&service, "1").await,
+        ("running".to_owned(), true)
+    );
+    add(&service, "noted", 1).await;
+    resume(&service, "note").await;
+    run(&bench, 5).await;
+    assert_eq!(
+        boxing_phase(&service, "1").await.0,
+        "completed",
+        "journal: {:?}",
+        bench.types("boxing/1").await
+    );
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Notify {
+    n: i64,
+}
+impl Effect for Notify {
+    const NAME: &'static str = "notify";
+    type Outcome = ();
+    fn policy() -> CallPolicy {
+        CallPolicy {
+            attempt_timeout: Duration::from_secs(3600),
+            ..CallPolicy::default()
+        }
+    }
+}
+
+struct Child;
+impl Saga for Child {
+    const NAME: &'static str = "child";
+    type Event = anabranch_domain::NoEvent;
+    type Input = Move;
+    fn define() -> Definition<Move> {
+        Definition::new(1)
+            .pivot("pay", |step| {
+                step.changes("line")
+                    .request(|_, _| Request::call(&Notify { n: 1 }))
+            })
+            .retriable("book", |step| {
+                step.after(["pay"])
+                    .changes("counter")
+                    .request(|_, _| add_to("seat", 1))
+            })
+    }
+}
+/// Takes back what a [`Child`] has done.
+struct Cancel;
+impl Saga for Cancel {
+    const NAME: &'static str = "cancel";
+    type Event = anabranch_domain::NoEvent;
+    type Input = Move;
+    fn define() -> Definition<Move> {
+        Definition::new(1).retriable("unbook", |step| {
+            step.changes("counter")
+                .request(|_, _| add_to("unbooked", 1))
+        })
+    }
+}
+struct Parent;
+impl Saga for Parent {
+    const NAME: &'static str = "parent";
+    type Event = anabranch_domain::NoEvent;
+    type Input = Move;
+    fn define() -> Definition<Move> {
+        Definition::new(1)
+            .compensatable("book", |step| {
+                step.changes("child")
+                    .request(|input: &Move, cx| Request::saga::<Child>(cx.key(), input))
+                    .undo(Promise::ALL, |input: &Move, cx| {
+                        Request::saga::<Cancel>(cx.key(), input)
+                    })
+            })
+            .pivot("end", |step| {
+                step.after(["book"])
+                    .changes("counter")
+                    .request(|_, _| add_to("ended", 1))
+            })
+    }
+}
+
+#[tokio::test]
+async fn a_child_past_its_pivot_is_undone_only_when_it_has_completed() {
+    let bench = Bench::new();
+    let is_cut = Arc::new(AtomicBool::new(true));
+    let called = is_cut.clone();
+    let service = builder(&bench)
+        .saga::<Child>()
+        .saga::<Cancel>()
+        .saga::<Parent>()
+        .effect::<Notify, _, _>(move |_, _| {
+            let is_cut = called.clone();
+            async move {
+                while is_cut.load(Ordering::Relaxed) {
+                    tokio::task::yield_now().await;
+                }
+                Ok::<_, CallError>(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let input = moving("a", "b", 1);
+    service.start_saga::<Parent>("1", &input).await.unwrap();
+    run(&bench, 1).await;
+    let saga = StreamId::of("parent", "1").unwrap();
+    let why = "it takes too long".to_owned();
+    let abort = SagaCommand::AbortSaga { why };
+    service.command_saga(saga, &abort, None).await.unwrap();
+    run(&bench, 5).await;
+    let phase_of = async |flow: &str| match show(&service, flow, "1").await.description {
+        Some(described) => described.phase,
+        None => "?".to_owned(),
+    };
+    let seen = (
+        phase_of("child").await,
+        phase_of("cancel").await,
+        phase_of("parent").await,
+    );
+    is_cut.store(false, Ordering::Relaxed);
+    run(&bench, 60).await;
+    let (seat, unbooked) = (sum(&service, "seat").await, sum(&service, "unbooked").await);
+    assert_eq!(
+        seen,
+        (
+            "running".to_owned(),
+            "new".to_owned(),
+            "aborting".to_owned()
+        ),
+        "child, the saga that undoes it, parent, while the child was past its pivot; afterwards \
+         the child is {} and the parent {}: booked {seat}, unbooked {unbooked}; journals: {:?} {:?}",
+        phase_of("child").await,
+        phase_of("parent").await,
+        bench.types("parent/1").await,
+        bench.types("child/1").await,
+    );
+    assert_eq!((seat, unbooked), (1, 1));
+    assert_eq!(phase_of("parent").await, "compensated");
+}
+
+/// Pays, or pays back.
+#[derive(Debug, Serialize, Deserialize)]
+struct Pay {
+    n: i64,
+}
+impl Effect for Pay {
+    const NAME: &'static str = "pay";
+    type Outcome = ();
+}
+struct Paying;
+impl Saga for Paying {
+    const NAME: &'static str = "paying";
+    type Event = anabranch_domain::NoEvent;
+    type Input = Move;
+    fn define() -> Definition<Move> {
+        Definition::new(1).compensatable("pay", |step| {
+            step.changes("account")
+                .request(|_, _| Request::call(&Pay { n: 1 }))
+                .undo(Promise::ALL, |_, _| Request::call(&Pay { n: -1 }))
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_waits_to_be_tried_again_is_not_made_after_it_was_undone() {
+    let bench = Bench::new();
+    let is_away = Arc::new(AtomicBool::new(true));
+    let made = Arc::new(Mutex::new(Vec::new()));
+    let (away, paid) = (is_away.clone(), made.clone());
+    let service = builder(&bench)
+        .saga::<Paying>()
+        .effect::<Pay, _, _>(move |pay, _| {
+            let is_away = pay.n > 0 && away.load(Ordering::Relaxed);
+            if !is_away {
+                paid.lock().unwrap().push(pay.n);
+            }
+            async move {
+                match is_away {
+                    true => Err(CallError::Failed("the provider is away".to_owned())),
+                    false => Ok(()),
+                }
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let input = moving("a", "b", 1);
+    service.start_saga::<Paying>("1", &input).await.unwrap();
+    run(&bench, 1).await;
+    let saga = StreamId::of("paying", "1").unwrap();
+    let why = "it takes too long".to_owned();
+    let abort = SagaCommand::AbortSaga { why };
+    service.command_saga(saga, &abort, None).await.unwrap();
+    settle().await;
+    is_away.store(false, Ordering::Relaxed);
+    run(&bench, 60).await;
+    let shown = show(&service, "paying", "1").await.description.unwrap();
+    assert_eq!(shown.phase, "compensated");
+    assert_eq!(
+        *made.lock().unwrap(),
+        [-1],
+        "nothing is paid after it was paid back"
+    );
+}
