@@ -52,6 +52,16 @@ pub mod domain {
     pub use anabranch_domain_derive::{FacadeEvent as Event, FacadeRejection as Rejection};
 }
 
+/// Tests for services. Given, when, then for a single entity, view, process or saga; and a
+/// [`World`](testkit::World) of several services on the runtime that ships.
+#[cfg(feature = "testkit")]
+pub mod testkit {
+    pub use anabranch_domain::testkit::*;
+    pub use anabranch_testkit::{
+        Answer, CrashPoint, Faults, HoldId, Message, Provider, Service, World,
+    };
+}
+
 /// The names that most programs need.
 pub mod prelude {
     pub use crate::domain::{

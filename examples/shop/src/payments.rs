@@ -424,14 +424,20 @@ impl Process for Refunding {
     }
 }
 
-/// The service, which calls this provider.
-pub fn service(builder: ServiceBuilder, provider: &ProviderClient) -> ServiceBuilder {
-    let (charges, refunds) = (provider.clone(), provider.clone());
+/// The service without a provider: whoever starts it says how [`Charge`] and [`Refund`] are
+/// carried out.
+pub fn without_provider(builder: ServiceBuilder) -> ServiceBuilder {
     builder
         .entity::<Payment>()
         .entity::<Repayment>()
         .saga::<Charging>()
         .process::<Refunding>()
+}
+
+/// The service, which calls this provider.
+pub fn service(builder: ServiceBuilder, provider: &ProviderClient) -> ServiceBuilder {
+    let (charges, refunds) = (provider.clone(), provider.clone());
+    without_provider(builder)
         .effect::<Charge, _, _>(move |charge, key| {
             let provider = charges.clone();
             async move { provider.post("/charges", &charge, key).await }

@@ -2,8 +2,9 @@
 //!
 //! * [`given`], [`entity`], [`view`], [`process`], [`saga`]: given what happened, when this is
 //!   asked, then that follows. A difference is shown line by line.
-//! * [`World`]: several services in memory with a controlled clock and faults on demand, all
-//!   from one seed.
+//! Several services together are tested in the `World` of the crate `anabranch-testkit`, on the
+//! runtime that ships. The world in here is a model of that runtime: the scenarios of this
+//! crate run on it, and it can leave rules out to show that they are needed.
 //!
 //! Everything here panics when an expectation does not hold, as tests do.
 
@@ -18,6 +19,7 @@ pub use entity::{EntityTest, EntityThen, entity, given};
 pub use process::{ProcessTest, ProcessThen, process};
 pub use saga::{SagaTest, saga};
 pub use view::{ViewTest, view};
+#[doc(hidden)]
 pub use world::{CrashPoint, CutNotReached, Faults, HoldId, Message, Provider, Service, World};
 
 use anabranch_model::{Event as StoredEvent, EventId, EventType, NewEvent, Position, StreamId};
