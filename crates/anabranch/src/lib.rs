@@ -38,6 +38,12 @@ pub use anabranch_model as model;
 pub use anabranch_runtime as runtime;
 #[cfg(feature = "server")]
 pub use anabranch_server as server;
+/// Views in PostgreSQL.
+#[cfg(feature = "postgres")]
+pub use anabranch_view_postgres as postgres;
+/// Views in SQLite.
+#[cfg(feature = "sqlite")]
+pub use anabranch_view_sqlite as sqlite;
 
 use std::sync::Arc;
 
@@ -68,8 +74,12 @@ pub mod prelude {
         Decide, Effect, Entity, Event, EventRef, HandleError, Process, Query, Reaction, Rejection,
         Saga, View,
     };
+    #[cfg(feature = "postgres")]
+    pub use crate::postgres::InPostgres as _;
     pub use crate::runtime::view::{Consistency, ViewSpec};
     pub use crate::runtime::{SendError, Service, Time};
+    #[cfg(feature = "sqlite")]
+    pub use crate::sqlite::InSqlite as _;
     pub use anabranch_env::Env;
     pub use anabranch_log::{
         Append, AppendError, Appended, Condition, Expect, Log, OpenError, Order, ReadError,

@@ -25,8 +25,8 @@ use crate::send_error::SendError;
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
 use crate::time::Time;
 use crate::view::{
-    Answer, AnyView, Consistency, JsonAnswer, MemoryViewStore, OperateError, QueryError, Question,
-    ViewError, ViewHost, ViewParts, ViewSpec, ViewStore,
+    Answer, AnyView, Consistency, JsonAnswer, MemoryViews, OperateError, QueryError, Question,
+    ViewContext, ViewError, ViewHost, ViewParts, ViewSpec, ViewStoreFactory,
 };
 
 /// Declares what a service owns, then starts it.
@@ -36,7 +36,7 @@ pub struct ServiceBuilder {
     time: Time,
     snapshots: Arc<dyn SnapshotStore>,
     entities: Vec<StartEntity>,
-    views: Vec<StartView>,
+    views: Vec<(&'static str, StartView)>,
     flows: Vec<StartFlow>,
     effects: Vec<EffectHost>,
     router: Option<Arc<dyn Router>>,
@@ -49,19 +49,9 @@ pub struct ServiceBuilder {
 type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn AnyEntity>);
 type StartEntity = Box<dyn FnOnce(HostParts) -> Result<Typed, HostError> + Send>;
 
-type TypedView = (
-    &'static str,
-    TypeId,
-    Arc<dyn Any + Send + Sync>,
-    Arc<dyn AnyView>,
-);
-type StartView = Box<
-    dyn FnOnce(
-            ViewParts,
-            Arc<dyn SnapshotStore>,
-        ) -> BoxFuture<'static, Result<TypedView, ViewError>>
-        + Send,
->;
+type TypedView = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn AnyView>);
+type StartView =
+    Box<dyn FnOnce(ViewParts) -> BoxFuture<'static, Result<TypedView, ViewError>> + Send>;
 
 type StartFlow = Box<dyn FnOnce(FlowParts) -> Result<(Arc<dyn AnyFlow>, Begin), StartError> + Send>;
 type Begin = Box<dyn FnOnce() + Send>;
@@ -103,7 +93,7 @@ pub enum StartError {
 pub struct Service {
     name: String,
     entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
-    hosts: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    hosts: Hosts,
     views: BTreeMap<&'static str, Arc<dyn AnyView>>,
     flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
     dispatcher: Arc<Dispatcher>,
@@ -155,66 +145,27 @@ impl ServiceBuilder {
     where
         V::Store: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync,
     {
-        self.view_on(spec, |parts, snapshots| {
-            Arc::new(MemoryViewStore {
-                log: parts.log.clone(),
-                snapshots,
-            })
-        })
+        self.view_on(spec, MemoryViews)
     }
 
-    /// Hosts this view in SQLite, in files of this directory.
-    #[cfg(feature = "sqlite")]
+    /// Hosts this view in `stores`. The crates of stores bring a function for theirs: for
+    /// example `view_in_sqlite` of `anabranch-view-sqlite`.
     #[must_use]
-    pub fn view_in_sqlite<V: View<Store = crate::view::sqlite::Sqlite>>(
-        self,
-        spec: ViewSpec<V>,
-        disk: Arc<dyn anabranch_env::Disk>,
-        dir: impl Into<std::path::PathBuf>,
-    ) -> Self {
-        let dir = dir.into();
-        self.view_on(spec, move |_, _| {
-            Arc::new(crate::view::sqlite::SqliteViewStore { dir, disk })
-        })
-    }
-
-    /// Hosts this view in PostgreSQL, at an address of the form
-    /// `postgres://user:password@host:port/database`. Each copy of the view has a schema there;
-    /// connections are not encrypted. A server that cannot be reached fails the start; one that
-    /// is lost later is tried again and again.
-    #[cfg(feature = "postgres")]
-    #[must_use]
-    pub fn view_in_postgres<V: View<Store = crate::view::postgres::Postgres>>(
-        self,
-        spec: ViewSpec<V>,
-        address: impl Into<String>,
-    ) -> Self {
-        let (service, address) = (self.name.clone(), address.into());
-        self.view_on(spec, move |parts, _| {
-            let (diagnostics, time) = (parts.diagnostics.clone(), parts.time.clone());
-            Arc::new(crate::view::postgres::PostgresViewStore::new(
-                V::NAME,
-                &service,
-                &address,
-                diagnostics,
-                time,
-            ))
-        })
-    }
-
-    fn view_on<V: View>(
+    pub fn view_on<V: View>(
         mut self,
         spec: ViewSpec<V>,
-        store: impl FnOnce(&ViewParts, Arc<dyn SnapshotStore>) -> Arc<dyn ViewStore<V>> + Send + 'static,
+        stores: impl ViewStoreFactory<V::Store>,
     ) -> Self {
         self.reads::<V::Event>("view", V::NAME, V::CATEGORIES);
-        self.views.push(Box::new(move |parts, snapshots| {
-            Box::pin(async move {
-                let store = store(&parts, snapshots);
-                let host = ViewHost::start(parts, spec, store).await?;
-                Ok((V::NAME, TypeId::of::<V>(), host.clone() as _, host as _))
-            })
-        }));
+        self.views.push((
+            V::NAME,
+            Box::new(move |parts| {
+                Box::pin(async move {
+                    let host = ViewHost::start(parts, spec, Box::new(stores)).await?;
+                    Ok((TypeId::of::<V>(), host.clone() as _, host as _))
+                })
+            }),
+        ));
         self
     }
 
@@ -371,23 +322,15 @@ impl ServiceBuilder {
             Some(head_watches) => head_watches.of(&self.log, time, told),
             None => Arc::new(HeadWatch::start(self.log.clone(), time, told)),
         };
-        let mut views = BTreeMap::new();
-        for start in self.views {
-            let parts = ViewParts {
-                log: self.log.clone(),
-                time: self.time.clone(),
-                diagnostics: diagnostics.clone(),
-                head: head_watch.head(),
-            };
-            let (name, id, host, view) = start(parts, self.snapshots.clone()).await?;
-            if views.insert(name, view).is_some() {
-                return Err(StartError::Twice {
-                    what: "view",
-                    name: name.to_owned(),
-                });
-            }
-            hosts.insert(id, host);
-        }
+        let context = ViewContext {
+            service: self.name.clone(),
+            view: "",
+            log: self.log.clone(),
+            time: self.time.clone(),
+            diagnostics: diagnostics.clone(),
+            snapshots: self.snapshots.clone(),
+        };
+        let views = start_views(self.views, &context, &head_watch, &mut hosts).await?;
         let mut effects = BTreeMap::new();
         for effect in self.effects {
             let name = effect.name();
@@ -443,6 +386,34 @@ impl ServiceBuilder {
             types: self.types,
         })
     }
+}
+
+type Hosts = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
+
+/// Starts the views, each with its own name in `context`, and puts their hosts among `hosts`.
+async fn start_views(
+    starts: Vec<(&'static str, StartView)>,
+    context: &ViewContext,
+    head_watch: &HeadWatch,
+    hosts: &mut Hosts,
+) -> Result<BTreeMap<&'static str, Arc<dyn AnyView>>, StartError> {
+    let mut views = BTreeMap::new();
+    for (view, start) in starts {
+        let context = context.clone();
+        let parts = ViewParts {
+            context: ViewContext { view, ..context },
+            head: head_watch.head(),
+        };
+        let (id, host, any) = start(parts).await?;
+        if views.insert(view, any).is_some() {
+            return Err(StartError::Twice {
+                what: "view",
+                name: view.to_owned(),
+            });
+        }
+        hosts.insert(id, host);
+    }
+    Ok(views)
 }
 
 impl Service {

@@ -5,7 +5,7 @@ use anabranch::domain::{Event, EventRef, HandleError, Query, View};
 use anabranch::env::Disk;
 use anabranch::runtime::ServiceBuilder;
 use anabranch::runtime::view::ViewSpec;
-use anabranch::runtime::view::sqlite::Sqlite;
+use anabranch::sqlite::{InSqlite as _, Sqlite};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;

@@ -6,8 +6,8 @@ use anabranch_domain::{
     Correlate, Decide, Entity, Event, EventRef, HandleError, Input, Process, Query, Reaction,
     Rejection, View,
 };
-use anabranch_runtime::view::postgres::{Postgres, tokio_postgres};
-use anabranch_runtime::view::sqlite::{Sqlite, rusqlite};
+use anabranch_view_postgres::{Postgres, tokio_postgres};
+use anabranch_view_sqlite::{Sqlite, rusqlite};
 use serde::{Deserialize, Serialize};
 
 /// Records numbers, several at once.

@@ -11,6 +11,8 @@ use anabranch_model::Cut;
 use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
 use anabranch_runtime::view::{Consistency, ViewOptions, ViewSpec};
 use anabranch_runtime::{EntityOptions, FlowOptions, SendOptions, Service};
+use anabranch_view_postgres::InPostgres as _;
+use anabranch_view_sqlite::InSqlite as _;
 use tokio::task::JoinSet;
 
 use crate::flaky::Flaky;

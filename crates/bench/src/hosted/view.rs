@@ -14,9 +14,9 @@ use anabranch_domain::{Event, EventRef, HandleError, Query, View};
 use anabranch_env::{Env, SplitMix64};
 use anabranch_log::Log;
 use anabranch_model::{Cut, Filter};
-use anabranch_runtime::view::sqlite::Sqlite;
 use anabranch_runtime::view::{Consistency, QueryError, ViewSpec};
 use anabranch_runtime::{Service, Time};
+use anabranch_view_sqlite::{InSqlite as _, Sqlite};
 use serde::{Deserialize, Serialize};
 
 use super::fill::Filler;

@@ -5,19 +5,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anabranch_domain::{Json, Query, Reader, Timestamp, View};
+use anabranch_domain::{Json, Query, Timestamp, View};
 use anabranch_log::{BoxFuture, Log, Order, VersionRange};
-use anabranch_model::{Cut, EventType, Filter, StreamId};
+use anabranch_model::{Cut, StreamId};
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::copy::{ViewCopy, ViewStore};
 use super::projector::Projector;
 use super::{
     Answer, Consistency, Copies, CopyId, CopyState, CopyStatus, JsonAnswer, OperateError,
-    PoisonEvent, Policy, Progress, QueryError, Question, StoreError, ViewError, ViewOptions,
-    ViewStatus,
+    PoisonEvent, Policy, Progress, QueryError, Question, StoreError, ViewCode, ViewContext,
+    ViewCopy, ViewError, ViewOptions, ViewStatus, ViewStore, ViewStoreFactory,
 };
 use crate::diagnostics::Diagnostics;
 use crate::panics::contain;
@@ -129,43 +128,41 @@ pub trait AnyView: Any + Send + Sync {
 
 /// What a view's host is made of.
 pub struct ViewParts {
-    pub log: Arc<dyn Log>,
-    pub time: Time,
-    pub diagnostics: Arc<Diagnostics>,
+    pub context: ViewContext,
     pub head: watch::Receiver<Cut>,
 }
 
 /// A view, hosted.
 pub struct ViewHost<V: View> {
-    inner: Arc<Inner<V>>,
+    inner: Arc<Inner<V::Store>>,
     queries: BTreeMap<&'static str, AskByName<V>>,
 }
 
 /// What the host, its copies and its queries share.
-pub struct Inner<V: View> {
+pub struct Inner<S: 'static> {
     pub log: Arc<dyn Log>,
     pub time: Time,
     diagnostics: Arc<Diagnostics>,
     pub head: watch::Receiver<Cut>,
     pub options: ViewOptions,
-    pub reader: Arc<Reader<V::Event>>,
-    store: Arc<dyn ViewStore<V>>,
-    running: Mutex<Running<V>>,
+    pub code: Arc<ViewCode<S>>,
+    store: Arc<dyn ViewStore<S>>,
+    running: Mutex<Running<S>>,
     /// Rung when another copy serves.
     swapped: Notify,
     /// One operator at a time.
     operator: tokio::sync::Mutex<()>,
 }
 
-struct Running<V: View> {
+struct Running<S> {
     copies: Copies,
-    serving: Option<Runner<V>>,
-    building: Option<Runner<V>>,
+    serving: Option<Runner<S>>,
+    building: Option<Runner<S>>,
 }
 
 /// A copy and the task that keeps it up to date.
-struct Runner<V: View> {
-    copy: Arc<dyn ViewCopy<V>>,
+struct Runner<S> {
+    copy: Arc<dyn ViewCopy<S>>,
     shown: watch::Receiver<Shown>,
     /// Wakes the task after an operator has changed something.
     nudge: Arc<Notify>,
@@ -173,9 +170,9 @@ struct Runner<V: View> {
 }
 
 /// A copy, and how far it is.
-type Watched<V> = (Arc<dyn ViewCopy<V>>, watch::Receiver<Shown>);
+type Watched<S> = (Arc<dyn ViewCopy<S>>, watch::Receiver<Shown>);
 /// A copy that has stopped, how to wake it, and where it stands.
-type StoppedCopy<V> = (Arc<dyn ViewCopy<V>>, Arc<Notify>, PoisonEvent);
+type StoppedCopy<S> = (Arc<dyn ViewCopy<S>>, Arc<Notify>, PoisonEvent);
 
 /// A task that ends with its handle.
 struct Task(JoinHandle<()>);
@@ -197,38 +194,32 @@ pub struct Shown {
     pub rate: Option<f64>,
 }
 
-/// The events that a view wants.
-pub fn filter_of<V: View>(reader: &Reader<V::Event>) -> Filter {
-    Filter {
-        categories: V::CATEGORIES.iter().map(|&c| c.to_owned()).collect(),
-        types: reader
-            .names()
-            .iter()
-            .filter_map(|name| EventType::new(name).ok())
-            .collect(),
-        ..Filter::all()
-    }
-}
-
 impl<V: View> ViewHost<V> {
     /// Opens the copies and starts to keep them up to date.
     pub async fn start(
         parts: ViewParts,
         spec: ViewSpec<V>,
-        store: Arc<dyn ViewStore<V>>,
+        stores: Box<dyn ViewStoreFactory<V::Store>>,
     ) -> Result<Arc<Self>, ViewError> {
         let view = V::NAME;
         let name = |source| ViewError::Name { view, source };
         StreamId::of(view, "x").map_err(name)?;
-        let reader = Reader::new().map_err(|source| ViewError::Schema { view, source })?;
+        let code = ViewCode::of::<V>().map_err(|source| ViewError::Schema { view, source })?;
+        let store = stores.store(&parts.context);
+        let ViewContext {
+            log,
+            time,
+            diagnostics,
+            ..
+        } = parts.context;
         let copies = store.copies().await?;
         let inner = Arc::new(Inner {
-            log: parts.log,
-            time: parts.time,
-            diagnostics: parts.diagnostics,
+            log,
+            time,
+            diagnostics,
             head: parts.head,
             options: spec.options,
-            reader: Arc::new(reader),
+            code: Arc::new(code),
             store,
             running: Mutex::new(Running {
                 copies,
@@ -256,8 +247,8 @@ impl<V: View> ViewHost<V> {
     }
 }
 
-impl<V: View> Inner<V> {
-    fn running(&self) -> std::sync::MutexGuard<'_, Running<V>> {
+impl<S: 'static> Inner<S> {
+    fn running(&self) -> std::sync::MutexGuard<'_, Running<S>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -268,14 +259,14 @@ impl<V: View> Inner<V> {
     /// Starts what has to run, given which copies there are and which version the code has.
     async fn open(self: &Arc<Self>) -> Result<(), StoreError> {
         let mut copies = self.running().copies;
-        let ours = |id: &CopyId| id.version == V::VERSION;
+        let ours = |id: &CopyId| id.version == self.code.version();
         if !copies.serving.is_some_and(|id| ours(&id)) {
             if let Some(back) = copies.previous.filter(ours) {
                 // The program went back to an earlier version, whose rows are still there.
                 copies.previous = copies.serving.replace(back);
             } else if !copies.building.is_some_and(|id| ours(&id)) {
                 copies.building = Some(CopyId {
-                    version: V::VERSION,
+                    version: self.code.version(),
                     generation: 1,
                 });
             }
@@ -311,8 +302,8 @@ impl<V: View> Inner<V> {
     }
 
     /// Opens a copy and starts to keep it up to date.
-    async fn run(self: Arc<Self>, id: CopyId) -> Result<Runner<V>, StoreError> {
-        let copy = self.store.open(id, self.reader.clone()).await?;
+    async fn run(self: Arc<Self>, id: CopyId) -> Result<Runner<S>, StoreError> {
+        let copy = self.store.open(id, self.code.clone()).await?;
         let progress = copy.progress().await;
         let (shown, watched) = watch::channel(Shown {
             cut: progress.cut,
@@ -360,7 +351,7 @@ impl<V: View> Inner<V> {
         Ok(())
     }
 
-    async fn ask<Q: Query<View = V>>(
+    async fn ask<Q: Query<View: View<Store = S>>>(
         &self,
         query: Q,
         consistency: Consistency,
@@ -368,7 +359,7 @@ impl<V: View> Inner<V> {
         let head = self.head.borrow().clone();
         if !head.covers(&consistency.seen) {
             let head = self.log.head().await.map_err(|error| StoreError {
-                view: V::NAME.to_owned(),
+                view: self.code.name().to_owned(),
                 reason: error.to_string(),
             })?;
             if !head.covers(&consistency.seen) {
@@ -396,7 +387,7 @@ impl<V: View> Inner<V> {
         }))
         .await?;
         let (answered, cut) = answer.await.map_err(|_| StoreError {
-            view: V::NAME.to_owned(),
+            view: self.code.name().to_owned(),
             reason: "the query was given up".to_owned(),
         })?;
         let stale = !cut.covers(&consistency.seen);
@@ -410,7 +401,7 @@ impl<V: View> Inner<V> {
         Ok(Answer { value, cut, stale })
     }
 
-    fn serving(&self) -> Result<Watched<V>, QueryError> {
+    fn serving(&self) -> Result<Watched<S>, QueryError> {
         let running = self.running();
         if let Some(runner) = &running.serving {
             return Ok((runner.copy.clone(), runner.shown.clone()));
@@ -420,13 +411,13 @@ impl<V: View> Inner<V> {
             .as_ref()
             .map(|runner| runner.shown.borrow().cut.clone());
         Err(QueryError::Building {
-            view: V::NAME.to_owned(),
+            view: self.code.name().to_owned(),
             percent: percent(&done.unwrap_or_default(), &self.head.borrow()),
         })
     }
 
     /// The serving copy, as soon as it includes `seen`.
-    async fn reached(&self, seen: &Cut) -> Arc<dyn ViewCopy<V>> {
+    async fn reached(&self, seen: &Cut) -> Arc<dyn ViewCopy<S>> {
         loop {
             let swapped = self.swapped.notified();
             let Ok((copy, mut shown)) = self.serving() else {
@@ -450,14 +441,14 @@ impl<V: View> Inner<V> {
                 drop(running);
                 match self.serving() {
                     Err(error) => error,
-                    Ok((_, shown)) => not_reached::<V>(&shown.borrow(), need),
+                    Ok((_, shown)) => not_reached(self.code.name(), &shown.borrow(), need),
                 }
             }
-            Some(runner) => not_reached::<V>(&runner.shown.borrow(), need),
+            Some(runner) => not_reached(self.code.name(), &runner.shown.borrow(), need),
         }
     }
 
-    async fn status_of(&self, copy: Arc<dyn ViewCopy<V>>, shown: Shown) -> CopyStatus {
+    async fn status_of(&self, copy: Arc<dyn ViewCopy<S>>, shown: Shown) -> CopyStatus {
         let head = self.head.borrow().clone();
         let lag_events = head
             .iter()
@@ -480,7 +471,7 @@ impl<V: View> Inner<V> {
     }
 
     /// The copy that an operator means: the one that has stopped, the serving one first.
-    fn stopped(&self) -> Option<StoppedCopy<V>> {
+    fn stopped(&self) -> Option<StoppedCopy<S>> {
         let running = self.running();
         let runners = [&running.serving, &running.building];
         runners
@@ -494,7 +485,7 @@ impl<V: View> Inner<V> {
             })
     }
 
-    fn copies_running(&self) -> Vec<Arc<dyn ViewCopy<V>>> {
+    fn copies_running(&self) -> Vec<Arc<dyn ViewCopy<S>>> {
         let running = self.running();
         let runners = [&running.serving, &running.building];
         let copies = runners.into_iter().flatten();
@@ -516,7 +507,7 @@ impl<V: View> Inner<V> {
         if found {
             self.retry_parked(stream).await
         } else {
-            Err(not_parked::<V>(&stream))
+            Err(not_parked(self.code.name(), &stream))
         }
     }
 
@@ -534,7 +525,7 @@ impl<V: View> Inner<V> {
             let mut events = Vec::new();
             while let Some(event) = read.next().await {
                 events.push(event.map_err(|error| StoreError {
-                    view: V::NAME.to_owned(),
+                    view: self.code.name().to_owned(),
                     reason: error.to_string(),
                 })?);
             }
@@ -545,26 +536,25 @@ impl<V: View> Inner<V> {
         if found {
             Ok(())
         } else {
-            Err(not_parked::<V>(&stream))
+            Err(not_parked(self.code.name(), &stream))
         }
     }
 }
 
-fn not_parked<V: View>(stream: &str) -> OperateError {
+fn not_parked(view: &str, stream: &str) -> OperateError {
     OperateError::NotNow(format!(
-        "view {} has not set stream {stream} aside; `view ls` shows which it has",
-        V::NAME
+        "view {view} has not set stream {stream} aside; `view ls` shows which it has"
     ))
 }
 
-fn not_reached<V: View>(shown: &Shown, need: &Cut) -> QueryError {
+fn not_reached(view: &str, shown: &Shown, need: &Cut) -> QueryError {
     let stopped = match &shown.state {
         CopyState::Stopped { event } => Some(event.to_string()),
         CopyState::Failing { reason } => Some(reason.clone()),
         CopyState::CatchingUp | CopyState::CaughtUp => None,
     };
     QueryError::NotReached {
-        view: V::NAME.to_owned(),
+        view: view.to_owned(),
         have: shown.cut.clone(),
         need: need.clone(),
         stopped,
@@ -582,7 +572,7 @@ impl<V: View> AnyView for ViewHost<V> {
         Box::pin(async {
             let (serving, building, copies) = {
                 let running = self.inner.running();
-                let of = |runner: &Option<Runner<V>>| {
+                let of = |runner: &Option<Runner<V::Store>>| {
                     let runner = runner.as_ref()?;
                     Some((runner.copy.clone(), runner.shown.borrow().clone()))
                 };

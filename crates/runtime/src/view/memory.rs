@@ -1,31 +1,52 @@
 //! Views in memory, kept in snapshots.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anabranch_domain::{Event, Reader, View};
 use anabranch_log::{BoxFuture, Log, ReadMode};
-use anabranch_model::{Cut, EventBatch, EventId, Position, content_hash};
+use anabranch_model::{Cut, EventBatch, EventId, Position};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
 
-use super::copy::{Edit, Look, ViewCopy, ViewStore, take_back, take_in};
-use super::host::filter_of;
-use super::{Copies, CopyId, PoisonEvent, Progress, StoreError, snapshot_stream};
+use super::{
+    Copies, CopyId, Edit, Look, PoisonEvent, Progress, StoreError, ViewCode, ViewContext, ViewCopy,
+    ViewStore, ViewStoreFactory, snapshot_stream,
+};
 use crate::snapshot::{Snapshot, SnapshotStore};
 
-/// Copies of a view in memory.
-pub struct MemoryViewStore {
-    pub log: Arc<dyn Log>,
-    pub snapshots: Arc<dyn SnapshotStore>,
+/// Keeps views in memory, and a snapshot of them now and then: what
+/// [`ServiceBuilder::view`](crate::ServiceBuilder::view) does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MemoryViews;
+
+impl<S> ViewStoreFactory<S> for MemoryViews
+where
+    S: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    fn store(&self, context: &ViewContext) -> Arc<dyn ViewStore<S>> {
+        Arc::new(MemoryViewStore {
+            view: context.view,
+            log: context.log.clone(),
+            snapshots: context.snapshots.clone(),
+        })
+    }
 }
 
-struct MemoryCopy<V: View> {
+/// Copies of a view in memory.
+struct MemoryViewStore {
+    view: &'static str,
+    log: Arc<dyn Log>,
+    snapshots: Arc<dyn SnapshotStore>,
+}
+
+struct MemoryCopy<S> {
     id: CopyId,
     log: Arc<dyn Log>,
     snapshots: Arc<dyn SnapshotStore>,
-    reader: Arc<Reader<V::Event>>,
-    rows: RwLock<Rows<V::Store>>,
+    code: Arc<ViewCode<S>>,
+    rows: RwLock<Rows<S>>,
+    /// What the progress was when nobody changed the rows: for those who must not wait.
+    shown: Mutex<Progress>,
 }
 
 struct Rows<S> {
@@ -33,31 +54,18 @@ struct Rows<S> {
     progress: Progress,
 }
 
-fn failed<V: View>(reason: impl ToString) -> StoreError {
-    StoreError {
-        view: V::NAME.to_owned(),
-        reason: reason.to_string(),
-    }
-}
-
-fn fingerprint<V: View>() -> u128 {
-    let mut parts = vec![
-        V::NAME.to_owned(),
-        V::VERSION.to_string(),
-        std::any::type_name::<V::Store>().to_owned(),
-    ];
-    parts.extend(V::Event::kinds().iter().map(ToString::to_string));
-    content_hash(parts.iter().map(String::as_bytes))
-}
-
-impl<V: View> ViewStore<V> for MemoryViewStore
+impl<S> ViewStore<S> for MemoryViewStore
 where
-    V::Store: Default + Serialize + DeserializeOwned + Send + Sync,
+    S: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     fn copies(&self) -> BoxFuture<'_, Result<Copies, StoreError>> {
         Box::pin(async {
-            let stream = snapshot_stream(V::NAME, None)?;
-            let snapshot = self.snapshots.load(&stream).await.map_err(failed::<V>)?;
+            let stream = snapshot_stream(self.view, None)?;
+            let snapshot = self
+                .snapshots
+                .load(&stream)
+                .await
+                .map_err(|error| StoreError::new(self.view, error))?;
             // Copies that nobody knows any more are made again.
             Ok(snapshot
                 .and_then(|snapshot| serde_json::from_slice(&snapshot.state).ok())
@@ -67,32 +75,35 @@ where
 
     fn set_copies(&self, copies: Copies) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let stream = snapshot_stream(V::NAME, None)?;
+            let stream = snapshot_stream(self.view, None)?;
             let snapshot = Snapshot {
                 fingerprint: 0,
                 version: 0,
                 last_event: EventId::from_u128(0),
-                state: serde_json::to_vec(&copies).map_err(failed::<V>)?,
+                state: serde_json::to_vec(&copies)
+                    .map_err(|error| StoreError::new(self.view, error))?,
             };
             let saved = self.snapshots.save(&stream, snapshot).await;
-            saved.map_err(failed::<V>)
+            saved.map_err(|error| StoreError::new(self.view, error))
         })
     }
 
     fn open(
         &self,
         id: CopyId,
-        reader: Arc<Reader<V::Event>>,
-    ) -> BoxFuture<'_, Result<Arc<dyn ViewCopy<V>>, StoreError>> {
+        code: Arc<ViewCode<S>>,
+    ) -> BoxFuture<'_, Result<Arc<dyn ViewCopy<S>>, StoreError>> {
         Box::pin(async move {
-            let copy = MemoryCopy::<V> {
+            let copy = MemoryCopy {
                 id,
                 log: self.log.clone(),
                 snapshots: self.snapshots.clone(),
-                reader,
-                rows: RwLock::new(empty::<V>()?),
+                rows: RwLock::new(empty(&code)?),
+                code,
+                shown: Mutex::default(),
             };
             let kept = copy.kept().await?;
+            copy.show(&kept);
             *copy.rows.write().await = kept;
             Ok(Arc::new(copy) as _)
         })
@@ -100,7 +111,7 @@ where
 
     fn remove(&self, id: CopyId) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let stream = snapshot_stream(V::NAME, Some(id))?;
+            let stream = snapshot_stream(self.view, Some(id))?;
             let nothing = Snapshot {
                 fingerprint: 0,
                 version: 0,
@@ -108,62 +119,69 @@ where
                 state: Vec::new(),
             };
             let saved = self.snapshots.save(&stream, nothing).await;
-            saved.map_err(failed::<V>)
+            saved.map_err(|error| StoreError::new(self.view, error))
         })
     }
 }
 
-fn empty<V: View>() -> Result<Rows<V::Store>, StoreError>
-where
-    V::Store: Default,
-{
-    let mut store = V::Store::default();
-    V::set_up(&mut store).map_err(failed::<V>)?;
+fn empty<S: Default + 'static>(code: &ViewCode<S>) -> Result<Rows<S>, StoreError> {
+    let mut store = S::default();
+    code.set_up(&mut store)
+        .map_err(|error| code.failed(error))?;
     Ok(Rows {
         store,
         progress: Progress::default(),
     })
 }
 
-impl<V: View> MemoryCopy<V>
+impl<S> MemoryCopy<S>
 where
-    V::Store: Default + Serialize + DeserializeOwned + Send + Sync,
+    S: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
+    fn shown(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, rows: &Rows<S>) {
+        self.shown().clone_from(&rows.progress);
+    }
+
+    fn failed(&self, error: impl ToString) -> StoreError {
+        self.code.failed(error)
+    }
+
     /// The rows of the newest snapshot that fits; without one, none.
-    async fn kept(&self) -> Result<Rows<V::Store>, StoreError> {
-        let stream = snapshot_stream(V::NAME, Some(self.id))?;
+    async fn kept(&self) -> Result<Rows<S>, StoreError> {
+        let stream = snapshot_stream(self.code.name(), Some(self.id))?;
         let snapshot = match self.snapshots.load(&stream).await {
-            Ok(Some(snapshot)) if snapshot.fingerprint == fingerprint::<V>() => snapshot,
-            _ => return empty::<V>(),
+            Ok(Some(snapshot)) if snapshot.fingerprint == self.code.fingerprint() => snapshot,
+            _ => return empty(&self.code),
         };
-        let head = self.log.head().await.map_err(failed::<V>)?;
-        match serde_json::from_slice::<(V::Store, Progress)>(&snapshot.state) {
+        let head = self.log.head().await.map_err(|error| self.failed(error))?;
+        match serde_json::from_slice::<(S, Progress)>(&snapshot.state) {
             Ok((store, progress)) if head.covers(&progress.cut) => Ok(Rows { store, progress }),
-            _ => empty::<V>(),
+            _ => empty(&self.code),
         }
     }
 
     /// Makes the rows again as they were before the event at `end`: the snapshot, and the
     /// events behind it.
-    async fn restore(
-        &self,
-        before: &Progress,
-        end: Position,
-    ) -> Result<Rows<V::Store>, StoreError> {
+    async fn restore(&self, before: &Progress, end: Position) -> Result<Rows<S>, StoreError> {
         let mut rows = self.kept().await?;
         rows.progress.skipped.clone_from(&before.skipped);
         let newly_parked = before.parked.iter();
         rows.progress
             .parked
             .extend(newly_parked.map(|(stream, parked)| (stream.clone(), parked.clone())));
-        let filter = filter_of::<V>(&self.reader);
+        let filter = self.code.filter().clone();
         let from = rows.progress.cut.clone();
         let mut read = self.log.read(&from, filter, ReadMode::ToHead);
         while let Some(batch) = read.next_batch().await {
-            let batch = batch.map_err(failed::<V>)?;
+            let batch = batch.map_err(|error| self.failed(error))?;
             let Rows { store, progress } = &mut rows;
-            take_in::<V>(store, progress, &self.reader, &batch, Some(end)).map_err(|poison| {
-                failed::<V>(format!(
+            let taken = self.code.take_in(store, progress, &batch, Some(end));
+            taken.map_err(|poison| {
+                self.failed(format!(
                     "an event that was taken in before is refused now: {poison}"
                 ))
             })?;
@@ -175,29 +193,31 @@ where
         Ok(rows)
     }
 
-    async fn save(&self, rows: &Rows<V::Store>) -> Result<(), StoreError> {
-        let stream = snapshot_stream(V::NAME, Some(self.id))?;
+    async fn save(&self, rows: &Rows<S>) -> Result<(), StoreError> {
+        let stream = snapshot_stream(self.code.name(), Some(self.id))?;
         let snapshot = Snapshot {
-            fingerprint: fingerprint::<V>(),
+            fingerprint: self.code.fingerprint(),
             version: 0,
             last_event: EventId::from_u128(0),
-            state: serde_json::to_vec(&(&rows.store, &rows.progress)).map_err(failed::<V>)?,
+            state: serde_json::to_vec(&(&rows.store, &rows.progress))
+                .map_err(|error| self.failed(error))?,
         };
         let saved = self.snapshots.save(&stream, snapshot).await;
-        saved.map_err(failed::<V>)
+        saved.map_err(|error| self.failed(error))
     }
 }
 
-impl<V: View> ViewCopy<V> for MemoryCopy<V>
+impl<S> ViewCopy<S> for MemoryCopy<S>
 where
-    V::Store: Default + Serialize + DeserializeOwned + Send + Sync,
+    S: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     fn id(&self) -> CopyId {
         self.id
     }
 
     fn progress(&self) -> BoxFuture<'_, Progress> {
-        Box::pin(async { self.rows.read().await.progress.clone() })
+        let progress = self.shown().clone();
+        Box::pin(async { progress })
     }
 
     fn apply(&self, batch: EventBatch) -> BoxFuture<'_, Result<Option<PoisonEvent>, StoreError>> {
@@ -205,7 +225,8 @@ where
             let mut rows = self.rows.write().await;
             let before = rows.progress.clone();
             let Rows { store, progress } = &mut *rows;
-            let Err(poison) = take_in::<V>(store, progress, &self.reader, &batch, None) else {
+            let Err(poison) = self.code.take_in(store, progress, &batch, None) else {
+                self.show(&rows);
                 return Ok(None);
             };
             // The event may have changed a part of the rows: they are made again. Nobody reads
@@ -215,6 +236,7 @@ where
             // The next restart, and the next poison event, begin from here; if it cannot be
             // kept, they begin earlier.
             drop(self.save(&whole).await);
+            self.show(&whole);
             *rows = whole;
             Ok(Some(*poison))
         })
@@ -231,8 +253,9 @@ where
             // could not be made again.
             self.save(&rows).await?;
             let Rows { store, progress } = &mut *rows;
-            match take_back::<V>(store, progress, &self.reader, &stream, &events) {
+            match self.code.take_back(store, progress, &stream, &events) {
                 Ok(_) => {
+                    self.show(&rows);
                     self.save(&rows).await?;
                     Ok(None)
                 }
@@ -248,6 +271,7 @@ where
         Box::pin(async move {
             let mut rows = self.rows.write().await;
             edit(&mut rows.progress);
+            self.show(&rows);
             // If it cannot be kept, a restart finds out again.
             drop(self.save(&rows).await);
             Ok(())
@@ -256,12 +280,14 @@ where
 
     fn advance(&self, cut: Cut) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.rows.write().await.progress.cut.join(&cut);
+            let mut rows = self.rows.write().await;
+            rows.progress.cut.join(&cut);
+            self.show(&rows);
             Ok(())
         })
     }
 
-    fn look(&self, look: Look<V::Store>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn look(&self, look: Look<S>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let rows = self.rows.read().await;
             look(&rows.store, &rows.progress);

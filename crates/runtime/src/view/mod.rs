@@ -8,15 +8,14 @@
 //! A copy stops, or sets a stream aside, *before* an event that it cannot take in: what it
 //! shows is always a cut of the log, or says which streams it lacks.
 
-mod copy;
+mod code;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod host;
 mod memory;
-#[cfg(feature = "postgres")]
-pub mod postgres;
 mod projector;
 mod question;
-#[cfg(feature = "sqlite")]
-pub mod sqlite;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,11 +25,12 @@ use anabranch_model::{Cut, Position, StreamId, Version};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub(crate) use copy::ViewStore;
+pub use code::ViewCode;
 pub use host::{AnyView, ViewSpec};
 pub(crate) use host::{ViewHost, ViewParts};
-pub(crate) use memory::MemoryViewStore;
+pub use memory::MemoryViews;
 pub use question::Question;
+pub use store::{Edit, Look, ViewContext, ViewCopy, ViewStore, ViewStoreFactory};
 
 /// How fresh an answer has to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -160,8 +160,19 @@ pub struct StoreError {
     pub reason: String,
 }
 
+impl StoreError {
+    /// An error of the store of `view`. `reason` says what happened and what to do.
+    pub fn new(view: impl Into<String>, reason: impl ToString) -> Self {
+        Self {
+            view: view.into(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
 /// Why a view cannot be hosted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ViewError {
     /// The event type and its upcasts do not fit together.
     #[error("view {view}: {source}")]
@@ -286,6 +297,7 @@ impl std::fmt::Display for PoisonEvent {
 /// What a copy is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
+#[non_exhaustive]
 pub enum CopyState {
     /// It takes in what is behind it.
     CatchingUp,
@@ -305,6 +317,7 @@ pub enum CopyState {
 
 /// One copy, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct CopyStatus {
     /// Which one.
     pub id: CopyId,
@@ -325,6 +338,7 @@ pub struct CopyStatus {
 
 /// A view, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ViewStatus {
     /// Its name.
     pub name: &'static str,
@@ -363,10 +377,7 @@ fn snapshot_stream(view: &str, copy: Option<CopyId>) -> Result<StreamId, StoreEr
         Some(copy) => format!("$view/{view}.v{}.g{}", copy.version, copy.generation),
         None => format!("$view/{view}"),
     };
-    StreamId::system(name).map_err(|error| StoreError {
-        view: view.to_owned(),
-        reason: error.to_string(),
-    })
+    StreamId::system(name).map_err(|error| StoreError::new(view, error))
 }
 
 /// An answer in wire form.

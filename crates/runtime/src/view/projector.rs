@@ -4,24 +4,23 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_domain::{Poison, Timestamp, View};
+use anabranch_domain::{Poison, Timestamp};
 use anabranch_log::ReadMode;
 use anabranch_model::{Cut, EventBatch};
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, watch};
 
-use super::copy::ViewCopy;
-use super::host::{Inner, Shown, filter_of};
-use super::{CopyState, ParkedStream, PoisonEvent, Progress, StoreError};
+use super::host::{Inner, Shown};
+use super::{CopyState, ParkedStream, PoisonEvent, Progress, StoreError, ViewCopy};
 use crate::in_order::InOrder;
 
 /// How long a copy waits before it tries again what the store or the log has refused.
 const REST: Duration = Duration::from_secs(1);
 
 /// Keeps one copy up to date.
-pub struct Projector<V: View> {
-    inner: Arc<Inner<V>>,
-    copy: Arc<dyn ViewCopy<V>>,
+pub struct Projector<S: 'static> {
+    inner: Arc<Inner<S>>,
+    copy: Arc<dyn ViewCopy<S>>,
     shown: watch::Sender<Shown>,
     nudge: Arc<Notify>,
     /// How many events the copy had taken in when it was last kept.
@@ -38,11 +37,11 @@ enum Round {
     Poison(PoisonEvent),
 }
 
-impl<V: View> Projector<V> {
+impl<S: 'static> Projector<S> {
     /// A projector of `copy`, which has taken in this many events.
     pub fn new(
-        inner: Arc<Inner<V>>,
-        copy: Arc<dyn ViewCopy<V>>,
+        inner: Arc<Inner<S>>,
+        copy: Arc<dyn ViewCopy<S>>,
         shown: watch::Sender<Shown>,
         nudge: Arc<Notify>,
         events: u64,
@@ -81,7 +80,7 @@ impl<V: View> Projector<V> {
                 Round::Poison(event) => {
                     let text = format!(
                         "view {} has stopped before {event}; mend it, then `view retry`, or `view skip`",
-                        V::NAME
+                        self.inner.code.name()
                     );
                     self.inner.note(text);
                     self.show(|shown| shown.state = CopyState::Stopped { event });
@@ -112,7 +111,7 @@ impl<V: View> Projector<V> {
         if missing > 1000 {
             self.show(|shown| shown.state = CopyState::CatchingUp);
         }
-        let filter = filter_of::<V>(&self.inner.reader);
+        let filter = self.inner.code.filter().clone();
         let mut read = self.inner.log.read(&from, filter, ReadMode::ToHead);
         let mut order = InOrder::from(&from);
         while let Some(batch) = read.next_batch().await {
@@ -170,7 +169,7 @@ impl<V: View> Projector<V> {
                 continue;
             }
             let parked = self.copy.progress().await.parked.len();
-            let may_park = V::POISON == Poison::Park
+            let may_park = self.inner.code.poison() == Poison::Park
                 && !poison.stream.is_empty()
                 && parked < self.inner.options.parked_max;
             if !may_park {
@@ -182,7 +181,11 @@ impl<V: View> Projector<V> {
     }
 
     async fn set_aside(&self, poison: PoisonEvent) -> Result<(), StoreError> {
-        let text = format!("view {} sets {} aside: {poison}", V::NAME, poison.stream);
+        let text = format!(
+            "view {} sets {} aside: {poison}",
+            self.inner.code.name(),
+            poison.stream
+        );
         self.inner.note(text);
         self.copy
             .edit(Box::new(move |progress: &mut Progress| {

@@ -5,9 +5,5 @@ mod effects;
 mod entities;
 mod faults;
 mod flows;
-#[cfg(feature = "postgres")]
-mod postgres;
 mod promises;
 mod support;
-#[cfg(feature = "sqlite")]
-mod views;

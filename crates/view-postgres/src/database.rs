@@ -2,18 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anabranch_domain::{Reader, View};
 use anabranch_log::BoxFuture;
+use anabranch_runtime::view::{
+    Copies, CopyId, StoreError, ViewCode, ViewContext, ViewCopy, ViewStore,
+};
+use anabranch_runtime::{Diagnostics, Time};
 
-use super::address::{Address, schema};
-use super::copy::PostgresCopy;
-use super::line::Fault;
-use super::store::{Pace, Postgres};
-use super::writer::Writer;
-use crate::diagnostics::Diagnostics;
-use crate::time::Time;
-use crate::view::copy::{ViewCopy, ViewStore};
-use crate::view::{Copies, CopyId, StoreError};
+use crate::address::{Address, schema};
+use crate::copy::PostgresCopy;
+use crate::line::Fault;
+use crate::store::{Pace, Postgres};
+use crate::writer::Writer;
 
 /// The copies of one view in one database.
 pub struct PostgresViewStore(Arc<Place>);
@@ -44,12 +43,7 @@ pub async fn blocking<T: Send + 'static>(
     code: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let ran = tokio::task::spawn_blocking(code).await;
-    ran.unwrap_or_else(|error| {
-        Err(StoreError {
-            view: view.to_owned(),
-            reason: error.to_string(),
-        })
-    })
+    ran.unwrap_or_else(|error| Err(StoreError::new(view, error)))
 }
 
 pub fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -58,23 +52,18 @@ pub fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl PostgresViewStore {
     /// The view's copies at `address`.
-    pub fn new(
-        view: &'static str,
-        service: &str,
-        address: &str,
-        diagnostics: Arc<Diagnostics>,
-        time: Time,
-    ) -> Self {
-        let name = time.random() as u32;
+    pub fn new(address: &str, context: &ViewContext) -> Self {
+        let ViewContext { service, view, .. } = context;
+        let name = context.time.random() as u32;
         let process = std::process::id();
         Self(Arc::new(Place {
             address: Address::parse(address, service),
-            service: service.to_owned(),
+            service: service.clone(),
             view,
             writer: format!("process {process} of service {service} ({name:08x})"),
             known: Mutex::default(),
-            diagnostics,
-            time,
+            diagnostics: context.diagnostics.clone(),
+            time: context.time.clone(),
         }))
     }
 }
@@ -82,10 +71,7 @@ impl PostgresViewStore {
 impl Place {
     /// An error of this view's store.
     pub fn failed(&self, reason: impl ToString) -> StoreError {
-        StoreError {
-            view: self.view.to_owned(),
-            reason: reason.to_string(),
-        }
+        StoreError::new(self.view, reason)
     }
 
     /// The same, of what the database said, with what to do about it.
@@ -272,31 +258,31 @@ pub fn said(error: anabranch_domain::HandleError) -> Fault {
     }
 }
 
-impl<V: View<Store = Postgres>> ViewStore<V> for PostgresViewStore {
+impl ViewStore<Postgres> for PostgresViewStore {
     fn copies(&self) -> BoxFuture<'_, Result<Copies, StoreError>> {
         let place = self.0.clone();
-        Box::pin(blocking(V::NAME, move || place.copies()))
+        Box::pin(blocking(place.view, move || place.copies()))
     }
 
     fn set_copies(&self, copies: Copies) -> BoxFuture<'_, Result<(), StoreError>> {
         let place = self.0.clone();
-        Box::pin(blocking(V::NAME, move || place.set_copies(copies)))
+        Box::pin(blocking(place.view, move || place.set_copies(copies)))
     }
 
     fn open(
         &self,
         id: CopyId,
-        reader: Arc<Reader<V::Event>>,
-    ) -> BoxFuture<'_, Result<Arc<dyn ViewCopy<V>>, StoreError>> {
+        code: Arc<ViewCode<Postgres>>,
+    ) -> BoxFuture<'_, Result<Arc<dyn ViewCopy<Postgres>>, StoreError>> {
         let place = self.0.clone();
-        Box::pin(blocking(V::NAME, move || {
-            let writer = Writer::open(place.clone(), id, V::set_up)?;
-            Ok(Arc::new(PostgresCopy::<V>::new(place, id, reader, writer)) as _)
+        Box::pin(blocking(place.view, move || {
+            let writer = Writer::open(place.clone(), id, |rows| code.set_up(rows))?;
+            Ok(Arc::new(PostgresCopy::new(place, id, code, writer)) as _)
         }))
     }
 
     fn remove(&self, id: CopyId) -> BoxFuture<'_, Result<(), StoreError>> {
         let place = self.0.clone();
-        Box::pin(blocking(V::NAME, move || place.remove(id)))
+        Box::pin(blocking(place.view, move || place.remove(id)))
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use anabranch_domain::HandleError;
+use anabranch_runtime::view::{CopyId, Progress, StoreError};
 
-use super::database::{Place, said};
-use super::line::Fault;
-use super::store::{Pace, Postgres};
-use crate::view::{CopyId, Progress, StoreError};
+use crate::database::{Place, said};
+use crate::line::Fault;
+use crate::store::{Pace, Postgres};
 
 /// The connection that writes to a copy.
 pub struct Writer {

@@ -2,6 +2,8 @@
 //! The same tests run over views in memory, in SQLite and, where there is a server, in
 //! PostgreSQL.
 
+mod one;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -12,13 +14,12 @@ use anabranch_env::Env;
 use anabranch_log::Log;
 use anabranch_model::Cut;
 use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
-#[cfg(feature = "postgres")]
-use anabranch_runtime::view::postgres::Postgres;
-use anabranch_runtime::view::sqlite::{Sqlite, rusqlite};
 use anabranch_runtime::view::{
     Consistency, CopyState, OperateError, Policy, QueryError, ViewOptions, ViewSpec, ViewStatus,
 };
 use anabranch_runtime::{Accepted, EntityOptions, Service};
+use anabranch_view_postgres::{InPostgres as _, Postgres};
+use anabranch_view_sqlite::{InSqlite as _, Sqlite, rusqlite};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{Bench, Counter, CounterCommand, CounterEvent, settle};
@@ -100,8 +101,6 @@ views! {
     InSqliteNew, AskSqliteNew: Sqlite, "numbers" v 2, Poison::Stop;
     InSqlitePark, AskSqlitePark: Sqlite, "numbers" v 1, Poison::Park;
 }
-
-#[cfg(feature = "postgres")]
 views! {
     InPostgres, AskPostgres: Postgres, "numbers" v 1, Poison::Stop;
     InPostgresNew, AskPostgresNew: Postgres, "numbers" v 2, Poison::Stop;
@@ -159,8 +158,6 @@ impl Store for Sqlite {
         self.all(select, [key], |row| row.get(0))
     }
 }
-
-#[cfg(feature = "postgres")]
 impl Store for Postgres {
     fn prepare(&mut self) -> Result<(), HandleError> {
         self.run(
@@ -224,11 +221,8 @@ enum Kind {
     Sqlite,
     SqliteNew,
     SqlitePark,
-    #[cfg(feature = "postgres")]
     InDatabase,
-    #[cfg(feature = "postgres")]
     InDatabaseNew,
-    #[cfg(feature = "postgres")]
     InDatabasePark,
 }
 
@@ -237,7 +231,6 @@ use Kind::*;
 /// Where views are kept, as far as that can be had here.
 fn stores() -> Vec<Kind> {
     let kinds = vec![Memory, Sqlite];
-    #[cfg(feature = "postgres")]
     let kinds = with_database(kinds, InDatabase);
     kinds
 }
@@ -245,12 +238,9 @@ fn stores() -> Vec<Kind> {
 /// The same, of views that set streams aside.
 fn parking_stores() -> Vec<Kind> {
     let kinds = vec![MemoryPark, SqlitePark];
-    #[cfg(feature = "postgres")]
     let kinds = with_database(kinds, InDatabasePark);
     kinds
 }
-
-#[cfg(feature = "postgres")]
 fn with_database(mut kinds: Vec<Kind>, kind: Kind) -> Vec<Kind> {
     kinds.extend(crate::postgres::address().map(|_| kind));
     kinds
@@ -262,7 +252,6 @@ impl Kind {
         match self {
             Memory => MemoryNew,
             Sqlite => SqliteNew,
-            #[cfg(feature = "postgres")]
             InDatabase => InDatabaseNew,
             other => other,
         }
@@ -304,7 +293,6 @@ impl Shop {
             SqlitePark => {
                 service.view_in_sqlite(spec::<InSqlitePark>().query::<AskSqlitePark>(), disk, dir)
             }
-            #[cfg(feature = "postgres")]
             InDatabase | InDatabaseNew | InDatabasePark => {
                 let address = crate::postgres::address().unwrap();
                 match kind {
@@ -795,97 +783,4 @@ async fn rows_in_sqlite_belong_to_their_owner_alone() {
         files += 1;
     }
     assert!(files >= 2, "{files}");
-}
-
-/// What the panicking query of [`InMemory`] asks.
-#[derive(Debug, Serialize, Deserialize)]
-struct AskAndPanic;
-
-impl Query for AskAndPanic {
-    type View = InMemory;
-    type Answer = Vec<i64>;
-    const NAME: &'static str = "panic";
-
-    fn answer(&self, _: &Rows) -> Result<Vec<i64>, HandleError> {
-        panic!("no answer to this")
-    }
-}
-
-#[tokio::test]
-async fn a_panic_in_a_query_costs_only_its_answer() {
-    let shop = Shop::new();
-    let service = shop.open(Memory).await;
-    add(&service, "a", 1).await;
-    assert_eq!(numbers(&service, "a").await, [1]);
-    let asked = service.query(AskAndPanic, Consistency::any()).await;
-    let error = asked.unwrap_err().to_string();
-    assert_eq!(error, "query panic: no answer to this");
-    add(&service, "a", 2).await;
-    assert_eq!(numbers(&service, "a").await, [1, 2]);
-}
-
-/// Lets [`Slow`] take in one event for each permit.
-static PERMITS: Mutex<u64> = Mutex::new(0);
-static MORE_PERMITS: std::sync::Condvar = std::sync::Condvar::new();
-
-/// A view that takes its time.
-struct Slow;
-
-impl View for Slow {
-    const NAME: &'static str = "slow";
-    const VERSION: u32 = 1;
-    const CATEGORIES: &'static [&'static str] = &["counter"];
-    type Event = CounterEvent;
-    type Store = Sqlite;
-
-    fn set_up(store: &mut Sqlite) -> Result<(), HandleError> {
-        store.run("CREATE TABLE seen (n INTEGER NOT NULL); INSERT INTO seen VALUES (0)")
-    }
-
-    fn handle(store: &mut Sqlite, _: &CounterEvent, _: &EventRef<'_>) -> Result<(), HandleError> {
-        let permits = PERMITS.lock().unwrap();
-        let mut permits = MORE_PERMITS.wait_while(permits, |n| *n == 0).unwrap();
-        *permits -= 1;
-        store.execute("UPDATE seen SET n = n + 1", [])?;
-        Ok(())
-    }
-}
-
-/// How many events the slow view has seen.
-#[derive(Debug, Serialize, Deserialize)]
-struct Seen;
-
-impl Query for Seen {
-    type View = Slow;
-    type Answer = u64;
-    const NAME: &'static str = "seen";
-
-    fn answer(&self, store: &Sqlite) -> Result<u64, HandleError> {
-        let seen = store.one("SELECT n FROM seen", [], |row| row.get::<_, i64>(0))?;
-        Ok(u64::try_from(seen.unwrap_or(0))?)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_slow_view_holds_up_neither_the_writers_nor_other_views() {
-    const WRITES: i64 = 500;
-    let bench = Bench::new();
-    let dir = TempDir::new();
-    let disk = anabranch_env::Env::os().disk;
-    let service = Service::builder("test", bench.log(), bench.time.clone())
-        .entity::<Counter>()
-        .view_in_sqlite(ViewSpec::<Slow>::new(), disk, &dir.0)
-        .view(spec::<InMemory>().query::<AskMemory>());
-    let service = service.start().await.unwrap();
-    let mut token = Cut::start();
-    for n in 0..WRITES {
-        token = add(&service, "a", 100 + n).await.token;
-    }
-    // The slow one has not seen a single one of them yet.
-    let quick = ask(&service, "a", after(&token)).await.unwrap().0;
-    assert_eq!(quick.len(), WRITES as usize);
-    *PERMITS.lock().unwrap() = u64::MAX;
-    MORE_PERMITS.notify_all();
-    let seen = service.query(Seen, after(&token)).await.unwrap().value;
-    assert_eq!(seen, WRITES as u64);
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use anabranch_domain::{EventRef, HandleError, Query, Retry, View};
 use anabranch_env::Env;
 use anabranch_model::Cut;
-use anabranch_runtime::view::postgres::{Postgres, tokio_postgres};
 use anabranch_runtime::view::{
     Consistency, CopyState, OperateError, QueryError, ViewOptions, ViewSpec, ViewStatus,
 };
 use anabranch_runtime::{EntityOptions, Service, StartError};
+use anabranch_view_postgres::{InPostgres as _, Postgres, tokio_postgres};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::NoTls;
 

@@ -13,7 +13,7 @@ use futures_util::future::join;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Config, Error, Row, Statement};
 
-use super::line::{Fault, Line};
+use crate::line::{Fault, Line};
 
 /// What a view in PostgreSQL writes to, and what its queries read from: `type Store = Postgres`.
 ///
@@ -69,7 +69,7 @@ const STATEMENTS_MAX: usize = 256;
 
 impl Postgres {
     /// Connects; runs `set_up`, which has no answer.
-    pub(super) fn open(config: &Config, set_up: &str) -> Result<Self, Fault> {
+    pub(crate) fn open(config: &Config, set_up: &str) -> Result<Self, Fault> {
         let mut session = Session {
             line: Line::open(config)?,
             statements: BTreeMap::new(),
@@ -135,7 +135,7 @@ impl Postgres {
     }
 
     /// Begins a transaction with `begin` and reads the first row of `first`, both in one go.
-    pub(super) fn begin<T>(
+    pub(crate) fn begin<T>(
         &self,
         begin: &str,
         first: &str,
@@ -159,7 +159,7 @@ impl Postgres {
     }
 
     /// Waits for everything that is on its way. The first fault of the transaction, if any.
-    pub(super) fn settled(&self) -> Result<(), Fault> {
+    pub(crate) fn settled(&self) -> Result<(), Fault> {
         let session = &mut *self.0.borrow_mut();
         session.settle(0);
         session.checked()
@@ -167,14 +167,14 @@ impl Postgres {
 
     /// Ends the transaction: all of it is kept, or the fault says why not. After
     /// [`Fault::Lost`] it may have been kept.
-    pub(super) fn commit(&self) -> Result<(), Fault> {
+    pub(crate) fn commit(&self) -> Result<(), Fault> {
         let session = &mut *self.0.borrow_mut();
         // Sent behind what is on its way: if any of that fails, the server keeps nothing.
         session.run("COMMIT")
     }
 
     /// Ends the transaction: nothing of it is kept.
-    pub(super) fn roll_back(&self) -> Result<(), Fault> {
+    pub(crate) fn roll_back(&self) -> Result<(), Fault> {
         let session = &mut *self.0.borrow_mut();
         session.settle(0);
         session.fault = None;

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anabranch_model::content_hash;
+use anabranch_runtime::view::CopyId;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
-
-use crate::view::CopyId;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

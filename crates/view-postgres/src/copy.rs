@@ -2,26 +2,26 @@
 
 use std::sync::{Arc, Mutex};
 
-use anabranch_domain::{Reader, View};
 use anabranch_log::BoxFuture;
 use anabranch_model::{Cut, Event, EventBatch};
+use anabranch_runtime::view::{
+    CopyId, Edit, Look, PoisonEvent, Progress, StoreError, ViewCode, ViewCopy,
+};
 use tokio::sync::{Notify, Semaphore};
 
-use super::database::{Place, blocking, locked};
-use super::line::Fault;
-use super::store::{Pace, Postgres};
-use super::writer::{Stop, Writer};
-use crate::view::copy::{Edit, Look, ViewCopy, take_back, take_in};
-use crate::view::{CopyId, PoisonEvent, Progress, StoreError};
+use crate::database::{Place, blocking, locked};
+use crate::line::Fault;
+use crate::store::{Pace, Postgres};
+use crate::writer::{Stop, Writer};
 
 /// The most queries that one copy answers at a time; others wait. Each has a connection.
 const QUERIES_MAX: usize = 8;
 
 /// One copy.
-pub struct PostgresCopy<V: View> {
+pub struct PostgresCopy {
     place: Arc<Place>,
     id: CopyId,
-    reader: Arc<Reader<V::Event>>,
+    code: Arc<ViewCode<Postgres>>,
     writer: Arc<Mutex<Writer>>,
     /// What the writer's progress was when it was last free: for those who must not wait.
     progress: Arc<Mutex<Progress>>,
@@ -40,19 +40,19 @@ struct Scanned {
     to: Cut,
 }
 
-impl<V: View<Store = Postgres>> PostgresCopy<V> {
+impl PostgresCopy {
     /// The copy that `writer` writes to.
     pub fn new(
         place: Arc<Place>,
         id: CopyId,
-        reader: Arc<Reader<V::Event>>,
+        code: Arc<ViewCode<Postgres>>,
         writer: Writer,
     ) -> Self {
         let progress = writer.progress().clone();
         Self {
             place,
             id,
-            reader,
+            code,
             writer: Arc::new(Mutex::new(writer)),
             progress: Arc::new(Mutex::new(progress)),
             scanned: Arc::default(),
@@ -65,13 +65,13 @@ impl<V: View<Store = Postgres>> PostgresCopy<V> {
     /// Runs `code` on the writer, on a thread that may block.
     fn on_writer<T: Send + 'static>(
         &self,
-        code: impl FnOnce(&mut Writer, &Reader<V::Event>) -> Result<T, StoreError> + Send + 'static,
+        code: impl FnOnce(&mut Writer, &ViewCode<Postgres>) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let (writer, reader) = (self.writer.clone(), self.reader.clone());
+        let (writer, of) = (self.writer.clone(), self.code.clone());
         let progress = self.progress.clone();
-        Box::pin(blocking(V::NAME, move || {
+        Box::pin(blocking(of.name(), move || {
             let mut writer = locked(&writer);
-            let done = code(&mut writer, &reader);
+            let done = code(&mut writer, &of);
             // Also after an error: the rows may be further, or less far, than was known.
             locked(&progress).clone_from(writer.progress());
             done
@@ -80,10 +80,10 @@ impl<V: View<Store = Postgres>> PostgresCopy<V> {
 }
 
 /// Takes a batch in, event by event, to find the one that the database refuses.
-fn find_refused<V: View<Store = Postgres>>(
+fn find_refused(
     place: &Place,
     writer: &mut Writer,
-    reader: &Reader<V::Event>,
+    code: &ViewCode<Postgres>,
     batch: &EventBatch,
 ) -> Result<Option<PoisonEvent>, StoreError> {
     let found = writer.transact(Pace::StepByStep, |store, progress| {
@@ -91,11 +91,13 @@ fn find_refused<V: View<Store = Postgres>>(
             // One that cannot be decoded is named below.
             let Ok(event) = event else { break };
             let single = EventBatch::from(vec![event.clone()]);
-            take_in::<V>(store, progress, reader, &single, None).map_err(|poison| *poison)?;
+            code.take_in(store, progress, &single, None)
+                .map_err(|poison| *poison)?;
             // The view's code may have passed over the error.
             store.settled().map_err(|fault| blamed(&event, &fault))?;
         }
-        take_in::<V>(store, progress, reader, batch, None).map_err(|poison| *poison)
+        code.take_in(store, progress, batch, None)
+            .map_err(|poison| *poison)
     });
     match found? {
         Ok(()) => Ok(None),
@@ -117,7 +119,7 @@ fn blamed(event: &Event, fault: &Fault) -> PoisonEvent {
     }
 }
 
-impl<V: View<Store = Postgres>> ViewCopy<V> for PostgresCopy<V> {
+impl ViewCopy<Postgres> for PostgresCopy {
     fn id(&self) -> CopyId {
         self.id
     }
@@ -129,14 +131,14 @@ impl<V: View<Store = Postgres>> ViewCopy<V> for PostgresCopy<V> {
 
     fn apply(&self, batch: EventBatch) -> BoxFuture<'_, Result<Option<PoisonEvent>, StoreError>> {
         let place = self.place.clone();
-        self.on_writer(move |writer, reader| {
+        self.on_writer(move |writer, code| {
             let taken = writer.transact(Pace::Ahead, |store, progress| {
-                take_in::<V>(store, progress, reader, &batch, None)
+                code.take_in(store, progress, &batch, None)
             })?;
             let poison = match taken {
                 Ok(()) => return Ok(None),
                 Err(Stop::Code(poison)) => *poison,
-                Err(Stop::Refused(_)) => match find_refused::<V>(&place, writer, reader, &batch)? {
+                Err(Stop::Refused(_)) => match find_refused(&place, writer, code, &batch)? {
                     Some(poison) => poison,
                     None => return Ok(None),
                 },
@@ -144,7 +146,7 @@ impl<V: View<Store = Postgres>> ViewCopy<V> for PostgresCopy<V> {
             // Nothing of the batch was kept; the appends before the event's are taken in again.
             let end = batch.append_start(poison.position);
             let again = writer.transact(Pace::Ahead, |store, progress| {
-                take_in::<V>(store, progress, reader, &batch, Some(end))
+                code.take_in(store, progress, &batch, Some(end))
             })?;
             let refused = |other: String| {
                 place.failed(format!(
@@ -164,9 +166,10 @@ impl<V: View<Store = Postgres>> ViewCopy<V> for PostgresCopy<V> {
         stream: String,
         events: EventBatch,
     ) -> BoxFuture<'_, Result<Option<PoisonEvent>, StoreError>> {
-        self.on_writer(move |writer, reader| {
+        self.on_writer(move |writer, code| {
             let taken = writer.transact(Pace::StepByStep, |store, progress| {
-                take_back::<V>(store, progress, reader, &stream, &events).map(|_| ())
+                code.take_back(store, progress, &stream, &events)
+                    .map(|_| ())
             })?;
             Ok(match taken {
                 Ok(()) => None,
@@ -209,13 +212,13 @@ impl<V: View<Store = Postgres>> ViewCopy<V> for PostgresCopy<V> {
     fn look(&self, look: Look<Postgres>) -> BoxFuture<'_, Result<(), StoreError>> {
         let (idle, place, id) = (self.idle.clone(), self.place.clone(), self.id);
         let (known, fell_back) = (self.progress.clone(), self.fell_back.clone());
-        let queries = self.queries.clone();
+        let (queries, view) = (self.queries.clone(), self.code.name());
         // What was scanned before the rows are looked at: the rows can only be further.
         let scanned = locked(&self.scanned).clone();
         Box::pin(async move {
             let turn = queries.acquire_owned().await;
             let turn = turn.map_err(|error| place.failed(error))?;
-            blocking(V::NAME, move || {
+            blocking(view, move || {
                 let _turn = turn;
                 let (store, mut progress) = begin_look(&place, id, &idle)?;
                 if progress.cut.covers(&scanned.from) {
