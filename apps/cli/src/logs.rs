@@ -15,7 +15,7 @@ use anabranch::Address;
 use anabranch::log::{Log, MemoryLog};
 use anabranch::segment::{Durability, SegmentLog};
 
-use crate::commands::Context;
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Form, note};
 

@@ -1,17 +1,20 @@
 //! The command `anabranch`.
 //!
 //! [`cli`] has the words of the command line; `commands/` one file for each command;
-//! [`settings`] what the user configured; [`failure`] how a command fails.
+//! [`dispatch`] which function runs which; [`settings`] what the user configured; [`failure`] how a command fails.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
 mod cli;
 mod commands;
+mod context;
 mod demo_text;
+mod dispatch;
 mod event_line;
 mod event_text;
 mod failure;
+mod global_args;
 mod input;
 mod logs;
 mod output;
@@ -71,7 +74,7 @@ fn run(cli: Cli, settings: Settings) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "io", format!("cannot start: {error}")))?;
-    runtime.block_on(commands::run(cli.command, settings))
+    runtime.block_on(dispatch::run(cli.command, settings))
 }
 
 fn report(failure: &Failure, form: Form) -> ExitCode {

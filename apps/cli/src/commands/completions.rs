@@ -1,9 +1,8 @@
 //! `anabranch completions`.
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::failure::Outcome;
 use crate::output::Output;
 
@@ -18,10 +17,10 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints the script.
-pub fn run(args: &CompletionsArgs) -> Outcome {
+/// Prints the script for these commands.
+pub fn run(args: &CompletionsArgs, mut commands: clap::Command) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "anabranch", &mut script);
+    clap_complete::generate(args.shell, &mut commands, "anabranch", &mut script);
     let mut out = Output::stdout();
     out.write(&script)?;
     out.flush()

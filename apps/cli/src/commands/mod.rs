@@ -16,40 +16,4 @@ pub mod send;
 pub mod service;
 pub mod view;
 
-use anabranch::env::Env;
-
-use crate::cli::Command;
-use crate::failure::Outcome;
-use crate::settings::Settings;
-
-/// What every command works with.
-pub struct Context {
-    /// What the user configured.
-    pub settings: Settings,
-    /// The machine.
-    pub env: Env,
-}
-
-/// Runs a command.
-pub async fn run(command: Command, settings: Settings) -> Outcome {
-    let env = Env::os();
-    let context = Context { settings, env };
-    match command {
-        Command::Demo(args) => demo::run(args, context).await,
-        Command::Append(args) => append::run(args, &context).await,
-        Command::Import(args) => import::run(args, &context).await,
-        Command::Read(args) => read::run(args, &context).await,
-        Command::Tail(args) => read::tail(args, &context).await,
-        Command::Send(args) => send::run(args, &context).await,
-        Command::Entity(command) => entity::run(command, &context).await,
-        Command::View(command) => view::run(command, &context).await,
-        Command::Process(command) => process::run(command, &context).await,
-        Command::Service(command) => service::run(command, &context).await,
-        Command::Schema(command) => schema::run(command, &context).await,
-        Command::DeadLetter(command) => dead_letter::run(command, &context).await,
-        Command::Bench(command) => bench::run(&command, &context),
-        Command::Log(command) => log::run(command, &context).await,
-        Command::Config(command) => config::run(&command, &context),
-        Command::Completions(args) => completions::run(&args),
-    }
-}
+pub use crate::context::Context;

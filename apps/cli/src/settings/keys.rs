@@ -5,8 +5,8 @@ use std::time::Duration;
 use anabranch::Address;
 use anabranch::segment::{Durability, WriteMethod};
 
-use super::Settings;
 use super::units::{duration_text, parse_duration, parse_size, size_text};
+use super::value::Settings;
 use crate::output::Form;
 
 /// One setting.
