@@ -71,7 +71,9 @@ mod fleet;
 mod flow;
 mod hash;
 mod head_watch;
+mod host;
 mod in_order;
+mod kinds;
 mod panics;
 
 pub mod registry;
@@ -82,15 +84,12 @@ mod time;
 pub mod view;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
-pub use entity::{
-    Accepted, AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, Recorded, SendOptions,
-    Status,
-};
+pub use entity::{AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, SendOptions};
 pub use fleet::Fleet;
 pub use flow::{
-    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivered, Description, FlowOptions,
-    InstanceStatus, Letter, Router,
+    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivered, FlowOptions, Letter, Router,
 };
+pub use host::{Accepted, Description, InstanceStatus, Recorded, Status};
 pub use send_error::SendError;
 pub use service::{Service, ServiceBuilder, StartError};
 pub use time::{ManualTime, Sleeper, Time};

@@ -13,13 +13,15 @@ use anabranch_log::{BoxFuture, Log};
 use futures_util::future::{Either, join_all, select};
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::entity::{AnyEntity, EntityHandle, EntityHost, EntityOptions, HostError, HostParts};
+use crate::entity::{AnyEntity, EntityHandle, EntityHost, EntityOptions, HostError};
 use crate::fleet::Fleet;
 use crate::flow::{
     AnyFlow, CallError, Circuit, DeadLetter, Delivered, Dispatcher, EffectHost, Effects, FlowHost,
-    FlowOptions, FlowParts, ProcessKind, Router, SagaKind,
+    FlowOptions, FlowParts, Router,
 };
 use crate::head_watch::{HeadWatch, HeadWatches};
+use crate::host::HostParts;
+use crate::kinds::{ProcessKind, SagaKind};
 use crate::registry;
 use crate::send_error::SendError;
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
@@ -133,7 +135,7 @@ impl ServiceBuilder {
             events: EventTypes::of::<E::Event>(),
         });
         self.entities.push(Box::new(move |parts| {
-            let host = EntityHost::<E>::start(parts, options)?;
+            let host = EntityHost::start::<E>(parts, options)?;
             Ok((TypeId::of::<E>(), host.clone() as _, host as _))
         }));
         self
@@ -191,7 +193,7 @@ impl ServiceBuilder {
                 process: P::NAME,
                 source,
             })?;
-            let host = FlowHost::start(kind, parts, options);
+            let host = FlowHost::start(Arc::new(kind), parts, options)?;
             Ok((host.clone() as _, Box::new(move || host.begin())))
         }));
         self
@@ -210,7 +212,7 @@ impl ServiceBuilder {
         self.types.journals.push(S::NAME.to_owned());
         self.flows.push(Box::new(move |parts| {
             let kind = SagaKind::new(SagaType::of::<S>()?);
-            let host = FlowHost::start(kind, parts, options);
+            let host = FlowHost::start(Arc::new(kind), parts, options)?;
             Ok((host.clone() as _, Box::new(move || host.begin())))
         }));
         self
@@ -289,15 +291,15 @@ impl ServiceBuilder {
         let diagnostics = Arc::new(Diagnostics::default());
         let mut entities = BTreeMap::new();
         let mut hosts = BTreeMap::new();
+        let parts = HostParts {
+            log: self.log.clone(),
+            time: self.time.clone(),
+            snapshots: self.snapshots.clone(),
+            source: self.name.clone(),
+            diagnostics: diagnostics.clone(),
+        };
         for start in self.entities {
-            let parts = HostParts {
-                log: self.log.clone(),
-                time: self.time.clone(),
-                snapshots: self.snapshots.clone(),
-                source: self.name.clone(),
-                diagnostics: diagnostics.clone(),
-            };
-            let (id, host, entity) = start(parts)?;
+            let (id, host, entity) = start(parts.clone())?;
             let category = entity.category();
             if entities.insert(category, entity).is_some() {
                 return Err(StartError::Twice {
@@ -353,13 +355,9 @@ impl ServiceBuilder {
         let mut begin = Vec::new();
         for start in self.flows {
             let parts = FlowParts {
-                log: self.log.clone(),
-                time: self.time.clone(),
-                diagnostics: diagnostics.clone(),
+                host: parts.clone(),
                 head: head_watch.head(),
-                snapshots: self.snapshots.clone(),
                 dispatcher: dispatcher.clone(),
-                source: self.name.clone(),
             };
             let (flow, begins) = start(parts)?;
             let name = flow.name();
@@ -453,7 +451,7 @@ impl Service {
     /// The entity of this type and key.
     pub fn entity<E: Entity>(&self, key: impl AsRef<str>) -> EntityHandle<E> {
         let host = self.hosts.get(&TypeId::of::<E>()).cloned();
-        let host = host.and_then(|host| host.downcast::<EntityHost<E>>().ok());
+        let host = host.and_then(|host| host.downcast::<EntityHost>().ok());
         EntityHandle::new(
             host.ok_or_else(|| self.not_hosted(E::CATEGORY)),
             key.as_ref(),

@@ -15,11 +15,11 @@ use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
-use super::process::given_up;
 use super::under_way::{Sending, Tracked, UnderWay, is_given_up, unless_given_up};
-use super::{AnyFlow, Effects, Style};
+use super::{AnyFlow, Effects, Style, given_up};
 use crate::diagnostics::Diagnostics;
-use crate::entity::{Accepted, AnyEntity};
+use crate::entity::AnyEntity;
+use crate::host::Accepted;
 use crate::panics;
 use crate::send_error::SendError;
 use crate::time::Time;

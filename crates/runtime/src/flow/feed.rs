@@ -1,6 +1,7 @@
 //! Brings the events of the log to the instances, and knows how far all of them are durable.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_domain::Cut;
@@ -9,6 +10,32 @@ use tokio::sync::Notify;
 
 /// The most events that are on their way at once.
 const ON_THE_WAY_MAX: usize = 4096;
+
+/// What the feed and the shards tell each other.
+#[derive(Default)]
+pub struct Feed {
+    pub ledger: Arc<Ledger>,
+    /// Wakes the feed.
+    pub nudge: Notify,
+    /// The feed goes back to what is durable.
+    pub rewind: AtomicBool,
+    /// The feed takes over again: a shard has lost what it knew.
+    pub retake: AtomicBool,
+}
+
+impl Feed {
+    /// Lets the feed go back to what is durable.
+    pub fn rewind(&self) {
+        self.rewind.store(true, Ordering::Release);
+        self.nudge.notify_one();
+    }
+
+    /// Lets the feed take over again, and go back.
+    pub fn take_over_again(&self) {
+        self.retake.store(true, Ordering::Release);
+        self.rewind();
+    }
+}
 
 /// Which events are on their way.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use anabranch_domain::{CommandId, Note, StreamId};
 use anabranch_log::{Append, AppendError, Expect, Log, Order, ReadMode, Rejection, VersionRange};
 use anabranch_model::{Cut, Event, EventType, Filter, NewEvent, Position, Version};
 
-use super::{Accepted, Recorded};
+use super::status::{Accepted, Recorded};
 use crate::send_error::SendError;
 
 /// Where the first event stands that the command has recorded; `None` if it has recorded none.

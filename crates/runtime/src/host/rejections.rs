@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use anabranch_domain::{CommandId, Role, StreamId};
 
-use super::slot::Outcome;
+use super::item::Outcome;
 use crate::hash::HashMap;
 use crate::send_error::SendError;
 
