@@ -183,7 +183,7 @@ impl Shard {
             return false;
         }
         slot.strikes = 0;
-        slot.held_max += held_max;
+        slot.held_max = slot.held_max.saturating_add(held_max);
         match self.shared.kind.drive() {
             Drive::Asked => drop(self.leave(stream)),
             Drive::Insists | Drive::Reports => {
