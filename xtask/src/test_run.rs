@@ -3,10 +3,11 @@
 //! 1. Every test and doc test of the workspace; among them the conformance suite on each
 //!    engine, and the layers and tidy checks.
 //!    Servers that some of them need are started before and stopped after.
-//! 2. What the documents tell a reader to type, with the released program.
-//! 3. The scripts below `testing/` that use the released program as a person would, in a
+//! 2. The OpenAPI document, by the validator that others use.
+//! 3. What the documents tell a reader to type, with the released program.
+//! 4. The scripts below `testing/` that use the released program as a person would, in a
 //!    small dose.
-//! 4. A bounded dose of simulated crashes, and the planted bugs that it must catch.
+//! 5. A bounded dose of simulated crashes, and the planted bugs that it must catch.
 //!
 //! What cannot run here is said loudly and counted. With `CI` in the environment that is
 //! a failure, so that nothing is left out for months without anyone noticing.
@@ -19,6 +20,7 @@ use std::thread;
 use crate::backends::Backends;
 use crate::commands::Outcome;
 use crate::documented;
+use crate::openapi::{self, Checked};
 use crate::process::{announce, is_installed, step};
 use crate::workspace::Workspace;
 
@@ -32,6 +34,7 @@ const FIRST_DAY: &str = "examples/retail/data/first-day.csv";
 pub fn command(workspace: &Workspace) -> Outcome {
     let mut report = Report::default();
     cargo_test(workspace, &mut report)?;
+    described(workspace, &mut report);
     match Released::build(workspace) {
         Ok(released) => {
             documents(workspace, &released, &mut report);
@@ -41,6 +44,16 @@ pub fn command(workspace: &Workspace) -> Outcome {
         Err(message) => report.failures.push(message),
     }
     report.finish(in_ci())
+}
+
+fn described(workspace: &Workspace, report: &mut Report) {
+    announce("OpenAPI document");
+    let checked = openapi::check(workspace);
+    match checked {
+        Checked::Valid => report.done.push("OpenAPI document: valid".to_owned()),
+        Checked::Skipped(why) => report.skips.push(why),
+        Checked::Invalid(why) => report.failures.push(why),
+    }
 }
 
 fn in_ci() -> bool {

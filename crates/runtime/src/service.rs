@@ -579,6 +579,11 @@ impl Service {
         self.dispatcher.under_way()
     }
 
+    /// Whether the command or call of this id is being delivered.
+    pub fn is_under_way(&self, id: CommandId) -> bool {
+        self.dispatcher.is_under_way(id)
+    }
+
     /// Asks a view.
     pub async fn query<Q: Query>(
         &self,

@@ -226,6 +226,11 @@ impl Dispatcher {
         locked(&self.under_way).len()
     }
 
+    /// Whether the command or call of this id is being delivered.
+    pub fn is_under_way(&self, id: CommandId) -> bool {
+        locked(&self.under_way).has(id)
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if locked(&self.routes).closed {
             return;

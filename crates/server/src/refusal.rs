@@ -2,66 +2,59 @@
 
 use std::time::Duration;
 
+use anabranch_domain::Rejection;
 use anabranch_log::ReadError;
 use anabranch_model::TokenError;
 use anabranch_runtime::SendError;
 use anabranch_runtime::view::{OperateError, QueryError};
-use axum::http::{HeaderValue, StatusCode, header};
+use anabranch_wire::{Happened, PROBLEM_JSON, Problem, Raw};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
 
-/// Why a request was not done, as RFC 9457 has it: `application/problem+json`.
-#[derive(Debug, Clone)]
-pub struct Problem {
-    /// The status of the answer.
-    pub status: StatusCode,
-    /// Stable, for programs.
-    pub code: &'static str,
-    /// What happened and what to do, for people.
-    pub detail: String,
-    /// Whether anything was changed.
-    pub happened: Happened,
-    /// When to try again, if that makes sense.
-    pub retry_after: Option<Duration>,
-    /// What else programs may want to know.
-    pub more: Map<String, Value>,
+/// The header that holds a token, both ways.
+pub const TOKEN_HEADER: HeaderName = HeaderName::from_static(anabranch_wire::TOKEN_HEADER);
+
+/// A problem on its way to a client.
+#[derive(Debug)]
+pub struct Refusal {
+    pub problem: Box<Problem>,
+    /// What the client has been told counts as seen.
+    pub token: Option<HeaderValue>,
 }
 
-/// Whether what was asked for has happened though there is no good answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happened {
-    /// Nothing was changed, for sure.
-    No,
-    /// It may have been done. Sending it again with the same id tells.
-    Maybe,
-}
-
-impl Problem {
-    /// A problem of which nothing more is known; nothing was changed.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
         Self {
-            status,
-            code,
-            detail: detail.into(),
-            happened: Happened::No,
-            retry_after: None,
-            more: Map::new(),
+            problem: Box::new(problem),
+            token: None,
         }
+    }
+}
+
+impl Refusal {
+    /// A problem of which nothing more is known; nothing was changed.
+    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Problem::new(status.as_u16(), code, detail).into()
     }
 
     /// The request itself is wrong.
-    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn bad_request(code: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
     /// There is no such thing.
-    pub fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn not_found(code: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, detail)
     }
 
     /// Not now; nothing was changed.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).again_in(AGAIN)
+    }
+
+    /// It does not fit what is.
+    pub fn not_now(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "not-now", detail)
     }
 
     /// Something that has no reason to fail did.
@@ -72,50 +65,34 @@ impl Problem {
     /// The same, saying when to try again.
     #[must_use]
     pub fn again_in(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.problem.retry_after_ms = Some(wait.as_millis() as u64);
         self
     }
 
-    /// The same with one more member.
+    /// The same, naming the command that it is about.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+    pub fn of_command(mut self, id: impl ToString) -> Self {
+        self.problem.command = Some(id.to_string());
         self
-    }
-
-    fn to_json(&self) -> Value {
-        let mut all = self.more.clone();
-        let happened = match self.happened {
-            Happened::No => "no",
-            Happened::Maybe => "maybe",
-        };
-        all.insert(
-            "type".to_owned(),
-            json!(format!("urn:anabranch:problem:{}", self.code)),
-        );
-        all.insert("title".to_owned(), json!(self.code.replace('-', " ")));
-        all.insert("status".to_owned(), json!(self.status.as_u16()));
-        all.insert("code".to_owned(), json!(self.code));
-        all.insert("detail".to_owned(), json!(self.detail));
-        all.insert("happened".to_owned(), json!(happened));
-        if let Some(wait) = self.retry_after {
-            all.insert("retry_after_ms".to_owned(), json!(wait.as_millis() as u64));
-        }
-        Value::Object(all)
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = self.to_json().to_string();
-        let content_type = HeaderValue::from_static("application/problem+json");
-        let mut response =
-            (self.status, [(header::CONTENT_TYPE, content_type)], body).into_response();
-        if let Some(wait) = self.retry_after {
+        let Self { problem, token } = self;
+        // A status is one of ours, and a problem has a JSON form: both are checked by tests.
+        let status = StatusCode::from_u16(problem.status);
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let content_type = HeaderValue::from_static(PROBLEM_JSON);
+        let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
+        if let Some(wait_ms) = problem.retry_after_ms {
             // The header counts whole seconds; the member has it to the millisecond.
-            let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
-            let value = HeaderValue::from(seconds);
+            let value = HeaderValue::from(wait_ms.div_ceil(1000).max(1));
             response.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        if let Some(token) = token {
+            response.headers_mut().insert(TOKEN_HEADER, token);
         }
         response
     }
@@ -124,7 +101,7 @@ impl IntoResponse for Problem {
 /// When to try again, where nothing better is known.
 const AGAIN: Duration = Duration::from_secs(1);
 
-impl From<SendError> for Problem {
+impl From<SendError> for Refusal {
     fn from(error: SendError) -> Self {
         let status = match &error {
             SendError::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -140,30 +117,41 @@ impl From<SendError> for Problem {
             SendError::NotHosted { .. } => StatusCode::NOT_FOUND,
             SendError::Unknown { .. } => StatusCode::GATEWAY_TIMEOUT,
         };
-        let mut problem = Self::new(status, error.code(), error.to_string());
+        let mut refusal = Self::new(status, error.code(), error.to_string());
         if !error.did_not_happen() {
-            problem.happened = Happened::Maybe;
+            refusal.problem.happened = Happened::Maybe;
         }
         if error.is_passing() {
-            problem.retry_after = Some(AGAIN);
+            refusal = refusal.again_in(AGAIN);
         }
         match &error {
             SendError::Rejected(rejection) => {
-                problem.detail = rejection.message.clone();
-                problem.with("rejection", json!(rejection))
+                refusal.problem.detail.clone_from(&rejection.message);
+                refusal.problem.rejection = Some(rejection_of(rejection));
             }
-            SendError::VersionMismatch { actual, .. } => problem.with("actual", json!(actual)),
-            SendError::Overloaded { retry_after, .. } => problem.again_in(*retry_after),
-            SendError::Unavailable {
-                retry_after: Some(wait),
+            SendError::VersionMismatch { actual, .. } => refusal.problem.actual = *actual,
+            SendError::Overloaded { retry_after, .. }
+            | SendError::Unavailable {
+                retry_after: Some(retry_after),
                 ..
-            } => problem.again_in(*wait),
-            _ => problem,
+            } => refusal = refusal.again_in(*retry_after),
+            _ => {}
         }
+        refusal
     }
 }
 
-impl From<QueryError> for Problem {
+fn rejection_of(rejection: &Rejection) -> anabranch_wire::Rejection {
+    anabranch_wire::Rejection {
+        code: rejection.code.to_string(),
+        message: rejection.message.clone(),
+        data: (!rejection.data.is_null())
+            .then(|| Raw::new(rejection.data.as_str()).unwrap_or_default()),
+        try_again: rejection.try_again,
+    }
+}
+
+impl From<QueryError> for Refusal {
     fn from(error: QueryError) -> Self {
         let (status, code) = match &error {
             QueryError::NotReached { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not-reached"),
@@ -183,7 +171,7 @@ impl From<QueryError> for Problem {
     }
 }
 
-impl From<OperateError> for Problem {
+impl From<OperateError> for Refusal {
     fn from(error: OperateError) -> Self {
         let (status, code) = match &error {
             OperateError::NotNow(_) => (StatusCode::CONFLICT, "not-now"),
@@ -195,7 +183,7 @@ impl From<OperateError> for Problem {
     }
 }
 
-impl From<TokenError> for Problem {
+impl From<TokenError> for Refusal {
     fn from(error: TokenError) -> Self {
         let code = match &error {
             TokenError::BeyondHead { .. } => "token-beyond-head",
@@ -206,7 +194,7 @@ impl From<TokenError> for Problem {
     }
 }
 
-impl From<ReadError> for Problem {
+impl From<ReadError> for Refusal {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Damaged { .. } => Self::new(

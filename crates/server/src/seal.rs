@@ -1,25 +1,11 @@
-//! What a client has written and seen, carried by itself from request to request.
+//! What seals the tokens of a log, and names the log.
 
 use std::io;
 use std::path::Path;
 
 use anabranch_env::{Env, OpenMode};
-use anabranch_model::{Session, TokenKey, TokenSeal, content_hash};
+use anabranch_model::{TokenKey, TokenSeal, content_hash};
 use anabranch_runtime::Time;
-use axum::http::{HeaderMap, HeaderValue};
-
-use crate::problem::Problem;
-use crate::server::Shared;
-
-/// The header that holds a token, both ways.
-pub const TOKEN_HEADER: &str = "anabranch-token";
-
-/// The header that says what a query does when the view is behind: `wait=5s`, `fail` or
-/// `stale`.
-pub const POLICY_HEADER: &str = "anabranch-policy";
-
-/// The header that says `true` when an answer lacks something that the client has seen.
-pub const STALE_HEADER: &str = "anabranch-stale";
 
 /// Where the secret of a log's tokens is kept.
 pub(crate) const KEY_FILE: &str = "token.key";
@@ -65,21 +51,7 @@ fn seal_of(secret: [u8; 32]) -> TokenSeal {
     TokenSeal::new(domain, 0, TokenKey { id: 1, secret })
 }
 
-/// The session of a request; one without a token has done nothing.
-pub(crate) async fn session_of(shared: &Shared, headers: &HeaderMap) -> Result<Session, Problem> {
-    let Some(token) = headers.get(TOKEN_HEADER) else {
-        return Ok(Session::new());
-    };
-    let token = token
-        .to_str()
-        .map_err(|_| Problem::bad_request("bad-token", "Anabranch-Token: this is no token"))?;
-    let session = shared.seal.open(token)?;
-    session.check_within(&shared.log.head().await?)?;
-    Ok(session)
-}
-
-/// The header of an answer to this session.
-pub(crate) fn header_of(shared: &Shared, session: &Session) -> Result<HeaderValue, Problem> {
-    HeaderValue::from_str(&shared.seal.seal(session))
-        .map_err(|_| Problem::internal("the token has no header form"))
+/// By which name requests and answers know the log.
+pub(crate) fn log_name(seal: &TokenSeal) -> String {
+    format!("{:016x}", seal.domain())
 }
