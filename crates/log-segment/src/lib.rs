@@ -25,7 +25,6 @@ mod index;
 mod open;
 mod options;
 mod reader;
-#[cfg(feature = "sabotage")]
 mod sabotage;
 mod sequencer;
 mod store;
@@ -53,6 +52,8 @@ pub use admin::{
     VerifyReport, backup, info, plan_repair, restore, verify,
 };
 pub use options::{Background, Durability, Options, WriteMethod};
+#[cfg(not(feature = "sabotage"))]
+use sabotage::Bug;
 #[cfg(feature = "sabotage")]
 pub use sabotage::Bug;
 

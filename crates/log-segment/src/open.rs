@@ -66,24 +66,12 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
             .ok_or_else(|| OpenError::Invalid("the mark is gone".to_owned()))?
     };
 
-    #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set below"))]
     let mut store = Store::new(env, dir.to_owned(), mark.identity, false);
-    #[cfg(feature = "sabotage")]
-    {
-        store.sabotage = options.sabotage;
-    }
+    store.planted = options.planted();
     let store = Arc::new(store);
     let mut contents = Contents::take(&store, &survey)?;
-    #[cfg(feature = "sabotage")]
-    if store.bug(crate::Bug::CutDamagedMiddle)
-        && let Some((first, offset)) = contents.gaps.first().map(|gap| (gap.first, gap.offset))
-    {
-        contents.gaps.clear();
-        contents.parts.retain(|part| part.first < first);
-        contents.end = first;
-        contents.end_offset = offset;
-        contents.durable = contents.durable.min(first);
-        contents.rest_is_empty = false;
+    if store.bug(crate::Bug::CutDamagedMiddle) {
+        contents.cut_at_damage();
     }
     if let Some(gap) = contents.gaps.first() {
         return Err(OpenError::Damaged {
@@ -202,12 +190,8 @@ fn finish_open(
     let last_id = survey.segments.last().map_or(0, |(s, _)| s.id);
     let mut next_segment_id = last_id.max(mark.segment_id) + 1;
     let mut end = contents.end;
-    let in_doubt = contents.end > contents.durable;
-    #[cfg(feature = "sabotage")]
-    let in_doubt = in_doubt && !store.bug(crate::Bug::SkipTailRewrite);
-    let torn = !contents.rest_is_empty;
-    #[cfg(feature = "sabotage")]
-    let torn = torn && !store.bug(crate::Bug::ReuseTornTail);
+    let in_doubt = contents.end > contents.durable && !store.bug(crate::Bug::SkipTailRewrite);
+    let torn = !contents.rest_is_empty && !store.bug(crate::Bug::ReuseTornTail);
 
     // What was written but perhaps never reached the disk is written again, to a file that
     // no failed write has touched.

@@ -372,6 +372,7 @@ impl Sequencer {
         }
         let published = self.store.published();
         if found.iter().any(|&(_, position)| position >= published)
+            && !self.store.bug(crate::Bug::RepeatDoesNotWait)
             && let Some(step) = self.wait_for_pending()
         {
             return Some(step);
@@ -441,7 +442,8 @@ impl Sequencer {
                     let Some(durable) = self.durable_head(key, prepared) else {
                         return Some(Step::Lookup);
                     };
-                    let wait = (durable != next).then(|| self.wait_for_pending()).flatten();
+                    let waits = durable != next && !self.store.bug(crate::Bug::ConflictDoesNotWait);
+                    let wait = waits.then(|| self.wait_for_pending()).flatten();
                     Some(wait.unwrap_or(Step::Refused(AppendError::Conflict {
                         stream: stream.clone(),
                         expected: *expected,
@@ -458,7 +460,6 @@ impl Sequencer {
     }
 
     fn condition_head(&mut self, key: u128, prepared: &Prepared) -> Option<u64> {
-        #[cfg(feature = "sabotage")]
         if self.store.bug(crate::Bug::ConditionsIgnorePending) {
             return self.durable_head(key, prepared);
         }
@@ -690,7 +691,6 @@ impl Sequencer {
         let mut dropped: Vec<Group> = self.ready.drain(..).collect();
         dropped.extend(self.open.take());
         self.must_roll = true;
-        #[cfg(feature = "sabotage")]
         if self.store.bug(crate::Bug::NoRollback) {
             return dropped;
         }
@@ -704,7 +704,7 @@ impl Sequencer {
             parts.retain(|p| p.first < durable || Arc::ptr_eq(p, &self.part))
         });
         if let PartIndex::Active(index) = &mut *write(&self.part.index) {
-            index.truncate(durable);
+            index.truncate_with(durable, self.store.planted);
         }
         self.part.set_end(durable.max(self.part.first));
         self.next = durable;

@@ -144,8 +144,8 @@ pub(crate) struct Store {
     /// What went wrong and was mended, for `info`.
     /// Each with how often it was said: a full disk says the same each second.
     notes: Mutex<Vec<(String, u64)>>,
-    #[cfg(feature = "sabotage")]
-    pub sabotage: Option<crate::Bug>,
+    /// The bug planted to test the tests; none but in a test build.
+    pub planted: crate::sabotage::Planted,
 }
 
 /// Counts for [`crate::Stats`].
@@ -215,8 +215,7 @@ impl Store {
             read_only,
             counters: Counters::default(),
             notes: Mutex::default(),
-            #[cfg(feature = "sabotage")]
-            sabotage: None,
+            planted: crate::sabotage::Planted::default(),
         }
     }
 
@@ -394,27 +393,19 @@ impl Store {
         }
     }
 
-    #[cfg(feature = "sabotage")]
+    /// Whether this bug is planted. Never, and decided while compiling, but in a test build.
+    #[inline]
     pub fn bug(&self, bug: crate::Bug) -> bool {
-        self.sabotage == Some(bug)
+        self.planted.is(bug)
     }
 
     /// Whether checksums are checked. Always, but for a planted bug.
     fn checks(&self) -> bool {
-        #[cfg(feature = "sabotage")]
-        if self.bug(crate::Bug::SkipCrc) {
-            return false;
-        }
-        true
+        !self.bug(crate::Bug::SkipCrc)
     }
 
     /// The segment that a frame of this part must say it belongs to.
-    #[cfg_attr(
-        not(feature = "sabotage"),
-        expect(unused_variables, clippy::unused_self)
-    )]
     fn frame_id(&self, part: &Part, frame: &[u8]) -> u64 {
-        #[cfg(feature = "sabotage")]
         if self.bug(crate::Bug::AcceptRecycledFrame) && frame.len() >= crate::format::FRAME_HEADER {
             return u64::from(crate::format::get!(u32, frame, 12));
         }

@@ -140,7 +140,6 @@ impl Writer {
         *lock(&self.durable)
     }
 
-    #[cfg(feature = "sabotage")]
     fn bug(&self, bug: crate::Bug) -> bool {
         self.store.bug(bug)
     }
@@ -257,14 +256,11 @@ impl Writer {
             return false;
         };
         let started = self.store.env.clock.monotonic();
-        #[cfg(feature = "sabotage")]
-        {
-            if self.bug(crate::Bug::AckBeforeSync) {
-                group.completion.finish(Outcome::Durable, "");
-            }
-            if self.bug(crate::Bug::PublishBeforeSync) {
-                self.show(&group);
-            }
+        if self.bug(crate::Bug::AckBeforeSync) {
+            group.completion.finish(Outcome::Durable, "");
+        }
+        if self.bug(crate::Bug::PublishBeforeSync) {
+            self.show(&group);
         }
         match self.write_group(committer, &mut group) {
             Ok(()) => self.publish(committer, group),
@@ -323,18 +319,6 @@ impl Writer {
 
     /// Writes to the segment so that the bytes are durable on return.
     fn write_synced(&self, file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        #[cfg(feature = "sabotage")]
-        {
-            if self.bug(crate::Bug::IgnoreShortWrite) {
-                file.write_at(bytes, offset)?;
-                return self.sync(file);
-            }
-            if self.bug(crate::Bug::IgnoreWriteError) {
-                let written = file.write_all_at(bytes, offset);
-                let synced = self.sync(file);
-                return written.and(synced).or(Ok(()));
-            }
-        }
         file.write_all_at(bytes, offset)?;
         self.sync(file)
     }
@@ -345,12 +329,7 @@ impl Writer {
         {
             return Ok(());
         }
-        let synced = file.sync_data();
-        #[cfg(feature = "sabotage")]
-        if synced.is_err() && self.bug(crate::Bug::RetryFsync) {
-            return file.sync_data();
-        }
-        synced
+        file.sync_data()
     }
 
     /// Syncs what was acknowledged without a sync, with `Durability::Interval`. A failure is
@@ -408,18 +387,10 @@ impl Writer {
         bytes.extend(&header.encode());
         let file = disk.open(&spare.path, self.open_mode())?;
         file.write_all_at(bytes.bytes(), 0)?;
-        #[cfg(feature = "sabotage")]
-        let sync_header = !self.bug(crate::Bug::NoHeaderSync);
-        #[cfg(not(feature = "sabotage"))]
-        let sync_header = true;
-        if self.method != WriteMethod::Direct && sync_header {
+        if self.method != WriteMethod::Direct {
             file.sync_data()?;
         }
         disk.rename(&spare.path, &segment.path)?;
-        #[cfg(feature = "sabotage")]
-        if self.bug(crate::Bug::NoDirSync) {
-            return Ok(file);
-        }
         disk.sync_dir(&self.store.dir)?;
         Ok(file)
     }

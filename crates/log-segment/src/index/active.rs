@@ -3,6 +3,7 @@ use hashbrown::{HashMap, HashTable};
 use anabranch_model::{Block, EventRef};
 
 use crate::admin::{LOST_CATEGORY, LOST_KEY_HEADER, LOST_TYPE, LOST_VERSION_HEADER};
+use crate::sabotage::Planted;
 
 use super::{FramePlace, Lookup, NONE, StreamSpan, Term, id_key, term_key};
 
@@ -245,6 +246,11 @@ impl ActiveIndex {
 
     /// Takes back every event from position `end` on. `end` begins a frame.
     pub fn truncate(&mut self, end: u64) {
+        self.truncate_with(end, Planted::default());
+    }
+
+    /// As [`ActiveIndex::truncate`], with the bug that is planted.
+    pub fn truncate_with(&mut self, end: u64, planted: Planted) {
         let keep = end.saturating_sub(self.first).min(self.ids.len() as u64) as u32;
         for rel in (keep..self.count()).rev() {
             let id = self.ids[rel as usize];
@@ -268,7 +274,9 @@ impl ActiveIndex {
             self.pass_over(key, next);
         }
         self.terms.retain(|_, rels| {
-            rels.truncate(rels.partition_point(|&rel| rel < keep));
+            if !planted.is(crate::Bug::RollbackKeepsTerms) {
+                rels.truncate(rels.partition_point(|&rel| rel < keep));
+            }
             !rels.is_empty()
         });
         self.ids.truncate(keep as usize);
