@@ -187,7 +187,10 @@ pub async fn run(
             // What is at hand now is decided before anything is sent: larger batches.
             turn = match inbox.try_recv() {
                 Ok(message) => Turn::Message(Some(message)),
-                Err(_) => break,
+                Err(_) => match shard.jobs.next().now_or_never() {
+                    Some(Some(done)) => Turn::Done(done),
+                    _ => break,
+                },
             };
         }
         shard.send_decided();

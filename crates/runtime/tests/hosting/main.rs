@@ -5,5 +5,6 @@ mod effects;
 mod entities;
 mod faults;
 mod flows;
+mod one_host;
 mod promises;
 mod support;
