@@ -15,15 +15,16 @@ use crate::format::{
     DATA_START, FRAME_HEADER, FrameHeader, Live, LogIdentity, Mark, PAGE, SegmentHeader, get,
     seal_frame,
 };
+use crate::group::Spare;
 use crate::heads::Heads;
 use crate::index::ActiveIndex;
 use crate::options::{Durability, Options, WriteMethod};
-use crate::sequencer::{End, Sequencer, Spare};
+use crate::sequencer::{End, Sequencer};
 use crate::store::{Part, PartIndex, Segment, Store, read_up_to, segment_path};
 use crate::survey::{Contents, LIVE_FILE, LOCK_FILE, MARK_FILE, Survey, io_open};
 use crate::sync::{lock, read, write};
 use crate::upkeep::{next_segment_bytes, write_mark};
-use crate::writer::{Committer, DurablePoint, Upkeep, Writer};
+use crate::writer::{Committer, DurablePoint, Marker, Upkeep, Writer};
 
 /// Opens the log in `dir` for writing; makes one if there is none.
 pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writer, OpenError> {
@@ -319,15 +320,16 @@ fn finish_open(
         .map_err(|e| io_open("opening the mark file", e))?;
     let now = store.env.clock.monotonic();
     let log_bytes = survey.segments.iter().map(|(s, _)| s.capacity).sum();
-    let mut upkeep = Upkeep {
+    let mut marker = Marker {
         mark,
         mark_file,
+        marked_at: now,
+        synced_at: now,
+    };
+    let mut upkeep = Upkeep {
         next_spare: 0,
         log_bytes,
         retry_at: Duration::ZERO,
-        marked_at: now,
-        synced: point,
-        synced_at: now,
         merge: None,
     };
     let mut spares = VecDeque::new();
@@ -355,8 +357,8 @@ fn finish_open(
     };
     // The mark that was read may be in the page cache only: the other slot is not to be
     // touched before this one is on the disk.
-    write_mark(&mut upkeep, mark)
-        .and_then(|()| write_mark(&mut upkeep, opened))
+    write_mark(&mut marker, mark)
+        .and_then(|()| write_mark(&mut marker, opened))
         .map_err(|e| io_open("writing the mark", e))?;
 
     let live_path = store.dir.join(LIVE_FILE);
@@ -406,6 +408,7 @@ fn finish_open(
         sequencer,
         committer,
         spares,
+        marker,
         upkeep,
         point,
         Some(held),

@@ -104,6 +104,9 @@ pub fn encode(out: &mut Vec<u8>, events: &[NewEvent], versions: &[Version]) {
     }
 }
 
+/// The most bytes of one cause: its tag, a length of one byte, a partition and an offset.
+const CAUSE_LEN_MAX: usize = 1 + 1 + 5 + 10;
+
 /// The most bytes that [`encode`] can write for these events.
 pub fn encoded_len_max(events: &[NewEvent]) -> usize {
     let len = |event: &NewEvent| {
@@ -118,7 +121,7 @@ pub fn encoded_len_max(events: &[NewEvent]) -> usize {
                 + text(&m.traceparent)
                 + headers
                 + tags
-                + m.causes.iter().count() * 15
+                + m.causes.iter().count() * CAUSE_LEN_MAX
                 + 16
         });
         event.stream.as_str().len() + event.event_type.as_str().len() + event.data.len() + meta + 56

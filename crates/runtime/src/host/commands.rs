@@ -98,7 +98,7 @@ impl Shard {
     ) {
         let (log, of) = (self.shared.log.clone(), stream.clone());
         let found = async move {
-            match recall::find(&log, &of, id).await? {
+            match recall::find(&log, id).await? {
                 None => outcome,
                 Some(position) => recall::recall(&log, &of, id, position).await,
             }

@@ -6,30 +6,16 @@ use std::sync::Arc;
 use anabranch_domain::Event as _;
 use anabranch_domain::{CommandId, Note, StreamId};
 
-use anabranch_log::{Append, AppendError, Expect, Log, Order, ReadMode, Rejection, VersionRange};
-use anabranch_model::{Cut, Event, EventType, Filter, NewEvent, Position, Version};
+use anabranch_log::{Log, Order, ReadMode, VersionRange};
+use anabranch_model::{Cut, Event, EventType, Filter, Position, Version};
 
 use super::status::{Accepted, Recorded};
 use crate::send_error::SendError;
 
 /// Where the first event stands that the command has recorded; `None` if it has recorded none.
-///
-/// Asks by an append that cannot be written, because no stream is ever at its greatest
-/// version: the log looks for the id before it looks at the condition.
-pub async fn find(
-    log: &Arc<dyn Log>,
-    stream: &StreamId,
-    command: CommandId,
-) -> Result<Option<Position>, SendError> {
-    let probe = EventType::new("$probe").map_err(|e| SendError::Invalid(e.to_string()))?;
-    let event = NewEvent::new(command.event_id(0), stream.clone(), probe, &b"{}"[..]);
-    let append = Append::event(event).expect(stream.clone(), Expect::At(Version::MAX));
-    match log.append(append).await {
-        Err(AppendError::Conflict { .. }) => Ok(None),
-        Err(AppendError::Rejected(
-            Rejection::IdTaken { position, .. } | Rejection::PartlyWritten { position, .. },
-        )) => Ok(Some(position)),
-        Ok(appended) => Ok(appended.places.first().map(|place| place.position)),
+pub async fn find(log: &Arc<dyn Log>, command: CommandId) -> Result<Option<Position>, SendError> {
+    match log.find(command.event_id(0)).await {
+        Ok(found) => Ok(found.map(|place| place.position)),
         Err(error) => Err(SendError::Unavailable {
             reason: format!("could not find out whether the command was done before: {error}"),
             retry_after: None,
