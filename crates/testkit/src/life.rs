@@ -102,6 +102,13 @@ impl Log for LifeLog {
         self.inner.read(from, filter, mode)
     }
 
+    fn find(
+        &self,
+        id: anabranch_model::EventId,
+    ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+        self.inner.find(id)
+    }
+
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         self.inner.head()
     }
