@@ -31,6 +31,7 @@ fn help_says_what_a_stranger_needs() {
         "import",
         "read",
         "tail",
+        "story",
         "send",
         "entity",
         "view",
