@@ -8,6 +8,7 @@
 //! 4. The scripts below `testing/` that use the released program as a person would, in a
 //!    small dose.
 //! 5. A bounded dose of simulated crashes, and the planted bugs that it must catch.
+//! 6. Two minutes of the shop at a steady rate, in which nothing may grow but the log.
 //!
 //! What cannot run here is said loudly and counted. With `CI` in the environment that is
 //! a failure, so that nothing is left out for months without anyone noticing.
@@ -40,6 +41,7 @@ pub fn command(workspace: &Workspace) -> Outcome {
             documents(workspace, &released, &mut report);
             scripts(workspace, &released, &mut report);
             crashes(workspace, &released, &mut report);
+            soak(workspace, &released, &mut report);
         }
         Err(message) => report.failures.push(message),
     }
@@ -224,6 +226,7 @@ struct Released {
     anabranch: PathBuf,
     retail: PathBuf,
     crash: PathBuf,
+    soak: PathBuf,
     scratch: PathBuf,
 }
 
@@ -231,7 +234,12 @@ impl Released {
     fn build(workspace: &Workspace) -> Outcome<Self> {
         // Each as the documents build it: built together they would have other features, and
         // be built again.
-        for package in ["anabranch-cli", "retail", "anabranch-crash"] {
+        for package in [
+            "anabranch-cli",
+            "retail",
+            "anabranch-crash",
+            "anabranch-soak",
+        ] {
             step(
                 "release build",
                 Command::new(env!("CARGO"))
@@ -255,6 +263,7 @@ impl Released {
             anabranch: target.join("release/anabranch"),
             retail: target.join("release/retail"),
             crash: target.join("release/anabranch-crash"),
+            soak: target.join("release/anabranch-soak"),
             scratch,
         })
     }
@@ -330,6 +339,20 @@ fn crashes(workspace: &Workspace, released: &Released, report: &mut Report) {
             Ok(()) => report.done.push(format!("{what}: holds")),
             Err(message) => report.failures.push(message),
         }
+    }
+}
+
+/// The shop at a steady rate with faults on: nothing may grow but the log.
+fn soak(workspace: &Workspace, released: &Released, report: &mut Report) {
+    let outcome = step(
+        "soak",
+        Command::new(&released.soak)
+            .args(["--minutes", "2"])
+            .current_dir(&workspace.root),
+    );
+    match outcome {
+        Ok(()) => report.done.push("soak: flat but for the log".to_owned()),
+        Err(message) => report.failures.push(message),
     }
 }
 
