@@ -67,6 +67,7 @@
 
 mod diagnostics;
 mod entity;
+mod feed;
 mod fleet;
 mod flow;
 mod hash;

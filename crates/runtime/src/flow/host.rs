@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::ToDispatcher;
+use super::Style;
 use super::dispatcher::Dispatcher;
 use crate::entity::HostError;
 use crate::host::{
-    Host, HostOptions, HostParts, Input, InstanceStatus, Item, LoadError, Message, Shared, Touched,
-    load_newest, shards_default,
+    Drive, Host, HostOptions, HostParts, Input, InstanceStatus, Item, LoadError, Message, Out,
+    Outbox, Shared, Touched, load_newest, shards_default,
 };
 use crate::in_order::InOrder;
 use crate::kinds::Listening;
@@ -642,5 +642,37 @@ impl AnyFlow for FlowHost {
             feed.abort();
         }
         self.host.kill();
+    }
+}
+
+/// Gives what the instances of one kind send to the dispatcher.
+struct ToDispatcher {
+    dispatcher: Arc<Dispatcher>,
+    style: Style,
+}
+
+impl ToDispatcher {
+    fn new(dispatcher: Arc<Dispatcher>, drive: Drive) -> Self {
+        let style = match drive {
+            Drive::Insists => Style::Insist,
+            Drive::Asked | Drive::Reports => Style::Report,
+        };
+        Self { dispatcher, style }
+    }
+}
+
+impl Outbox for ToDispatcher {
+    fn send(&self, from: &StreamId, out: Out, again: bool) {
+        match out {
+            Out::Command(command) => self.dispatcher.command(from.clone(), command, self.style),
+            Out::Call(call, role) => self.dispatcher.call(call, role, self.style, again),
+            Out::Reply(reply) => self.dispatcher.bring(reply),
+            // The host keeps these to itself.
+            Out::Timer(..) | Out::Ended => {}
+        }
+    }
+
+    fn forget(&self, receiver: &StreamId, from: &StreamId) {
+        self.dispatcher.forget(receiver, from);
     }
 }

@@ -6,9 +6,8 @@ use anabranch_model::Position;
 
 use super::item::Item;
 use super::outcome::{Said, Sent, Step, goes_on_contended, step, taken};
-use super::send::Flight;
 use super::shard::{Known, Shard};
-use super::slot::{Batch, Durable, Slot, State};
+use super::slot::{Batch, Durable, Flight, Slot, State};
 use super::timers::Due;
 use super::{Drive, Out, Standing};
 use crate::send_error::SendError;

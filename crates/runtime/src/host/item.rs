@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Input;
 use super::status::Accepted;
-use crate::flow::feed::Ticket;
+use crate::feed::Ticket;
 use crate::send_error::SendError;
 
 /// What became of an input.

@@ -11,7 +11,7 @@ use super::load::{LoadError, load_newest};
 use super::shard::{Done, Known, Shard};
 use super::slot::{Durable, Live, Slot, State};
 use super::timers::Due;
-use super::{Drive, Machine, Out, Shared, Standing};
+use super::{Drive, Out, Shared, Standing};
 use crate::panics::contain;
 use crate::send_error::SendError;
 use crate::snapshot::Snapshot;
@@ -283,7 +283,7 @@ impl Shard {
             if let State::Live(live) = self.leave(&stream)
                 && keeps
                 && live.durable_count() - live.snapshot_at >= PASSIVATION_EVENTS_MIN
-                && let (Some(durable), Some(state)) = (live.durable, frozen(&*live.machine))
+                && let (Some(durable), Some(state)) = (live.durable, live.frozen())
             {
                 self.save_snapshot(&stream, durable, state);
             }
@@ -307,15 +307,6 @@ impl Shard {
             Done::Saved
         }));
     }
-}
-
-/// A machine for a snapshot; `None` if it cannot be written.
-pub fn frozen(machine: &dyn Machine) -> Option<Vec<u8>> {
-    let written = contain(|| {
-        let mut state = Vec::new();
-        machine.freeze(&mut state).then_some(state)
-    });
-    written.ok().flatten()
 }
 
 /// Counts what is written.

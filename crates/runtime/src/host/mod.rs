@@ -49,7 +49,7 @@ use anabranch_log::{AtomicBatches, Log};
 use anabranch_model::{EventRef, EventType, Limits, NameError};
 
 use crate::diagnostics::Diagnostics;
-use crate::flow::feed::Feed;
+use crate::feed::Feed;
 use crate::snapshot::SnapshotStore;
 use crate::time::Time;
 

@@ -7,15 +7,8 @@ use anabranch_log::{Append, Condition, Expect};
 
 use super::decide::decide;
 use super::shard::{Done, Shard};
-use super::slot::{Batch, Slot, State};
+use super::slot::{Batch, Flight, Slot, State};
 use crate::send_error::SendError;
-
-/// Batches of some machines on their way to the log, in one append.
-pub struct Flight {
-    pub streams: Vec<StreamId>,
-    /// How often it was sent.
-    pub times: u32,
-}
 
 /// What a batch adds to an append.
 struct Load {
@@ -108,7 +101,7 @@ impl Shard {
         }
         let length = live.durable_count() + batch.events.len() as u64;
         if live.broken.is_none() && every > 0 && length - live.snapshot_at >= every {
-            batch.snapshot = super::life::frozen(&*live.machine);
+            batch.snapshot = live.frozen();
         }
         let load = Load {
             events: batch.events.len(),
@@ -146,15 +139,5 @@ impl Shard {
             let result = log.append(append).await;
             Done::Appended(flight, result)
         }));
-    }
-}
-
-impl Flight {
-    /// The batch of one machine.
-    pub fn of(stream: StreamId) -> Self {
-        Self {
-            streams: vec![stream],
-            times: 1,
-        }
     }
 }

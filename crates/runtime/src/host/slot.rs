@@ -9,6 +9,7 @@ use anabranch_model::{EventId, Meta, NewEvent, Position, StreamId, Version};
 
 use super::item::Item;
 use super::{Machine, Out};
+use crate::panics::contain;
 use crate::send_error::SendError;
 
 /// A machine: what it is doing, and what waits for it.
@@ -73,6 +74,13 @@ pub struct Durable {
     pub id: EventId,
 }
 
+/// Batches of some machines on their way to the log, in one append.
+pub struct Flight {
+    pub streams: Vec<StreamId>,
+    /// How often it was sent.
+    pub times: u32,
+}
+
 /// Decisions whose events are written together.
 pub struct Batch {
     pub events: Vec<NewEvent>,
@@ -123,6 +131,16 @@ impl Slot {
     }
 }
 
+impl Flight {
+    /// The batch of one machine.
+    pub fn of(stream: StreamId) -> Self {
+        Self {
+            streams: vec![stream],
+            times: 1,
+        }
+    }
+}
+
 impl Batch {
     pub const fn new() -> Self {
         Self {
@@ -167,6 +185,15 @@ impl Live {
         let flight_alone = self.flight.as_ref().is_some_and(|flight| flight.is_alone());
         let undisturbed = self.flight.is_none() && self.open.is_empty();
         !flight_alone && !self.open.is_alone() && (!next.alone || undisturbed)
+    }
+
+    /// The machine, for a snapshot; `None` if it cannot be written.
+    pub fn frozen(&self) -> Option<Vec<u8>> {
+        let written = contain(|| {
+            let mut state = Vec::new();
+            self.machine.freeze(&mut state).then_some(state)
+        });
+        written.ok().flatten()
     }
 
     /// How many events stand in the stream for certain.
