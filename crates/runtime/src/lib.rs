@@ -76,6 +76,7 @@ mod host;
 mod in_order;
 mod kinds;
 mod panics;
+pub mod port;
 
 pub mod registry;
 mod send_error;
@@ -86,11 +87,12 @@ pub mod view;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use entity::{AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, SendOptions};
-pub use fleet::Fleet;
+pub use fleet::{Fleet, Whereabouts};
 pub use flow::{
-    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivered, FlowOptions, Letter, Router,
+    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivered, FlowOptions, Letter,
 };
 pub use host::{Accepted, Description, InstanceStatus, Recorded, Status};
+pub use port::Port;
 pub use send_error::SendError;
 pub use service::{Service, ServiceBuilder, StartError};
 pub use time::{ManualTime, Sleeper, Time};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anabranch_domain::{CommandEnvelope, CommandId, Json, Role};
 use anabranch_log::Expect;
 use anabranch_model::{Session, content_hash};
+use anabranch_runtime::port::{Dispatch, Subject};
 use anabranch_runtime::{Delivered, SendError, Service};
 use anabranch_wire::{CommandBody, CommandOutcome, IDEMPOTENCY_KEY as IDEMPOTENCY_KEY_NAME};
 use axum::Router;
@@ -14,6 +15,7 @@ use axum::routing::post;
 
 use crate::answer::{Answer, reply};
 use crate::convert;
+use crate::owner::owner;
 use crate::read::{Content, Parameters, Stream, duration, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::session::{header_of, session_of, was_told};
@@ -46,7 +48,7 @@ async fn send(
     let expect = expected(&headers)?;
     let id = id_of(&shared, &headers)?;
     let mut session = session_of(&shared, &headers).await?;
-    let owner = owner(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Category(stream.category()))?;
     let envelope = CommandEnvelope {
         id,
         to: stream.clone(),
@@ -72,8 +74,14 @@ async fn send(
             ),
         ));
     }
-    let accepted = match entity.dispatch_expecting(envelope, timeout, expect).await {
-        Ok(accepted) => accepted,
+    let dispatch = Dispatch {
+        command: envelope,
+        timeout,
+        expect,
+    };
+    let accepted = match owner.deliver(dispatch).await {
+        Ok(Delivered::Done(accepted)) => accepted,
+        Ok(Delivered::Taken) => return Err(Refusal::internal("a saga answered for an entity")),
         Err(error) => return Err(refused(&shared, id, error, session).await?),
     };
     session.wrote(&accepted.token);
@@ -255,32 +263,4 @@ fn id_of(shared: &Shared, headers: &HeaderMap) -> Result<CommandId, Refusal> {
         .ok()
         .and_then(|text| text.parse().ok());
     Ok(uuid.unwrap_or_else(|| CommandId::from_u128(content_hash([&b"idempotency-key"[..], text]))))
-}
-
-/// The service that owns a category, if it is here.
-pub fn owner(shared: &Shared, category: &str) -> Result<std::sync::Arc<Service>, Refusal> {
-    match (shared.fleet.owner(category), shared.fleet.home_of(category)) {
-        (Ok(owner), _) => Ok(owner),
-        (Err(error), Some(_)) => Err(error.into()),
-        (Err(SendError::Unavailable { .. }), None) => {
-            let services = shared.fleet.services();
-            let mut known: Vec<_> = services
-                .iter()
-                .flat_map(|service| {
-                    service
-                        .categories()
-                        .chain(service.flows().map(|(name, _)| name))
-                })
-                .collect();
-            known.sort_unstable();
-            Err(Refusal::not_found(
-                "unknown-category",
-                format!(
-                    "no service has category {category:?}; known: {}",
-                    known.join(", ")
-                ),
-            ))
-        }
-        (Err(error), None) => Err(error.into()),
-    }
 }

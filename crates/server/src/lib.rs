@@ -33,6 +33,7 @@ mod command;
 mod convert;
 mod guard;
 mod operate;
+mod owner;
 mod present;
 mod read;
 mod refusal;

@@ -1,11 +1,10 @@
 //! `GET /views/{name}/{query}`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_domain::Json;
 use anabranch_model::Cut;
-use anabranch_runtime::Service;
+use anabranch_runtime::port::Subject;
 use anabranch_runtime::view::{Consistency, Policy, Question};
 use axum::Router;
 use axum::extract::State;
@@ -14,6 +13,7 @@ use axum::routing::get;
 
 use crate::answer::{Answer, reply};
 use crate::convert;
+use crate::owner::owner;
 use crate::read::{Names, Parameters, duration, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::session::{header_of, session_of};
@@ -38,7 +38,7 @@ async fn ask(
     let mut session = session_of(&shared, &headers).await?;
     let policy = policy_of(&headers, &mut parameters)?;
     let question = question_of(parameters)?;
-    let owner = owner(&shared, &view)?;
+    let owner = owner(&shared, Subject::View(&view))?;
     let consistency = Consistency {
         seen: session.seen().clone(),
         policy,
@@ -56,31 +56,6 @@ async fn ask(
         response.headers_mut().insert(STALE_HEADER, stale);
     }
     Ok(response)
-}
-
-/// The service that has a view, if it is here.
-pub fn owner(shared: &Shared, view: &str) -> Result<Arc<Service>, Refusal> {
-    if let Some(owner) = shared.fleet.owner_of_view(view) {
-        return Ok(owner);
-    }
-    if let Some(home) = shared.fleet.home_of_view(view) {
-        return Err(Refusal::unavailable(format!(
-            "service {home}, which has view {view:?}, is away; try again"
-        )));
-    }
-    let services = shared.fleet.services();
-    let mut known: Vec<_> = services
-        .iter()
-        .flat_map(|service| service.views().map(|(name, _)| name))
-        .collect();
-    known.sort_unstable();
-    Err(Refusal::not_found(
-        "unknown-view",
-        format!(
-            "no service has a view {view:?}; known: {}",
-            known.join(", ")
-        ),
-    ))
 }
 
 /// The header says it, else the parameter `policy`.

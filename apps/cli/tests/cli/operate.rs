@@ -36,7 +36,7 @@ impl Bank {
             let log = SegmentLog::open(env.clone(), &dir, Options::default()).unwrap();
             let log: Arc<dyn anabranch_log::Log> = Arc::new(log);
             let options = EntityOptions::default();
-            fleet.join(bank::service(log.clone(), &env, fleet.router(), options).await);
+            fleet.join(bank::service(log.clone(), &env, fleet.port(), options).await);
             let listener = Server::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let server = Server::new(fleet.clone(), log, Time::of(&env))

@@ -9,35 +9,19 @@ use anabranch_domain::{
     CallEnvelope, CommandEnvelope, CommandId, Json, Outcome, Rejection, ReplyEnvelope, Retry, Role,
     StreamId,
 };
-use anabranch_log::BoxFuture;
 use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::under_way::{Sending, Tracked, UnderWay, is_given_up, unless_given_up};
-use super::{AnyFlow, Effects, Style, given_up};
+use super::{Effects, Style, given_up};
 use crate::diagnostics::Diagnostics;
-use crate::entity::AnyEntity;
 use crate::host::Accepted;
 use crate::panics;
+use crate::port::{Hosted, Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
 use crate::time::Time;
-
-/// Sends commands to entities and sagas that are hosted elsewhere.
-pub trait Router: Send + Sync + 'static {
-    /// Sends a command.
-    fn dispatch(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<Delivered, SendError>>;
-
-    /// Brings an answer to a process or saga.
-    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
-
-    /// Tells an entity that it may forget what it remembers for a saga that has ended. Not
-    /// told, it remembers for longer.
-    fn forget(&self, at: &StreamId, saga: &StreamId) {
-        let _ = (at, saga);
-    }
-}
 
 /// What became of a command that was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +77,7 @@ pub struct Dispatcher {
     pub time: Time,
     pub diagnostics: Arc<Diagnostics>,
     pub effects: Effects,
-    pub router: Option<Arc<dyn Router>>,
+    pub elsewhere: Option<Arc<dyn Port>>,
     /// When a command of a process is tried again.
     pub retry: Retry,
     /// The most dead letters that are kept.
@@ -149,8 +133,7 @@ type Lane = (StreamId, StreamId);
 
 #[derive(Default)]
 struct Routes {
-    entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
-    flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
+    hosted: Arc<Hosted>,
     closed: bool,
 }
 
@@ -175,7 +158,7 @@ impl Dispatcher {
         time: Time,
         diagnostics: Arc<Diagnostics>,
         effects: Effects,
-        router: Option<Arc<dyn Router>>,
+        elsewhere: Option<Arc<dyn Port>>,
         retry: Retry,
         letters_max: usize,
     ) -> Self {
@@ -183,7 +166,7 @@ impl Dispatcher {
             time,
             diagnostics,
             effects,
-            router,
+            elsewhere,
             retry,
             letters_max,
             routes: Mutex::default(),
@@ -197,14 +180,8 @@ impl Dispatcher {
     }
 
     /// Says who is here.
-    pub fn connect(
-        &self,
-        entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
-        flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
-    ) {
-        let mut routes = locked(&self.routes);
-        routes.entities = entities;
-        routes.flows = flows;
+    pub fn connect(&self, hosted: Arc<Hosted>) {
+        locked(&self.routes).hosted = hosted;
     }
 
     /// Ends everything at once, as a crash would; what was sent and not answered is sent again
@@ -434,26 +411,22 @@ impl Dispatcher {
         .await;
     }
 
+    /// Carries a request out: here, if it is for what is hosted here, else through the port.
+    async fn carry(&self, request: Request) -> Result<Reply, SendError> {
+        let hosted = locked(&self.routes).hosted.clone();
+        match (&self.elsewhere, request.subject()) {
+            (Some(port), Subject::Category(category)) if !hosted.owns(category) => {
+                port.call(request).await.map_err(Problem::of_send)
+            }
+            _ => hosted.call(request).await,
+        }
+    }
+
     async fn attempt(&self, command: &CommandEnvelope) -> Attempt {
-        let category = command.to.category();
-        let (entity, flow) = {
-            let routes = locked(&self.routes);
-            let entity = routes.entities.get(category).cloned();
-            (entity, routes.flows.get(category).cloned())
-        };
-        let sent = match (entity, flow, &self.router) {
-            (Some(entity), _, _) => {
-                let done = entity.dispatch(command.clone(), None).await;
-                done.map(Delivered::Done)
-            }
-            (None, Some(flow), _) => {
-                let taken = flow.command(command.clone()).await;
-                taken.map(|()| Delivered::Taken)
-            }
-            (None, None, Some(router)) => router.dispatch(command.clone()).await,
-            (None, None, None) => {
-                return Attempt::Hopeless(format!("nobody here takes commands to {}", command.to));
-            }
+        let sent = match self.carry(Request::command(command.clone())).await {
+            Ok(Reply::Delivered(delivered)) => Ok(delivered),
+            Ok(_) => Err(Problem::Strange.of_send()),
+            Err(error) => Err(error),
         };
         match sent {
             Ok(Delivered::Taken) => Attempt::Taken,
@@ -504,16 +477,7 @@ impl Dispatcher {
     }
 
     async fn try_reply(&self, reply: ReplyEnvelope) -> Result<(), SendError> {
-        let category = reply.to.category().to_owned();
-        let flow = locked(&self.routes).flows.get(category.as_str()).cloned();
-        match (flow, &self.router) {
-            (Some(flow), _) => flow.reply(reply).await,
-            (None, Some(router)) => router.reply(reply).await,
-            (None, None) => Err(SendError::NotHosted {
-                category,
-                known: String::new(),
-            }),
-        }
+        self.carry(Request::answer(reply)).await.map(drop)
     }
 
     /// Tells an entity that it may forget what it remembers for a saga that has ended, once
@@ -525,11 +489,16 @@ impl Dispatcher {
     }
 
     fn forget_now(&self, at: &StreamId, saga: &StreamId) {
-        let entity = locked(&self.routes).entities.get(at.category()).cloned();
-        match (entity, &self.router) {
-            (Some(entity), _) => entity.forget(at.clone(), saga.clone()),
-            (None, Some(router)) => router.forget(at, saga),
-            (None, None) => {}
+        let (at, saga) = (at.clone(), saga.clone());
+        let hosted = locked(&self.routes).hosted.clone();
+        match (&self.elsewhere, hosted.entities.get(at.category())) {
+            (_, Some(entity)) => entity.forget(at, saga),
+            (Some(port), None) if !hosted.owns(at.category()) => {
+                let port = port.clone();
+                // Not told, it remembers for longer.
+                self.spawn(async move { drop(port.call(Request::Forget { at, saga }).await) });
+            }
+            _ => {}
         }
     }
 

@@ -18,7 +18,7 @@ mod under_way;
 use anabranch_domain::Rejection;
 
 pub(crate) use dispatcher::Dispatcher;
-pub use dispatcher::{DeadLetter, Delivered, Letter, Router};
+pub use dispatcher::{DeadLetter, Delivered, Letter};
 pub use effects::{CallError, Circuit, CircuitState};
 pub(crate) use effects::{EffectHost, Effects};
 pub use host::{AnyFlow, FlowOptions};

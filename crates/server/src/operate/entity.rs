@@ -1,14 +1,15 @@
 use anabranch_domain::StreamId;
 use anabranch_log::{Order, VersionRange};
 use anabranch_model::to_cloud_event;
+use anabranch_runtime::port::Subject;
 use anabranch_wire as wire;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
 
 use crate::answer::{Answer, reply};
-use crate::command::owner;
 use crate::convert;
+use crate::owner::owner;
 use crate::read::{Names, Parameters, Stream};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -35,7 +36,7 @@ async fn inspect(
 ) -> Answer {
     let at = parameters.take_number("at")?;
     parameters.finish()?;
-    let owner = owner(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Category(stream.category()))?;
     let entity = owner.any_entity(stream.category())?;
     let inspection = entity.inspect(stream.clone(), at).await?;
     match (inspection.version, at) {
@@ -108,7 +109,7 @@ async fn parked(State(shared): State<Shared>) -> Answer {
 }
 
 async fn unpark(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
-    let owner = owner(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Category(stream.category()))?;
     if owner
         .any_entity(stream.category())?
         .unpark(stream.clone())

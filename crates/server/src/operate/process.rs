@@ -1,15 +1,15 @@
 use anabranch_domain::StreamId;
 use anabranch_domain::saga::SagaCommand;
+use anabranch_runtime::port::Subject;
 use anabranch_runtime::{AnyFlow, InstanceStatus, Service};
+use anabranch_wire as wire;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
-use std::sync::Arc;
-
-use anabranch_wire as wire;
 
 use crate::answer::{Answer, reply};
 use crate::convert;
+use crate::owner::owner;
 use crate::read::{Content, Names, Stream};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -24,27 +24,6 @@ pub fn routes() -> Router<Shared> {
         .route("/abort/{name}/{*key}", post(abort))
         .route("/resume/{name}/{*key}", post(resume))
         .route("/settle/{name}/{*key}", post(settle))
-}
-
-/// The service that has a process or saga, if it is here.
-fn home(shared: &Shared, name: &str) -> Result<Arc<Service>, Refusal> {
-    let services = shared.fleet.services();
-    let has_it = |service: &&Arc<Service>| service.flow(name).is_ok();
-    if let Some(service) = services.iter().find(has_it) {
-        return Ok(service.clone());
-    }
-    let mut known: Vec<_> = services
-        .iter()
-        .flat_map(|service| service.flows().map(|(name, _)| name))
-        .collect();
-    known.sort_unstable();
-    Err(Refusal::not_found(
-        "not-found",
-        format!(
-            "no service has a process or saga {name:?}; known: {}",
-            known.join(", ")
-        ),
-    ))
 }
 
 fn summary(service: &Service, flow: &dyn AnyFlow, instances: &[InstanceStatus]) -> wire::Process {
@@ -89,7 +68,7 @@ async fn list(State(shared): State<Shared>) -> Answer {
 }
 
 async fn instances(State(shared): State<Shared>, Names(name): Names<String>) -> Answer {
-    let owner = home(&shared, &name)?;
+    let owner = owner(&shared, Subject::Process(&name))?;
     let flow = owner.flow(&name)?;
     reply(&summary(&owner, &**flow, &flow.list().await))
 }
@@ -98,7 +77,7 @@ async fn mend(
     State(shared): State<Shared>,
     Names((name, verb)): Names<(String, String)>,
 ) -> Answer {
-    let owner = home(&shared, &name)?;
+    let owner = owner(&shared, Subject::Process(&name))?;
     let flow = owner.flow(&name)?;
     let done = match verb.as_str() {
         "skip" => flow.skip(),
@@ -122,7 +101,7 @@ async fn mend(
 }
 
 async fn show(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
-    let owner = home(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Process(stream.category()))?;
     let status = owner.flow(stream.category())?.show(stream.clone()).await;
     let is_there = status.parked.is_some()
         || status
@@ -139,7 +118,7 @@ async fn show(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
 }
 
 async fn retry(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
-    let owner = home(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Process(stream.category()))?;
     if owner.flow(stream.category())?.retry(stream.clone()).await {
         return done(&stream, "retry");
     }
@@ -154,7 +133,7 @@ async fn abort(State(shared): State<Shared>, Stream(stream): Stream, content: Co
             "say why, as {\"why\":…}: it is kept in the saga's journal",
         ));
     }
-    let owner = home(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Process(stream.category()))?;
     let command = SagaCommand::AbortSaga { why };
     owner.command_saga(stream.clone(), &command, None).await?;
     done(&stream, "abort")
@@ -168,7 +147,7 @@ async fn resume(State(shared): State<Shared>, Stream(stream): Stream, content: C
             "say which step and who says so, as {\"step\":…,\"by\":{\"who\":…,\"why\":…}}",
         ));
     };
-    let owner = home(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Process(stream.category()))?;
     let command = SagaCommand::ResumeStep {
         step: convert::step(&step)?,
         by: convert::operator(by),
@@ -191,7 +170,7 @@ async fn settle(State(shared): State<Shared>, Stream(stream): Stream, content: C
              {\"Refused\":{\"code\":…,\"message\":…}} or \"Undone\",\"by\":{\"who\":…,\"why\":…}}",
         ));
     };
-    let owner = home(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Process(stream.category()))?;
     let command = SagaCommand::SettleStep {
         step: convert::step(&step)?,
         settlement: convert::settlement(settlement)?,

@@ -1,4 +1,5 @@
 use anabranch_runtime::Service;
+use anabranch_runtime::port::Subject;
 use anabranch_runtime::view::AnyView;
 use anabranch_wire as wire;
 use axum::Router;
@@ -7,10 +8,10 @@ use axum::routing::{get, post};
 
 use crate::answer::{Answer, reply};
 use crate::convert;
+use crate::owner::owner;
 use crate::read::{Names, Parameters};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
-use crate::view::owner;
 
 pub fn routes() -> Router<Shared> {
     Router::new()
@@ -30,7 +31,7 @@ async fn list(State(shared): State<Shared>) -> Answer {
 }
 
 async fn show(State(shared): State<Shared>, Names(name): Names<String>) -> Answer {
-    let owner = owner(&shared, &name)?;
+    let owner = owner(&shared, Subject::View(&name))?;
     reply(&shown(&owner, &**owner.view(&name)?).await)
 }
 
@@ -48,7 +49,7 @@ async fn mend(
 ) -> Answer {
     let stream = parameters.take("stream")?;
     parameters.finish()?;
-    let owner = owner(&shared, &name)?;
+    let owner = owner(&shared, Subject::View(&name))?;
     let view = owner.view(&name)?;
     let copy = match (verb.as_str(), stream) {
         ("rebuild", None) => Some(view.rebuild().await?),

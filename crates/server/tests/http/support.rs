@@ -59,7 +59,7 @@ impl Bank {
 
     pub async fn start_service(&self, options: EntityOptions) {
         let log: Arc<dyn Log> = self.log.clone();
-        let service = bank::service(log, &self.env, self.fleet.router(), options).await;
+        let service = bank::service(log, &self.env, self.fleet.port(), options).await;
         self.fleet.join(service);
     }
 
