@@ -63,6 +63,12 @@ impl Status {
     }
 }
 
+impl PartialEq<u16> for Status {
+    fn eq(&self, number: &u16) -> bool {
+        self.0 == *number
+    }
+}
+
 /// An answer, whatever its status.
 #[derive(Debug, Clone)]
 pub struct Reply {

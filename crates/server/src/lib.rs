@@ -43,6 +43,7 @@ mod session;
 mod shared;
 mod view;
 
+pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
 pub use present::{FILES, Presence, PresenceError, Present};
 pub use seal::token_key;
 pub use server::{ServeError, Server};
