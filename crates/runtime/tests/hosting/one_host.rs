@@ -216,6 +216,12 @@ impl Log for SlowReads {
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
         self.inner.read(from, filter, mode)
     }
+    fn find(
+        &self,
+        id: anabranch_model::EventId,
+    ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+        self.inner.find(id)
+    }
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         self.inner.head()
     }
