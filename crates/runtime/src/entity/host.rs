@@ -139,6 +139,10 @@ impl EntityHost {
         let deadline = arrived.saturating_add(timeout);
         let new_id = || CommandId::v7(time.now().micros() / 1000, time.random());
         let (reply, answer) = oneshot::channel();
+        let is_repeatable = options.id.is_some();
+        // What processes and sagas send has an id that follows from what it says.
+        let comes_from_outside = is_repeatable && options.reply_to.is_none();
+        let content = comes_from_outside.then(|| self.kind.content(&input));
         let mut item = Item::plain(input);
         item.reply = Some(reply);
         item.ask = Some(Ask {
@@ -148,6 +152,8 @@ impl EntityHost {
             expect: options.expect,
             causes: options.causes,
             correlation_id: options.correlation_id,
+            is_repeatable,
+            content: content.flatten(),
             arrived,
             deadline,
         });

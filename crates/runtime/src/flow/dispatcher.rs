@@ -72,6 +72,14 @@ const BUSY: Retry = Retry {
     jitter_percent: 50,
 };
 
+/// When a saga that has taken a command is asked for its end.
+const TAKEN: Retry = Retry {
+    first: Duration::from_secs(30),
+    max: Duration::from_secs(900),
+    attempts_max: None,
+    jitter_percent: 20,
+};
+
 /// Delivers for all processes and sagas of a service.
 pub struct Dispatcher {
     pub time: Time,
@@ -90,6 +98,9 @@ pub struct Dispatcher {
     /// What waits until the same sender's earlier command to the same receiver is delivered.
     lanes: Mutex<BTreeMap<Lane, VecDeque<CommandEnvelope>>>,
     dead: Mutex<Dead>,
+    /// Commands that sagas have taken and whose answers are still to come: how often they were
+    /// sent, and whether that is waited for now.
+    taken: Mutex<BTreeMap<CommandId, (u32, bool)>>,
     permits: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -174,6 +185,7 @@ impl Dispatcher {
             less: Notify::new(),
             lanes: Mutex::default(),
             dead: Mutex::default(),
+            taken: Mutex::default(),
             permits: Arc::new(Semaphore::new(AT_ONCE_MAX)),
             tasks: Mutex::new(JoinSet::new()),
         }
@@ -342,7 +354,7 @@ impl Dispatcher {
 
     /// Delivers `command`, and answers `from` under the id `asked`.
     async fn deliver(
-        &self,
+        self: &Arc<Self>,
         from: StreamId,
         command: CommandEnvelope,
         asked: CommandId,
@@ -365,7 +377,8 @@ impl Dispatcher {
                 tried
             };
             match (tried, style) {
-                (Attempt::Taken, _) => return,
+                (Attempt::Taken, Style::Insist) => return self.ask_again(from, command),
+                (Attempt::Taken, Style::Report) => return,
                 (Attempt::Answer(outcome, causes), _) => break (outcome, causes),
                 (Attempt::Hopeless(reason), Style::Report) => {
                     let no = Rejection::new("undeliverable", reason);
@@ -420,6 +433,42 @@ impl Dispatcher {
             }
             _ => hosted.call(request).await,
         }
+    }
+
+    /// A saga has taken the command of a process, which waits for the saga's end. Should the
+    /// end not be heard of, because the saga's service stopped just then, it is asked for.
+    fn ask_again(self: &Arc<Self>, from: StreamId, command: CommandEnvelope) {
+        let id = command.id;
+        let attempt = {
+            let mut taken = locked(&self.taken);
+            let (attempt, is_waiting) = taken.entry(id).or_default();
+            if std::mem::replace(is_waiting, true) {
+                return;
+            }
+            *attempt += 1;
+            *attempt
+        };
+        let this = self.clone();
+        self.spawn(async move {
+            this.time
+                .sleep(TAKEN.delay_after(attempt, id.as_u128()))
+                .await;
+            let is_wanted = match locked(&this.taken).get_mut(&id) {
+                Some((_, is_waiting)) => {
+                    *is_waiting = false;
+                    true
+                }
+                None => false,
+            };
+            if is_wanted {
+                this.command(from, command, Style::Insist);
+            }
+        });
+    }
+
+    /// The answer to a command was taken by who waits for it.
+    pub fn heard(&self, id: CommandId) {
+        locked(&self.taken).remove(&id);
     }
 
     async fn attempt(&self, command: &CommandEnvelope) -> Attempt {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anabranch_domain::{CommandEnvelope, Cut, ReplyEnvelope, Retry, StreamId};
 use anabranch_log::{BoxFuture, ReadMode};
-use anabranch_model::{EventBatch, EventId, EventType, Filter};
+use anabranch_model::{EventBatch, EventId, EventType, Filter, content_hash};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -230,6 +230,16 @@ impl FlowHost {
         self.shared.note(format!("{}: {text}", self.kind.name()));
     }
 
+    /// Names what the place depends on: the categories and types that are listened to.
+    fn listening(&self) -> u128 {
+        let (mut categories, mut types) = self.kind.listens_to();
+        categories.sort_unstable();
+        types.sort_unstable();
+        let categories = categories.iter().map(|name| name.as_bytes());
+        let types = types.iter().map(|name| name.as_bytes());
+        content_hash(categories.chain([&b""[..]]).chain(types))
+    }
+
     fn place_stream(&self) -> Result<StreamId, String> {
         let name = format!("$flow/{}", self.kind.name());
         StreamId::system(name).map_err(|error| error.to_string())
@@ -253,7 +263,15 @@ impl FlowHost {
         let kept = self.shared.snapshots.load(&self.place_stream()?).await;
         let head = self.shared.log.head().await.map_err(|e| e.to_string())?;
         let place: Place = match kept {
-            Ok(Some(kept)) => serde_json::from_slice(&kept.state).unwrap_or_default(),
+            Ok(Some(kept)) => {
+                let mut place: Place = serde_json::from_slice(&kept.state).unwrap_or_default();
+                if kept.fingerprint != self.listening() {
+                    // It listens to something else than it did: what it has not heard of that
+                    // is heard now, as if the place had been lost.
+                    place.consumed = Cut::start();
+                }
+                place
+            }
             Ok(None) => Place::default(),
             Err(error) => {
                 self.note(error.to_string());
@@ -489,7 +507,7 @@ impl FlowHost {
 
     async fn save_place(&self, place: &Place) -> Result<(), String> {
         let snapshot = Snapshot {
-            fingerprint: 0,
+            fingerprint: self.listening(),
             version: 0,
             last_event: EventId::from_u128(0),
             state: serde_json::to_vec(place).map_err(|e| e.to_string())?,
@@ -548,11 +566,12 @@ impl AnyFlow for FlowHost {
 
     fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
-            let stream = reply.to.clone();
-            match self.kind.reply(reply) {
-                Some(input) => self.answered(stream, input).await,
-                None => Ok(()),
+            let (stream, id) = (reply.to.clone(), reply.id);
+            if let Some(input) = self.kind.reply(reply) {
+                self.answered(stream, input).await?;
             }
+            self.dispatcher.heard(id);
+            Ok(())
         })
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use anabranch_domain::{CommandId, Event, Note, Remembered, StreamId};
+use anabranch_domain::{Event, Note, Remembered, StreamId};
 use anabranch_log::{BoxFuture, Placed};
 use anabranch_model::{Cut, NewEvent, Position};
 
+use super::decide::meta_of;
 use super::item::{Item, Outcome};
 use super::recall;
 use super::shard::{Done, Shard};
@@ -16,29 +17,30 @@ use crate::send_error::SendError;
 impl Shard {
     /// Gives an input back that has not come before; answers a command that has.
     pub fn admit(&mut self, stream: &StreamId, item: Box<Item>) -> Option<Box<Item>> {
-        let Some(id) = item.ask.as_ref().map(|ask| ask.id) else {
+        let Some(key) = item.ask.as_ref().map(|ask| ask.key(stream)) else {
             return Some(item);
         };
+        let id = key.id;
         let id_taken = |stream: &StreamId| {
             let stream = stream.to_string();
             Err(SendError::IdTaken { id, stream })
         };
         if let Some((known, rejection)) = self.rejections.get(id) {
-            let outcome = match known == stream {
+            let outcome = match known.is_same(&key) {
                 true => Err(rejection.clone()),
-                false => id_taken(known),
+                false => id_taken(&known.stream),
             };
             item.end(outcome);
             return None;
         }
         if let Some((known, also)) = self.unanswered.get_mut(&id) {
-            match known == stream {
+            match known.is_same(&key) {
                 true => also.extend(item.reply),
-                false => item.end(id_taken(known)),
+                false => item.end(id_taken(&known.stream)),
             }
             return None;
         }
-        self.unanswered.insert(id, (stream.clone(), Vec::new()));
+        self.unanswered.insert(id, (key, Vec::new()));
         Some(item)
     }
 
@@ -50,7 +52,7 @@ impl Shard {
             let before = latency.load(Ordering::Relaxed);
             latency.store(before - before / 8 + took / 8, Ordering::Relaxed);
             self.rejections
-                .remember(ask.id, &ask.role, stream, &outcome);
+                .remember(ask.key(stream), &ask.role, &outcome);
             if let Some((_, also)) = self.unanswered.remove(&ask.id) {
                 for reply in also {
                     // Who no longer listens does not want the answer.
@@ -78,29 +80,31 @@ impl Shard {
 
     /// Answers a command that was done before: its first event stands at `position`.
     pub fn answer_recalled(&mut self, item: Box<Item>, stream: &StreamId, position: Position) {
-        let Some(id) = item.ask.as_ref().map(|ask| ask.id) else {
+        let Some(key) = item.ask.as_ref().map(|ask| ask.key(stream)) else {
             return self
                 .shared
                 .broken_invariant(stream, "only a command is recalled");
         };
-        let (log, of) = (self.shared.log.clone(), stream.clone());
-        let recalled = async move { recall::recall(&log, &of, id, position).await };
+        let log = self.shared.log.clone();
+        let recalled = async move { recall::recall(&log, &key, position).await };
         self.answer_later(item, stream, Box::pin(recalled));
     }
 
-    /// Answers a command that records nothing now, unless it has recorded something before.
-    fn answer_unless_done_before(
-        &mut self,
-        item: Box<Item>,
-        stream: &StreamId,
-        id: CommandId,
-        outcome: Outcome,
-    ) {
-        let (log, of) = (self.shared.log.clone(), stream.clone());
+    /// Answers a command that records nothing now, unless it was done or settled before. What
+    /// may be sent again is settled: whatever happens meanwhile, it gets this outcome again.
+    fn answer_unless_done_before(&mut self, item: Box<Item>, stream: &StreamId, outcome: Outcome) {
+        let Some(ask) = &item.ask else {
+            return self.answer(*item, stream, outcome);
+        };
+        let (log, key) = (self.shared.log.clone(), ask.key(stream));
+        let meta = ask.is_settled().then(|| meta_of(&self.shared, ask));
         let found = async move {
-            match recall::find(&log, id).await? {
+            if let Some(meta) = meta {
+                return recall::settle(&log, &key, meta, outcome).await;
+            }
+            match recall::find(&log, key.id).await? {
                 None => outcome,
-                Some(position) => recall::recall(&log, &of, id, position).await,
+                Some(position) => recall::recall(&log, &key, position).await,
             }
         };
         self.answer_later(item, stream, Box::pin(found));
@@ -147,18 +151,19 @@ impl Shard {
                     Err(SendError::Rejected(rejection))
                 }
                 Verdict::Repeat(Remembered::Recorded(versions)) => {
-                    let (log, of) = (self.shared.log.clone(), stream.clone());
+                    let Some(ask) = &item.ask else { continue };
+                    let (log, key) = (self.shared.log.clone(), ask.key(stream));
                     let recalled =
-                        async move { recall::recall_versions(&log, &of, versions).await };
+                        async move { recall::recall_versions(&log, &key, versions).await };
                     self.answer_later(item, stream, Box::pin(recalled));
                     continue;
                 }
                 Verdict::Failed(error) => Err(error),
             };
-            match item.ask.as_ref().map(|ask| ask.id) {
+            match &item.ask {
                 // An empty stream has recorded no command.
-                Some(id) if range.is_empty() && durable.is_some() => {
-                    self.answer_unless_done_before(item, stream, id, outcome);
+                Some(ask) if range.is_empty() && (durable.is_some() || ask.is_settled()) => {
+                    self.answer_unless_done_before(item, stream, outcome);
                 }
                 _ => self.answer(*item, stream, outcome),
             }

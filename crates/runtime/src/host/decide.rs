@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anabranch_domain::{Event, EventKind, Rejection, SAGA_HEADER, StreamId, Timestamp};
 use anabranch_model::{EventId, Meta, NewEvent};
 
-use super::item::Item;
+use super::item::{Ask, Item};
+use super::recall::{CONTENT_HEADER, content_text};
 use super::slot::{Batch, Decided, Live, Verdict};
 use super::{Out, Shared};
 use crate::panics::contain;
@@ -79,6 +80,28 @@ impl Draft {
     }
 }
 
+/// What the events that a command records say beside their data.
+pub fn meta_of(shared: &Shared, ask: &Ask) -> Meta {
+    let mut meta = Meta {
+        source: Some(shared.source.clone()),
+        causation_id: Some(ask.id.to_string()),
+        correlation_id: ask.correlation_id.clone(),
+        ..Meta::default()
+    };
+    if shared.many_partitions {
+        meta.causes = ask.causes.clone();
+    }
+    if let (false, Some(saga)) = (ask.role.is_plain(), &ask.reply_to) {
+        let saga = saga.to_string();
+        meta.headers.insert(SAGA_HEADER.to_owned(), saga);
+    }
+    if let Some(content) = ask.content {
+        let text = content_text(content);
+        meta.headers.insert(CONTENT_HEADER.to_owned(), text);
+    }
+    meta
+}
+
 /// Where a machine decides: it makes events of drafts.
 pub struct Desk<'a> {
     pub stream: &'a StreamId,
@@ -97,19 +120,7 @@ impl Desk<'_> {
         let (Some(ask), false) = (&item.ask, drafts.is_empty()) else {
             return Ok(Vec::new());
         };
-        let mut meta = Meta {
-            source: Some(self.shared.source.clone()),
-            causation_id: Some(ask.id.to_string()),
-            correlation_id: ask.correlation_id.clone(),
-            ..Meta::default()
-        };
-        if self.shared.many_partitions {
-            meta.causes = ask.causes.clone();
-        }
-        if let (false, Some(saga)) = (ask.role.is_plain(), &ask.reply_to) {
-            let saga = saga.to_string();
-            meta.headers.insert(SAGA_HEADER.to_owned(), saga);
-        }
+        let meta = meta_of(self.shared, ask);
         let events = self
             .events(drafts, Arc::new(meta), |index| ask.id.event_id(index))
             .map_err(Undecided::Told)?;

@@ -40,13 +40,46 @@ pub struct Ask {
     pub expect: Option<Expect>,
     pub causes: Cut,
     pub correlation_id: Option<String>,
+    /// Whether who sent it has given the id, and so may send it again.
+    pub is_repeatable: bool,
+    /// A hash of the command, if an id that was given could come with another command.
+    pub content: Option<u64>,
     /// When it came, on the monotonic clock.
     pub arrived: Duration,
     /// When its time is up, on the monotonic clock.
     pub deadline: Duration,
 }
 
+/// Which command it is.
+#[derive(Debug, Clone)]
+pub struct Key {
+    pub stream: StreamId,
+    pub id: CommandId,
+    pub content: Option<u64>,
+}
+
+impl Key {
+    /// Whether both name one command, as far as is known.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let contents = self.content.zip(other.content);
+        self.stream == other.stream && contents.is_none_or(|(one, two)| one == two)
+    }
+}
+
 impl Ask {
+    pub fn key(&self, stream: &StreamId) -> Key {
+        Key {
+            stream: stream.clone(),
+            id: self.id,
+            content: self.content,
+        }
+    }
+
+    /// Whether what becomes of it is written down even if it records nothing.
+    pub fn is_settled(&self) -> bool {
+        self.is_repeatable && self.role.is_plain()
+    }
+
     pub const fn asked(&self) -> Asked<'_> {
         Asked {
             id: self.id,

@@ -26,14 +26,38 @@ pub enum LoadError {
 pub async fn load_newest(shared: &Shared, stream: &StreamId) -> Result<Live, LoadError> {
     match shared.snapshots.load(stream).await {
         Ok(Some(snapshot)) if snapshot.fingerprint == shared.fingerprint => {
-            if let Some(live) = resume(shared, stream, snapshot).await? {
+            if let Some(mut live) = resume(shared, stream, snapshot).await? {
+                forget_ended(shared, &mut live).await?;
                 return Ok(live);
             }
         }
         Ok(_) => {}
         Err(error) => shared.note(error.to_string()),
     }
-    load_from_events(shared, stream, None).await
+    let mut live = load_from_events(shared, stream, None).await?;
+    forget_ended(shared, &mut live).await?;
+    Ok(live)
+}
+
+/// Forgets what was remembered for sagas that have ended meanwhile: their journals say so, and
+/// what was not in memory then was not told.
+async fn forget_ended(shared: &Shared, live: &mut Live) -> Result<(), LoadError> {
+    for saga in live.machine.remembers() {
+        let range = VersionRange(0..Version::MAX);
+        let mut journal = shared.log.read_stream(&saga, range, Order::Backward);
+        while let Some(event) = journal.next().await {
+            match event.map_err(LoadError::Read)?.event_type() {
+                "SagaCompleted" | "SagaCompensated" => {
+                    live.machine.forget(&saga);
+                    break;
+                }
+                // What came too late is noted behind the end.
+                "LateReply" => {}
+                _ => break,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The machine as it was after its event `last`, or as it is now; from events alone.

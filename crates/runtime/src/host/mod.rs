@@ -57,6 +57,7 @@ pub use decide::{Desk, Draft, Made, Undecided};
 pub use item::{Ask, Item};
 pub use load::{LoadError, load_from_events, load_newest};
 pub use mailbox::Host;
+pub use recall::content_of;
 pub use shard::{Message, Touched};
 pub use slot::Verdict;
 pub use status::{Accepted, Description, InstanceStatus, Recorded, Status};
@@ -123,6 +124,11 @@ pub trait Machine: Send + 'static {
     /// Forgets what it remembers for a saga that has ended.
     fn forget(&mut self, saga: &StreamId) {
         let _ = saga;
+    }
+
+    /// The sagas for which it remembers something.
+    fn remembers(&self) -> Vec<StreamId> {
+        Vec::new()
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use anabranch_domain::{CommandId, Role, StreamId};
+use anabranch_domain::{CommandId, Role};
 
-use super::item::Outcome;
+use super::item::{Key, Outcome};
 use crate::hash::HashMap;
 use crate::send_error::SendError;
 
@@ -14,7 +14,7 @@ const REJECTION_BYTES_MAX: usize = 1024;
 /// The newest rejections, so that a command that is repeated soon gets the first outcome.
 pub struct Rejections {
     max: usize,
-    by_id: HashMap<CommandId, (StreamId, SendError)>,
+    by_id: HashMap<CommandId, (Key, SendError)>,
     order: VecDeque<CommandId>,
 }
 
@@ -27,13 +27,13 @@ impl Rejections {
         }
     }
 
-    pub fn get(&self, id: CommandId) -> Option<&(StreamId, SendError)> {
+    pub fn get(&self, id: CommandId) -> Option<&(Key, SendError)> {
         self.by_id.get(&id)
     }
 
     /// Keeps a "no" that is not for now only. A step past the point of no return, and a
     /// compensation, have to succeed in the end: asked again, they are decided again.
-    pub fn remember(&mut self, id: CommandId, role: &Role, stream: &StreamId, outcome: &Outcome) {
+    pub fn remember(&mut self, key: Key, role: &Role, outcome: &Outcome) {
         if matches!(role, Role::Forward(_) | Role::Undo { .. }) {
             return;
         }
@@ -44,7 +44,8 @@ impl Rejections {
         if why.try_again || self.max == 0 || bytes > REJECTION_BYTES_MAX {
             return;
         }
-        let entry = (stream.clone(), error.clone());
+        let id = key.id;
+        let entry = (key, error.clone());
         if self.by_id.insert(id, entry).is_some() {
             return;
         }

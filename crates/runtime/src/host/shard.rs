@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
-use super::item::{Item, Outcome};
+use super::item::{Item, Key, Outcome};
 use super::load::LoadError;
 use super::rejections::Rejections;
 use super::slot::{Flight, Live, Slot, State};
@@ -120,7 +120,7 @@ pub struct Shard {
     /// How many of the jobs have to end before the shard may.
     pub duties: usize,
     /// Commands that were taken and are not answered; who else waits for them.
-    pub unanswered: HashMap<CommandId, (StreamId, Vec<oneshot::Sender<Outcome>>)>,
+    pub unanswered: HashMap<CommandId, (Key, Vec<oneshot::Sender<Outcome>>)>,
     pub rejections: Rejections,
     /// Machines that have decided something that is not sent.
     pub eager: Vec<StreamId>,

@@ -5,12 +5,14 @@ use anabranch_domain::{
     Command, CommandError, Decided, Entity, EntityInstance, Event, EventKind, Json, Note, Reader,
     SchemaError, StreamId,
 };
-use anabranch_model::{EventRef, content_hash};
+use anabranch_model::{EventRef, NewEvent, content_hash};
 
 use super::Commanded;
 use crate::host::{
-    Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Standing, Undecided, Verdict,
+    Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Standing, Undecided,
+    Verdict, content_of,
 };
+use crate::send_error::SendError;
 
 /// The entities of one type.
 pub struct EntityKind<E: Entity>(Arc<Reader<E::Event>>);
@@ -80,6 +82,10 @@ impl<E: Entity> Commanded for EntityKind<E> {
     fn command(&self, name: &str, data: &[u8]) -> Result<Input, CommandError> {
         Ok(Box::new(E::Command::from_wire(name, data)?))
     }
+
+    fn content(&self, command: &Input) -> Option<u64> {
+        content_of(command.downcast_ref::<E::Command>()?)
+    }
 }
 
 impl<E: Entity> Machine for EntityMachine<E> {
@@ -100,7 +106,7 @@ impl<E: Entity> Machine for EntityMachine<E> {
                 Decided::Events(events) => {
                     let drafts = Draft::all(&events).map_err(Undecided::Told)?;
                     let stored = desk.of_command(item, drafts)?;
-                    self.instance.apply(asked, &events);
+                    self.instance.apply(asked, &read_back::<E>(&stored)?);
                     Made::of(stored, Vec::new(), Ok(()))
                 }
                 Decided::Note(note, outcome) => {
@@ -142,4 +148,23 @@ impl<E: Entity> Machine for EntityMachine<E> {
     fn forget(&mut self, saga: &StreamId) {
         self.instance.forget(saga);
     }
+
+    fn remembers(&self) -> Vec<StreamId> {
+        self.instance.memory().sagas().cloned().collect()
+    }
+}
+
+/// The events as everybody will read them, this entity too after a restart: its state moves on
+/// by these and no others. What cannot be read back is not written.
+fn read_back<E: Entity>(stored: &[NewEvent]) -> Result<Vec<E::Event>, Undecided> {
+    let read = |event: &NewEvent| {
+        let name = event.event_type.as_str();
+        E::Event::decode(name, event.schema_version, &event.data).map_err(|error| {
+            Undecided::Told(SendError::Invalid(format!(
+                "the event {name} that the command makes cannot be read back as it is written: \
+                 {error}; nothing was changed"
+            )))
+        })
+    };
+    stored.iter().map(read).collect()
 }

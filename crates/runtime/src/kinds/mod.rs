@@ -22,6 +22,9 @@ pub trait Commanded: Kind {
 
     /// A command, from its wire form.
     fn command(&self, name: &str, data: &[u8]) -> Result<Input, CommandError>;
+
+    /// A hash of what a command says; `None` if it cannot be written.
+    fn content(&self, command: &Input) -> Option<u64>;
 }
 
 /// A kind whose machines listen to the log, and send.

@@ -143,7 +143,10 @@ where
         let drafts = Draft::all(&decision.events).map_err(|error| broken(error.to_string()))?;
         let events = desk.of_journal(drafts);
         let events = events.map_err(|error| broken(error.to_string()))?;
-        Ok(Made::of(events, outs::<P>(decision.dispatch), Ok(())))
+        let mut outs = outs::<P>(decision.dispatch);
+        let quiet = |at| Out::Timer(at, delivery::<P>(Delivery::Quiet));
+        outs.extend(decision.quiet_at.map(quiet));
+        Ok(Made::of(events, outs, Ok(())))
     }
 
     fn replay(&mut self, event: &EventRef<'_>) -> Result<(), String> {
@@ -162,6 +165,7 @@ where
         let phase = match (instance.is_complete(), instance.length()) {
             (true, _) => "completed",
             (false, 0) => "new",
+            (false, _) if !instance.held().is_empty() => "waiting to be started",
             (false, _) => "running",
         };
         Ok(Description {
