@@ -188,6 +188,9 @@ impl From<OpenError> for Failure {
             OpenError::NewerFormat { .. } => {
                 Self::new(Exit::Failed, "newer-format", what).safe("the log is as it was")
             }
+            OpenError::OlderFormat { .. } => {
+                Self::new(Exit::Failed, "older-format", what).safe("the log is as it was")
+            }
             OpenError::Damaged { .. } => Self::new(Exit::Failed, "damaged", what),
             OpenError::Io { .. } => {
                 Self::new(Exit::Failed, "io", what).safe("the log is as it was")

@@ -9,7 +9,7 @@ use anabranch_log::{Append, AppendError, Condition, Placed};
 use anabranch_model::{BlockEntry, NewEvent, record};
 
 use crate::buffer::AlignedBuf;
-use crate::format::{FRAME_HEADER, FrameHeader, frame_len, seal_frame};
+use crate::format::{FRAME_HEADER, FrameHeader, Spot, frame_len, seal_frame};
 use crate::store::{Part, Store};
 use crate::sync::Completion;
 
@@ -150,6 +150,7 @@ pub(crate) fn write_frame(
     events: &[NewEvent],
     versions: &[u64],
     body_max: usize,
+    hash_key: u64,
 ) -> u64 {
     let frame_start = group.buf.len();
     group.buf.append_with(frame_len(body_max), |out| {
@@ -162,7 +163,12 @@ pub(crate) fn write_frame(
         body_len: body_len as u32,
         ..header
     };
-    seal_frame(&mut group.buf.bytes_mut()[frame_start..], &header);
+    let spot = Spot {
+        segment_id: header.segment_id,
+        offset: group.start + (frame_start - group.lead) as u64,
+        hash_key,
+    };
+    seal_frame(&mut group.buf.bytes_mut()[frame_start..], &header, spot);
     group.buf.pad_to(frame_start + header.frame_len());
     group.entries.push(header.entry(frame_start));
     header.frame_len() as u64

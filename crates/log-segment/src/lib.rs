@@ -33,6 +33,7 @@ mod store;
 mod survey;
 mod sync;
 mod tail;
+mod upgrade;
 mod upkeep;
 mod writer;
 
@@ -58,6 +59,7 @@ pub use options::{Background, Durability, Options, WriteMethod};
 use sabotage::Bug;
 #[cfg(feature = "sabotage")]
 pub use sabotage::Bug;
+pub use upgrade::{UpgradeReport, upgrade};
 
 use reader::{BackwardSource, ForwardSource, StreamSource};
 use store::Store;

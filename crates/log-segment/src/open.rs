@@ -12,7 +12,7 @@ use bytes::BytesMut;
 
 use crate::buffer::AlignedBuf;
 use crate::format::{
-    DATA_START, FRAME_HEADER, FrameHeader, Live, LogIdentity, Mark, PAGE, SegmentHeader, get,
+    DATA_START, FRAME_HEADER, FrameHeader, Live, LogIdentity, Mark, PAGE, SegmentHeader, Spot, get,
     seal_frame,
 };
 use crate::group::Spare;
@@ -169,12 +169,17 @@ fn make_mark(env: &Env, dir: &Path) -> Result<Mark, OpenError> {
         offset: 0,
         clean: true,
     };
-    let mut bytes = vec![0; PAGE];
-    bytes.extend_from_slice(&mark.encode());
-    bytes.resize(MARK_FILE_BYTES, 0);
-    crate::store::write_file(env, &dir.join(MARK_FILE), &bytes)
-        .map_err(|e| io_open("making the mark file", e))?;
+    put_mark(env, dir, &mark)?;
     Ok(mark)
+}
+
+/// Makes the mark file of a log that has none.
+pub(crate) fn put_mark(env: &Env, dir: &Path, mark: &Mark) -> Result<(), OpenError> {
+    let mut bytes = vec![0; MARK_FILE_BYTES];
+    let at = mark.slot_offset() as usize;
+    bytes[at..at + PAGE].copy_from_slice(&mark.encode());
+    crate::store::write_file(env, &dir.join(MARK_FILE), &bytes)
+        .map_err(|e| io_open("making the mark file", e))
 }
 
 #[expect(clippy::too_many_arguments, reason = "called once, above")]
@@ -449,7 +454,7 @@ fn rewrite_tail(
                 .map_err(failed)?;
             for entry in &scanned.block.entries {
                 let start = entry.start as usize - FRAME_HEADER;
-                let frame = &scanned.block.bytes[start..(entry.start + entry.len) as usize];
+                let frame = &scanned.block.bytes[start..];
                 let header = FrameHeader {
                     segment_id,
                     first: entry.first,
@@ -457,10 +462,16 @@ fn rewrite_tail(
                     body_len: entry.len,
                     durable,
                     recorded_at: entry.recorded_at,
+                    fields_len: get!(u32, frame, 40),
                 };
                 let begin = frames.len();
-                frames.extend_from_slice(frame);
-                seal_frame(&mut frames[begin..], &header);
+                frames.extend_from_slice(&frame[..header.unpadded_len()]);
+                let spot = Spot {
+                    segment_id,
+                    offset: begin as u64,
+                    hash_key: store.identity.hash_key,
+                };
+                seal_frame(&mut frames[begin..], &header, spot);
                 frames.resize(begin + header.frame_len(), 0);
             }
             (at, next) = (scanned.next_offset, scanned.end);

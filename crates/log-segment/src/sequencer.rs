@@ -432,6 +432,7 @@ impl Sequencer {
         let recorded_at = self.store.env.clock.wall_micros();
 
         let (first, offset) = (self.next, self.offset);
+        let hash_key = self.store.identity.hash_key;
         self.count_versions(&prepared.keys);
         let Some(group) = &mut self.open else {
             unreachable!("a group was opened above");
@@ -457,11 +458,12 @@ impl Sequencer {
                 body_len: 0,
                 durable: self.store.synced(),
                 recorded_at,
+                fields_len: 0,
             };
             #[cfg(feature = "sabotage")]
             splits.push(at);
             let (events, versions) = (&events[range.clone()], &self.versions[range]);
-            at += write_frame(group, header, events, versions, body_max);
+            at += write_frame(group, header, events, versions, body_max, hash_key);
         }
         {
             let mut index = write(&self.part.index);

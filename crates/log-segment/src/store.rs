@@ -11,7 +11,7 @@ use anabranch_model::record::RecordError;
 use anabranch_model::{Block, BlockEntry, Event, EventBatch, PartitionId, Position};
 use bytes::BytesMut;
 
-use crate::format::{FrameAt, LogIdentity, find_frame_magic, frame_at};
+use crate::format::{FrameAt, LogIdentity, Spot, find_frame_magic, frame_at};
 use crate::index::{
     ActiveIndex, FramePlace, IndexError, Lookup, Run, SealedIndex, StreamSpan, stream_key,
     write_index,
@@ -355,7 +355,12 @@ impl Store {
                 let rest = &buf[at.min(buf.len())..];
                 // The padding of the last frame may be cut off.
                 let room = room.saturating_sub(at as u64);
-                match frame_at(rest, room, self.frame_id(part, rest), self.checks()) {
+                match frame_at(
+                    rest,
+                    room,
+                    self.spot(part, rest, offset + at as u64),
+                    self.checks(),
+                ) {
                     FrameAt::Frame(header) if header.first == next => {
                         entries.push(header.entry(at));
                         next = header.end();
@@ -402,6 +407,15 @@ impl Store {
     /// Whether checksums are checked. Always, but for a planted bug.
     fn checks(&self) -> bool {
         !self.bug(crate::Bug::SkipCrc)
+    }
+
+    /// Where a frame of this part must say that it stands.
+    fn spot(&self, part: &Part, frame: &[u8], offset: u64) -> Spot {
+        Spot {
+            segment_id: self.frame_id(part, frame),
+            offset,
+            hash_key: self.identity.hash_key,
+        }
     }
 
     /// The segment that a frame of this part must say it belongs to.
@@ -458,7 +472,7 @@ impl Store {
             }
         };
         let check = |at: u64, position: u64| -> Option<u64> {
-            let header = read_frame(&*file, at, part.segment.capacity, part.segment.id)?;
+            let header = read_frame(&*file, part.segment.capacity, self.spot(part, &[], at))?;
             (header.first > position && header.end() <= part.end()).then_some(header.first)
         };
         if let Some(candidates) = candidates {
@@ -472,7 +486,7 @@ impl Store {
                 return None;
             }
             let (len, _) = read_readable(&*file, &mut buf, offset);
-            if len < 40 {
+            if len < crate::format::FRAME_HEADER {
                 // The end, or a page that cannot be read.
                 offset = (offset + 1).next_multiple_of(4096) - 8;
                 continue;
@@ -671,8 +685,8 @@ impl Store {
                     let at = (u64::from(place.offset) - start) as usize;
                     let position = part.first + u64::from(place.rel);
                     let bytes = &buf[base + at.min(len)..];
-                    let id = self.frame_id(part, bytes);
-                    let header = match frame_at(bytes, room - at as u64, id, self.checks()) {
+                    let spot = self.spot(part, bytes, u64::from(place.offset));
+                    let header = match frame_at(bytes, room - at as u64, spot, self.checks()) {
                         FrameAt::Frame(header) if header.first == position => header,
                         FrameAt::Short(needed) if at + needed > want && refused.is_none() => {
                             want = at + needed;
@@ -807,18 +821,17 @@ pub(crate) fn read_readable(
     (len, None)
 }
 
-/// The frame at `offset`, if it is whole.
+/// The frame at `spot`, if it is whole.
 pub(crate) fn read_frame(
     file: &dyn File,
-    offset: u64,
     capacity: u64,
-    segment_id: u64,
+    spot: Spot,
 ) -> Option<crate::format::FrameHeader> {
-    let room = capacity.checked_sub(offset)?;
+    let room = capacity.checked_sub(spot.offset)?;
     let mut buf = vec![0; 1024];
     loop {
-        let len = read_up_to(file, &mut buf, offset).ok()?;
-        match frame_at(&buf[..len], room, segment_id, true) {
+        let len = read_up_to(file, &mut buf, spot.offset).ok()?;
+        match frame_at(&buf[..len], room, spot, true) {
             FrameAt::Frame(header) => return Some(header),
             FrameAt::Short(needed) if needed > buf.len() => buf.resize(needed, 0),
             _ => return None,

@@ -5,6 +5,8 @@
     reason = "the tests are about real time limits and the files of a log"
 )]
 
+#[path = "faults/forged.rs"]
+mod forged;
 #[path = "faults/heads.rs"]
 mod heads;
 #[path = "faults/hook.rs"]

@@ -46,7 +46,9 @@ fn help_says_what_a_stranger_needs() {
         check(command, &scratch.run(&format!("{command} --help")).ok());
     }
     check("bench-log", &scratch.run("bench log --help").ok());
-    for verb in ["info", "verify", "repair", "backup", "restore", "export"] {
+    for verb in [
+        "info", "verify", "repair", "backup", "restore", "export", "upgrade",
+    ] {
         let name = format!("log-{verb}");
         check(&name, &scratch.run(&format!("log {verb} --help")).ok());
     }

@@ -158,9 +158,11 @@ impl ActiveIndex {
     ) -> u64 {
         let rel = self.count();
         self.ids.push(id);
-        let ids = &self.ids;
+        let (ids, hash_key) = (&self.ids, self.hash_key);
         self.id_table
-            .insert_unique(id_key(id), rel, |&r| id_key(ids[r as usize]));
+            .insert_unique(id_key(hash_key, id), rel, |&r| {
+                id_key(hash_key, ids[r as usize])
+            });
         let version = match self.streams.find_mut(key as u64, |e| e.key == key) {
             Some(entry) => {
                 let version = version(Some(entry.next_version));
@@ -254,7 +256,10 @@ impl ActiveIndex {
         let keep = end.saturating_sub(self.first).min(self.ids.len() as u64) as u32;
         for rel in (keep..self.count()).rev() {
             let id = self.ids[rel as usize];
-            if let Ok(entry) = self.id_table.find_entry(id_key(id), |&r| r == rel) {
+            if let Ok(entry) = self
+                .id_table
+                .find_entry(id_key(self.hash_key, id), |&r| r == rel)
+            {
                 entry.remove();
             }
         }
@@ -293,7 +298,9 @@ impl ActiveIndex {
     #[inline]
     pub fn find_id(&self, id: u128) -> Option<u32> {
         self.id_table
-            .find(id_key(id), |&rel| self.ids[rel as usize] == id)
+            .find(id_key(self.hash_key, id), |&rel| {
+                self.ids[rel as usize] == id
+            })
             .copied()
     }
 
