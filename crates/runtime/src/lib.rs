@@ -88,11 +88,9 @@ pub mod view;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use entity::{AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, SendOptions};
 pub use fleet::{Fleet, Whereabouts};
-pub use flow::{
-    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivered, FlowOptions, Letter,
-};
+pub use flow::{AnyFlow, CallError, Circuit, CircuitState, DeadLetter, FlowOptions, Letter};
 pub use host::{Accepted, Description, InstanceStatus, Recorded, Status};
-pub use port::Port;
+pub use port::{Delivered, Port};
 pub use send_error::SendError;
 pub use service::{Service, ServiceBuilder, StartError};
 pub use time::{ManualTime, Sleeper, Time};

@@ -5,16 +5,13 @@
 //! what it is for, and [`Request::subject`] says so in one place: who owns that, a
 //! [`Fleet`](crate::Fleet) knows.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_domain::{CommandEnvelope, ReplyEnvelope, StreamId};
 use anabranch_log::{BoxFuture, Expect};
 use thiserror::Error;
 
-use crate::entity::AnyEntity;
-use crate::flow::{AnyFlow, Delivered};
+use crate::host::Accepted;
 use crate::send_error::SendError;
 use crate::view::{Consistency, JsonAnswer, QueryError, Question};
 
@@ -178,64 +175,11 @@ impl Problem {
     }
 }
 
-/// What is hosted by one service and takes commands, by category.
-#[derive(Clone, Default)]
-pub(crate) struct Hosted {
-    pub entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
-    pub flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
-}
-
-impl Hosted {
-    /// Whether what stands behind this category is hosted here.
-    pub fn owns(&self, category: &str) -> bool {
-        self.entities.contains_key(category) || self.flows.contains_key(category)
-    }
-
-    /// Carries out whatever is no query.
-    pub async fn call(&self, request: Request) -> Result<Reply, SendError> {
-        match request {
-            Request::Command(dispatch) => self.command(*dispatch).await,
-            Request::Answer(reply) => {
-                let flow = self.flows.get(reply.to.category());
-                let flow = flow.ok_or_else(|| self.not_hosted(reply.to.category()))?;
-                flow.reply(*reply).await.map(|()| Reply::Heard)
-            }
-            Request::Forget { at, saga } => {
-                if let Some(entity) = self.entities.get(at.category()) {
-                    entity.forget(at, saga);
-                }
-                Ok(Reply::Heard)
-            }
-            Request::Query(ask) => Err(self.not_hosted(&ask.view)),
-        }
-    }
-
-    async fn command(&self, dispatch: Dispatch) -> Result<Reply, SendError> {
-        let Dispatch {
-            command,
-            timeout,
-            expect,
-        } = dispatch;
-        let category = command.to.category();
-        if let Some(entity) = self.entities.get(category) {
-            let done = entity.dispatch_expecting(command, timeout, expect).await;
-            return done.map(|accepted| Reply::Delivered(Delivered::Done(accepted)));
-        }
-        let flow = self.flows.get(category);
-        let flow = flow.ok_or_else(|| self.not_hosted(category))?;
-        if expect.is_some() {
-            let what = "a saga takes no expected version".to_owned();
-            return Err(SendError::Invalid(what));
-        }
-        flow.command(command).await?;
-        Ok(Reply::Delivered(Delivered::Taken))
-    }
-
-    pub fn not_hosted(&self, category: &str) -> SendError {
-        let known = self.entities.keys().chain(self.flows.keys()).copied();
-        SendError::NotHosted {
-            category: category.to_owned(),
-            known: known.collect::<Vec<_>>().join(", "),
-        }
-    }
+/// What became of a command that was delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    /// An entity has done it.
+    Done(Accepted),
+    /// A saga has taken it, durably; who waits for the outcome gets a reply when it ends.
+    Taken,
 }

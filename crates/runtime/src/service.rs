@@ -16,13 +16,13 @@ use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::entity::{AnyEntity, EntityHandle, EntityHost, EntityOptions, HostError};
 use crate::fleet::Fleet;
 use crate::flow::{
-    AnyFlow, CallError, Circuit, DeadLetter, Delivered, Dispatcher, EffectHost, Effects, FlowHost,
-    FlowOptions, FlowParts,
+    AnyFlow, CallError, Circuit, DeadLetter, Dispatcher, EffectHost, Effects, FlowHost,
+    FlowOptions, FlowParts, Hosted,
 };
 use crate::head_watch::{HeadWatch, HeadWatches};
 use crate::host::HostParts;
 use crate::kinds::{ProcessKind, SagaKind};
-use crate::port::{Ask, Dispatch, Hosted, Port, Problem, Reply, Request, Subject};
+use crate::port::{Ask, Delivered, Dispatch, Port, Problem, Reply, Request, Subject};
 use crate::registry;
 use crate::send_error::SendError;
 use crate::snapshot::{MemorySnapshots, SnapshotStore};

@@ -14,23 +14,14 @@ use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+use super::hosted::Hosted;
 use super::under_way::{Sending, Tracked, UnderWay, is_given_up, unless_given_up};
 use super::{Effects, Style, given_up};
 use crate::diagnostics::Diagnostics;
-use crate::host::Accepted;
 use crate::panics;
-use crate::port::{Hosted, Port, Problem, Reply, Request, Subject};
+use crate::port::{Delivered, Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
 use crate::time::Time;
-
-/// What became of a command that was delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delivered {
-    /// An entity has done it.
-    Done(Accepted),
-    /// A saga has taken it, durably; who waits for the outcome gets a reply when it ends.
-    Taken,
-}
 
 /// Something that was sent and could not be delivered. Who sent it waits for the answer; an
 /// operator tries it again, changed or not, or gives it up. After a restart it is tried again.

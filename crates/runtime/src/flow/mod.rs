@@ -10,19 +10,23 @@
 //! have seen by its id. Events are consumed from where all that was consumed before is durable;
 //! what is consumed twice changes nothing.
 
+mod any;
 mod dispatcher;
 mod effects;
 mod host;
+mod hosted;
 mod under_way;
 
 use anabranch_domain::Rejection;
 
+pub use any::AnyFlow;
 pub(crate) use dispatcher::Dispatcher;
-pub use dispatcher::{DeadLetter, Delivered, Letter};
+pub use dispatcher::{DeadLetter, Letter};
 pub use effects::{CallError, Circuit, CircuitState};
 pub(crate) use effects::{EffectHost, Effects};
-pub use host::{AnyFlow, FlowOptions};
+pub use host::FlowOptions;
 pub(crate) use host::{FlowHost, FlowParts};
+pub(crate) use hosted::Hosted;
 
 /// How senders treat what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
