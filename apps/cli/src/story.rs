@@ -416,6 +416,15 @@ fn words_of(entry: &SagaEvent) -> String {
         }
         SagaEvent::StepTimedOut { step } => format!("the time of {step} is up"),
         SagaEvent::StepUnknown { step, why } => format!("nobody knows about {step}: {why}"),
+        SagaEvent::OperatorAsked { refused, .. } => match refused {
+            Some(why) => {
+                format!(
+                    "a person asked, and was refused: {} ({})",
+                    why.message, why.code
+                )
+            }
+            None => "a person asked".to_owned(),
+        },
         SagaEvent::AbortRequested { why, .. } => format!("goes back: {why}"),
         SagaEvent::CompStarted { step, request, .. } => {
             format!("undo {step} ─▶ {}", request.describe())

@@ -231,15 +231,13 @@ use Kind::*;
 /// Where views are kept, as far as that can be had here.
 fn stores() -> Vec<Kind> {
     let kinds = vec![Memory, Sqlite];
-    let kinds = with_database(kinds, InDatabase);
-    kinds
+    with_database(kinds, InDatabase)
 }
 
 /// The same, of views that set streams aside.
 fn parking_stores() -> Vec<Kind> {
     let kinds = vec![MemoryPark, SqlitePark];
-    let kinds = with_database(kinds, InDatabasePark);
-    kinds
+    with_database(kinds, InDatabasePark)
 }
 fn with_database(mut kinds: Vec<Kind>, kind: Kind) -> Vec<Kind> {
     kinds.extend(crate::postgres::address().map(|_| kind));

@@ -652,6 +652,10 @@ async fn progress_is_told_while_events_are_taken_in<S: Subject>(stage: Stage<S>)
         let told = futures_util::FutureExt::now_or_never(asked.progress());
         told.map(|progress| progress.events)
     });
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a store may use threads of its own, so this waits for real time"
+    )]
     let told = tokio::time::timeout(PATIENCE, telling).await;
     FREE.add(&key);
     writing.await.map_err(|error| error.to_string())??;

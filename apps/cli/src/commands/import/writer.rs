@@ -292,8 +292,8 @@ mod tests {
 
         fn find(
             &self,
-            id: anabranch_model::EventId,
-        ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+            id: anabranch::model::EventId,
+        ) -> BoxFuture<'_, Result<Option<anabranch::log::Placed>, ReadError>> {
             self.log.find(id)
         }
 

@@ -42,7 +42,7 @@ pub fn run(args: &UpgradeArgs, context: &Context) -> Outcome {
         Form::Text => format!(
             "{} in {} ({}) in {}; {} is as it was",
             events(report.events),
-            counted(report.segments, "segment"),
+            counted(report.segments as u64, "segment"),
             bytes(report.bytes),
             to.display(),
             from.display()
