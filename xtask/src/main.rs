@@ -18,7 +18,6 @@ mod known;
 mod layers;
 mod markdown;
 mod modules;
-mod openapi;
 mod process;
 mod test_run;
 mod tidy;

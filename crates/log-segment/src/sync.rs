@@ -1,7 +1,7 @@
 //! Small ways to wait, for tasks and for threads.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{
     Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
@@ -35,12 +35,8 @@ pub(crate) enum Outcome {
 }
 
 /// What the appends of one commit group wait for.
-///
-/// It is *answered* as soon as there is something to tell its appends, be it that their time
-/// is up, and *settled* when it is known what became of the group.
 pub(crate) struct Completion {
     state: AtomicU8,
-    settled: AtomicBool,
     inner: Mutex<Waiting>,
 }
 
@@ -48,8 +44,6 @@ pub(crate) struct Completion {
 struct Waiting {
     reason: String,
     wakers: Vec<Option<Waker>>,
-    /// Of those who wait until it is settled.
-    settled_wakers: Vec<Waker>,
 }
 
 const PENDING: u8 = 0;
@@ -58,7 +52,6 @@ impl Completion {
     pub fn new() -> Self {
         Self {
             state: AtomicU8::new(PENDING),
-            settled: AtomicBool::new(false),
             inner: Mutex::default(),
         }
     }
@@ -73,25 +66,15 @@ impl Completion {
         }
     }
 
-    /// Whether it is known what became of the group.
-    pub fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
+    pub fn is_finished(&self) -> bool {
+        self.outcome().is_some()
     }
 
-    /// Tells all who wait. Only the first call is their answer; a time that is up does not
-    /// settle the group, what comes later does.
+    /// Tells all who wait. Only the first call counts.
     pub fn finish(&self, outcome: Outcome, reason: &str) {
-        let (wakers, settled_wakers) = {
+        let wakers = {
             let mut inner = lock(&self.inner);
-            let settled_wakers = if outcome == Outcome::TimedOut {
-                Vec::new()
-            } else {
-                self.settled.store(true, Ordering::Release);
-                std::mem::take(&mut inner.settled_wakers)
-            };
-            if self.outcome().is_some() {
-                drop(inner);
-                settled_wakers.into_iter().for_each(Waker::wake);
+            if self.is_finished() {
                 return;
             }
             if outcome != Outcome::Durable {
@@ -104,26 +87,11 @@ impl Completion {
                 Outcome::TimedOut => 4,
             };
             self.state.store(state, Ordering::Release);
-            (std::mem::take(&mut inner.wakers), settled_wakers)
+            std::mem::take(&mut inner.wakers)
         };
-        for waker in wakers.into_iter().flatten().chain(settled_wakers) {
+        for waker in wakers.into_iter().flatten() {
             waker.wake();
         }
-    }
-
-    /// Whether it is settled; if not, wakes the task when it is.
-    pub fn poll_settled(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_settled() {
-            return Poll::Ready(());
-        }
-        let mut inner = lock(&self.inner);
-        if self.is_settled() {
-            return Poll::Ready(());
-        }
-        if !inner.settled_wakers.iter().any(|w| w.will_wake(cx.waker())) {
-            inner.settled_wakers.push(cx.waker().clone());
-        }
-        Poll::Pending
     }
 
     /// Waits for the end; gives it with its reason.
@@ -132,7 +100,7 @@ impl Completion {
         poll_fn(|cx| self.poll(cx, &mut slot)).await
     }
 
-    pub fn poll(&self, cx: &mut Context<'_>, slot: &mut Option<usize>) -> Poll<(Outcome, String)> {
+    fn poll(&self, cx: &mut Context<'_>, slot: &mut Option<usize>) -> Poll<(Outcome, String)> {
         if self.outcome() == Some(Outcome::Durable) {
             return Poll::Ready((Outcome::Durable, String::new()));
         }

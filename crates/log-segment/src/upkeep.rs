@@ -10,12 +10,12 @@ use anabranch_env::OpenMode;
 
 use crate::catalog::MergeJob;
 use crate::format::Mark;
-use crate::group::Spare;
 use crate::index::{IndexError, SealedIndex, write_index};
-use crate::options::{Background, Durability, Options};
+use crate::options::{Durability, Options};
+use crate::sequencer::Spare;
 use crate::store::{Counters, Part, PartIndex, write_file};
 use crate::sync::{lock, read, write};
-use crate::writer::{Marker, Upkeep, Writer, disk_says};
+use crate::writer::{Upkeep, Writer, disk_says};
 
 /// How far the mark file may stay behind what is durable.
 const MARK_EVERY: Duration = Duration::from_millis(50);
@@ -49,29 +49,13 @@ impl Writer {
         }
     }
 
-    /// The life of the thread that syncs at intervals and keeps the mark. One of its own:
-    /// other upkeep may take seconds.
-    pub fn keep_marks_until_closed(&self) {
-        while !self.closing.load(Ordering::Acquire) {
-            self.mark_bell.wait(MARK_EVERY);
-            self.keep_marks();
-        }
-    }
-
-    fn keep_marks(&self) {
-        let mut marker = lock(&self.marker);
-        self.sync_interval(&mut marker);
-        self.keep_mark(&mut marker);
-    }
-
     /// Does one piece of upkeep; false if there was none to do.
     pub fn keep_up(&self) -> bool {
-        if self.options.background == Background::Manual {
-            self.time_out_waiting();
-            self.keep_marks();
-        }
+        self.time_out_waiting();
         let mut upkeep = lock(&self.upkeep);
         let upkeep = &mut *upkeep;
+        self.sync_interval(upkeep);
+        self.keep_mark(upkeep);
         let to_seal = lock(&self.sequencer).part_to_seal();
         if let Some(part) = to_seal {
             return self.try_seal(upkeep, &part);
@@ -155,9 +139,7 @@ impl Writer {
         for chunk in heads.chunks(256) {
             let mut sequencer = lock(&self.sequencer);
             for &(key, next) in chunk {
-                if !self.store.bug(crate::Bug::SealKeepsOldHeads) {
-                    sequencer.heads.insert(key, next);
-                }
+                sequencer.heads.insert(key, next);
             }
         }
         let old = {
@@ -224,7 +206,7 @@ impl Writer {
         }
     }
 
-    fn keep_mark(&self, marker: &mut Marker) {
+    fn keep_mark(&self, upkeep: &mut Upkeep) {
         let point = self.durable_point();
         #[cfg(feature = "sabotage")]
         let point = if self.store.bug(crate::Bug::MarkAhead) {
@@ -236,11 +218,11 @@ impl Writer {
             point
         };
         let now = self.store.env.clock.monotonic();
-        let mark = &marker.mark;
+        let mark = &upkeep.mark;
         if (mark.durable, mark.segment_id, mark.offset)
             == (point.position, point.segment_id, point.offset)
-            || now < marker.marked_at + MARK_EVERY
-            || self.unsynced()
+            || now < upkeep.marked_at + MARK_EVERY
+            || self.unsynced(upkeep)
         {
             return;
         }
@@ -252,33 +234,33 @@ impl Writer {
             clean: false,
             ..*mark
         };
-        marker.marked_at = now;
-        if let Err(error) = write_mark(marker, mark) {
+        upkeep.marked_at = now;
+        if let Err(error) = write_mark(upkeep, mark) {
             self.store.note(disk_says("writing the mark", &error));
         }
     }
 
     /// Whether acknowledged events are still on their way to the disk.
-    fn unsynced(&self) -> bool {
+    fn unsynced(&self, upkeep: &Upkeep) -> bool {
         matches!(self.options.durability, Durability::Interval(_))
-            && self.synced_point() != self.durable_point()
+            && upkeep.synced != self.durable_point()
     }
 
     /// With `Durability::Interval`: syncs when it is time.
-    fn sync_interval(&self, marker: &mut Marker) {
+    fn sync_interval(&self, upkeep: &mut Upkeep) {
         let Durability::Interval(interval) = self.options.durability else {
             return;
         };
         let now = self.store.env.clock.monotonic();
-        if now < marker.synced_at + interval || !self.unsynced() {
+        if now < upkeep.synced_at + interval || !self.unsynced(upkeep) {
             return;
         }
-        marker.synced_at = now;
-        self.sync_now();
+        upkeep.synced_at = now;
+        self.sync_now(upkeep);
     }
 
     /// Syncs what was written without a sync of its own.
-    fn sync_now(&self) {
+    fn sync_now(&self, upkeep: &mut Upkeep) {
         let (file, point) = {
             let committer = lock(&self.committer);
             (committer.file.clone(), self.durable_point())
@@ -286,7 +268,8 @@ impl Writer {
         let Some(file) = file else { return };
         // A failure was told and noted, and stays.
         if self.sync_late(&*file).is_ok() {
-            self.set_synced_point(point);
+            upkeep.synced = point;
+            self.store.set_synced(point.position);
         }
     }
 
@@ -302,10 +285,10 @@ impl Writer {
             let mut committer = lock(&self.committer);
             while self.commit_one(&mut committer) {}
         }
-        let mut marker = lock(&self.marker);
-        let marker = &mut *marker;
-        if self.unsynced() {
-            self.sync_now();
+        let mut upkeep = lock(&self.upkeep);
+        let upkeep = &mut *upkeep;
+        if self.unsynced(upkeep) {
+            self.sync_now(upkeep);
         }
         loop {
             let part = lock(&self.sequencer).part_to_seal();
@@ -334,23 +317,23 @@ impl Writer {
         }
         let point = self.durable_point();
         let mark = Mark {
-            sequence: marker.mark.sequence + 1,
+            sequence: upkeep.mark.sequence + 1,
             durable: point.position,
             segment_id: point.segment_id,
             offset: point.offset,
-            clean: !self.unsynced(),
-            ..marker.mark
+            clean: !self.unsynced(upkeep),
+            ..upkeep.mark
         };
-        write_mark(marker, mark)
+        write_mark(upkeep, mark)
     }
 }
 
 /// Writes the mark into the slot that does not hold the one before it.
-pub(crate) fn write_mark(marker: &mut Marker, mark: Mark) -> io::Result<()> {
-    marker
+pub(crate) fn write_mark(upkeep: &mut Upkeep, mark: Mark) -> io::Result<()> {
+    upkeep
         .mark_file
         .write_all_at(&mark.encode(), mark.slot_offset())?;
-    marker.mark_file.sync_data()?;
-    marker.mark = mark;
+    upkeep.mark_file.sync_data()?;
+    upkeep.mark = mark;
     Ok(())
 }

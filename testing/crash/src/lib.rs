@@ -23,7 +23,6 @@
 //! that make it wrong: it tests the checker.
 
 mod campaign;
-mod careless;
 mod check;
 mod clients;
 mod damage;
@@ -40,7 +39,6 @@ mod violation;
 mod workload;
 
 pub use campaign::{Campaign, Failed, Totals};
-pub use careless::Flaw;
 pub use engine::{Engine, Machine};
 pub use model::Model;
 pub use run::{Report, Settings, run};

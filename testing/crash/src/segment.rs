@@ -8,7 +8,6 @@ use anabranch_env::{Env, SplitMix64};
 use anabranch_log::{Log, OpenError};
 use anabranch_log_segment::{Background, Bug, Options, SegmentLog, WriteMethod};
 
-use crate::careless::{Careless, Flaw};
 use crate::engine::{Engine, Machine};
 
 /// The embedded engine, sound or with a planted bug.
@@ -16,57 +15,28 @@ use crate::engine::{Engine, Machine};
 pub struct Segment {
     /// What is wrong with it.
     pub bug: Option<Bug>,
-    /// What is wrong with the way it uses its disk.
-    pub flaw: Option<Flaw>,
 }
 
 impl Engine for Segment {
     fn name(&self) -> String {
-        match (self.bug, self.flaw) {
-            (None, None) => "segment".to_owned(),
-            (Some(bug), _) => format!("segment with {bug:?}"),
-            (None, Some(flaw)) => format!("segment with {flaw:?}"),
+        match self.bug {
+            None => "segment".to_owned(),
+            Some(bug) => format!("segment with {bug:?}"),
         }
     }
 
     fn open(&self, env: Env, tuning: u64) -> Result<Box<dyn Machine>, OpenError> {
-        let (careless, env) = match self.flaw {
-            Some(flaw) => {
-                let (careless, env) = Careless::put(env, flaw);
-                (Some(careless), env)
-            }
-            None => (None, env),
-        };
-        let log = Arc::new(SegmentLog::open(env, "log", self.options(tuning))?);
-        Ok(Box::new(Handle { log, careless }))
+        let log = SegmentLog::open(env, "log", self.options(tuning))?;
+        Ok(Box::new(Handle(Arc::new(log))))
     }
 
     fn open_damaged(&self, env: Env, tuning: u64) -> Option<Result<Box<dyn Machine>, OpenError>> {
         let opened = SegmentLog::open_read_only(env, "log", self.options(tuning));
-        Some(opened.map(|log| {
-            let (log, careless) = (Arc::new(log), None);
-            Box::new(Handle { log, careless }) as Box<dyn Machine>
-        }))
+        Some(opened.map(|log| Box::new(Handle(Arc::new(log))) as Box<dyn Machine>))
     }
 }
 
 impl Segment {
-    /// The engine with one planted bug.
-    pub fn with_bug(bug: Bug) -> Self {
-        Self {
-            bug: Some(bug),
-            flaw: None,
-        }
-    }
-
-    /// The sound engine on a careless disk.
-    pub fn with_flaw(flaw: Flaw) -> Self {
-        Self {
-            bug: None,
-            flaw: Some(flaw),
-        }
-    }
-
     fn options(&self, tuning: u64) -> Options {
         let mut rng = SplitMix64::new(tuning);
         let mut one_of = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
@@ -90,28 +60,22 @@ impl Segment {
     }
 }
 
-struct Handle {
-    log: Arc<SegmentLog>,
-    careless: Option<Careless>,
-}
+struct Handle(Arc<SegmentLog>);
 
 impl Machine for Handle {
     fn log(&self) -> Arc<dyn Log> {
-        self.log.clone()
+        self.0.clone()
     }
 
     fn step(&self) -> bool {
-        self.log.step()
+        self.0.step()
     }
 
     fn upkeep(&self) {
-        self.log.prepare();
+        self.0.prepare();
     }
 
     fn close(self: Box<Self>) -> Result<(), OpenError> {
-        if let Some(careless) = &self.careless {
-            careless.closes();
-        }
-        self.log.close()
+        self.0.close()
     }
 }

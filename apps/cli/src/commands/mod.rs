@@ -14,7 +14,6 @@ pub mod read;
 pub mod schema;
 pub mod send;
 pub mod service;
-pub mod story;
 pub mod view;
 
 pub use crate::context::Context;

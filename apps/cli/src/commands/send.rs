@@ -5,8 +5,9 @@ use std::time::Duration;
 use anabranch::log::Expect;
 use anabranch::model::{EventId, StreamId};
 use anabranch_server::client::path;
-use anabranch_wire::{CommandOutcome, Happened, IDEMPOTENCY_KEY, TOKEN_HEADER};
 use clap::Args;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::Context;
 use super::append::{json, read_stdin, stream_id};
@@ -55,6 +56,27 @@ pub struct SendArgs {
     server: ServerArgs,
 }
 
+#[derive(Deserialize)]
+struct Done {
+    stream: String,
+    command: String,
+    #[serde(default)]
+    taken: bool,
+    version: Option<u64>,
+    #[serde(default)]
+    repeated: bool,
+    #[serde(default)]
+    events: Vec<Recorded>,
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    #[serde(rename = "type")]
+    name: String,
+    version: u64,
+    data: Box<RawValue>,
+}
+
 /// How often a command is sent whose outcome is unknown.
 const TRIES: u32 = 3;
 
@@ -76,26 +98,30 @@ pub async fn run(args: SendArgs, context: &Context) -> Outcome {
         Expect::Exists => Some(("if-match", "*".to_owned())),
         Expect::At(version) => Some(("if-match", format!("\"{version}\""))),
     };
-    let mut headers = vec![(IDEMPOTENCY_KEY, id.as_str())];
+    let mut headers = vec![("idempotency-key", id.as_str())];
     headers.extend(
         expected
             .as_ref()
             .map(|(name, value)| (*name, value.as_str())),
     );
-    headers.extend(args.token.as_deref().map(|token| (TOKEN_HEADER, token)));
+    headers.extend(
+        args.token
+            .as_deref()
+            .map(|token| ("anabranch-token", token)),
+    );
     let (category, key) = (args.entity.category(), args.entity.key());
     let path = path(&["commands", category, key], &[("type", &args.command)]);
     let remote = Remote::find(&args.server, context)?;
     let mut tries = 1;
     let answer = loop {
         match remote
-            .post_with::<CommandOutcome>(&path, &headers, data.clone())
+            .post_with::<Done>(&path, &headers, data.clone())
             .await
         {
             Ok(answer) => break answer,
             // The id makes it safe to ask what has become of it.
-            Err(failure) if failure.happened == Happened::Maybe && tries < TRIES => tries += 1,
-            Err(failure) if failure.happened == Happened::Maybe => {
+            Err(failure) if may_have_happened(&failure) && tries < TRIES => tries += 1,
+            Err(failure) if may_have_happened(&failure) => {
                 let again = format!("send it again with --id {id} to find out");
                 return Err(failure.remedy(again).into());
             }
@@ -118,7 +144,11 @@ pub async fn run(args: SendArgs, context: &Context) -> Outcome {
     out.flush()
 }
 
-fn print(done: &CommandOutcome, out: &mut Output) -> Outcome {
+fn may_have_happened(failure: &Failure) -> bool {
+    failure.safe.as_deref() == Some("it may have been done")
+}
+
+fn print(done: &Done, out: &mut Output) -> Outcome {
     let stream = clean(&done.stream);
     if done.taken {
         return out.line(&format!(
@@ -144,7 +174,7 @@ fn print(done: &CommandOutcome, out: &mut Output) -> Outcome {
             "  {}  {}  {}",
             event.version,
             clean(&event.name),
-            clean(event.data.as_str())
+            clean(event.data.get())
         ))?;
     }
     if done.events.is_empty() {

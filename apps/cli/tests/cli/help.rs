@@ -31,7 +31,6 @@ fn help_says_what_a_stranger_needs() {
         "import",
         "read",
         "tail",
-        "story",
         "send",
         "entity",
         "view",
@@ -46,9 +45,7 @@ fn help_says_what_a_stranger_needs() {
         check(command, &scratch.run(&format!("{command} --help")).ok());
     }
     check("bench-log", &scratch.run("bench log --help").ok());
-    for verb in [
-        "info", "verify", "repair", "backup", "restore", "export", "upgrade",
-    ] {
+    for verb in ["info", "verify", "repair", "backup", "restore", "export"] {
         let name = format!("log-{verb}");
         check(&name, &scratch.run(&format!("log {verb} --help")).ok());
     }
@@ -57,7 +54,7 @@ fn help_says_what_a_stranger_needs() {
         ("view", "ls get rebuild back-out skip retry"),
         ("process", "ls show retry settle abort skip"),
         ("dead-letter", "ls show retry discard"),
-        ("service", "ls diagnostics circuits"),
+        ("service", "ls notes circuits"),
         ("schema", "ls check types"),
     ] {
         for verb in verbs.split(' ') {

@@ -1,22 +1,29 @@
-//! The way in for commands to entities.
+//! The way in: from outside, to the shard that owns the key.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anabranch_domain::{CommandEnvelope, CommandId, Entity, SchemaError, StreamId};
-use anabranch_log::{BoxFuture, Expect};
-use anabranch_model::{NameError, Version};
-use futures_util::future::{Either, select};
-use tokio::sync::oneshot;
-
-use super::{EntityOptions, Inspection, SendOptions};
-use crate::host::{
-    Accepted, Ask, Host, HostParts, Input, Item, LoadError, Message, Shared, Status,
-    load_from_events,
+use anabranch_domain::{
+    Command, CommandEnvelope, CommandId, Entity, Event, Json, Note, Reader, SchemaError, StreamId,
 };
-use crate::kinds::{Commanded, EntityKind};
+use anabranch_log::{BoxFuture, Expect, Log};
+use anabranch_model::{EventType, NameError, Version};
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::load::{LoadError, fingerprint, load_at};
+use super::shard::{self, Gauge, Message};
+use super::slot::Ask;
+use super::{Accepted, EntityOptions, Inspection, SendOptions, Shared, Status};
+use crate::diagnostics::Diagnostics;
+use crate::panics;
 use crate::send_error::SendError;
+use crate::snapshot::SnapshotStore;
+use crate::time::Time;
 
 /// Entities of one category, whatever their type: what dispatchers and operators use.
 pub trait AnyEntity: Send + Sync + 'static {
@@ -71,11 +78,26 @@ pub trait AnyEntity: Send + Sync + 'static {
     fn kill(&self);
 }
 
-/// Entities of one type, hosted. Their type is known to the kind alone.
-pub struct EntityHost {
-    kind: Arc<dyn Commanded>,
-    host: Host,
-    timeout: Duration,
+/// Entities of one type, hosted.
+pub struct EntityHost<E: Entity> {
+    shared: Arc<Shared<E>>,
+    shards: Vec<ShardHandle<E>>,
+    closing: AtomicBool,
+}
+
+struct ShardHandle<E: Entity> {
+    inbox: mpsc::Sender<Message<E>>,
+    gauge: Arc<Gauge>,
+    task: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a host is made of.
+pub struct HostParts {
+    pub log: Arc<dyn Log>,
+    pub time: Time,
+    pub snapshots: Arc<dyn SnapshotStore>,
+    pub source: String,
+    pub diagnostics: Arc<Diagnostics>,
 }
 
 /// Why entities cannot be hosted.
@@ -99,65 +121,86 @@ pub enum HostError {
     },
 }
 
-impl EntityHost {
+impl<E: Entity> EntityHost<E> {
     /// Starts the shards on the present async runtime.
-    pub fn start<E: Entity>(
-        parts: HostParts,
-        options: EntityOptions,
-    ) -> Result<Arc<Self>, HostError> {
+    pub fn start(parts: HostParts, options: EntityOptions) -> Result<Arc<Self>, HostError> {
         let category = E::CATEGORY;
-        let kind = EntityKind::<E>::new();
-        let kind = kind.map_err(|source| HostError::Schema { category, source })?;
-        Self::of(Arc::new(kind), parts, options)
-    }
-
-    fn of(
-        kind: Arc<dyn Commanded>,
-        parts: HostParts,
-        options: EntityOptions,
-    ) -> Result<Arc<Self>, HostError> {
-        let category = kind.name();
         let name = |source| HostError::Name { category, source };
         StreamId::of(category, "x").map_err(name)?;
-        let shared = Shared::new(kind.clone(), parts, options.host(), None).map_err(name)?;
+        let reader = Reader::new().map_err(|source| HostError::Schema { category, source })?;
+        let mut types = Vec::new();
+        for kind in E::Event::kinds().into_iter().chain(Note::kinds()) {
+            types.push(EventType::new(kind.name).map_err(name)?);
+        }
+        let capabilities = parts.log.capabilities();
+        let shared = Arc::new(Shared {
+            log: parts.log,
+            time: parts.time,
+            snapshots: parts.snapshots,
+            reader,
+            types,
+            limits: capabilities.limits,
+            many_partitions: capabilities.partitions > 1,
+            source: parts.source,
+            fingerprint: fingerprint::<E>(),
+            diagnostics: parts.diagnostics,
+            options,
+        });
+        let shards = (0..shared.options.shards.max(1))
+            .map(|_| ShardHandle::start(&shared))
+            .collect();
         Ok(Arc::new(Self {
-            kind,
-            host: Host::start(shared),
-            timeout: options.timeout,
+            shared,
+            shards,
+            closing: AtomicBool::new(false),
         }))
+    }
+
+    fn shard(&self, stream: &StreamId) -> &ShardHandle<E> {
+        let hash = xxh3_64(stream.as_str().as_bytes());
+        &self.shards[(hash % self.shards.len() as u64) as usize]
     }
 
     async fn send(
         &self,
         stream: StreamId,
-        input: Input,
+        command: E::Command,
         options: SendOptions,
     ) -> Result<Accepted, SendError> {
-        let time = &self.host.shared.time;
+        if self.closing.load(Ordering::Acquire) {
+            return Err(SendError::stopping());
+        }
+        let time = &self.shared.time;
         let arrived = time.monotonic();
-        let timeout = options.timeout.unwrap_or(self.timeout);
+        let timeout = options.timeout.unwrap_or(self.shared.options.timeout);
         let deadline = arrived.saturating_add(timeout);
-        let new_id = || CommandId::v7(time.now().micros() / 1000, time.random());
+        let id = options
+            .id
+            .unwrap_or_else(|| CommandId::v7(time.now().micros() / 1000, time.random()));
         let (reply, answer) = oneshot::channel();
-        let is_repeatable = options.id.is_some();
-        // What processes and sagas send has an id that follows from what it says.
-        let comes_from_outside = is_repeatable && options.reply_to.is_none();
-        let content = comes_from_outside.then(|| self.kind.content(&input));
-        let mut item = Item::plain(input);
-        item.reply = Some(reply);
-        item.ask = Some(Ask {
-            id: options.id.unwrap_or_else(new_id),
+        let shard = self.shard(&stream);
+        let ask = Box::new(Ask {
+            stream,
+            command,
+            id,
             role: options.role,
             reply_to: options.reply_to,
             expect: options.expect,
             causes: options.causes,
             correlation_id: options.correlation_id,
-            is_repeatable,
-            content: content.flatten(),
             arrived,
             deadline,
+            reply,
+            attempts: 0,
+            alone: false,
         });
-        self.host.offer(stream, item)?;
+        match shard.inbox.try_send(Message::Ask(ask)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                return Err(shard.gauge.overloaded(shard.inbox.max_capacity()));
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(SendError::stopping()),
+        }
         match select(answer, time.sleep_until(deadline)).await {
             Either::Left((Ok(outcome), _)) => outcome,
             Either::Left((Err(_), _)) => Err(SendError::Unknown {
@@ -171,15 +214,67 @@ impl EntityHost {
             },
         }
     }
+
+    async fn status(&self, stream: &StreamId) -> Status {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Status(stream.clone(), reply);
+        let idle = Status::Idle;
+        match self.shard(stream).inbox.send(message).await {
+            Ok(()) => answer.await.unwrap_or(idle),
+            Err(_) => idle,
+        }
+    }
 }
 
-impl AnyEntity for EntityHost {
+impl<E: Entity> ShardHandle<E> {
+    fn start(shared: &Arc<Shared<E>>) -> Self {
+        let (inbox, mut messages) = mpsc::channel(shared.options.mailbox_max.max(1));
+        let gauge = Arc::new(Gauge::default());
+        let (shared, watched) = (shared.clone(), gauge.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                let run = shard::run(shared.clone(), watched.clone(), &mut messages);
+                match std::panic::AssertUnwindSafe(run).catch_unwind().await {
+                    Ok(()) => return,
+                    // Whoever waited is told that the outcome is unknown; what is durable is
+                    // read from the log again.
+                    Err(panic) => shared.diagnostics.add(
+                        shared.time.now(),
+                        format!(
+                            "a shard of {} panicked and was started again: {}",
+                            E::CATEGORY,
+                            panics::message(&*panic)
+                        ),
+                    ),
+                }
+            }
+        });
+        Self {
+            inbox,
+            gauge,
+            task: std::sync::Mutex::new(Some(task)),
+        }
+    }
+
+    fn take_task(&self) -> Option<JoinHandle<()>> {
+        let mut task = self.task.lock().unwrap_or_else(|e| e.into_inner());
+        task.take()
+    }
+}
+
+impl<E: Entity> Drop for EntityHost<E> {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl<E: Entity> AnyEntity for EntityHost<E> {
     fn category(&self) -> &'static str {
-        self.kind.name()
+        E::CATEGORY
     }
 
     fn commands(&self) -> &'static [&'static str] {
-        self.kind.commands()
+        E::Command::names()
     }
 
     fn dispatch_expecting(
@@ -189,8 +284,7 @@ impl AnyEntity for EntityHost {
         expect: Option<Expect>,
     ) -> BoxFuture<'_, Result<Accepted, SendError>> {
         Box::pin(async move {
-            let data = command.data.as_str().as_bytes();
-            let input = self.kind.command(&command.name, data)?;
+            let decoded = E::Command::from_wire(&command.name, command.data.as_str().as_bytes())?;
             let options = SendOptions {
                 id: Some(command.id),
                 timeout,
@@ -200,7 +294,7 @@ impl AnyEntity for EntityHost {
                 reply_to: command.reply_to,
                 causes: command.causes,
             };
-            self.send(command.to, input, options).await
+            self.send(command.to, decoded, options).await
         })
     }
 
@@ -210,80 +304,124 @@ impl AnyEntity for EntityHost {
         at: Option<Version>,
     ) -> BoxFuture<'_, Result<Inspection, SendError>> {
         Box::pin(async move {
-            let status = self.host.ask(&stream, Message::Status).await;
+            let status = self.status(&stream).await;
             let unavailable = |reason| SendError::Unavailable {
                 reason,
                 retry_after: None,
             };
-            let loaded = load_from_events(&self.host.shared, &stream, at).await;
-            let live = loaded.map_err(|error| match error {
-                LoadError::Read(error) => unavailable(error.to_string()),
-                LoadError::Unreadable(reason) | LoadError::Panicked(reason) => SendError::Parked {
-                    stream: stream.clone(),
-                    reason,
-                },
-            })?;
-            let described = live.machine.describe().map_err(unavailable)?;
+            let live = load_at(&self.shared, &stream, at)
+                .await
+                .map_err(|error| match error {
+                    LoadError::Read(error) => unavailable(error.to_string()),
+                    LoadError::Unreadable(reason) | LoadError::Panicked(reason) => {
+                        SendError::Parked {
+                            stream: stream.clone(),
+                            reason,
+                        }
+                    }
+                })?;
+            let state = Json::of(live.entity.state()).map_err(|e| unavailable(e.to_string()))?;
             Ok(Inspection {
                 stream,
-                version: described.length.checked_sub(1),
-                state: described.state,
-                status: status.unwrap_or(Status::Idle),
+                version: live.entity.version(),
+                state,
+                status,
             })
         })
     }
 
     fn parked(&self) -> BoxFuture<'_, Vec<(StreamId, String)>> {
         Box::pin(async move {
-            let all = self.host.ask_all(Message::List).await;
-            let parked = all.into_iter().flatten();
-            let mut parked: Vec<_> = parked
-                .filter_map(|one| Some((one.stream, one.parked?)))
-                .collect();
-            parked.sort_unstable();
-            parked
+            let mut all = Vec::new();
+            for shard in &self.shards {
+                let (reply, answer) = oneshot::channel();
+                if shard.inbox.send(Message::Parked(reply)).await.is_ok() {
+                    all.extend(answer.await.unwrap_or_default());
+                }
+            }
+            all.sort_unstable();
+            all
         })
     }
 
     fn unpark(&self, stream: StreamId) -> BoxFuture<'_, bool> {
         Box::pin(async move {
-            let unparked = self.host.ask(&stream, Message::Unpark).await;
-            unparked.unwrap_or(false)
+            let (reply, answer) = oneshot::channel();
+            let inbox = &self.shard(&stream).inbox;
+            match inbox.send(Message::Unpark(stream, reply)).await {
+                Ok(()) => answer.await.unwrap_or(false),
+                Err(_) => false,
+            }
         })
     }
 
     fn forget(&self, stream: StreamId, saga: StreamId) {
-        // Not told, it remembers longer than it has to.
-        self.host
-            .tell_now(&stream, Message::Forget(stream.clone(), saga));
-    }
-
-    fn memory(&self) -> (usize, usize) {
-        self.host.memory()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.host.close())
+        // A shard that is too busy remembers it longer than it has to.
+        let inbox = &self.shard(&stream).inbox;
+        drop(inbox.try_send(Message::Forget(stream, saga)));
     }
 
     fn kill(&self) {
-        self.host.kill();
+        self.closing.store(true, Ordering::Release);
+        for shard in &self.shards {
+            if let Some(task) = shard.take_task() {
+                task.abort();
+            }
+        }
+    }
+
+    fn memory(&self) -> (usize, usize) {
+        let gauges = || self.shards.iter().map(|shard| &shard.gauge);
+        (
+            gauges().map(|g| g.live()).sum(),
+            gauges().map(|g| g.bytes()).sum(),
+        )
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.closing.store(true, Ordering::Release);
+            for shard in &self.shards {
+                // A mailbox that is closed already needs no message.
+                drop(shard.inbox.send(Message::Close).await);
+            }
+            for shard in &self.shards {
+                if let Some(mut task) = shard.take_task() {
+                    let ended = TaskGuard(&mut task);
+                    ended.wait().await;
+                }
+            }
+        })
+    }
+}
+
+/// Waits for a task; ends it when nobody waits any more.
+struct TaskGuard<'a>(&'a mut JoinHandle<()>);
+
+impl TaskGuard<'_> {
+    async fn wait(self) {
+        // A panic of the task was noted where it happened.
+        drop((&mut *self.0).await);
+    }
+}
+
+impl Drop for TaskGuard<'_> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
 /// One entity, wherever it is. Cheap; does not load anything by itself.
 pub struct EntityHandle<E: Entity> {
-    host: Result<Arc<EntityHost>, SendError>,
+    host: Result<Arc<EntityHost<E>>, SendError>,
     stream: Result<StreamId, NameError>,
-    entity: PhantomData<fn() -> E>,
 }
 
 impl<E: Entity> EntityHandle<E> {
-    pub(crate) fn new(host: Result<Arc<EntityHost>, SendError>, key: &str) -> Self {
+    pub(crate) fn new(host: Result<Arc<EntityHost<E>>, SendError>, key: &str) -> Self {
         Self {
             host,
             stream: StreamId::of(E::CATEGORY, key),
-            entity: PhantomData,
         }
     }
 
@@ -300,7 +438,7 @@ impl<E: Entity> EntityHandle<E> {
     ) -> Result<Accepted, SendError> {
         let host = self.host.as_ref().map_err(Clone::clone)?;
         let stream = self.stream()?;
-        host.send(stream, Box::new(command), options).await
+        host.send(stream, command, options).await
     }
 
     /// Its state as its durable events make it, after event `at` or now.

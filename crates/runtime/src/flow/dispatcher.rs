@@ -9,19 +9,44 @@ use anabranch_domain::{
     CallEnvelope, CommandEnvelope, CommandId, Json, Outcome, Rejection, ReplyEnvelope, Retry, Role,
     StreamId,
 };
+use anabranch_log::BoxFuture;
 use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
-use super::hosted::Hosted;
+use super::process::given_up;
 use super::under_way::{Sending, Tracked, UnderWay, is_given_up, unless_given_up};
-use super::{Effects, Style, given_up};
+use super::{AnyFlow, Effects, Style};
 use crate::diagnostics::Diagnostics;
+use crate::entity::{Accepted, AnyEntity};
 use crate::panics;
-use crate::port::{Delivered, Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
 use crate::time::Time;
+
+/// Sends commands to entities and sagas that are hosted elsewhere.
+pub trait Router: Send + Sync + 'static {
+    /// Sends a command.
+    fn dispatch(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<Delivered, SendError>>;
+
+    /// Brings an answer to a process or saga.
+    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
+
+    /// Tells an entity that it may forget what it remembers for a saga that has ended. Not
+    /// told, it remembers for longer.
+    fn forget(&self, at: &StreamId, saga: &StreamId) {
+        let _ = (at, saga);
+    }
+}
+
+/// What became of a command that was delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    /// An entity has done it.
+    Done(Accepted),
+    /// A saga has taken it, durably; who waits for the outcome gets a reply when it ends.
+    Taken,
+}
 
 /// Something that was sent and could not be delivered. Who sent it waits for the answer; an
 /// operator tries it again, changed or not, or gives it up. After a restart it is tried again.
@@ -63,20 +88,12 @@ const BUSY: Retry = Retry {
     jitter_percent: 50,
 };
 
-/// When a saga that has taken a command is asked for its end.
-const TAKEN: Retry = Retry {
-    first: Duration::from_secs(30),
-    max: Duration::from_secs(900),
-    attempts_max: None,
-    jitter_percent: 20,
-};
-
 /// Delivers for all processes and sagas of a service.
 pub struct Dispatcher {
     pub time: Time,
     pub diagnostics: Arc<Diagnostics>,
     pub effects: Effects,
-    pub elsewhere: Option<Arc<dyn Port>>,
+    pub router: Option<Arc<dyn Router>>,
     /// When a command of a process is tried again.
     pub retry: Retry,
     /// The most dead letters that are kept.
@@ -89,9 +106,6 @@ pub struct Dispatcher {
     /// What waits until the same sender's earlier command to the same receiver is delivered.
     lanes: Mutex<BTreeMap<Lane, VecDeque<CommandEnvelope>>>,
     dead: Mutex<Dead>,
-    /// Commands that sagas have taken and whose answers are still to come: how often they were
-    /// sent, and whether that is waited for now.
-    taken: Mutex<BTreeMap<CommandId, (u32, bool)>>,
     permits: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -135,7 +149,8 @@ type Lane = (StreamId, StreamId);
 
 #[derive(Default)]
 struct Routes {
-    hosted: Arc<Hosted>,
+    entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
+    flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
     closed: bool,
 }
 
@@ -160,7 +175,7 @@ impl Dispatcher {
         time: Time,
         diagnostics: Arc<Diagnostics>,
         effects: Effects,
-        elsewhere: Option<Arc<dyn Port>>,
+        router: Option<Arc<dyn Router>>,
         retry: Retry,
         letters_max: usize,
     ) -> Self {
@@ -168,7 +183,7 @@ impl Dispatcher {
             time,
             diagnostics,
             effects,
-            elsewhere,
+            router,
             retry,
             letters_max,
             routes: Mutex::default(),
@@ -176,15 +191,20 @@ impl Dispatcher {
             less: Notify::new(),
             lanes: Mutex::default(),
             dead: Mutex::default(),
-            taken: Mutex::default(),
             permits: Arc::new(Semaphore::new(AT_ONCE_MAX)),
             tasks: Mutex::new(JoinSet::new()),
         }
     }
 
     /// Says who is here.
-    pub fn connect(&self, hosted: Arc<Hosted>) {
-        locked(&self.routes).hosted = hosted;
+    pub fn connect(
+        &self,
+        entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
+        flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
+    ) {
+        let mut routes = locked(&self.routes);
+        routes.entities = entities;
+        routes.flows = flows;
     }
 
     /// Ends everything at once, as a crash would; what was sent and not answered is sent again
@@ -204,11 +224,6 @@ impl Dispatcher {
     /// How many deliveries are under way.
     pub fn under_way(&self) -> usize {
         locked(&self.under_way).len()
-    }
-
-    /// Whether the command or call of this id is being delivered.
-    pub fn is_under_way(&self, id: CommandId) -> bool {
-        locked(&self.under_way).has(id)
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -345,7 +360,7 @@ impl Dispatcher {
 
     /// Delivers `command`, and answers `from` under the id `asked`.
     async fn deliver(
-        self: &Arc<Self>,
+        &self,
         from: StreamId,
         command: CommandEnvelope,
         asked: CommandId,
@@ -368,8 +383,7 @@ impl Dispatcher {
                 tried
             };
             match (tried, style) {
-                (Attempt::Taken, Style::Insist) => return self.ask_again(from, command),
-                (Attempt::Taken, Style::Report) => return,
+                (Attempt::Taken, _) => return,
                 (Attempt::Answer(outcome, causes), _) => break (outcome, causes),
                 (Attempt::Hopeless(reason), Style::Report) => {
                     let no = Rejection::new("undeliverable", reason);
@@ -415,58 +429,26 @@ impl Dispatcher {
         .await;
     }
 
-    /// Carries a request out: here, if it is for what is hosted here, else through the port.
-    async fn carry(&self, request: Request) -> Result<Reply, SendError> {
-        let hosted = locked(&self.routes).hosted.clone();
-        match (&self.elsewhere, request.subject()) {
-            (Some(port), Subject::Category(category)) if !hosted.owns(category) => {
-                port.call(request).await.map_err(Problem::of_send)
-            }
-            _ => hosted.call(request).await,
-        }
-    }
-
-    /// A saga has taken the command of a process, which waits for the saga's end. Should the
-    /// end not be heard of, because the saga's service stopped just then, it is asked for.
-    fn ask_again(self: &Arc<Self>, from: StreamId, command: CommandEnvelope) {
-        let id = command.id;
-        let attempt = {
-            let mut taken = locked(&self.taken);
-            let (attempt, is_waiting) = taken.entry(id).or_default();
-            if std::mem::replace(is_waiting, true) {
-                return;
-            }
-            *attempt += 1;
-            *attempt
-        };
-        let this = self.clone();
-        self.spawn(async move {
-            this.time
-                .sleep(TAKEN.delay_after(attempt, id.as_u128()))
-                .await;
-            let is_wanted = match locked(&this.taken).get_mut(&id) {
-                Some((_, is_waiting)) => {
-                    *is_waiting = false;
-                    true
-                }
-                None => false,
-            };
-            if is_wanted {
-                this.command(from, command, Style::Insist);
-            }
-        });
-    }
-
-    /// The answer to a command was taken by who waits for it.
-    pub fn heard(&self, id: CommandId) {
-        locked(&self.taken).remove(&id);
-    }
-
     async fn attempt(&self, command: &CommandEnvelope) -> Attempt {
-        let sent = match self.carry(Request::command(command.clone())).await {
-            Ok(Reply::Delivered(delivered)) => Ok(delivered),
-            Ok(_) => Err(Problem::Strange.of_send()),
-            Err(error) => Err(error),
+        let category = command.to.category();
+        let (entity, flow) = {
+            let routes = locked(&self.routes);
+            let entity = routes.entities.get(category).cloned();
+            (entity, routes.flows.get(category).cloned())
+        };
+        let sent = match (entity, flow, &self.router) {
+            (Some(entity), _, _) => {
+                let done = entity.dispatch(command.clone(), None).await;
+                done.map(Delivered::Done)
+            }
+            (None, Some(flow), _) => {
+                let taken = flow.command(command.clone()).await;
+                taken.map(|()| Delivered::Taken)
+            }
+            (None, None, Some(router)) => router.dispatch(command.clone()).await,
+            (None, None, None) => {
+                return Attempt::Hopeless(format!("nobody here takes commands to {}", command.to));
+            }
         };
         match sent {
             Ok(Delivered::Taken) => Attempt::Taken,
@@ -517,7 +499,16 @@ impl Dispatcher {
     }
 
     async fn try_reply(&self, reply: ReplyEnvelope) -> Result<(), SendError> {
-        self.carry(Request::answer(reply)).await.map(drop)
+        let category = reply.to.category().to_owned();
+        let flow = locked(&self.routes).flows.get(category.as_str()).cloned();
+        match (flow, &self.router) {
+            (Some(flow), _) => flow.reply(reply).await,
+            (None, Some(router)) => router.reply(reply).await,
+            (None, None) => Err(SendError::NotHosted {
+                category,
+                known: String::new(),
+            }),
+        }
     }
 
     /// Tells an entity that it may forget what it remembers for a saga that has ended, once
@@ -529,16 +520,11 @@ impl Dispatcher {
     }
 
     fn forget_now(&self, at: &StreamId, saga: &StreamId) {
-        let (at, saga) = (at.clone(), saga.clone());
-        let hosted = locked(&self.routes).hosted.clone();
-        match (&self.elsewhere, hosted.entities.get(at.category())) {
-            (_, Some(entity)) => entity.forget(at, saga),
-            (Some(port), None) if !hosted.owns(at.category()) => {
-                let port = port.clone();
-                // Not told, it remembers for longer.
-                self.spawn(async move { drop(port.call(Request::Forget { at, saga }).await) });
-            }
-            _ => {}
+        let entity = locked(&self.routes).entities.get(at.category()).cloned();
+        match (entity, &self.router) {
+            (Some(entity), _) => entity.forget(at.clone(), saga.clone()),
+            (None, Some(router)) => router.forget(at, saga),
+            (None, None) => {}
         }
     }
 

@@ -1,30 +1,30 @@
 //! Hosts the instances of one process or saga.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anabranch_domain::{CommandEnvelope, Cut, ReplyEnvelope, Retry, StreamId};
-use anabranch_log::{BoxFuture, ReadMode};
-use anabranch_model::{EventBatch, EventId, EventType, Filter, content_hash};
+use anabranch_log::{BoxFuture, Log, ReadMode};
+use anabranch_model::{EventBatch, EventId, EventType, Filter};
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::Style;
-use super::any::AnyFlow;
 use super::dispatcher::Dispatcher;
-use crate::entity::HostError;
-use crate::host::{
-    Drive, Host, HostOptions, HostParts, Input, InstanceStatus, Item, LoadError, Message, Out,
-    Outbox, Shared, Touched, load_newest, shards_default,
-};
+use super::load;
+use super::message::{Item, Message, Shared, Touched};
+use super::shard;
+use super::{InstanceStatus, Kind};
+use crate::diagnostics::Diagnostics;
 use crate::in_order::InOrder;
-use crate::kinds::Listening;
-use crate::panics::contain;
+use crate::panics::{self, contain};
 use crate::send_error::SendError;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotStore};
+use crate::time::Time;
 
 /// How the instances of a process or a saga are hosted.
 #[derive(Debug, Clone)]
@@ -45,11 +45,10 @@ pub struct FlowOptions {
 }
 
 impl Default for FlowOptions {
-    /// As many shards as the machine runs threads at once, with 10,000 instances each; five
-    /// attempts.
+    /// Two shards of 10,000 instances each; five attempts.
     fn default() -> Self {
         Self {
-            shards: shards_default(),
+            shards: 2,
             mailbox_max: 4096,
             live_max: 10_000,
             restart: Retry {
@@ -62,39 +61,56 @@ impl Default for FlowOptions {
     }
 }
 
-impl FlowOptions {
-    fn host(&self) -> HostOptions {
-        HostOptions {
-            shards: self.shards,
-            mailbox_max: self.mailbox_max,
-            waiting_max: usize::MAX,
-            snapshot_every: self.snapshot_every,
-            memory_max: None,
-            live_max: self.live_max,
-            restart: self.restart,
-            unknown_attempts_max: UNKNOWN_ATTEMPTS_MAX,
-            contended_attempts_max: u32::MAX,
-            rejections_max: 0,
-            batch_events_max: BATCH_EVENTS_MAX,
-            batch_bytes_max: BATCH_BYTES_MAX,
-            held_max: HELD_MAX,
-        }
-    }
-}
+/// The instances of one process or saga, whatever its type: what dispatchers and operators use.
+pub trait AnyFlow: Send + Sync {
+    /// The process's or the saga's name.
+    fn name(&self) -> &'static str;
 
-/// Beyond this the next decision waits for the next append.
-const BATCH_EVENTS_MAX: usize = 1000;
-const BATCH_BYTES_MAX: usize = 1 << 20;
-/// How often an append of unknown outcome is repeated before the journal is read again.
-const UNKNOWN_ATTEMPTS_MAX: u32 = 8;
-/// The most events that an instance holds which has not been started.
-const HELD_MAX: usize = 1000;
+    /// Takes a command to an instance: starts, aborts, resumes or settles a saga. Answers when
+    /// what follows from it is durable.
+    fn command(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
+
+    /// Takes an answer to something that an instance has sent.
+    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
+
+    /// The instances that have not ended, and those that are parked.
+    fn list(&self) -> BoxFuture<'_, Vec<InstanceStatus>>;
+
+    /// One instance, from its journal, and whether it is parked here.
+    fn show(&self, stream: StreamId) -> BoxFuture<'_, InstanceStatus>;
+
+    /// Tries a parked instance again; false if it was not parked. What it has missed is
+    /// consumed again.
+    fn retry(&self, stream: StreamId) -> BoxFuture<'_, bool>;
+
+    /// Why no more events are consumed, if that is so.
+    fn stopped(&self) -> Option<String>;
+
+    /// How far everything that it listens to was consumed, and what followed is durable.
+    fn consumed(&self) -> Cut;
+
+    /// Passes over the event that cannot be consumed; false if there is none.
+    fn skip(&self) -> bool;
+
+    /// Tries again to consume the event that cannot be consumed; false if there is none.
+    fn consume_again(&self) -> bool;
+
+    /// Stops, and keeps the place to begin at.
+    fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Stops at once, as a crash would.
+    fn kill(&self);
+}
 
 /// What a host is made of.
 pub struct FlowParts {
-    pub host: HostParts,
+    pub log: Arc<dyn Log>,
+    pub time: Time,
+    pub diagnostics: Arc<Diagnostics>,
     pub head: watch::Receiver<Cut>,
+    pub snapshots: Arc<dyn SnapshotStore>,
     pub dispatcher: Arc<Dispatcher>,
+    pub source: String,
 }
 
 /// Where a runtime begins that takes over. Lost, everything is consumed again.
@@ -124,15 +140,14 @@ fn count(cut: &Cut) -> u64 {
 }
 
 /// The instances of one process or saga, hosted.
-pub struct FlowHost {
-    kind: Arc<dyn Listening>,
-    host: Host,
-    shared: Arc<Shared>,
-    dispatcher: Arc<Dispatcher>,
+pub struct FlowHost<K: Kind> {
+    shared: Arc<Shared<K>>,
+    shards: Vec<mpsc::Sender<Message<K>>>,
     head: watch::Receiver<Cut>,
-    keep_every: u64,
+    options: FlowOptions,
     stopped: Mutex<Option<Stopped>>,
     kept: tokio::sync::Mutex<Kept>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
     feed: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -142,37 +157,69 @@ struct Stopped {
     skip: bool,
 }
 
-impl FlowHost {
+impl<K: Kind> FlowHost<K> {
     /// Starts the shards; [`FlowHost::begin`] lets them consume.
-    pub fn start(
-        kind: Arc<dyn Listening>,
-        parts: FlowParts,
-        options: FlowOptions,
-    ) -> Result<Arc<Self>, HostError> {
-        let outbox = ToDispatcher::new(parts.dispatcher.clone(), kind.drive());
-        let outbox = Some(Arc::new(outbox) as _);
-        let shared =
-            Shared::new(kind.clone(), parts.host, options.host(), outbox).map_err(|source| {
-                HostError::Name {
-                    category: kind.name(),
-                    source,
-                }
-            })?;
-        let host = Host::start(shared);
-        Ok(Arc::new(Self {
-            kind,
-            shared: host.shared.clone(),
-            host,
+    pub fn start(kind: K, parts: FlowParts, options: FlowOptions) -> Arc<Self> {
+        let kinds = <K::Event as anabranch_domain::Event>::kinds();
+        let types = kinds
+            .iter()
+            .filter_map(|kind| EventType::new(kind.name).ok());
+        let shared = Arc::new(Shared {
+            types: types.collect(),
+            log: parts.log,
+            time: parts.time,
+            diagnostics: parts.diagnostics,
             dispatcher: parts.dispatcher,
+            source: parts.source,
+            restart: options.restart,
+            live_max: options.live_max,
+            fingerprint: kind.fingerprint(),
+            kind,
+            snapshots: parts.snapshots,
+            snapshot_every: options.snapshot_every,
+            ledger: Arc::default(),
+            nudge: Notify::new(),
+            rewind: AtomicBool::new(false),
+            retake: AtomicBool::new(false),
+        });
+        let (mut shards, mut tasks) = (Vec::new(), Vec::new());
+        for _ in 0..options.shards.max(1) {
+            let (inbox, mut messages) = mpsc::channel(options.mailbox_max.max(1));
+            let shared = shared.clone();
+            shards.push(inbox);
+            tasks.push(tokio::spawn(async move {
+                let mut from_round = 0;
+                loop {
+                    let run = shard::run(shared.clone(), &mut messages, from_round);
+                    let Err(panic) = std::panic::AssertUnwindSafe(run).catch_unwind().await else {
+                        return;
+                    };
+                    let text = format!(
+                        "a shard of {} panicked and was started again: {}",
+                        shared.kind.name(),
+                        panics::message(&*panic)
+                    );
+                    shared.diagnostics.add(shared.time.now(), text);
+                    // It has forgotten what was on its way, what is open, and every timer.
+                    from_round = shared.ledger.round() + 1;
+                    shared.retake.store(true, Ordering::Release);
+                    shared.rewind();
+                }
+            }));
+        }
+        Arc::new(Self {
+            shared,
+            shards,
             head: parts.head,
-            keep_every: options.keep_every,
+            options,
             stopped: Mutex::default(),
             kept: tokio::sync::Mutex::new(Kept {
                 journals: Cut::start(),
                 instances: 0,
             }),
+            tasks: Mutex::new(tasks),
             feed: Mutex::default(),
-        }))
+        })
     }
 
     /// Takes over what is open, and begins to consume. The task holds the host: it lives until it
@@ -187,21 +234,18 @@ impl FlowHost {
     }
 
     fn note(&self, text: String) {
-        self.shared.note(format!("{}: {text}", self.kind.name()));
+        let name = self.shared.kind.name();
+        let diagnostics = &self.shared.diagnostics;
+        diagnostics.add(self.shared.time.now(), format!("{name}: {text}"));
     }
 
-    /// Names what the place depends on: the categories and types that are listened to.
-    fn listening(&self) -> u128 {
-        let (mut categories, mut types) = self.kind.listens_to();
-        categories.sort_unstable();
-        types.sort_unstable();
-        let categories = categories.iter().map(|name| name.as_bytes());
-        let types = types.iter().map(|name| name.as_bytes());
-        content_hash(categories.chain([&b""[..]]).chain(types))
+    fn shard(&self, stream: &StreamId) -> &mpsc::Sender<Message<K>> {
+        let hash = xxh3_64(stream.as_str().as_bytes());
+        &self.shards[(hash % self.shards.len() as u64) as usize]
     }
 
     fn place_stream(&self) -> Result<StreamId, String> {
-        let name = format!("$flow/{}", self.kind.name());
+        let name = format!("$flow/{}", self.shared.kind.name());
         StreamId::system(name).map_err(|error| error.to_string())
     }
 
@@ -223,15 +267,7 @@ impl FlowHost {
         let kept = self.shared.snapshots.load(&self.place_stream()?).await;
         let head = self.shared.log.head().await.map_err(|e| e.to_string())?;
         let place: Place = match kept {
-            Ok(Some(kept)) => {
-                let mut place: Place = serde_json::from_slice(&kept.state).unwrap_or_default();
-                if kept.fingerprint != self.listening() {
-                    // It listens to something else than it did: what it has not heard of that
-                    // is heard now, as if the place had been lost.
-                    place.consumed = Cut::start();
-                }
-                place
-            }
+            Ok(Some(kept)) => serde_json::from_slice(&kept.state).unwrap_or_default(),
             Ok(None) => Place::default(),
             Err(error) => {
                 self.note(error.to_string());
@@ -264,15 +300,15 @@ impl FlowHost {
             .into_iter()
             .map(|stream| (stream.clone(), Message::Resume(stream)));
         for (stream, message) in messages.chain(resumed) {
-            let sent = self.host.tell(&stream, message).await;
-            sent.map_err(|error| error.to_string())?;
+            let sent = self.shard(&stream).send(message).await;
+            sent.map_err(|_| "the runtime is shutting down".to_owned())?;
         }
         Ok(place.consumed)
     }
 
     /// The journals that have grown since `from`, whoever has written to them.
     async fn touched(&self, from: &Cut) -> Result<BTreeMap<StreamId, Touched>, String> {
-        let filter = Filter::category(self.kind.name());
+        let filter = Filter::category(self.shared.kind.name());
         let mut read = self.shared.log.read(from, filter, ReadMode::ToHead);
         let mut order = InOrder::from(from);
         let mut touched = BTreeMap::new();
@@ -284,7 +320,7 @@ impl FlowHost {
                 let stream = StreamId::system(event.stream).map_err(|e| e.to_string())?;
                 let grown = Touched {
                     length: event.version + 1,
-                    has_ended: self.kind.is_last(event.event_type),
+                    has_ended: self.shared.kind.is_last(event.event_type),
                 };
                 touched.insert(stream, grown);
             }
@@ -294,7 +330,7 @@ impl FlowHost {
 
     /// Consumes what there is and will be, from a cut on.
     async fn listen(&self, consumed: Cut) {
-        let (categories, types) = self.kind.listens_to();
+        let (categories, types) = self.shared.kind.listens_to();
         let consumes = !categories.is_empty();
         let types = types.iter().filter_map(|name| EventType::new(name).ok());
         let filter = Filter {
@@ -303,15 +339,15 @@ impl FlowHost {
             ..Filter::all()
         };
         let mut at = consumed;
-        self.shared.feed.ledger.begin(&at);
+        self.shared.ledger.begin(&at);
         let mut news = self.head.clone();
         loop {
-            if self.shared.feed.retake.swap(false, Ordering::AcqRel) {
+            if self.shared.retake.swap(false, Ordering::AcqRel) {
                 self.taken_over().await;
             }
-            if self.shared.feed.rewind.swap(false, Ordering::AcqRel) {
-                at = self.shared.feed.ledger.done();
-                self.shared.feed.ledger.begin(&at);
+            if self.shared.rewind.swap(false, Ordering::AcqRel) {
+                at = self.shared.ledger.done();
+                self.shared.ledger.begin(&at);
             }
             let head = news.borrow_and_update().clone();
             if consumes && head.covers(&at) && head != at {
@@ -322,7 +358,7 @@ impl FlowHost {
                 continue;
             }
             self.keep_sometimes(&head).await;
-            let nudge = self.shared.feed.nudge.notified();
+            let nudge = self.shared.nudge.notified();
             let changed = news.changed();
             futures_util::pin_mut!(changed, nudge);
             if let futures_util::future::Either::Left((Err(_), _)) =
@@ -346,7 +382,7 @@ impl FlowHost {
             self.keep_sometimes(at).await;
         }
         at.join(&head);
-        self.shared.feed.ledger.pass(at);
+        self.shared.ledger.pass(at);
         Ok(())
     }
 
@@ -360,10 +396,10 @@ impl FlowHost {
                 continue;
             }
             let consumed = loop {
-                if self.shared.feed.rewind.load(Ordering::Acquire) {
+                if self.shared.rewind.load(Ordering::Acquire) {
                     return Ok(false);
                 }
-                let consumed = contain(|| self.kind.consume(&event.as_ref()));
+                let consumed = contain(|| self.shared.kind.consume(&event.as_ref()));
                 let reason = match consumed {
                     Ok(Ok(consumed)) => break consumed,
                     Ok(Err(reason)) => reason,
@@ -376,21 +412,20 @@ impl FlowHost {
                 }
             };
             if let Some((stream, input)) = consumed {
-                self.dispatcher.room().await;
-                let ticket = self.shared.feed.ledger.hand_out(position).await;
+                self.shared.dispatcher.room().await;
+                let ticket = self.shared.ledger.hand_out(position).await;
                 let mut item = Item::plain(input);
                 item.ticket = Some(ticket);
-                let message = Message::Input(stream.clone(), item);
-                let sent = self.host.tell(&stream, message).await;
-                sent.map_err(|error| error.to_string())?;
+                let sent = self.shard(&stream).send(Message::Input(stream, item)).await;
+                sent.map_err(|_| "the runtime is shutting down".to_owned())?;
             }
             at.set(position.partition, position.offset + 1);
-            self.shared.feed.ledger.pass(at);
+            self.shared.ledger.pass(at);
         }
         if let Some(reach) = batch.reach() {
             let reached = reach.offsets.end.max(at.get(reach.partition));
             at.set(reach.partition, reached);
-            self.shared.feed.ledger.pass(at);
+            self.shared.ledger.pass(at);
         }
         Ok(true)
     }
@@ -404,7 +439,7 @@ impl FlowHost {
             reason,
             skip: false,
         });
-        self.shared.feed.nudge.notified().await;
+        self.shared.nudge.notified().await;
         self.stopped().take().is_some_and(|stopped| stopped.skip)
     }
 
@@ -416,7 +451,7 @@ impl FlowHost {
     async fn keep_sometimes(&self, at: &Cut) {
         let due = {
             let kept = self.kept.lock().await;
-            let every = self.keep_every.max(kept.instances);
+            let every = self.options.keep_every.max(kept.instances);
             count(at) >= count(&kept.journals).saturating_add(every)
         };
         if due {
@@ -443,23 +478,33 @@ impl FlowHost {
     /// Where a restart would begin. A second runtime may have written journals too, which the
     /// shards learn here.
     async fn find_place(&self, from: &Cut) -> Result<Place, String> {
-        let consumed = self.shared.feed.ledger.done();
+        let consumed = self.shared.ledger.done();
         let journals = self.shared.log.head().await.map_err(|e| e.to_string())?;
         let mut place = Place {
             consumed,
             journals,
             ..Place::default()
         };
+        let ended = |_| "a shard has ended".to_owned();
         for (stream, touched) in self.touched(from).await? {
             let message = Message::Touched(stream.clone(), touched);
-            let told = self.host.tell(&stream, message).await;
-            told.map_err(|error| error.to_string())?;
+            self.shard(&stream)
+                .send(message)
+                .await
+                .map_err(|_| ended(()))?;
         }
-        let known = self.host.ask_all(Message::Open).await;
-        for (stream, known) in known.ok_or("a shard has ended")? {
-            match known.waiting {
-                true => place.open.push(stream),
-                false => place.idle.push(stream),
+        for shard in &self.shards {
+            let (reply, answer) = oneshot::channel();
+            shard
+                .send(Message::Open(reply))
+                .await
+                .map_err(|_| ended(()))?;
+            for (stream, known) in answer.await.map_err(|_| ended(()))? {
+                if known.waiting {
+                    place.open.push(stream);
+                } else {
+                    place.idle.push(stream);
+                }
             }
         }
         Ok(place)
@@ -467,7 +512,7 @@ impl FlowHost {
 
     async fn save_place(&self, place: &Place) -> Result<(), String> {
         let snapshot = Snapshot {
-            fingerprint: self.listening(),
+            fingerprint: 0,
             version: 0,
             last_event: EventId::from_u128(0),
             state: serde_json::to_vec(place).map_err(|e| e.to_string())?,
@@ -477,68 +522,51 @@ impl FlowHost {
         saved.map_err(|e| e.to_string())
     }
 
-    async fn answered(&self, stream: StreamId, input: Input) -> Result<(), SendError> {
+    async fn answered(&self, stream: StreamId, input: K::Input) -> Result<(), SendError> {
         let (reply, answer) = oneshot::channel();
         let mut item = Item::plain(input);
-        item.reply = Some(reply);
-        let message = Message::Input(stream.clone(), item);
-        self.host.tell(&stream, message).await?;
-        let outcome = answer.await.unwrap_or_else(|_| {
+        item.answer = Some(reply);
+        let sent = self.shard(&stream).send(Message::Input(stream, item)).await;
+        sent.map_err(|_| SendError::stopping())?;
+        answer.await.unwrap_or_else(|_| {
             Err(SendError::Unknown {
                 reason: "the runtime ended before it answered".to_owned(),
             })
-        });
-        outcome.map(|_| ())
-    }
-
-    /// The instance, for an operator, as its journal has it.
-    async fn read(&self, stream: StreamId) -> InstanceStatus {
-        let (parked, description) = match load_newest(&self.shared, &stream).await {
-            Ok(live) => match contain(|| live.machine.describe()) {
-                Ok(Ok(description)) => (None, Some(description)),
-                Ok(Err(reason)) => (Some(reason), None),
-                Err(panic) => (Some(format!("its code panicked: {panic}")), None),
-            },
-            Err(LoadError::Unreadable(reason) | LoadError::Panicked(reason)) => {
-                (Some(reason), None)
-            }
-            Err(LoadError::Read(error)) => (Some(error.to_string()), None),
-        };
-        InstanceStatus {
-            stream,
-            parked,
-            description,
-        }
+        })
     }
 }
 
-impl AnyFlow for FlowHost {
+impl<K: Kind> AnyFlow for FlowHost<K> {
     fn name(&self) -> &'static str {
-        self.kind.name()
+        self.shared.kind.name()
     }
 
     fn command(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
-            let input = self.kind.command(&command)?;
+            let input = self.shared.kind.command(&command)?;
             self.answered(command.to, input).await
         })
     }
 
     fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
-            let (stream, id) = (reply.to.clone(), reply.id);
-            if let Some(input) = self.kind.reply(reply) {
-                self.answered(stream, input).await?;
+            let stream = reply.to.clone();
+            match self.shared.kind.reply(reply) {
+                Some(input) => self.answered(stream, input).await,
+                None => Ok(()),
             }
-            self.dispatcher.heard(id);
-            Ok(())
         })
     }
 
     fn list(&self) -> BoxFuture<'_, Vec<InstanceStatus>> {
         Box::pin(async move {
-            let all = self.host.ask_all(Message::List).await;
-            let mut all = all.unwrap_or_default();
+            let mut all = Vec::new();
+            for shard in &self.shards {
+                let (reply, answer) = oneshot::channel();
+                if shard.send(Message::List(reply)).await.is_ok() {
+                    all.extend(answer.await.unwrap_or_default());
+                }
+            }
             all.sort_by(|a, b| a.stream.cmp(&b.stream));
             all
         })
@@ -546,9 +574,8 @@ impl AnyFlow for FlowHost {
 
     fn show(&self, stream: StreamId) -> BoxFuture<'_, InstanceStatus> {
         Box::pin(async move {
-            let mut status = self.read(stream).await;
-            let mut here = self.list().await.into_iter();
-            let here = here.find(|here| here.stream == status.stream);
+            let mut status = load::describe(&self.shared, &stream).await;
+            let here = self.list().await.into_iter().find(|s| s.stream == stream);
             if let Some(parked) = here.and_then(|here| here.parked) {
                 status.parked = Some(parked);
             }
@@ -558,10 +585,14 @@ impl AnyFlow for FlowHost {
 
     fn retry(&self, stream: StreamId) -> BoxFuture<'_, bool> {
         Box::pin(async move {
-            let unparked = self.host.ask(&stream, Message::Unpark).await;
-            let unparked = unparked.unwrap_or(false);
+            let (reply, answer) = oneshot::channel();
+            let shard = self.shard(&stream);
+            let unparked = match shard.send(Message::Unpark(stream, reply)).await {
+                Ok(()) => answer.await.unwrap_or(false),
+                Err(_) => false,
+            };
             if unparked {
-                self.shared.feed.rewind();
+                self.shared.rewind();
             }
             unparked
         })
@@ -574,12 +605,12 @@ impl AnyFlow for FlowHost {
     }
 
     fn consumed(&self) -> Cut {
-        let (categories, _) = self.kind.listens_to();
+        let (categories, _) = self.shared.kind.listens_to();
         if categories.is_empty() {
             // There is nothing to consume.
             return self.head.borrow().clone();
         }
-        self.shared.feed.ledger.done()
+        self.shared.ledger.done()
     }
 
     fn skip(&self) -> bool {
@@ -588,14 +619,14 @@ impl AnyFlow for FlowHost {
             return false;
         };
         stopped.skip = true;
-        self.shared.feed.nudge.notify_one();
+        self.shared.nudge.notify_one();
         true
     }
 
     fn consume_again(&self) -> bool {
         let is_stopped = FlowHost::stopped(self).is_some();
         if is_stopped {
-            self.shared.feed.nudge.notify_one();
+            self.shared.nudge.notify_one();
         }
         is_stopped
     }
@@ -611,47 +642,49 @@ impl AnyFlow for FlowHost {
                 feed.abort();
             }
             self.keep_place().await;
-            self.host.close().await;
+            for shard in &self.shards {
+                // A mailbox that is closed already needs no message.
+                drop(shard.send(Message::Close).await);
+            }
+            let tasks = {
+                let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *tasks)
+            };
+            for task in tasks {
+                let guard = AbortOnDrop(task);
+                guard.wait().await;
+            }
         })
     }
 
     fn kill(&self) {
-        let mut feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(feed) = feed.take() {
+        if let Some(feed) = self
+            .feed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             feed.abort();
         }
-        self.host.kill();
-    }
-}
-
-/// Gives what the instances of one kind send to the dispatcher.
-struct ToDispatcher {
-    dispatcher: Arc<Dispatcher>,
-    style: Style,
-}
-
-impl ToDispatcher {
-    fn new(dispatcher: Arc<Dispatcher>, drive: Drive) -> Self {
-        let style = match drive {
-            Drive::Insists => Style::Insist,
-            Drive::Asked | Drive::Reports => Style::Report,
-        };
-        Self { dispatcher, style }
-    }
-}
-
-impl Outbox for ToDispatcher {
-    fn send(&self, from: &StreamId, out: Out, again: bool) {
-        match out {
-            Out::Command(command) => self.dispatcher.command(from.clone(), command, self.style),
-            Out::Call(call, role) => self.dispatcher.call(call, role, self.style, again),
-            Out::Reply(reply) => self.dispatcher.bring(reply),
-            // The host keeps these to itself.
-            Out::Timer(..) | Out::Ended => {}
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in tasks.drain(..) {
+            task.abort();
         }
     }
+}
 
-    fn forget(&self, receiver: &StreamId, from: &StreamId) {
-        self.dispatcher.forget(receiver, from);
+/// Ends a task when nobody waits for it any more.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl AbortOnDrop {
+    async fn wait(mut self) {
+        // A panic of the task was noted where it happened.
+        drop((&mut self.0).await);
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -2,9 +2,7 @@
 
 mod bank;
 mod commands;
-mod described;
 mod operating;
 mod serving;
-mod strangers;
 mod support;
 mod views;
