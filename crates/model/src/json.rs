@@ -111,6 +111,7 @@ fn write_data(data: &[u8], content_type: &str, out: &mut Vec<u8>) {
 /// Whether data of this media type stands in `data` as JSON, not as text.
 pub fn is_json_media_type(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
     essence.ends_with("/json") || essence.ends_with("+json")
 }
 
