@@ -2,6 +2,7 @@
 //!
 //! * [`given`], [`entity`], [`view`], [`process`], [`saga`]: given what happened, when this is
 //!   asked, then that follows. A difference is shown line by line.
+//!
 //! Several services together are tested in the `World` of the crate `anabranch-testkit`, on the
 //! runtime that ships. The world in here is a model of that runtime: the scenarios of this
 //! crate run on it, and it can leave rules out to show that they are needed.
