@@ -67,7 +67,7 @@ pub async fn run(command: ServiceCommand, context: &Context) -> Outcome {
         }
         ServiceCommand::Notes(args) => {
             let path = anabranch_server::client::path(
-                &["operate", "notes"],
+                &["operate", "diagnostics"],
                 &args
                     .name
                     .as_deref()
