@@ -15,6 +15,7 @@ use crate::table::Table;
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
     Ls(LsArgs),
+    #[command(alias = "diagnostics")]
     Notes(NotesArgs),
     Circuits(CircuitsArgs),
 }
