@@ -18,6 +18,7 @@ mod known;
 mod layers;
 mod markdown;
 mod modules;
+mod openapi;
 mod process;
 mod test_run;
 mod tidy;

@@ -3,10 +3,12 @@
 //! 1. Every test and doc test of the workspace; among them the conformance suite on each
 //!    engine, and the layers and tidy checks.
 //!    Servers that some of them need are started before and stopped after.
-//! 2. What the documents tell a reader to type, with the released program.
-//! 3. The scripts below `testing/` that use the released program as a person would, in a
+//! 2. The OpenAPI document, by the validator that others use.
+//! 3. What the documents tell a reader to type, with the released program.
+//! 4. The scripts below `testing/` that use the released program as a person would, in a
 //!    small dose.
-//! 4. A bounded dose of simulated crashes, and the planted bugs that it must catch.
+//! 5. A bounded dose of simulated crashes, and the planted bugs that it must catch.
+//! 6. Two minutes of the shop at a steady rate, in which nothing may grow but the log.
 //!
 //! What cannot run here is said loudly and counted. With `CI` in the environment that is
 //! a failure, so that nothing is left out for months without anyone noticing.
@@ -19,6 +21,7 @@ use std::thread;
 use crate::backends::Backends;
 use crate::commands::Outcome;
 use crate::documented;
+use crate::openapi::{self, Checked};
 use crate::process::{announce, is_installed, step};
 use crate::workspace::Workspace;
 
@@ -32,15 +35,27 @@ const FIRST_DAY: &str = "examples/retail/data/first-day.csv";
 pub fn command(workspace: &Workspace) -> Outcome {
     let mut report = Report::default();
     cargo_test(workspace, &mut report)?;
+    described(workspace, &mut report);
     match Released::build(workspace) {
         Ok(released) => {
             documents(workspace, &released, &mut report);
             scripts(workspace, &released, &mut report);
             crashes(workspace, &released, &mut report);
+            soak(workspace, &released, &mut report);
         }
         Err(message) => report.failures.push(message),
     }
     report.finish(in_ci())
+}
+
+fn described(workspace: &Workspace, report: &mut Report) {
+    announce("OpenAPI document");
+    let checked = openapi::check(workspace);
+    match checked {
+        Checked::Valid => report.done.push("OpenAPI document: valid".to_owned()),
+        Checked::Skipped(why) => report.skips.push(why),
+        Checked::Invalid(why) => report.failures.push(why),
+    }
 }
 
 fn in_ci() -> bool {
@@ -211,6 +226,7 @@ struct Released {
     anabranch: PathBuf,
     retail: PathBuf,
     crash: PathBuf,
+    soak: PathBuf,
     scratch: PathBuf,
 }
 
@@ -218,7 +234,12 @@ impl Released {
     fn build(workspace: &Workspace) -> Outcome<Self> {
         // Each as the documents build it: built together they would have other features, and
         // be built again.
-        for package in ["anabranch-cli", "retail", "anabranch-crash"] {
+        for package in [
+            "anabranch-cli",
+            "retail",
+            "anabranch-crash",
+            "anabranch-soak",
+        ] {
             step(
                 "release build",
                 Command::new(env!("CARGO"))
@@ -242,6 +263,7 @@ impl Released {
             anabranch: target.join("release/anabranch"),
             retail: target.join("release/retail"),
             crash: target.join("release/anabranch-crash"),
+            soak: target.join("release/anabranch-soak"),
             scratch,
         })
     }
@@ -317,6 +339,20 @@ fn crashes(workspace: &Workspace, released: &Released, report: &mut Report) {
             Ok(()) => report.done.push(format!("{what}: holds")),
             Err(message) => report.failures.push(message),
         }
+    }
+}
+
+/// The shop at a steady rate with faults on: nothing may grow but the log.
+fn soak(workspace: &Workspace, released: &Released, report: &mut Report) {
+    let outcome = step(
+        "soak",
+        Command::new(&released.soak)
+            .args(["--minutes", "2"])
+            .current_dir(&workspace.root),
+    );
+    match outcome {
+        Ok(()) => report.done.push("soak: flat but for the log".to_owned()),
+        Err(message) => report.failures.push(message),
     }
 }
 

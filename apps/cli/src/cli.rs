@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     append, bench, completions, config, dead_letter, demo, entity, import, log, process, read,
-    schema, send, service, view,
+    schema, send, service, story, view,
 };
 use crate::global_args::GlobalArgs;
 
@@ -27,6 +27,7 @@ Examples:
   anabranch import events.jsonl.gz
   anabranch read --category order --type OrderPlaced --output jsonl
   anabranch tail --category payment
+  anabranch story order/536365
   anabranch log verify
   anabranch entity show order/536365
   anabranch view ls
@@ -43,6 +44,7 @@ pub enum Command {
     Import(import::ImportArgs),
     Read(read::ReadArgs),
     Tail(read::TailArgs),
+    Story(story::StoryArgs),
     Send(send::SendArgs),
     #[command(subcommand)]
     Entity(entity::EntityCommand),

@@ -6,7 +6,7 @@ use clap::CommandFactory as _;
 use crate::cli::{Cli, Command};
 use crate::commands::{
     append, bench, completions, config, dead_letter, demo, entity, import, log, process, read,
-    schema, send, service, view,
+    schema, send, service, story, view,
 };
 use crate::context::Context;
 use crate::failure::Outcome;
@@ -22,6 +22,7 @@ pub async fn run(command: Command, settings: Settings) -> Outcome {
         Command::Import(args) => import::run(args, &context).await,
         Command::Read(args) => read::run(args, &context).await,
         Command::Tail(args) => read::tail(args, &context).await,
+        Command::Story(args) => story::run(args, &context).await,
         Command::Send(args) => send::run(args, &context).await,
         Command::Entity(command) => entity::run(command, &context).await,
         Command::View(command) => view::run(command, &context).await,

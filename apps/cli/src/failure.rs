@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use anabranch::log::{AppendError, OpenError, ReadError, Rejection};
+use anabranch_wire::Happened;
 use serde_json::{Map, Value, json};
 
 /// The exit code of a command that did not succeed.
@@ -49,6 +50,8 @@ pub struct Failure {
     pub remedy: Option<String>,
     /// Where in an input it happened.
     pub place: Option<Box<InputPlace>>,
+    /// Whether a request was carried out though it has no good answer.
+    pub happened: Happened,
 }
 
 /// A place in a file that a command reads.
@@ -72,6 +75,7 @@ impl Failure {
             safe: None,
             remedy: None,
             place: None,
+            happened: Happened::No,
         }
     }
 
@@ -105,6 +109,17 @@ impl Failure {
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
+    }
+
+    /// Says whether the request that failed was carried out.
+    #[must_use]
+    pub fn happened(mut self, happened: Happened) -> Self {
+        self.happened = happened;
+        self.safe(match happened {
+            Happened::No => "nothing was changed",
+            Happened::Maybe => "it may have been done",
+            Happened::Yes => "it was done",
+        })
     }
 
     /// Says where in an input it happened.
@@ -172,6 +187,9 @@ impl From<OpenError> for Failure {
             OpenError::NotFound { .. } => Self::new(Exit::NotFound, "no-log", what),
             OpenError::NewerFormat { .. } => {
                 Self::new(Exit::Failed, "newer-format", what).safe("the log is as it was")
+            }
+            OpenError::OlderFormat { .. } => {
+                Self::new(Exit::Failed, "older-format", what).safe("the log is as it was")
             }
             OpenError::Damaged { .. } => Self::new(Exit::Failed, "damaged", what),
             OpenError::Io { .. } => {

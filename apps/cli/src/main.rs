@@ -23,6 +23,7 @@ mod printer;
 mod remote;
 mod settings;
 mod stop;
+mod story;
 mod table;
 
 use std::io::Write as _;

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::failure::{Ending, Failure};
+use crate::failure::{Ending, Exit, Failure};
 
 /// The form of what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,20 @@ impl Output {
             writer: BufWriter::with_capacity(256 << 10, writer),
             name: name.to_owned(),
         }
+    }
+
+    /// An array as the form wants it: one value on a line, or all of it.
+    pub fn values<T: serde::Serialize>(&mut self, form: Form, values: &[T]) -> Result<(), Ending> {
+        let text = |value: &dyn Fn() -> serde_json::Result<String>| {
+            value().map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))
+        };
+        if form != Form::Jsonl {
+            return self.line(&text(&|| serde_json::to_string(values))?);
+        }
+        for value in values {
+            self.line(&text(&|| serde_json::to_string(value))?)?;
+        }
+        Ok(())
     }
 
     /// Writes bytes; they may stay in the buffer.

@@ -6,10 +6,10 @@ use anabranch::Address;
 use anabranch_runtime::Time;
 use anabranch_server::client::{Client, ClientError, Method, Reply};
 use anabranch_server::{HOME, Present};
+use anabranch_wire::{Happened, Problem, TOKEN_HEADER};
 use bytes::Bytes;
 use clap::Args;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -85,7 +85,8 @@ impl Remote {
             return Ok(None);
         };
         let client = Client::new(&present.url, Time::of(&context.env))
-            .map_err(|error| io(error.to_string()))?;
+            .map_err(|error| io(error.to_string()))?
+            .of_log(present.log);
         let found = Found::Left {
             dir: dir.display().to_string(),
             pid: present.pid,
@@ -104,12 +105,16 @@ impl Remote {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Answer<T>, Failure> {
-        let reply = self.client.send(Method::GET, path, headers, Bytes::new());
+        let reply = self.client.send(Method::Get, path, headers, Bytes::new());
         self.answer(reply.await)
     }
 
     /// Tells it to do something.
-    pub async fn post(&self, path: &str, body: String) -> Result<Answer<Value>, Failure> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: String,
+    ) -> Result<Answer<T>, Failure> {
         self.answer(self.client.post(path, body).await)
     }
 
@@ -120,7 +125,7 @@ impl Remote {
         headers: &[(&str, &str)],
         body: String,
     ) -> Result<Answer<T>, Failure> {
-        let reply = self.client.send(Method::POST, path, headers, body.into());
+        let reply = self.client.send(Method::Post, path, headers, body.into());
         self.answer(reply.await)
     }
 
@@ -130,7 +135,7 @@ impl Remote {
     ) -> Result<Answer<T>, Failure> {
         let reply = reply.map_err(|error| self.silent(error))?;
         if !reply.status.is_success() {
-            return Err(refused(&reply));
+            return Err(self.refused(&reply));
         }
         let strange = |error: &dyn std::fmt::Display| {
             let address = self.client.address();
@@ -144,9 +149,43 @@ impl Remote {
         let text = String::from_utf8(reply.body.to_vec()).map_err(|e| strange(&e))?;
         Ok(Answer {
             value: serde_json::from_str(&text).map_err(|e| strange(&e))?,
-            token: reply.header("anabranch-token").map(str::to_owned),
+            token: reply.header(TOKEN_HEADER).map(str::to_owned),
             text,
         })
+    }
+
+    /// What a refusal means for whoever typed the command.
+    fn refused(&self, reply: &Reply) -> Failure {
+        let status = reply.status.as_u16();
+        let exit = match status {
+            404 => Exit::NotFound,
+            409 | 412 | 422 => Exit::Conflict,
+            408 | 421 | 429 | 503 | 504 => Exit::Unavailable,
+            _ => Exit::Failed,
+        };
+        let Ok(problem) = serde_json::from_slice::<Problem>(&reply.body) else {
+            // Nobody knows what it has done.
+            return Failure::new(
+                exit,
+                "refused",
+                format!("{} answered {status}", self.client.address()),
+            )
+            .happened(Happened::Maybe);
+        };
+        let mut what = problem.detail;
+        if let Some(rejection) = problem.rejection {
+            what = format!("{what} ({})", rejection.code);
+        }
+        if let ("other-log", Found::Left { dir, pid }) = (&*problem.code, &self.found) {
+            what = format!(
+                "nothing is running at {dir}: process {pid} served it at {}, where a program with another log answers now",
+                self.client.address()
+            );
+            return nobody(what, Some(dir));
+        }
+        let mut failure = Failure::new(exit, problem.code, what).happened(problem.happened);
+        failure.remedy = remedy(&failure.code).map(str::to_owned);
+        failure
     }
 
     fn silent(&self, error: ClientError) -> Failure {
@@ -154,7 +193,7 @@ impl Remote {
             (ClientError::Address(_), _) => return Failure::usage(error.to_string()),
             (ClientError::Broken { .. }, _) => {
                 return Failure::new(Exit::Unavailable, "broken", error.to_string())
-                    .safe("it may have been done");
+                    .happened(Happened::Maybe);
             }
             (ClientError::Nobody { address, reason }, Found::Told) => {
                 (format!("nothing is running at {address}: {reason}"), None)
@@ -197,9 +236,9 @@ pub const NOTHING_RUNS: &str = "nothing-runs";
 fn nobody(what: String, dir: Option<&str>) -> Failure {
     let start = match dir {
         Some(dir) => format!(
-            "start it, for example with `anabranch demo --keep --log {dir}`; or name a running one with --log or --server"
+            "start the program that has the services of {dir}, or name a running one with --log or --server"
         ),
-        None => "start the program that has the services, for example with `anabranch demo --keep`; or name a running one with --server".to_owned(),
+        None => "start the program that has the services, or name a running one with --server; `anabranch demo --keep` starts a shop to try things on".to_owned(),
     };
     Failure::new(Exit::Unavailable, NOTHING_RUNS, what)
         .safe("nothing was changed")
@@ -215,40 +254,11 @@ fn remedy(code: &str) -> Option<&'static str> {
         "unknown-category" => "see what runs with `anabranch service ls`",
         "unknown-view" | "unknown-query" => "see views and their queries with `anabranch view ls`",
         "overloaded" | "unavailable" | "contended" | "expired" | "not-reached" | "building" => {
-            "try again in a moment; `anabranch service notes` says what went wrong"
+            "try again in a moment; `anabranch service diagnostics` says what went wrong"
         }
         "panicked" | "internal" | "query-failed" | "store" => {
-            "see `anabranch service notes`, and mend the service's code or its disk"
+            "see `anabranch service diagnostics`, and mend the service's code or its disk"
         }
         _ => return None,
     })
-}
-
-/// What a refusal means for whoever typed the command.
-fn refused(reply: &Reply) -> Failure {
-    let problem = reply.json();
-    let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-    let exit = match reply.status.as_u16() {
-        404 => Exit::NotFound,
-        409 | 412 | 422 => Exit::Conflict,
-        429 | 503 | 504 => Exit::Unavailable,
-        _ => Exit::Failed,
-    };
-    let mut what = text("detail");
-    if what.is_empty() {
-        what = format!("it answered {}", reply.status);
-    }
-    if let Some(code) = problem["rejection"]["code"].as_str() {
-        what = format!("{what} ({code})");
-    }
-    let mut code = text("code");
-    if code.is_empty() {
-        code = "refused".to_owned();
-    }
-    let mut failure = Failure::new(exit, code, what);
-    failure.remedy = remedy(&failure.code).map(str::to_owned);
-    match problem["happened"].as_str() {
-        Some("maybe") => failure.safe("it may have been done"),
-        _ => failure.safe("nothing was changed"),
-    }
 }

@@ -303,6 +303,13 @@ mod tests {
             })
         }
 
+        fn find(
+            &self,
+            id: anabranch_model::EventId,
+        ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+            self.0.find(id)
+        }
+
         fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
             self.0.head()
         }

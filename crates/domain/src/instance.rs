@@ -1,4 +1,4 @@
-use anabranch_model::{CommandId, EventRef, StreamId, Version};
+use anabranch_model::{CommandId, EventRef, StreamId, Version, content_hash};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Role;
@@ -18,8 +18,18 @@ pub struct EntityInstance<E: Entity> {
     state: E,
     version: Option<Version>,
     memory: CommandMemory,
+    /// Hashes of the names of sagas that were forgotten last, newest last.
+    #[serde(skip)]
+    forgotten: Vec<u64>,
     #[serde(skip)]
     rules: Rules,
+}
+
+/// How many forgotten sagas an entity in memory knows: what one of them asks for late is refused.
+const FORGOTTEN_MAX: usize = 64;
+
+fn hash_of(saga: &StreamId) -> u64 {
+    content_hash([saga.as_str().as_bytes()]) as u64
 }
 
 /// A command, as far as its host has to know it.
@@ -76,6 +86,7 @@ impl<E: Entity> EntityInstance<E> {
             state: E::default(),
             version: None,
             memory: CommandMemory::new(),
+            forgotten: Vec::new(),
             rules: Rules::ALL,
         }
     }
@@ -105,6 +116,10 @@ impl<E: Entity> EntityInstance<E> {
     /// Forgets what it remembers for a saga that has ended.
     pub fn forget(&mut self, saga: &StreamId) {
         self.memory.forget(saga);
+        if self.forgotten.len() == FORGOTTEN_MAX {
+            self.forgotten.remove(0);
+        }
+        self.forgotten.push(hash_of(saga));
     }
 
     /// What is to be done about `command`. Nothing changes here.
@@ -116,6 +131,13 @@ impl<E: Entity> EntityInstance<E> {
         now: Timestamp,
     ) -> Decided<E::Event> {
         let saga = asked.saga();
+        if let Some(saga) = saga
+            && !self.forgotten.is_empty()
+            && self.forgotten.contains(&hash_of(saga))
+        {
+            let why = format!("{saga} has ended; what it asks for late is not done");
+            return Decided::Nothing(Err(Rejection::new("forgotten", why)));
+        }
         let admission = self
             .memory
             .admit_under(asked.id, asked.role, saga, self.rules);

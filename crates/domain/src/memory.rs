@@ -189,6 +189,11 @@ impl CommandMemory {
         }
     }
 
+    /// The sagas whose commands are remembered.
+    pub fn sagas(&self) -> impl Iterator<Item = &StreamId> {
+        self.sagas.keys()
+    }
+
     /// How many commands are remembered.
     pub fn len(&self) -> usize {
         self.plain.len() + self.sagas.values().map(Vec::len).sum::<usize>()

@@ -9,7 +9,8 @@ use anabranch_model::{EventId, EventType, NewEvent, StreamId};
 
 use crate::admin::decode_manifest;
 use crate::format::{
-    DATA_START, FRAME_HEADER, FrameHeader, Live, LogIdentity, Mark, PAGE, SegmentHeader, seal_frame,
+    DATA_START, FRAME_HEADER, FrameHeader, Live, LogIdentity, Mark, PAGE, SegmentHeader, Spot,
+    seal_frame,
 };
 use crate::index::{ActiveIndex, Merge, SealedIndex, Source, stream_key, write_index};
 
@@ -100,6 +101,13 @@ fn index() -> ActiveIndex {
     index
 }
 
+/// As the text says: what the CRC of a frame is combined with.
+fn frame_secret(segment: u64, offset: u64) -> u32 {
+    let mut place = segment.to_le_bytes().to_vec();
+    place.extend(offset.to_le_bytes());
+    xxhash_rust::xxh3::xxh3_64_with_seed(&place, IDENTITY.hash_key) as u32
+}
+
 /// First page and count, or length, as one number.
 fn pair(first: u32, count: u32) -> u128 {
     u128::from(first) | u128::from(count) << 32
@@ -113,7 +121,7 @@ fn every_table_of_the_format_says_where_the_code_puts_things() {
     let identity = [
         ("log id", log_id),
         ("hash key", hash_key),
-        ("format version", 1),
+        ("format version", 2),
     ];
     let with = |more: &[(&'static str, u128)]| -> Vec<(&'static str, u128)> {
         identity.iter().chain(more).copied().collect()
@@ -136,6 +144,7 @@ fn every_table_of_the_format_says_where_the_code_puts_things() {
         ("capacity", 23),
         ("created", 24),
         ("previous", 25),
+        ("fields length", 0),
         ("CRC", page_crc(&bytes)),
     ];
     check(&tables[0], &bytes[..PAGE], &with(&values));
@@ -147,11 +156,20 @@ fn every_table_of_the_format_says_where_the_code_puts_things() {
         body_len: 0,
         durable: 34,
         recorded_at: 35,
+        fields_len: 0,
+    };
+    let spot = Spot {
+        segment_id: 31,
+        offset: 8192,
+        hash_key: IDENTITY.hash_key,
     };
     let mut bytes = vec![0; FRAME_HEADER];
-    seal_frame(&mut bytes, &frame);
+    seal_frame(&mut bytes, &frame, spot);
     let values = [
-        ("CRC", u128::from(crate::format::crc32c(&bytes[4..]))),
+        (
+            "CRC",
+            u128::from(crate::format::crc32c(&bytes[4..]) ^ frame_secret(31, 8192)),
+        ),
         ("magic", 0xa7bf),
         ("count", 33),
         ("body length", 0),
@@ -159,6 +177,7 @@ fn every_table_of_the_format_says_where_the_code_puts_things() {
         ("first", 32),
         ("durable", 34),
         ("recorded", 35),
+        ("fields length", 0),
     ];
     check(&tables[1], &bytes, &values);
 
@@ -204,7 +223,7 @@ fn the_tables_of_index_and_catalogue_are_true() {
     let bytes = write_index(&index(), IDENTITY, 61, DATA_START);
     let values = [
         ("magic", magic(b"ANABIDX\0")),
-        ("format version", 1),
+        ("format version", 2),
         ("log id", log_id),
         ("hash key", hash_key),
         ("segment id", 61),
@@ -236,7 +255,7 @@ fn the_tables_of_index_and_catalogue_are_true() {
     let bytes = disk.content("c".as_ref()).unwrap();
     let values = [
         ("magic", magic(b"ANABCAT\0")),
-        ("format version", 1),
+        ("format version", 2),
         ("log id", log_id),
         ("hash key", hash_key),
         ("first", 40),

@@ -3,17 +3,20 @@
 //!
 //! All integers are little-endian.
 
+use std::cmp::Ordering;
+
 use anabranch_model::BlockEntry;
 use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The newest version of the formats in this file.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 /// The unit that headers and mark slots fill.
 pub(crate) const PAGE: usize = 4096;
 /// Where the frames of a segment begin, after two copies of its header.
 pub(crate) const DATA_START: u64 = 2 * PAGE as u64;
 /// The fixed part of a frame.
-pub(crate) const FRAME_HEADER: usize = 40;
+pub(crate) const FRAME_HEADER: usize = 48;
 /// Frames begin at multiples of this.
 pub(crate) const FRAME_ALIGN: usize = 8;
 
@@ -44,11 +47,52 @@ pub(crate) enum FormatError {
     Damaged(String),
     #[error("format version {found} is newer than {known}")]
     Newer { found: u32, known: u32 },
+    #[error("format version {found} is older than {known}; `anabranch log upgrade` reads it")]
+    Older { found: u32, known: u32 },
+    #[error(
+        "it has field {0}, which must be understood and is not known here; use a newer program"
+    )]
+    Field(u64),
 }
 
 fn damaged(what: impl Into<String>) -> FormatError {
     FormatError::Damaged(what.into())
 }
+
+/// Set in the number of an optional field that a reader must understand: one that does not
+/// know it must not go on. Other fields that it does not know it passes over.
+const MUST_KNOW: u64 = 0x40;
+
+/// Looks through optional fields, each a number, a length and a value, both in LEB128. None
+/// are known here yet.
+pub(crate) fn check_fields(mut bytes: &[u8]) -> Result<(), FormatError> {
+    fn number(bytes: &mut &[u8]) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = bytes.split_first()?;
+            *bytes = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+    let cut = || damaged("an optional field is cut short");
+    while !bytes.is_empty() {
+        let field = number(&mut bytes).ok_or_else(cut)?;
+        let len = number(&mut bytes).ok_or_else(cut)?;
+        let len = usize::try_from(len).map_err(|_| cut())?;
+        bytes = bytes.get(len..).ok_or_else(cut)?;
+        if field & MUST_KNOW != 0 {
+            return Err(FormatError::Field(field));
+        }
+    }
+    Ok(())
+}
+
+/// Where the optional fields of a segment header begin: a length of two bytes, and fields.
+const HEADER_FIELDS: usize = 80;
 
 /// What a log is, written into every segment header and mark slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,15 +154,28 @@ impl SegmentHeader {
 
     /// One copy, from its page.
     pub fn decode(page: &[u8]) -> Result<Self, FormatError> {
-        open_page(page, SEGMENT_MAGIC, "segment header")?;
-        Ok(Self {
+        open_page(page, SEGMENT_MAGIC, "segment header", FORMAT_VERSION)?;
+        let len = usize::from(get!(u16, page, HEADER_FIELDS));
+        let fields = page[..PAGE - 4].get(HEADER_FIELDS + 2..HEADER_FIELDS + 2 + len);
+        check_fields(fields.ok_or_else(|| damaged("its optional fields are cut short"))?)?;
+        Ok(Self::read(page))
+    }
+
+    /// As [`SegmentHeader::decode`], of an older version of the format.
+    pub fn decode_version(page: &[u8], version: u32) -> Result<Self, FormatError> {
+        open_page(page, SEGMENT_MAGIC, "segment header", version)?;
+        Ok(Self::read(page))
+    }
+
+    fn read(page: &[u8]) -> Self {
+        Self {
             identity: LogIdentity::decode(page),
             segment_id: get!(u64, page, 40),
             first: get!(u64, page, 48),
             capacity: get!(u64, page, 56),
             created_at: get!(u64, page, 64),
             previous: get!(u64, page, 72),
-        })
+        }
     }
 }
 
@@ -163,7 +220,12 @@ impl Mark {
     }
 
     pub fn decode(page: &[u8]) -> Result<Self, FormatError> {
-        open_page(page, MARK_MAGIC, "mark")?;
+        Self::decode_version(page, FORMAT_VERSION)
+    }
+
+    /// As [`Mark::decode`], of this version of the format.
+    pub fn decode_version(page: &[u8], version: u32) -> Result<Self, FormatError> {
+        open_page(page, MARK_MAGIC, "mark", version)?;
         Ok(Self {
             identity: LogIdentity::decode(page),
             sequence: get!(u64, page, 40),
@@ -218,7 +280,7 @@ fn seal_page(page: &mut [u8]) {
     page[PAGE - 4..].copy_from_slice(&crc.to_le_bytes());
 }
 
-fn open_page(page: &[u8], magic: &[u8; 8], what: &str) -> Result<(), FormatError> {
+fn open_page(page: &[u8], magic: &[u8; 8], what: &str, known: u32) -> Result<(), FormatError> {
     if page.len() != PAGE {
         return Err(damaged(format!("{what} is cut short")));
     }
@@ -229,13 +291,11 @@ fn open_page(page: &[u8], magic: &[u8; 8], what: &str) -> Result<(), FormatError
         return Err(damaged(format!("{what} fails its checksum")));
     }
     let found = get!(u32, page, 8);
-    if found > FORMAT_VERSION {
-        return Err(FormatError::Newer {
-            found,
-            known: FORMAT_VERSION,
-        });
+    match found.cmp(&known) {
+        Ordering::Less => Err(FormatError::Older { found, known }),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(FormatError::Newer { found, known }),
     }
-    Ok(())
 }
 
 /// The fixed part of a frame: one atomic batch.
@@ -249,12 +309,46 @@ pub(crate) struct FrameHeader {
     /// Every event before this position was on the disk when the frame was written.
     pub durable: u64,
     pub recorded_at: u64,
+    /// Bytes of optional fields behind the body.
+    pub fields_len: u32,
+}
+
+/// Where a frame stands, and in which log: its checksum is bound to both. Without the log's
+/// key nobody can write bytes into a payload that pass for a frame.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spot {
+    pub segment_id: u64,
+    /// Offset in the segment file, in bytes.
+    pub offset: u64,
+    /// [`LogIdentity::hash_key`].
+    pub hash_key: u64,
+}
+
+impl Spot {
+    /// What the checksum of a frame here is combined with.
+    #[inline]
+    fn secret(&self) -> u32 {
+        let mut place = [0; 16];
+        place[..8].copy_from_slice(&self.segment_id.to_le_bytes());
+        place[8..].copy_from_slice(&self.offset.to_le_bytes());
+        xxh3_64_with_seed(&place, self.hash_key) as u32
+    }
 }
 
 impl FrameHeader {
+    /// The body of the frame that has these bytes.
+    pub fn body<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        &frame[FRAME_HEADER..FRAME_HEADER + self.body_len as usize]
+    }
+
+    /// The bytes of the frame without the padding.
+    pub fn unpadded_len(&self) -> usize {
+        FRAME_HEADER + self.body_len as usize + self.fields_len as usize
+    }
+
     /// The bytes a frame takes, padding included.
     pub fn frame_len(&self) -> usize {
-        frame_len(self.body_len as usize)
+        self.unpadded_len().next_multiple_of(FRAME_ALIGN)
     }
 
     pub fn end(&self) -> u64 {
@@ -277,9 +371,9 @@ pub(crate) fn frame_len(body_len: usize) -> usize {
     (FRAME_HEADER + body_len).next_multiple_of(FRAME_ALIGN)
 }
 
-/// Fills in the header of the frame whose body stands in `frame[FRAME_HEADER..]`.
-/// `frame` ends with the body, before the padding.
-pub(crate) fn seal_frame(frame: &mut [u8], header: &FrameHeader) {
+/// Fills in the header of the frame whose body, and optional fields, stand in
+/// `frame[FRAME_HEADER..]`. `frame` ends before the padding.
+pub(crate) fn seal_frame(frame: &mut [u8], header: &FrameHeader, spot: Spot) {
     frame[4..6].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
     frame[6..8].copy_from_slice(&header.count.to_le_bytes());
     frame[8..12].copy_from_slice(&header.body_len.to_le_bytes());
@@ -287,7 +381,9 @@ pub(crate) fn seal_frame(frame: &mut [u8], header: &FrameHeader) {
     frame[16..24].copy_from_slice(&header.first.to_le_bytes());
     frame[24..32].copy_from_slice(&header.durable.to_le_bytes());
     frame[32..40].copy_from_slice(&header.recorded_at.to_le_bytes());
-    let crc = crc32c(&frame[4..]);
+    frame[40..44].copy_from_slice(&header.fields_len.to_le_bytes());
+    frame[44..48].fill(0);
+    let crc = crc32c(&frame[4..]) ^ spot.secret();
     frame[0..4].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -302,10 +398,11 @@ pub(crate) enum FrameAt {
     Bad(&'static str),
 }
 
-/// Looks at the frame that begins at `bytes[0]` in segment `segment_id`. `room` is how
-/// many bytes the segment has from here on.
+/// Looks at the frame that begins at `bytes[0]` and stands at `spot`. `room` is how many
+/// bytes the segment has from here on.
 #[inline]
-pub(crate) fn frame_at(bytes: &[u8], room: u64, segment_id: u64, check: bool) -> FrameAt {
+pub(crate) fn frame_at(bytes: &[u8], room: u64, spot: Spot, check: bool) -> FrameAt {
+    let segment_id = spot.segment_id;
     if bytes.len() < FRAME_HEADER {
         return if room < FRAME_HEADER as u64 {
             FrameAt::Bad("the segment ends here")
@@ -327,16 +424,25 @@ pub(crate) fn frame_at(bytes: &[u8], room: u64, segment_id: u64, check: bool) ->
         body_len: get!(u32, bytes_head, 8),
         durable: get!(u64, bytes_head, 24),
         recorded_at: get!(u64, bytes_head, 32),
+        fields_len: get!(u32, bytes_head, 40),
     };
-    let len = FRAME_HEADER + header.body_len as usize;
+    let len = header.unpadded_len();
     if len as u64 > room || header.count == 0 {
         return FrameAt::Bad("the frame's length or count is out of bounds");
     }
     if bytes.len() < len {
         return FrameAt::Short(len);
     }
-    if check && get!(u32, bytes_head, 0) != crc32c(&bytes[4..len]) {
+    if check && get!(u32, bytes_head, 0) != crc32c(&bytes[4..len]) ^ spot.secret() {
         return FrameAt::Bad("the frame fails its checksum");
+    }
+    if header.durable > header.first {
+        return FrameAt::Bad("the frame says that events after it were on the disk before it");
+    }
+    if get!(u32, bytes_head, 44) != 0
+        || check_fields(&bytes[len - header.fields_len as usize..len]).is_err()
+    {
+        return FrameAt::Bad("the frame has a field that must be understood and is not known here");
     }
     FrameAt::Frame(header)
 }
@@ -387,14 +493,44 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_told_apart_from_damage() {
+    fn a_newer_or_older_format_is_told_apart_from_damage() {
         let mut page = header().encode()[..PAGE].to_vec();
-        page[8] = 2;
+        page[8] = 3;
         seal_page(&mut page);
-        assert_eq!(
-            SegmentHeader::decode(&page),
-            Err(FormatError::Newer { found: 2, known: 1 })
-        );
+        let newer = FormatError::Newer { found: 3, known: 2 };
+        assert_eq!(SegmentHeader::decode(&page), Err(newer));
+        page[8] = 1;
+        seal_page(&mut page);
+        let older = FormatError::Older { found: 1, known: 2 };
+        assert_eq!(SegmentHeader::decode(&page), Err(older));
+        assert_eq!(SegmentHeader::decode_version(&page, 1), Ok(header()));
+    }
+
+    #[test]
+    fn an_unknown_field_is_passed_over_unless_it_must_be_understood() {
+        let with_field = |number: u8| {
+            let mut page = header().encode()[..PAGE].to_vec();
+            page[80..85].copy_from_slice(&[3, 0, number, 1, 7]);
+            seal_page(&mut page);
+            SegmentHeader::decode(&page)
+        };
+        assert_eq!(with_field(5), Ok(header()));
+        assert_eq!(with_field(0x45), Err(FormatError::Field(0x45)));
+
+        let frame = |number: u8| {
+            let header = FrameHeader {
+                fields_len: 3,
+                ..frame_header()
+            };
+            let mut frame = vec![0; FRAME_HEADER];
+            frame.extend_from_slice(b"hello");
+            frame.extend_from_slice(&[number, 1, 7]);
+            seal_frame(&mut frame, &header, SPOT);
+            (frame_at(&frame, 100, SPOT, true), header)
+        };
+        let (read, header) = frame(5);
+        assert_eq!(read, FrameAt::Frame(header));
+        assert!(matches!(frame(0x45).0, FrameAt::Bad(_)));
     }
 
     #[test]
@@ -412,28 +548,67 @@ mod tests {
         assert_eq!(mark.slot_offset(), 4096);
     }
 
-    #[test]
-    fn a_frame_is_bound_to_its_segment_and_its_bytes() {
-        let header = FrameHeader {
+    const SPOT: Spot = Spot {
+        segment_id: 3,
+        offset: DATA_START,
+        hash_key: 9,
+    };
+
+    fn frame_header() -> FrameHeader {
+        FrameHeader {
             segment_id: 3,
             first: 10,
             count: 1,
             body_len: 5,
             durable: 9,
             recorded_at: 1,
-        };
+            fields_len: 0,
+        }
+    }
+
+    #[test]
+    fn a_frame_is_bound_to_its_segment_and_its_bytes() {
+        let header = frame_header();
         let mut frame = vec![0; FRAME_HEADER];
         frame.extend_from_slice(b"hello");
-        seal_frame(&mut frame, &header);
-        assert_eq!(frame_at(&frame, 100, 3, true), FrameAt::Frame(header));
-        assert!(matches!(frame_at(&frame, 100, 4, true), FrameAt::Bad(_)));
-        assert_eq!(frame_at(&frame[..41], 100, 3, true), FrameAt::Short(45));
-        assert!(matches!(frame_at(&frame, 44, 3, true), FrameAt::Bad(_)));
+        seal_frame(&mut frame, &header, SPOT);
+        let at = |bytes: &[u8], room, spot| frame_at(bytes, room, spot, true);
+        assert_eq!(at(&frame, 100, SPOT), FrameAt::Frame(header));
+        for spot in [
+            Spot {
+                segment_id: 4,
+                ..SPOT
+            },
+            Spot {
+                offset: DATA_START + 8,
+                ..SPOT
+            },
+            Spot {
+                hash_key: 8,
+                ..SPOT
+            },
+        ] {
+            assert!(matches!(at(&frame, 100, spot), FrameAt::Bad(_)));
+        }
+        assert_eq!(at(&frame[..49], 100, SPOT), FrameAt::Short(53));
+        assert!(matches!(at(&frame, 52, SPOT), FrameAt::Bad(_)));
         for bit in 0..frame.len() * 8 {
             let mut flipped = frame.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let seen = frame_at(&flipped, 100, 3, true);
+            let seen = at(&flipped, 100, SPOT);
             assert!(!matches!(seen, FrameAt::Frame(_)), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_says_that_later_events_were_durable_is_none() {
+        let header = FrameHeader {
+            durable: 11,
+            ..frame_header()
+        };
+        let mut frame = vec![0; FRAME_HEADER];
+        frame.extend_from_slice(b"hello");
+        seal_frame(&mut frame, &header, SPOT);
+        assert!(matches!(frame_at(&frame, 100, SPOT, true), FrameAt::Bad(_)));
     }
 }

@@ -97,7 +97,11 @@ impl Heads {
         self.complete.then_some(None)
     }
 
+    /// What was known of a stream stays if it is newer: whoever looked a head up beside a
+    /// seal may come with it late, and what is sealed is never taken back.
     pub fn insert(&mut self, key: u128, next_version: u64) {
+        let known = self.young.get(key).max(self.old.get(key));
+        let next_version = next_version.max(known.unwrap_or(0));
         if self.young.count >= self.generation_max {
             self.complete &= self.old.count == 0;
             self.old = std::mem::replace(&mut self.young, Generation::new());
@@ -132,6 +136,23 @@ mod tests {
         heads.insert(key(1), 5);
         assert_eq!(heads.get(key(1)), Some(Some(5)));
         assert_eq!(heads.get(key(2)), Some(None));
+    }
+
+    #[test]
+    fn an_older_head_that_comes_late_does_not_replace_a_newer_one() {
+        let mut heads = Heads::new(0, true);
+        heads.insert(key(1), 7);
+        heads.insert(key(1), 5);
+        assert_eq!(heads.get(key(1)), Some(Some(7)));
+        for i in 2..1_500 {
+            heads.insert(key(i), 1);
+        }
+        heads.insert(key(1), 5);
+        assert_eq!(
+            heads.get(key(1)),
+            Some(Some(7)),
+            "from the older generation"
+        );
     }
 
     #[test]

@@ -20,18 +20,20 @@ mod catalog;
 #[cfg(test)]
 mod documented;
 mod format;
+mod group;
 mod heads;
 mod index;
+mod lookups;
 mod open;
 mod options;
 mod reader;
-#[cfg(feature = "sabotage")]
 mod sabotage;
 mod sequencer;
 mod store;
 mod survey;
 mod sync;
 mod tail;
+mod upgrade;
 mod upkeep;
 mod writer;
 
@@ -44,17 +46,20 @@ use std::time::Duration;
 use anabranch_env::Env;
 use anabranch_log::{
     Append, AppendError, Appended, AtomicBatches, BoxFuture, Capabilities, EventStream, Log,
-    OpenError, Order, ReadError, ReadMode, Rejection, VersionRange,
+    OpenError, Order, Placed, ReadError, ReadMode, Rejection, VersionRange,
 };
-use anabranch_model::{Cut, Filter, PartitionId, StreamId};
+use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
 
 pub use admin::{
     Action, BackupReport, Damage, Info, Loss, LostEvent, Progress, Remark, RepairPlan, SegmentInfo,
     VerifyReport, backup, info, plan_repair, restore, verify,
 };
 pub use options::{Background, Durability, Options, WriteMethod};
+#[cfg(not(feature = "sabotage"))]
+use sabotage::Bug;
 #[cfg(feature = "sabotage")]
 pub use sabotage::Bug;
+pub use upgrade::{UpgradeReport, upgrade};
 
 use reader::{BackwardSource, ForwardSource, StreamSource};
 use store::Store;
@@ -115,8 +120,10 @@ impl SegmentLog {
             threads: Mutex::default(),
         };
         if options.background == Background::Threads {
-            let committing = writer.clone();
+            let (committing, marking, timing) = (writer.clone(), writer.clone(), writer.clone());
             log.spawn("anabranch-commit", move || committing.commit_until_closed())?;
+            log.spawn("anabranch-mark", move || marking.keep_marks_until_closed())?;
+            log.spawn("anabranch-time", move || timing.keep_time_until_closed())?;
             log.spawn("anabranch-upkeep", move || writer.keep_up_until_closed())?;
         }
         Ok(log)
@@ -250,6 +257,8 @@ impl SegmentLog {
                 writer.closing.store(true, Ordering::Release);
                 writer.commit_bell.ring();
                 writer.upkeep_bell.ring();
+                writer.mark_bell.ring();
+                writer.timer_bell.ring();
             }
             Role::Reader(reader) => {
                 reader.closing.store(true, Ordering::Release);
@@ -338,6 +347,16 @@ impl Log for SegmentLog {
             }
             ReadMode::Follow => EventStream::new(ForwardSource::new(store, count, None, filter)),
             ReadMode::Backward => EventStream::new(BackwardSource::new(store, count, filter)),
+        }
+    }
+
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
+        match &self.role {
+            Role::Writer(writer) => Box::pin(writer.find(id)),
+            Role::Reader(_) => Box::pin(async move {
+                self.refreshed()?;
+                self.store.find(id, self.store.published())
+            }),
         }
     }
 

@@ -12,18 +12,19 @@ use bytes::BytesMut;
 
 use crate::buffer::AlignedBuf;
 use crate::format::{
-    DATA_START, FRAME_HEADER, FrameHeader, Live, LogIdentity, Mark, PAGE, SegmentHeader, get,
+    DATA_START, FRAME_HEADER, FrameHeader, Live, LogIdentity, Mark, PAGE, SegmentHeader, Spot, get,
     seal_frame,
 };
+use crate::group::Spare;
 use crate::heads::Heads;
 use crate::index::ActiveIndex;
 use crate::options::{Durability, Options, WriteMethod};
-use crate::sequencer::{End, Sequencer, Spare};
+use crate::sequencer::{End, Sequencer};
 use crate::store::{Part, PartIndex, Segment, Store, read_up_to, segment_path};
 use crate::survey::{Contents, LIVE_FILE, LOCK_FILE, MARK_FILE, Survey, io_open};
 use crate::sync::{lock, read, write};
 use crate::upkeep::{next_segment_bytes, write_mark};
-use crate::writer::{Committer, DurablePoint, Upkeep, Writer};
+use crate::writer::{Committer, DurablePoint, Marker, Upkeep, Writer};
 
 /// Opens the log in `dir` for writing; makes one if there is none.
 pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writer, OpenError> {
@@ -66,24 +67,12 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
             .ok_or_else(|| OpenError::Invalid("the mark is gone".to_owned()))?
     };
 
-    #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set below"))]
     let mut store = Store::new(env, dir.to_owned(), mark.identity, false);
-    #[cfg(feature = "sabotage")]
-    {
-        store.sabotage = options.sabotage;
-    }
+    store.planted = options.planted();
     let store = Arc::new(store);
     let mut contents = Contents::take(&store, &survey)?;
-    #[cfg(feature = "sabotage")]
-    if store.bug(crate::Bug::CutDamagedMiddle)
-        && let Some((first, offset)) = contents.gaps.first().map(|gap| (gap.first, gap.offset))
-    {
-        contents.gaps.clear();
-        contents.parts.retain(|part| part.first < first);
-        contents.end = first;
-        contents.end_offset = offset;
-        contents.durable = contents.durable.min(first);
-        contents.rest_is_empty = false;
+    if store.bug(crate::Bug::CutDamagedMiddle) {
+        contents.cut_at_damage();
     }
     if let Some(gap) = contents.gaps.first() {
         return Err(OpenError::Damaged {
@@ -180,12 +169,17 @@ fn make_mark(env: &Env, dir: &Path) -> Result<Mark, OpenError> {
         offset: 0,
         clean: true,
     };
-    let mut bytes = vec![0; PAGE];
-    bytes.extend_from_slice(&mark.encode());
-    bytes.resize(MARK_FILE_BYTES, 0);
-    crate::store::write_file(env, &dir.join(MARK_FILE), &bytes)
-        .map_err(|e| io_open("making the mark file", e))?;
+    put_mark(env, dir, &mark)?;
     Ok(mark)
+}
+
+/// Makes the mark file of a log that has none.
+pub(crate) fn put_mark(env: &Env, dir: &Path, mark: &Mark) -> Result<(), OpenError> {
+    let mut bytes = vec![0; MARK_FILE_BYTES];
+    let at = mark.slot_offset() as usize;
+    bytes[at..at + PAGE].copy_from_slice(&mark.encode());
+    crate::store::write_file(env, &dir.join(MARK_FILE), &bytes)
+        .map_err(|e| io_open("making the mark file", e))
 }
 
 #[expect(clippy::too_many_arguments, reason = "called once, above")]
@@ -202,12 +196,8 @@ fn finish_open(
     let last_id = survey.segments.last().map_or(0, |(s, _)| s.id);
     let mut next_segment_id = last_id.max(mark.segment_id) + 1;
     let mut end = contents.end;
-    let in_doubt = contents.end > contents.durable;
-    #[cfg(feature = "sabotage")]
-    let in_doubt = in_doubt && !store.bug(crate::Bug::SkipTailRewrite);
-    let torn = !contents.rest_is_empty;
-    #[cfg(feature = "sabotage")]
-    let torn = torn && !store.bug(crate::Bug::ReuseTornTail);
+    let in_doubt = contents.end > contents.durable && !store.bug(crate::Bug::SkipTailRewrite);
+    let torn = !contents.rest_is_empty && !store.bug(crate::Bug::ReuseTornTail);
 
     // What was written but perhaps never reached the disk is written again, to a file that
     // no failed write has touched.
@@ -335,15 +325,16 @@ fn finish_open(
         .map_err(|e| io_open("opening the mark file", e))?;
     let now = store.env.clock.monotonic();
     let log_bytes = survey.segments.iter().map(|(s, _)| s.capacity).sum();
-    let mut upkeep = Upkeep {
+    let mut marker = Marker {
         mark,
         mark_file,
+        marked_at: now,
+        synced_at: now,
+    };
+    let mut upkeep = Upkeep {
         next_spare: 0,
         log_bytes,
         retry_at: Duration::ZERO,
-        marked_at: now,
-        synced: point,
-        synced_at: now,
         merge: None,
     };
     let mut spares = VecDeque::new();
@@ -371,8 +362,8 @@ fn finish_open(
     };
     // The mark that was read may be in the page cache only: the other slot is not to be
     // touched before this one is on the disk.
-    write_mark(&mut upkeep, mark)
-        .and_then(|()| write_mark(&mut upkeep, opened))
+    write_mark(&mut marker, mark)
+        .and_then(|()| write_mark(&mut marker, opened))
         .map_err(|e| io_open("writing the mark", e))?;
 
     let live_path = store.dir.join(LIVE_FILE);
@@ -422,6 +413,7 @@ fn finish_open(
         sequencer,
         committer,
         spares,
+        marker,
         upkeep,
         point,
         Some(held),
@@ -462,7 +454,7 @@ fn rewrite_tail(
                 .map_err(failed)?;
             for entry in &scanned.block.entries {
                 let start = entry.start as usize - FRAME_HEADER;
-                let frame = &scanned.block.bytes[start..(entry.start + entry.len) as usize];
+                let frame = &scanned.block.bytes[start..];
                 let header = FrameHeader {
                     segment_id,
                     first: entry.first,
@@ -470,10 +462,16 @@ fn rewrite_tail(
                     body_len: entry.len,
                     durable,
                     recorded_at: entry.recorded_at,
+                    fields_len: get!(u32, frame, 40),
                 };
                 let begin = frames.len();
-                frames.extend_from_slice(frame);
-                seal_frame(&mut frames[begin..], &header);
+                frames.extend_from_slice(&frame[..header.unpadded_len()]);
+                let spot = Spot {
+                    segment_id,
+                    offset: begin as u64,
+                    hash_key: store.identity.hash_key,
+                };
+                seal_frame(&mut frames[begin..], &header, spot);
                 frames.resize(begin + header.frame_len(), 0);
             }
             (at, next) = (scanned.next_offset, scanned.end);

@@ -83,3 +83,13 @@ impl Default for Options {
         }
     }
 }
+
+impl Options {
+    /// The planted bug, if this build can have one.
+    pub(crate) fn planted(&self) -> crate::sabotage::Planted {
+        crate::sabotage::Planted::new(
+            #[cfg(feature = "sabotage")]
+            self.sabotage,
+        )
+    }
+}

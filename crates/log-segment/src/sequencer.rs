@@ -4,150 +4,22 @@
 //! Sequenced is not durable. Readers stop at the published position, and when a group
 //! fails, [`Sequencer::roll_back`] takes everything back that came after what is durable.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_log::{Append, AppendError, Condition, Expect, Placed, Rejection};
-use anabranch_model::{BlockEntry, Cut, PartitionId, Position, Query, record};
+use anabranch_model::{Cut, PartitionId, Position, Query, record};
+
+use hashbrown::HashTable;
 
 use crate::buffer::AlignedBuf;
-use crate::format::{DATA_START, FRAME_HEADER, FrameHeader, frame_len, seal_frame};
+use crate::format::{DATA_START, FrameHeader, frame_len};
+use crate::group::{Group, NewSegment, Prepared, Spare, Step, write_frame};
 use crate::heads::Heads;
 use crate::index::{ActiveIndex, Term, term_key};
 use crate::store::{Part, PartIndex, Segment, Store, segment_path};
 use crate::sync::{Completion, lock, read, write};
-
-/// What an append needs besides itself; found out once, outside the lock where it can be.
-pub(crate) struct Prepared {
-    keys: Vec<u128>,
-    condition_keys: Vec<u128>,
-    ids_ascend: bool,
-    /// What the sealed indexes said, and how many parts were sealed then.
-    pub sealed: Option<SealedAnswers>,
-    /// No event before this position matches a `NoMatch` condition.
-    pub unmatched_before: u64,
-    /// A durable event that matches one. It counts only once the ids are known to be new:
-    /// a repeat's conditions are not checked again.
-    pub matched: Option<u64>,
-}
-
-#[derive(Default)]
-pub(crate) struct SealedAnswers {
-    pub generation: u64,
-    /// Index in the batch → position of the event that has its id.
-    pub ids: BTreeMap<usize, u64>,
-    /// Stream key → version its next event gets.
-    pub heads: BTreeMap<u128, u64>,
-}
-
-impl Prepared {
-    pub fn new(store: &Store, append: &Append) -> Self {
-        let mut keys: Vec<u128> = Vec::with_capacity(append.events.len());
-        for (i, event) in append.events.iter().enumerate() {
-            let repeats = i > 0 && append.events[i - 1].stream == event.stream;
-            keys.push(match keys.last() {
-                Some(&key) if repeats => key,
-                _ => store.key(event.stream.as_str()),
-            });
-        }
-        let condition_keys = append
-            .conditions
-            .iter()
-            .map(|condition| match condition {
-                Condition::Stream(stream, _) => store.key(stream.as_str()),
-                Condition::NoMatch { .. } => 0,
-            })
-            .collect();
-        Self {
-            keys,
-            condition_keys,
-            ids_ascend: append.events.windows(2).all(|w| w[0].id < w[1].id),
-            sealed: None,
-            unmatched_before: 0,
-            matched: None,
-        }
-    }
-
-    /// Every stream key the append needs the head of, each once.
-    pub fn all_keys(&self, append: &Append) -> Vec<u128> {
-        let conditions = append
-            .conditions
-            .iter()
-            .zip(&self.condition_keys)
-            .filter(|(c, _)| matches!(c, Condition::Stream(..)))
-            .map(|(_, &key)| key);
-        let mut keys: Vec<u128> = self.keys.iter().copied().chain(conditions).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys
-    }
-}
-
-/// What became of an attempt to sequence an append.
-pub(crate) enum Step {
-    /// It stands in the open group.
-    Placed {
-        completion: Arc<Completion>,
-        places: Vec<Placed>,
-    },
-    /// All its ids were written before, at these positions.
-    Repeated(Vec<u64>),
-    /// Some of its ids, by index in the batch, were written before, others not.
-    PartlyWritten(Vec<(usize, u64)>),
-    /// The sealed indexes must be asked first.
-    Lookup,
-    /// The answer hangs on events that are not durable yet.
-    WaitFor(Arc<Completion>),
-    /// Too much is waiting for the disk.
-    Full,
-    /// No.
-    Refused(AppendError),
-}
-
-/// One flush: the frames of all appends that came while the flush before it ran.
-pub(crate) struct Group {
-    pub part: Arc<Part>,
-    /// Set if the group begins a new segment.
-    pub new_segment: Option<NewSegment>,
-    /// Where its first frame begins in the segment, in bytes.
-    pub start: u64,
-    /// Bytes of `buf` before the first frame: a copy of what stands there already.
-    pub lead: usize,
-    pub buf: AlignedBuf,
-    pub first: u64,
-    /// Position after its last event.
-    pub end: u64,
-    /// Where in `buf` its frames are.
-    pub entries: Vec<BlockEntry>,
-    pub completion: Arc<Completion>,
-    pub appends: usize,
-}
-
-impl Group {
-    pub fn frame_bytes(&self) -> usize {
-        self.buf.len() - self.lead
-    }
-
-    /// Where its last frame ends in the segment, in bytes.
-    pub fn end_offset(&self) -> u64 {
-        self.start + self.frame_bytes() as u64
-    }
-}
-
-/// A segment file to be made when its first group is written.
-pub(crate) struct NewSegment {
-    /// A file written ahead, to be used for it.
-    pub spare: Option<Spare>,
-    pub created_at: u64,
-}
-
-/// A file of the right size, written ahead.
-pub(crate) struct Spare {
-    pub path: PathBuf,
-    pub capacity: u64,
-}
 
 pub(crate) struct Sequencer {
     store: Arc<Store>,
@@ -181,10 +53,14 @@ pub(crate) struct Sequencer {
     /// Why nothing can be written, and when to try again.
     pub trouble: Option<(String, Duration)>,
     pub closed: bool,
+    /// After a panic under the lock.
+    broken: bool,
     versions: Vec<u64>,
     /// Of each event of the append at hand: the version it gets if it is its stream's
     /// first in the growing part. Unused where it repeats the stream before it.
     bases: Vec<u64>,
+    /// Stream key and next version, of the streams that the append at hand writes.
+    written: HashTable<(u128, u64)>,
     pool: Vec<AlignedBuf>,
 }
 
@@ -199,6 +75,9 @@ pub(crate) struct End {
     pub next_segment_id: u64,
     pub must_roll: bool,
 }
+
+/// Why a log takes no appends after a panic under the sequencer's lock.
+pub(crate) const BROKEN: &str = "an append made the log panic, which is a bug in it; nothing more is written, what was acknowledged is kept; close the log and open it again";
 
 /// The size of a segment made without a file written ahead.
 const SMALL_SEGMENT: u64 = 4 << 20;
@@ -232,8 +111,10 @@ impl Sequencer {
             queue_bytes_max,
             trouble: None,
             closed: false,
+            broken: false,
             versions: Vec::new(),
             bases: Vec::new(),
+            written: HashTable::new(),
             pool: Vec::new(),
         }
     }
@@ -262,6 +143,31 @@ impl Sequencer {
         self.pending_bytes > self.queue_bytes_max
     }
 
+    /// What must be waited for before it is known whether an event with this id was
+    /// written, if anything.
+    pub fn pending_id(&self, id: u128) -> Option<Arc<Completion>> {
+        let published = self.store.published();
+        for part in &self.unsealed {
+            if let PartIndex::Active(index) = &*read(&part.index)
+                && let Some(rel) = index.find_id(id)
+                && part.first + u64::from(rel) >= published
+            {
+                return self.last_completion().filter(|c| !c.is_settled());
+            }
+        }
+        None
+    }
+
+    /// Gives up after a panic under the lock: what is in memory may be half of a change.
+    /// Everything that is not durable is dropped, and the log takes no more appends.
+    pub fn break_off(&mut self) -> Vec<Group> {
+        // A group that is being written goes on to its end.
+        let group = self.ready.front().or(self.open.as_ref());
+        let whole = group.map_or(self.next, |group| group.first);
+        self.broken = true;
+        self.roll_back(whole)
+    }
+
     /// Tries to place an append at the end of the log.
     pub fn sequence(
         &mut self,
@@ -272,6 +178,12 @@ impl Sequencer {
         if self.closed {
             return Step::Refused(AppendError::Unavailable {
                 reason: "the log is closed".to_owned(),
+                retry_after: None,
+            });
+        }
+        if self.broken {
+            return Step::Refused(AppendError::Unavailable {
+                reason: BROKEN.to_owned(),
                 retry_after: None,
             });
         }
@@ -327,7 +239,7 @@ impl Sequencer {
     /// Waits for what is pending, or goes on if nothing is.
     fn wait_for_pending(&self) -> Option<Step> {
         self.last_completion()
-            .filter(|completion| !completion.is_finished())
+            .filter(|completion| !completion.is_settled())
             .map(Step::WaitFor)
     }
 
@@ -372,6 +284,7 @@ impl Sequencer {
         }
         let published = self.store.published();
         if found.iter().any(|&(_, position)| position >= published)
+            && !self.store.bug(crate::Bug::RepeatDoesNotWait)
             && let Some(step) = self.wait_for_pending()
         {
             return Some(step);
@@ -441,7 +354,8 @@ impl Sequencer {
                     let Some(durable) = self.durable_head(key, prepared) else {
                         return Some(Step::Lookup);
                     };
-                    let wait = (durable != next).then(|| self.wait_for_pending()).flatten();
+                    let waits = durable != next && !self.store.bug(crate::Bug::ConflictDoesNotWait);
+                    let wait = waits.then(|| self.wait_for_pending()).flatten();
                     Some(wait.unwrap_or(Step::Refused(AppendError::Conflict {
                         stream: stream.clone(),
                         expected: *expected,
@@ -458,7 +372,6 @@ impl Sequencer {
     }
 
     fn condition_head(&mut self, key: u128, prepared: &Prepared) -> Option<u64> {
-        #[cfg(feature = "sabotage")]
         if self.store.bug(crate::Bug::ConditionsIgnorePending) {
             return self.durable_head(key, prepared);
         }
@@ -519,59 +432,65 @@ impl Sequencer {
         let recorded_at = self.store.env.clock.wall_micros();
 
         let (first, offset) = (self.next, self.offset);
-        self.versions.clear();
+        let hash_key = self.store.identity.hash_key;
+        self.count_versions(&prepared.keys);
+        let Some(group) = &mut self.open else {
+            unreachable!("a group was opened above");
+        };
+        #[cfg(feature = "sabotage")]
+        let per_frame = if self.store.bug(crate::Bug::SplitBatch) {
+            1
+        } else {
+            events.len()
+        };
+        #[cfg(not(feature = "sabotage"))]
+        let per_frame = events.len();
+        // Encoded first: what the encoder refuses must not be in the index.
+        let mut at = offset;
+        #[cfg(feature = "sabotage")]
+        let mut splits = Vec::new();
+        for from in (0..events.len()).step_by(per_frame) {
+            let range = from..from + per_frame;
+            let header = FrameHeader {
+                segment_id: self.part.segment.id,
+                first: first + range.start as u64,
+                count: range.len() as u16,
+                body_len: 0,
+                durable: self.store.synced(),
+                recorded_at,
+                fields_len: 0,
+            };
+            #[cfg(feature = "sabotage")]
+            splits.push(at);
+            let (events, versions) = (&events[range.clone()], &self.versions[range]);
+            at += write_frame(group, header, events, versions, body_max, hash_key);
+        }
         {
             let mut index = write(&self.part.index);
             let PartIndex::Active(index) = &mut *index else {
                 unreachable!("the growing part is indexed in memory");
             };
             index.begin_frame(offset, offset);
-            for ((event, &key), &base) in events.iter().zip(&prepared.keys).zip(&self.bases) {
+            for ((event, &key), &version) in events.iter().zip(&prepared.keys).zip(&self.versions) {
                 let meta = event.meta.iter();
-                let version = index.push_next(
+                index.push_next(
                     event.id.as_u128(),
                     key,
-                    |next| next.unwrap_or(base),
+                    |_| version,
                     event.stream.category(),
                     event.event_type.as_str(),
                     meta.flat_map(|m| m.tags.iter().map(String::as_str)),
                 );
-                self.versions.push(version);
             }
-            let Some(group) = &mut self.open else {
-                unreachable!("a group was opened above");
-            };
             #[cfg(feature = "sabotage")]
-            let per_frame = if self.store.bug(crate::Bug::SplitBatch) {
-                1
-            } else {
-                events.len()
-            };
-            #[cfg(not(feature = "sabotage"))]
-            let per_frame = events.len();
-            let mut at = offset;
-            for from in (0..events.len()).step_by(per_frame) {
-                let range = from..from + per_frame;
-                let header = FrameHeader {
-                    segment_id: self.part.segment.id,
-                    first: first + range.start as u64,
-                    count: range.len() as u16,
-                    body_len: 0,
-                    durable: self.store.synced(),
-                    recorded_at,
-                };
-                let (events, versions) = (&events[range.clone()], &self.versions[range.clone()]);
-                #[cfg(feature = "sabotage")]
-                if range.start > 0 {
-                    index.split_frame(at);
-                }
-                at += write_frame(group, header, events, versions, body_max);
+            for &split in splits.iter().skip(1) {
+                index.split_frame(split);
             }
             index.end_frame(at);
-            self.offset = at;
-            group.end = first + events.len() as u64;
-            group.appends += 1;
         }
+        self.offset = at;
+        group.end = first + events.len() as u64;
+        group.appends += 1;
         self.next += events.len() as u64;
         let taken = (self.offset - offset) as usize;
         self.pending_bytes += taken;
@@ -594,6 +513,33 @@ impl Sequencer {
         }
     }
 
+    /// Gives the events of the append at hand their versions.
+    fn count_versions(&mut self, keys: &[u128]) {
+        self.versions.clear();
+        let one_stream = keys.iter().all(|&key| key == keys[0]);
+        self.written.clear();
+        for (i, (&key, &base)) in keys.iter().zip(&self.bases).enumerate() {
+            let version = if i > 0 && keys[i - 1] == key {
+                self.versions[i - 1] + 1
+            } else if one_stream {
+                base
+            } else {
+                let known = self.written.find(key as u64, |&(k, _)| k == key);
+                known.map_or(base, |&(_, next)| next)
+            };
+            self.versions.push(version);
+            if !one_stream {
+                match self.written.find_mut(key as u64, |&(k, _)| k == key) {
+                    Some(entry) => entry.1 = version + 1,
+                    None => {
+                        self.written
+                            .insert_unique(key as u64, (key, version + 1), |&(k, _)| k as u64);
+                    }
+                }
+            }
+        }
+    }
+
     fn open_group(&mut self) {
         if self.open.is_some() {
             return;
@@ -606,7 +552,7 @@ impl Sequencer {
         buf.extend(&self.tail);
         let completion = Arc::new(Completion::new());
         let now = self.store.env.clock.monotonic();
-        while self.waiting.front().is_some_and(|(_, c)| c.is_finished()) {
+        while self.waiting.front().is_some_and(|(_, c)| c.is_settled()) {
             self.waiting.pop_front();
         }
         self.waiting.push_back((now, completion.clone()));
@@ -690,7 +636,6 @@ impl Sequencer {
         let mut dropped: Vec<Group> = self.ready.drain(..).collect();
         dropped.extend(self.open.take());
         self.must_roll = true;
-        #[cfg(feature = "sabotage")]
         if self.store.bug(crate::Bug::NoRollback) {
             return dropped;
         }
@@ -704,7 +649,7 @@ impl Sequencer {
             parts.retain(|p| p.first < durable || Arc::ptr_eq(p, &self.part))
         });
         if let PartIndex::Active(index) = &mut *write(&self.part.index) {
-            index.truncate(durable);
+            index.truncate_with(durable, self.store.planted);
         }
         self.part.set_end(durable.max(self.part.first));
         self.next = durable;
@@ -715,7 +660,7 @@ impl Sequencer {
     /// The oldest part that no longer grows and whose events are all durable, if any.
     pub fn part_to_seal(&self) -> Option<Arc<Part>> {
         let oldest = self.unsealed.first()?;
-        (self.unsealed.len() > 1 && oldest.end() <= self.store.published()).then(|| oldest.clone())
+        (self.unsealed.len() > 1 && oldest.end() <= self.store.synced()).then(|| oldest.clone())
     }
 
     /// The growing part, if all its events are durable.
@@ -729,31 +674,6 @@ impl Sequencer {
         self.sealed_id_max = self.sealed_id_max.max(id_max);
         self.generation += 1;
     }
-}
-
-/// Encodes one frame at the end of a group; returns how many bytes it takes.
-fn write_frame(
-    group: &mut Group,
-    header: FrameHeader,
-    events: &[anabranch_model::NewEvent],
-    versions: &[u64],
-    body_max: usize,
-) -> u64 {
-    let frame_start = group.buf.len();
-    group.buf.append_with(frame_len(body_max), |out| {
-        out.extend_from_slice(&[0; FRAME_HEADER]);
-        record::encode(out, events, versions);
-    });
-    let body_len = group.buf.len() - frame_start - FRAME_HEADER;
-    assert!(body_len <= body_max, "the bound on encoded lengths holds");
-    let header = FrameHeader {
-        body_len: body_len as u32,
-        ..header
-    };
-    seal_frame(&mut group.buf.bytes_mut()[frame_start..], &header);
-    group.buf.pad_to(frame_start + header.frame_len());
-    group.entries.push(header.entry(frame_start));
-    header.frame_len() as u64
 }
 
 /// Position of the first event from `from` on, durable or not, that matches. By term keys:

@@ -11,7 +11,7 @@ use anabranch_model::record::RecordError;
 use anabranch_model::{Block, BlockEntry, Event, EventBatch, PartitionId, Position};
 use bytes::BytesMut;
 
-use crate::format::{FrameAt, LogIdentity, find_frame_magic, frame_at};
+use crate::format::{FrameAt, LogIdentity, Spot, find_frame_magic, frame_at};
 use crate::index::{
     ActiveIndex, FramePlace, IndexError, Lookup, Run, SealedIndex, StreamSpan, stream_key,
     write_index,
@@ -144,8 +144,8 @@ pub(crate) struct Store {
     /// What went wrong and was mended, for `info`.
     /// Each with how often it was said: a full disk says the same each second.
     notes: Mutex<Vec<(String, u64)>>,
-    #[cfg(feature = "sabotage")]
-    pub sabotage: Option<crate::Bug>,
+    /// The bug planted to test the tests; none but in a test build.
+    pub planted: crate::sabotage::Planted,
 }
 
 /// Counts for [`crate::Stats`].
@@ -215,8 +215,7 @@ impl Store {
             read_only,
             counters: Counters::default(),
             notes: Mutex::default(),
-            #[cfg(feature = "sabotage")]
-            sabotage: None,
+            planted: crate::sabotage::Planted::default(),
         }
     }
 
@@ -356,7 +355,12 @@ impl Store {
                 let rest = &buf[at.min(buf.len())..];
                 // The padding of the last frame may be cut off.
                 let room = room.saturating_sub(at as u64);
-                match frame_at(rest, room, self.frame_id(part, rest), self.checks()) {
+                match frame_at(
+                    rest,
+                    room,
+                    self.spot(part, rest, offset + at as u64),
+                    self.checks(),
+                ) {
                     FrameAt::Frame(header) if header.first == next => {
                         entries.push(header.entry(at));
                         next = header.end();
@@ -394,27 +398,28 @@ impl Store {
         }
     }
 
-    #[cfg(feature = "sabotage")]
+    /// Whether this bug is planted. Never, and decided while compiling, but in a test build.
+    #[inline]
     pub fn bug(&self, bug: crate::Bug) -> bool {
-        self.sabotage == Some(bug)
+        self.planted.is(bug)
     }
 
     /// Whether checksums are checked. Always, but for a planted bug.
     fn checks(&self) -> bool {
-        #[cfg(feature = "sabotage")]
-        if self.bug(crate::Bug::SkipCrc) {
-            return false;
+        !self.bug(crate::Bug::SkipCrc)
+    }
+
+    /// Where a frame of this part must say that it stands.
+    fn spot(&self, part: &Part, frame: &[u8], offset: u64) -> Spot {
+        Spot {
+            segment_id: self.frame_id(part, frame),
+            offset,
+            hash_key: self.identity.hash_key,
         }
-        true
     }
 
     /// The segment that a frame of this part must say it belongs to.
-    #[cfg_attr(
-        not(feature = "sabotage"),
-        expect(unused_variables, clippy::unused_self)
-    )]
     fn frame_id(&self, part: &Part, frame: &[u8]) -> u64 {
-        #[cfg(feature = "sabotage")]
         if self.bug(crate::Bug::AcceptRecycledFrame) && frame.len() >= crate::format::FRAME_HEADER {
             return u64::from(crate::format::get!(u32, frame, 12));
         }
@@ -467,7 +472,7 @@ impl Store {
             }
         };
         let check = |at: u64, position: u64| -> Option<u64> {
-            let header = read_frame(&*file, at, part.segment.capacity, part.segment.id)?;
+            let header = read_frame(&*file, part.segment.capacity, self.spot(part, &[], at))?;
             (header.first > position && header.end() <= part.end()).then_some(header.first)
         };
         if let Some(candidates) = candidates {
@@ -481,7 +486,7 @@ impl Store {
                 return None;
             }
             let (len, _) = read_readable(&*file, &mut buf, offset);
-            if len < 40 {
+            if len < crate::format::FRAME_HEADER {
                 // The end, or a page that cannot be read.
                 offset = (offset + 1).next_multiple_of(4096) - 8;
                 continue;
@@ -680,8 +685,8 @@ impl Store {
                     let at = (u64::from(place.offset) - start) as usize;
                     let position = part.first + u64::from(place.rel);
                     let bytes = &buf[base + at.min(len)..];
-                    let id = self.frame_id(part, bytes);
-                    let header = match frame_at(bytes, room - at as u64, id, self.checks()) {
+                    let spot = self.spot(part, bytes, u64::from(place.offset));
+                    let header = match frame_at(bytes, room - at as u64, spot, self.checks()) {
                         FrameAt::Frame(header) if header.first == position => header,
                         FrameAt::Short(needed) if at + needed > want && refused.is_none() => {
                             want = at + needed;
@@ -816,18 +821,17 @@ pub(crate) fn read_readable(
     (len, None)
 }
 
-/// The frame at `offset`, if it is whole.
+/// The frame at `spot`, if it is whole.
 pub(crate) fn read_frame(
     file: &dyn File,
-    offset: u64,
     capacity: u64,
-    segment_id: u64,
+    spot: Spot,
 ) -> Option<crate::format::FrameHeader> {
-    let room = capacity.checked_sub(offset)?;
+    let room = capacity.checked_sub(spot.offset)?;
     let mut buf = vec![0; 1024];
     loop {
-        let len = read_up_to(file, &mut buf, offset).ok()?;
-        match frame_at(&buf[..len], room, segment_id, true) {
+        let len = read_up_to(file, &mut buf, spot.offset).ok()?;
+        match frame_at(&buf[..len], room, spot, true) {
             FrameAt::Frame(header) => return Some(header),
             FrameAt::Short(needed) if needed > buf.len() => buf.resize(needed, 0),
             _ => return None,

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 
 use crate::format::{
     DATA_START, FORMAT_VERSION, FormatError, FrameAt, FrameHeader, LogIdentity, Mark, PAGE,
-    SegmentHeader, find_frame_magic, frame_at,
+    SegmentHeader, Spot, find_frame_magic, frame_at,
 };
 use crate::index::{ActiveIndex, SealedIndex};
 use crate::store::{Gap, Part, Segment, Store, read_readable, read_up_to};
@@ -50,6 +50,24 @@ pub(crate) fn io_open(what: impl Into<String>, source: io::Error) -> OpenError {
     OpenError::Io {
         what: what.into(),
         source,
+    }
+}
+
+impl FormatError {
+    /// Whether the bytes are whole, but of a format that is not read here.
+    pub fn is_other_format(&self) -> bool {
+        !matches!(self, Self::Damaged(_))
+    }
+
+    /// Why a file cannot be opened.
+    pub fn refused(self, file: &str) -> OpenError {
+        let file = file.to_owned();
+        match self {
+            Self::Newer { found, known } => OpenError::NewerFormat { file, found, known },
+            Self::Older { found, known } => OpenError::OlderFormat { file, found, known },
+            Self::Field(_) => OpenError::Invalid(format!("{file}: {self}")),
+            Self::Damaged(what) => OpenError::Damaged { file, what },
+        }
     }
 }
 
@@ -127,13 +145,7 @@ impl Survey {
             };
             match decoded {
                 Ok(decoded) => header = header.or(Some(decoded)),
-                Err(FormatError::Newer { found, known }) => {
-                    return Err(OpenError::NewerFormat {
-                        file: name.to_owned(),
-                        found,
-                        known,
-                    });
-                }
+                Err(error) if error.is_other_format() => return Err(error.refused(name)),
                 Err(error) => {
                     self.header_problems
                         .push((name.to_owned(), offset, error.to_string()));
@@ -189,13 +201,7 @@ impl Survey {
                         self.mark = Some(mark);
                     }
                 }
-                Err(FormatError::Newer { found, .. }) => {
-                    return Err(OpenError::NewerFormat {
-                        file: MARK_FILE.to_owned(),
-                        found,
-                        known: FORMAT_VERSION,
-                    });
-                }
+                Err(error) if error.is_other_format() => return Err(error.refused(MARK_FILE)),
                 Err(error) => self.mark_problems.push((offset, error.to_string())),
             }
         }
@@ -387,7 +393,9 @@ impl Contents {
         let (mut position, mut offset) = (header.first, DATA_START);
         let end = limit.map_or(u64::MAX, |limit| limit.position);
         // A segment is made after all that is before it was synced.
-        self.durable = self.durable.max(header.first);
+        if !store.bug(crate::Bug::SegmentProvesNothing) {
+            self.durable = self.durable.max(header.first);
+        }
         while position < end {
             let Some(path) = indexes.remove(&(segment.id, position)) else {
                 break;
@@ -646,6 +654,11 @@ fn find_frame(
         durable: 0,
         is_empty: true,
     };
+    let spot = |offset| Spot {
+        segment_id: segment.id,
+        offset,
+        hash_key: store.identity.hash_key,
+    };
     let mut why = "no frame begins here";
     let mut buf = vec![0; STEP];
     let mut at = offset;
@@ -670,7 +683,7 @@ fn find_frame(
         empty = 0;
         if at == offset
             && let FrameAt::Bad(reason) =
-                frame_at(&buf[..len], segment.capacity - at, segment.id, true)
+                frame_at(&buf[..len], segment.capacity - at, spot(at), true)
         {
             why = reason;
         }
@@ -678,7 +691,7 @@ fn find_frame(
         while let Some(found) = find_frame_magic(&buf[from..len]) {
             let start = at + (from + found) as u64;
             from += found + crate::format::FRAME_ALIGN;
-            let good = crate::store::read_frame(&*file, start, segment.capacity, segment.id)
+            let good = crate::store::read_frame(&*file, segment.capacity, spot(start))
                 .filter(|h| h.first > position && h.end() <= limit);
             if let Some(header) = good {
                 rest.durable = rest.durable.max(header.durable);

@@ -1,7 +1,7 @@
 //! Small ways to wait, for tasks and for threads.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{
     Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
@@ -35,8 +35,12 @@ pub(crate) enum Outcome {
 }
 
 /// What the appends of one commit group wait for.
+///
+/// It is *answered* as soon as there is something to tell its appends, be it that their time
+/// is up, and *settled* when it is known what became of the group.
 pub(crate) struct Completion {
     state: AtomicU8,
+    settled: AtomicBool,
     inner: Mutex<Waiting>,
 }
 
@@ -44,6 +48,8 @@ pub(crate) struct Completion {
 struct Waiting {
     reason: String,
     wakers: Vec<Option<Waker>>,
+    /// Of those who wait until it is settled.
+    settled_wakers: Vec<Waker>,
 }
 
 const PENDING: u8 = 0;
@@ -52,6 +58,7 @@ impl Completion {
     pub fn new() -> Self {
         Self {
             state: AtomicU8::new(PENDING),
+            settled: AtomicBool::new(false),
             inner: Mutex::default(),
         }
     }
@@ -66,15 +73,25 @@ impl Completion {
         }
     }
 
-    pub fn is_finished(&self) -> bool {
-        self.outcome().is_some()
+    /// Whether it is known what became of the group.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
 
-    /// Tells all who wait. Only the first call counts.
+    /// Tells all who wait. Only the first call is their answer; a time that is up does not
+    /// settle the group, what comes later does.
     pub fn finish(&self, outcome: Outcome, reason: &str) {
-        let wakers = {
+        let (wakers, settled_wakers) = {
             let mut inner = lock(&self.inner);
-            if self.is_finished() {
+            let settled_wakers = if outcome == Outcome::TimedOut {
+                Vec::new()
+            } else {
+                self.settled.store(true, Ordering::Release);
+                std::mem::take(&mut inner.settled_wakers)
+            };
+            if self.outcome().is_some() {
+                drop(inner);
+                settled_wakers.into_iter().for_each(Waker::wake);
                 return;
             }
             if outcome != Outcome::Durable {
@@ -87,11 +104,26 @@ impl Completion {
                 Outcome::TimedOut => 4,
             };
             self.state.store(state, Ordering::Release);
-            std::mem::take(&mut inner.wakers)
+            (std::mem::take(&mut inner.wakers), settled_wakers)
         };
-        for waker in wakers.into_iter().flatten() {
+        for waker in wakers.into_iter().flatten().chain(settled_wakers) {
             waker.wake();
         }
+    }
+
+    /// Whether it is settled; if not, wakes the task when it is.
+    pub fn poll_settled(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_settled() {
+            return Poll::Ready(());
+        }
+        let mut inner = lock(&self.inner);
+        if self.is_settled() {
+            return Poll::Ready(());
+        }
+        if !inner.settled_wakers.iter().any(|w| w.will_wake(cx.waker())) {
+            inner.settled_wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Waits for the end; gives it with its reason.
@@ -100,7 +132,7 @@ impl Completion {
         poll_fn(|cx| self.poll(cx, &mut slot)).await
     }
 
-    fn poll(&self, cx: &mut Context<'_>, slot: &mut Option<usize>) -> Poll<(Outcome, String)> {
+    pub fn poll(&self, cx: &mut Context<'_>, slot: &mut Option<usize>) -> Poll<(Outcome, String)> {
         if self.outcome() == Some(Outcome::Durable) {
             return Poll::Ready((Outcome::Durable, String::new()));
         }

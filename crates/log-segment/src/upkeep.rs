@@ -10,12 +10,12 @@ use anabranch_env::OpenMode;
 
 use crate::catalog::MergeJob;
 use crate::format::Mark;
+use crate::group::Spare;
 use crate::index::{IndexError, SealedIndex, write_index};
-use crate::options::{Durability, Options};
-use crate::sequencer::Spare;
+use crate::options::{Background, Durability, Options};
 use crate::store::{Counters, Part, PartIndex, write_file};
 use crate::sync::{lock, read, write};
-use crate::writer::{Upkeep, Writer, disk_says};
+use crate::writer::{Marker, Upkeep, Writer, disk_says};
 
 /// How far the mark file may stay behind what is durable.
 const MARK_EVERY: Duration = Duration::from_millis(50);
@@ -49,13 +49,29 @@ impl Writer {
         }
     }
 
+    /// The life of the thread that syncs at intervals and keeps the mark. One of its own:
+    /// other upkeep may take seconds.
+    pub fn keep_marks_until_closed(&self) {
+        while !self.closing.load(Ordering::Acquire) {
+            self.mark_bell.wait(MARK_EVERY);
+            self.keep_marks();
+        }
+    }
+
+    fn keep_marks(&self) {
+        let mut marker = lock(&self.marker);
+        self.sync_interval(&mut marker);
+        self.keep_mark(&mut marker);
+    }
+
     /// Does one piece of upkeep; false if there was none to do.
     pub fn keep_up(&self) -> bool {
-        self.time_out_waiting();
+        if self.options.background == Background::Manual {
+            self.time_out_waiting();
+            self.keep_marks();
+        }
         let mut upkeep = lock(&self.upkeep);
         let upkeep = &mut *upkeep;
-        self.sync_interval(upkeep);
-        self.keep_mark(upkeep);
         let to_seal = lock(&self.sequencer).part_to_seal();
         if let Some(part) = to_seal {
             return self.try_seal(upkeep, &part);
@@ -139,7 +155,9 @@ impl Writer {
         for chunk in heads.chunks(256) {
             let mut sequencer = lock(&self.sequencer);
             for &(key, next) in chunk {
-                sequencer.heads.insert(key, next);
+                if !self.store.bug(crate::Bug::SealKeepsOldHeads) {
+                    sequencer.heads.insert(key, next);
+                }
             }
         }
         let old = {
@@ -206,7 +224,7 @@ impl Writer {
         }
     }
 
-    fn keep_mark(&self, upkeep: &mut Upkeep) {
+    fn keep_mark(&self, marker: &mut Marker) {
         let point = self.durable_point();
         #[cfg(feature = "sabotage")]
         let point = if self.store.bug(crate::Bug::MarkAhead) {
@@ -218,11 +236,11 @@ impl Writer {
             point
         };
         let now = self.store.env.clock.monotonic();
-        let mark = &upkeep.mark;
+        let mark = &marker.mark;
         if (mark.durable, mark.segment_id, mark.offset)
             == (point.position, point.segment_id, point.offset)
-            || now < upkeep.marked_at + MARK_EVERY
-            || self.unsynced(upkeep)
+            || now < marker.marked_at + MARK_EVERY
+            || self.unsynced()
         {
             return;
         }
@@ -234,33 +252,33 @@ impl Writer {
             clean: false,
             ..*mark
         };
-        upkeep.marked_at = now;
-        if let Err(error) = write_mark(upkeep, mark) {
+        marker.marked_at = now;
+        if let Err(error) = write_mark(marker, mark) {
             self.store.note(disk_says("writing the mark", &error));
         }
     }
 
     /// Whether acknowledged events are still on their way to the disk.
-    fn unsynced(&self, upkeep: &Upkeep) -> bool {
+    fn unsynced(&self) -> bool {
         matches!(self.options.durability, Durability::Interval(_))
-            && upkeep.synced != self.durable_point()
+            && self.synced_point() != self.durable_point()
     }
 
     /// With `Durability::Interval`: syncs when it is time.
-    fn sync_interval(&self, upkeep: &mut Upkeep) {
+    fn sync_interval(&self, marker: &mut Marker) {
         let Durability::Interval(interval) = self.options.durability else {
             return;
         };
         let now = self.store.env.clock.monotonic();
-        if now < upkeep.synced_at + interval || !self.unsynced(upkeep) {
+        if now < marker.synced_at + interval || !self.unsynced() {
             return;
         }
-        upkeep.synced_at = now;
-        self.sync_now(upkeep);
+        marker.synced_at = now;
+        self.sync_now();
     }
 
     /// Syncs what was written without a sync of its own.
-    fn sync_now(&self, upkeep: &mut Upkeep) {
+    fn sync_now(&self) {
         let (file, point) = {
             let committer = lock(&self.committer);
             (committer.file.clone(), self.durable_point())
@@ -268,8 +286,7 @@ impl Writer {
         let Some(file) = file else { return };
         // A failure was told and noted, and stays.
         if self.sync_late(&*file).is_ok() {
-            upkeep.synced = point;
-            self.store.set_synced(point.position);
+            self.set_synced_point(point);
         }
     }
 
@@ -285,10 +302,10 @@ impl Writer {
             let mut committer = lock(&self.committer);
             while self.commit_one(&mut committer) {}
         }
-        let mut upkeep = lock(&self.upkeep);
-        let upkeep = &mut *upkeep;
-        if self.unsynced(upkeep) {
-            self.sync_now(upkeep);
+        let mut marker = lock(&self.marker);
+        let marker = &mut *marker;
+        if self.unsynced() {
+            self.sync_now();
         }
         loop {
             let part = lock(&self.sequencer).part_to_seal();
@@ -317,23 +334,23 @@ impl Writer {
         }
         let point = self.durable_point();
         let mark = Mark {
-            sequence: upkeep.mark.sequence + 1,
+            sequence: marker.mark.sequence + 1,
             durable: point.position,
             segment_id: point.segment_id,
             offset: point.offset,
-            clean: !self.unsynced(upkeep),
-            ..upkeep.mark
+            clean: !self.unsynced(),
+            ..marker.mark
         };
-        write_mark(upkeep, mark)
+        write_mark(marker, mark)
     }
 }
 
 /// Writes the mark into the slot that does not hold the one before it.
-pub(crate) fn write_mark(upkeep: &mut Upkeep, mark: Mark) -> io::Result<()> {
-    upkeep
+pub(crate) fn write_mark(marker: &mut Marker, mark: Mark) -> io::Result<()> {
+    marker
         .mark_file
         .write_all_at(&mark.encode(), mark.slot_offset())?;
-    upkeep.mark_file.sync_data()?;
-    upkeep.mark = mark;
+    marker.mark_file.sync_data()?;
+    marker.mark = mark;
     Ok(())
 }

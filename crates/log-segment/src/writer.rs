@@ -10,25 +10,25 @@ use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anabranch_env::{DiskLock, File, OpenMode};
-use anabranch_log::{Append, AppendError, Appended, Condition, Placed, ReadError, Rejection};
-use anabranch_model::{PartitionId, Position, Query};
+use anabranch_log::{Append, AppendError, Appended, Rejection};
+use anabranch_model::Position;
 
 use crate::buffer::AlignedBuf;
 use crate::catalog::MergeJob;
 use crate::format::{DATA_START, Live, Mark, SegmentHeader};
-use crate::index::{Lookup, Term, term_key};
+use crate::group::{Group, NewSegment, Prepared, Spare, Step};
 use crate::options::{Background, Durability, Options, WriteMethod};
-use crate::sequencer::{Group, NewSegment, Prepared, SealedAnswers, Sequencer, Spare, Step};
-use crate::store::{Counters, PartIndex, Store};
-use crate::sync::{Outcome, Signal, WakerSet, lock, read};
+use crate::sequencer::{BROKEN, Sequencer};
+use crate::store::{Counters, Store};
+use crate::sync::{Completion, Outcome, Signal, WakerSet, lock};
 
 /// How long appends are refused after a write failed, before the next attempt.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A commit that takes longer than this keeps appenders from committing in place.
 const SLOW_COMMIT: Duration = Duration::from_millis(5);
@@ -42,11 +42,18 @@ pub(crate) struct Writer {
     pub sequencer: Mutex<Sequencer>,
     pub committer: Mutex<Committer>,
     pub spares: Mutex<VecDeque<Spare>>,
+    pub marker: Mutex<Marker>,
     pub upkeep: Mutex<Upkeep>,
+    pub mark_bell: Signal,
+    pub timer_bell: Signal,
     pub commit_bell: Signal,
     pub upkeep_bell: Signal,
     /// What the mark file may say.
     durable: Mutex<DurablePoint>,
+    /// With `Durability::Interval`: what a sync made durable.
+    synced: Mutex<DurablePoint>,
+    /// Appends that wait for something else than their own group, with the time they began to.
+    patience: Mutex<VecDeque<(Duration, Arc<Completion>)>>,
     space: WakerSet,
     last_group_appends: AtomicUsize,
     slow: AtomicBool,
@@ -74,20 +81,23 @@ pub(crate) struct Committer {
     pub epoch: u64,
 }
 
-/// What only the upkeep touches.
-pub(crate) struct Upkeep {
+/// What only the keeper of the mark touches.
+pub(crate) struct Marker {
     /// The mark written last.
     pub mark: Mark,
     pub mark_file: Arc<dyn File>,
+    pub marked_at: Duration,
+    /// With `Durability::Interval`: when it was last time to sync.
+    pub synced_at: Duration,
+}
+
+/// What only the upkeep touches.
+pub(crate) struct Upkeep {
     pub next_spare: u64,
     /// Bytes in all segments.
     pub log_bytes: u64,
     /// When the disk is asked again after it refused.
     pub retry_at: Duration,
-    pub marked_at: Duration,
-    /// With `Durability::Interval`: what the last sync made durable, and when.
-    pub synced: DurablePoint,
-    pub synced_at: Duration,
     /// A merge of the catalogue on its way.
     pub merge: Option<MergeJob>,
 }
@@ -111,6 +121,7 @@ impl Writer {
         sequencer: Sequencer,
         committer: Committer,
         spares: VecDeque<Spare>,
+        marker: Marker,
         upkeep: Upkeep,
         durable: DurablePoint,
         lock: Option<Box<dyn DiskLock>>,
@@ -123,10 +134,15 @@ impl Writer {
             sequencer: Mutex::new(sequencer),
             committer: Mutex::new(committer),
             spares: Mutex::new(spares),
+            marker: Mutex::new(marker),
             upkeep: Mutex::new(upkeep),
+            mark_bell: Signal::default(),
+            timer_bell: Signal::default(),
             commit_bell: Signal::default(),
             upkeep_bell: Signal::default(),
             durable: Mutex::new(durable),
+            synced: Mutex::new(durable),
+            patience: Mutex::default(),
             space: WakerSet::default(),
             last_group_appends: AtomicUsize::new(0),
             slow: AtomicBool::new(false),
@@ -140,8 +156,7 @@ impl Writer {
         *lock(&self.durable)
     }
 
-    #[cfg(feature = "sabotage")]
-    fn bug(&self, bug: crate::Bug) -> bool {
+    pub fn bug(&self, bug: crate::Bug) -> bool {
         self.store.bug(bug)
     }
 
@@ -150,8 +165,11 @@ impl Writer {
             .check(&self.options.limits)
             .map_err(Rejection::from)?;
         let mut prepared = Prepared::new(&self.store, &append);
+        let mut ticket = None;
         loop {
-            let step = lock(&self.sequencer).sequence(&append, &mut prepared, &self.spares);
+            let step = self
+                .sequencer()
+                .sequence(&append, &mut prepared, &self.spares);
             match step {
                 Step::Placed { completion, places } => {
                     self.drive().await;
@@ -189,27 +207,74 @@ impl Writer {
                 Step::Lookup => self.ask_sealed(&append, &mut prepared)?,
                 Step::WaitFor(completion) => {
                     self.drive().await;
-                    completion.wait().await;
+                    let settled = self.in_time(&mut ticket, |cx| completion.poll_settled(cx));
+                    if let Err(reason) = settled.await {
+                        // The same append, perhaps, may yet reach the disk.
+                        return Err(AppendError::Unknown { reason });
+                    }
                 }
                 Step::Full => {
                     self.drive().await;
-                    poll_fn(|cx| {
+                    let space = |cx: &mut Context<'_>| {
                         self.space.register(cx);
                         if lock(&self.sequencer).is_full() {
                             Poll::Pending
                         } else {
                             Poll::Ready(())
                         }
-                    })
-                    .await;
+                    };
+                    if let Err(reason) = self.in_time(&mut ticket, space).await {
+                        return Err(AppendError::Unavailable {
+                            reason,
+                            retry_after: Some(RETRY_AFTER),
+                        });
+                    }
                 }
                 Step::Refused(error) => return Err(error),
             }
         }
     }
 
+    /// The sequencer; breaks the log off if a panic left it in the middle of a change.
+    pub fn sequencer(&self) -> MutexGuard<'_, Sequencer> {
+        let mut sequencer = lock(&self.sequencer);
+        if self.sequencer.is_poisoned() {
+            let dropped = sequencer.break_off();
+            self.sequencer.clear_poison();
+            self.store.note(BROKEN.to_owned());
+            for group in dropped {
+                group.completion.finish(Outcome::NotWritten, BROKEN);
+                sequencer.release(group);
+            }
+            self.space.wake_all();
+        }
+        sequencer
+    }
+
+    /// Waits until `ready`, or until the time of an append is up; then gives the reason.
+    pub async fn in_time(
+        &self,
+        ticket: &mut Option<Arc<Completion>>,
+        mut ready: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> Result<(), String> {
+        let ticket = ticket.get_or_insert_with(|| {
+            let ticket = Arc::new(Completion::new());
+            let now = self.store.env.clock.monotonic();
+            lock(&self.patience).push_back((now, ticket.clone()));
+            ticket
+        });
+        let mut slot = None;
+        poll_fn(|cx| {
+            if ready(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            ticket.poll(cx, &mut slot).map(|(_, reason)| Err(reason))
+        })
+        .await
+    }
+
     /// Sees to it that what is pending gets written.
-    async fn drive(&self) {
+    pub async fn drive(&self) {
         match self.options.background {
             Background::Manual => {
                 // Others may join the group first.
@@ -253,18 +318,15 @@ impl Writer {
 
     /// Writes one group; false if none is waiting.
     pub fn commit_one(&self, committer: &mut Committer) -> bool {
-        let Some(mut group) = lock(&self.sequencer).take_group() else {
+        let Some(mut group) = self.sequencer().take_group() else {
             return false;
         };
         let started = self.store.env.clock.monotonic();
-        #[cfg(feature = "sabotage")]
-        {
-            if self.bug(crate::Bug::AckBeforeSync) {
-                group.completion.finish(Outcome::Durable, "");
-            }
-            if self.bug(crate::Bug::PublishBeforeSync) {
-                self.show(&group);
-            }
+        if self.bug(crate::Bug::AckBeforeSync) {
+            group.completion.finish(Outcome::Durable, "");
+        }
+        if self.bug(crate::Bug::PublishBeforeSync) {
+            self.show(&group);
         }
         match self.write_group(committer, &mut group) {
             Ok(()) => self.publish(committer, group),
@@ -285,7 +347,7 @@ impl Writer {
             // Until its first group is synced the segment holds nothing that counts. Its being
             // there says that everything before it is on the disk.
             let before = match (&committer.file, self.options.durability) {
-                (Some(file), Durability::Interval(_)) => self.sync_late(&**file),
+                (Some(file), Durability::Interval(_)) => self.sync_all(&**file),
                 _ => Ok(()),
             };
             let file = before
@@ -316,6 +378,11 @@ impl Writer {
         group.buf.truncate(frames_end);
         written.map_err(|e| {
             // These pages may be lost although the cache shows them: the file is done with.
+            // What was acknowledged before goes to the disk first, or nothing more is taken.
+            if matches!(self.options.durability, Durability::Interval(_)) {
+                // A failure is noted, and refuses every append from now on.
+                drop(self.sync_all(&*file));
+            }
             committer.file = None;
             WriteFailure::Unknown(disk_says(&format!("writing {}", segment.name()), &e))
         })
@@ -323,18 +390,6 @@ impl Writer {
 
     /// Writes to the segment so that the bytes are durable on return.
     fn write_synced(&self, file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        #[cfg(feature = "sabotage")]
-        {
-            if self.bug(crate::Bug::IgnoreShortWrite) {
-                file.write_at(bytes, offset)?;
-                return self.sync(file);
-            }
-            if self.bug(crate::Bug::IgnoreWriteError) {
-                let written = file.write_all_at(bytes, offset);
-                let synced = self.sync(file);
-                return written.and(synced).or(Ok(()));
-            }
-        }
         file.write_all_at(bytes, offset)?;
         self.sync(file)
     }
@@ -345,12 +400,31 @@ impl Writer {
         {
             return Ok(());
         }
-        let synced = file.sync_data();
-        #[cfg(feature = "sabotage")]
-        if synced.is_err() && self.bug(crate::Bug::RetryFsync) {
-            return file.sync_data();
+        file.sync_data()
+    }
+
+    /// What is on the disk for certain, with `Durability::Interval`.
+    pub fn synced_point(&self) -> DurablePoint {
+        *lock(&self.synced)
+    }
+
+    /// Syncs all that was acknowledged; it is in `file`, or was synced before.
+    fn sync_all(&self, file: &dyn File) -> io::Result<()> {
+        let point = self.durable_point();
+        if point == self.synced_point() {
+            return Ok(());
         }
-        synced
+        self.sync_late(file)?;
+        self.set_synced_point(point);
+        Ok(())
+    }
+
+    pub fn set_synced_point(&self, point: DurablePoint) {
+        let mut synced = lock(&self.synced);
+        if synced.position <= point.position {
+            *synced = point;
+            self.store.set_synced(point.position);
+        }
     }
 
     /// Syncs what was acknowledged without a sync, with `Durability::Interval`. A failure is
@@ -408,18 +482,10 @@ impl Writer {
         bytes.extend(&header.encode());
         let file = disk.open(&spare.path, self.open_mode())?;
         file.write_all_at(bytes.bytes(), 0)?;
-        #[cfg(feature = "sabotage")]
-        let sync_header = !self.bug(crate::Bug::NoHeaderSync);
-        #[cfg(not(feature = "sabotage"))]
-        let sync_header = true;
-        if self.method != WriteMethod::Direct && sync_header {
+        if self.method != WriteMethod::Direct {
             file.sync_data()?;
         }
         disk.rename(&spare.path, &segment.path)?;
-        #[cfg(feature = "sabotage")]
-        if self.bug(crate::Bug::NoDirSync) {
-            return Ok(file);
-        }
         disk.sync_dir(&self.store.dir)?;
         Ok(file)
     }
@@ -563,7 +629,7 @@ impl Writer {
     pub fn time_out_waiting(&self) {
         let now = self.store.env.clock.monotonic();
         let limit = self.options.append_timeout;
-        let late: Vec<_> = {
+        let mut late: Vec<_> = {
             let sequencer = lock(&self.sequencer);
             sequencer
                 .waiting
@@ -572,6 +638,18 @@ impl Writer {
                 .map(|(_, completion)| completion.clone())
                 .collect()
         };
+        {
+            let mut patience = lock(&self.patience);
+            // Those that nobody waits for any more.
+            patience.retain(|(_, ticket)| Arc::strong_count(ticket) > 1);
+            let waited = |since: &Duration| now.saturating_sub(*since) > limit;
+            late.extend(
+                patience
+                    .iter()
+                    .filter(|(since, _)| waited(since))
+                    .map(|(_, ticket)| ticket.clone()),
+            );
+        }
         for completion in late {
             completion.finish(
                 Outcome::TimedOut,
@@ -580,187 +658,14 @@ impl Writer {
         }
     }
 
-    /// Asks the sealed indexes what an append needs to know. Outside the sequencer's lock:
-    /// sealed parts do not change.
-    fn ask_sealed(&self, append: &Append, prepared: &mut Prepared) -> Result<(), AppendError> {
-        let unavailable = |error: ReadError| AppendError::Unavailable {
-            reason: format!("the index cannot be read: {error}"),
-            retry_after: Some(RETRY_AFTER),
-        };
-        let (generation, unsealed) = lock(&self.sequencer).unsealed();
-        let parts = self.store.parts();
-        let mut answers = SealedAnswers {
-            generation,
-            ..SealedAnswers::default()
-        };
-        // With the range of their ids. A sealed part whose index file cannot be read has
-        // its index in memory again, and may hold any.
-        let sealed: Vec<_> = parts
-            .iter()
-            .filter(|part| !unsealed.iter().any(|p| Arc::ptr_eq(p, part)))
-            .map(|part| match &*read(&part.index) {
-                PartIndex::Sealed(index) => (part, index.header.id_min..=index.header.id_max),
-                PartIndex::Active(_) => (part, 0..=u128::MAX),
-            })
-            .collect();
-        #[cfg(feature = "sabotage")]
-        let forget = self.bug(crate::Bug::ForgetIds);
-        #[cfg(not(feature = "sabotage"))]
-        let forget = false;
-        // Where an index says that an id may be: an index knows a part of its hash only.
-        let mut candidates: Vec<(u64, usize)> = Vec::new();
-        for (i, event) in append.events.iter().enumerate() {
-            let id = event.id.as_u128();
-            for (part, ids) in sealed.iter().rev() {
-                if forget || !ids.contains(&id) {
-                    continue;
-                }
-                let found = self
-                    .store
-                    .with_index(
-                        part,
-                        |a| a.find_id(id).into_iter().collect(),
-                        |s| s.find_id(id),
-                    )
-                    .map_err(unavailable)?;
-                let positions = found.into_iter().map(|rel| part.first + u64::from(rel));
-                candidates.extend(positions.map(|position| (position, i)));
-            }
+    /// The life of the thread that keeps the time limits: the disk cannot hold it up.
+    pub fn keep_time_until_closed(&self) {
+        let step = self.options.append_timeout / 8;
+        let step = step.clamp(Duration::from_millis(5), Duration::from_millis(250));
+        while !self.closing.load(Ordering::Acquire) {
+            self.timer_bell.wait(step);
+            self.time_out_waiting();
         }
-        candidates.sort_unstable();
-        let positions = candidates.iter().map(|&(position, _)| position);
-        let failed = self.store.look_at(positions, |index, stored| {
-            let (position, i) = candidates[index];
-            match stored {
-                Ok(stored) if stored.id == append.events[i].id => {
-                    answers.ids.insert(i, position);
-                    None
-                }
-                Ok(_) => None,
-                Err(error) => Some(unavailable(error)),
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let mut unknown = Vec::new();
-        {
-            let mut sequencer = lock(&self.sequencer);
-            for key in prepared.all_keys(append) {
-                match sequencer.heads.get(key) {
-                    Some(next) => {
-                        answers.heads.insert(key, next.unwrap_or(0));
-                    }
-                    None => unknown.push(key),
-                }
-            }
-        }
-        let before = unsealed.first().map_or(u64::MAX, |part| part.first);
-        for &key in &unknown {
-            let next = self.store.sealed_head(key, before).map_err(unavailable)?;
-            answers.heads.insert(key, next.unwrap_or(0));
-        }
-        let published = self.store.published();
-        for condition in &append.conditions {
-            let Condition::NoMatch { query, after } = condition else {
-                continue;
-            };
-            let from = prepared.unmatched_before.max(after.get(PartitionId(0)));
-            prepared.matched = self
-                .find_match(query, from, published)
-                .map_err(unavailable)?;
-            if prepared.matched.is_some() {
-                break;
-            }
-        }
-        prepared.unmatched_before = prepared.unmatched_before.max(published);
-        let mut sequencer = lock(&self.sequencer);
-        if sequencer.generation() == generation {
-            for &key in &unknown {
-                if let Some(&next) = answers.heads.get(&key).filter(|&&next| next > 0) {
-                    sequencer.heads.insert(key, next);
-                }
-            }
-            prepared.sealed = Some(answers);
-        }
-        Ok(())
-    }
-
-    /// Position of the first durable event in `from..to` that matches.
-    fn find_match(&self, query: &Query, from: u64, to: u64) -> Result<Option<u64>, ReadError> {
-        let hash_key = self.store.identity.hash_key;
-        for part in self.store.parts().iter() {
-            let (low, high) = (part.first.max(from), part.end().min(to));
-            if low >= high {
-                continue;
-            }
-            let mut candidates: Vec<u32> = Vec::new();
-            for item in &query.items {
-                let rels = if let Some(tag) = item.tags.first() {
-                    let key = term_key(hash_key, Term::Tag(tag));
-                    self.store.lookup_in(part, &Lookup::Terms(vec![key]))?
-                } else if item.types.is_empty() {
-                    return Ok(Some(low));
-                } else {
-                    let key =
-                        |t: &anabranch_model::EventType| term_key(hash_key, Term::Type(t.as_str()));
-                    let keys = item.types.iter().map(key).collect();
-                    self.store.lookup_in(part, &Lookup::Terms(keys))?
-                };
-                candidates.extend(rels);
-            }
-            candidates.sort_unstable();
-            candidates.dedup();
-            for rel in candidates {
-                let position = part.first + u64::from(rel);
-                if (low..high).contains(&position)
-                    && query.matches(&self.store.event_at(position)?.as_ref())
-                {
-                    return Ok(Some(position));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// The places of events of a batch whose ids were written before, by index in the
-    /// batch; refuses ids that were written with another event.
-    fn confirm_written(
-        &self,
-        append: &Append,
-        found: &[(usize, u64)],
-    ) -> Result<Vec<Placed>, AppendError> {
-        let mut places = Vec::with_capacity(found.len());
-        let offsets = found.iter().map(|&(_, offset)| offset);
-        let refused = self.store.look_at(offsets, |index, stored| {
-            let (i, offset) = found[index];
-            let (event, position) = (&append.events[i], Position::at(offset));
-            let id = event.id;
-            let stored = match stored {
-                Ok(stored) => stored,
-                Err(error) => {
-                    return Some(AppendError::Unavailable {
-                        reason: format!(
-                            "event {id} was written before, at {position}, but cannot be read: {error}"
-                        ),
-                        retry_after: None,
-                    });
-                }
-            };
-            let same = stored.stream() == event.stream.as_str()
-                && stored.event_type() == event.event_type.as_str()
-                && stored.schema_version == event.schema_version
-                && stored.data() == event.data;
-            if !same {
-                return Some(Rejection::IdTaken { id, position }.into());
-            }
-            places.push(Placed {
-                position,
-                version: stored.version,
-            });
-            None
-        });
-        refused.map_or(Ok(places), Err)
     }
 
     /// A path for the next spare file.

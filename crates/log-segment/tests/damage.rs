@@ -211,7 +211,7 @@ fn a_newer_format_is_refused_in_every_kind_of_file() {
                     found,
                     known,
                 }) => {
-                    assert_eq!((named, found, known), (file.clone(), 2, 1));
+                    assert_eq!((named, found, known), (file.clone(), 3, 2));
                 }
                 other => panic!("{file} of a newer format: {other:?}"),
             }

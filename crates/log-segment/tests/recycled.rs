@@ -17,6 +17,9 @@ use futures_executor::block_on;
 
 use support::{TempDir, small};
 
+/// The segment that the frame says it belongs to.
+const SEGMENT: u64 = 99;
+
 /// Makes a log whose last frame says, under a checksum that holds, that it belongs to
 /// another segment.
 fn with_foreign_frame() -> TempDir {
@@ -36,14 +39,19 @@ fn with_foreign_frame() -> TempDir {
     let path = dir.0.join("0000000001.seg");
     let mut bytes = std::fs::read(&path).unwrap();
     let magic = 0xa7bf_u16.to_le_bytes();
-    let last = (8192..bytes.len() - 40)
+    let last = (8192..bytes.len() - 48)
         .step_by(8)
         .rfind(|&at| bytes[at + 4..at + 6] == magic)
         .unwrap();
-    bytes[last + 12..last + 16].copy_from_slice(&99_u32.to_le_bytes());
+    bytes[last + 12..last + 16].copy_from_slice(&(SEGMENT as u32).to_le_bytes());
     let len = u32::from_le_bytes(bytes[last + 8..last + 12].try_into().unwrap()) as usize;
-    let body = &bytes[last + 4..last + 40 + len];
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, body) as u32;
+    let body = &bytes[last + 4..last + 48 + len];
+    // As the format says; the key stands in the segment's header.
+    let hash_key = u64::from_le_bytes(bytes[32..40].try_into().unwrap());
+    let mut place = SEGMENT.to_le_bytes().to_vec();
+    place.extend((last as u64).to_le_bytes());
+    let secret = xxhash_rust::xxh3::xxh3_64_with_seed(&place, hash_key) as u32;
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, body) as u32 ^ secret;
     bytes[last..last + 4].copy_from_slice(&crc.to_le_bytes());
     std::fs::write(&path, bytes).unwrap();
     dir

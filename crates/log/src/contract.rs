@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 use anabranch_model::{
-    Cut, Filter, LimitError, Limits, NewEvent, Position, Query, StreamId, Version,
+    Cut, EventId, Filter, LimitError, Limits, NewEvent, Position, Query, StreamId, Version,
 };
 
 use crate::error::{AppendError, ReadError};
@@ -48,6 +48,13 @@ pub trait Log: Send + Sync + 'static {
     /// A cut beyond the head is [`ReadError::CutBeyondHead`]: following it would silently
     /// pass over events that are yet to come.
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream;
+
+    /// Where the event with this id stands; `None` if it was not written. Asks every
+    /// partition.
+    ///
+    /// Where an append of the event is under way, the answer waits for its outcome: `None`
+    /// means that no append that began before this call will bring it.
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>>;
 
     /// Every durable event there is now, as a cut.
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>>;

@@ -198,6 +198,18 @@ pub enum OpenError {
         /// The newest version known here.
         known: u32,
     },
+    /// Written by an earlier version.
+    #[error(
+        "{file} has format version {found}; this program reads and writes version {known}: carry the log over with `anabranch log upgrade DIR NEW`, which leaves this one as it is"
+    )]
+    OlderFormat {
+        /// The file.
+        file: String,
+        /// Its version.
+        found: u32,
+        /// The version known here.
+        known: u32,
+    },
     /// There is no log.
     #[error("{path} holds no log; append to it to make one, or check the address")]
     NotFound {

@@ -127,6 +127,18 @@ impl Log for MemoryLog {
         }
     }
 
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
+        let state = self.0.shared.lock();
+        let found = state.ids.get(&id).map(|&offset| {
+            let stored = &state.events[offset];
+            Placed {
+                position: stored.position,
+                version: stored.version,
+            }
+        });
+        Box::pin(async move { Ok(found) })
+    }
+
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         Box::pin(async { Ok(self.0.shared.lock().head()) })
     }

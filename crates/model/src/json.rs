@@ -111,6 +111,8 @@ fn write_data(data: &[u8], content_type: &str, out: &mut Vec<u8>) {
 /// Whether data of this media type stands in `data` as JSON, not as text.
 pub fn is_json_media_type(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim();
+    // Media types are compared without regard to case.
+    let essence = essence.to_ascii_lowercase();
     essence.ends_with("/json") || essence.ends_with("+json")
 }
 
@@ -283,5 +285,13 @@ mod tests {
             rfc3339(4_107_542_399_999_999),
             "2100-02-28T23:59:59.999999Z"
         );
+    }
+
+    #[test]
+    fn a_media_type_is_json_in_capitals_too() {
+        for json in ["Application/JSON", "application/Vnd.X+Json; charset=UTF-8"] {
+            assert!(is_json_media_type(json), "{json}");
+        }
+        assert!(!is_json_media_type("text/plain"));
     }
 }

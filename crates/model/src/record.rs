@@ -36,6 +36,9 @@ const META_TRACEPARENT: u8 = 5;
 pub(crate) const META_TAG: u8 = 6;
 pub(crate) const META_HEADER: u8 = 7;
 const META_CAUSES: u8 = 8;
+/// Set in the number of a field that a reader must know. A record that has one sets a flag
+/// too, so that a reader that does not look at its metadata stops as well.
+const META_MUST_KNOW: u8 = 0x40;
 
 /// Bytes that are no record. Checksums keep damaged bytes from getting here, so this
 /// tells of a writer that is wrong or hostile.
@@ -104,6 +107,9 @@ pub fn encode(out: &mut Vec<u8>, events: &[NewEvent], versions: &[Version]) {
     }
 }
 
+/// The most bytes of one cause: its tag, a length of one byte, a partition and an offset.
+const CAUSE_LEN_MAX: usize = 1 + 1 + 5 + 10;
+
 /// The most bytes that [`encode`] can write for these events.
 pub fn encoded_len_max(events: &[NewEvent]) -> usize {
     let len = |event: &NewEvent| {
@@ -118,7 +124,7 @@ pub fn encoded_len_max(events: &[NewEvent]) -> usize {
                 + text(&m.traceparent)
                 + headers
                 + tags
-                + m.causes.iter().count() * 15
+                + m.causes.iter().count() * CAUSE_LEN_MAX
                 + 16
         });
         event.stream.as_str().len() + event.event_type.as_str().len() + event.data.len() + meta + 56
@@ -190,6 +196,11 @@ pub(crate) fn decode_meta(bytes: &[u8]) -> Result<Meta, RecordError> {
                     .map_err(|_| RecordError("a cause names no partition"))?;
                 meta.causes.set(PartitionId(partition), cursor.varint()?);
             }
+            _ if tag & META_MUST_KNOW != 0 => {
+                return Err(RecordError(
+                    "a metadata field must be understood and is not known here",
+                ));
+            }
             // A field of a later version: readers that do not know it pass over it.
             _ => {}
         }
@@ -206,7 +217,15 @@ pub(crate) fn meta_fields(
         if cursor.at >= cursor.bytes.len() {
             return None;
         }
-        let field = (|| Ok((cursor.byte()?, cursor.run()?)))();
+        let field = (|| {
+            let number = cursor.varint()?;
+            // Numbers of more than seven bits are nobody's yet: what matters is their bit.
+            let tag = match u8::try_from(number) {
+                Ok(tag) if tag < 0x80 => tag,
+                _ => 0x80 | (number as u8 & META_MUST_KNOW),
+            };
+            Ok((tag, cursor.run()?))
+        })();
         if field.is_err() {
             cursor.at = cursor.bytes.len();
         }

@@ -172,6 +172,11 @@ impl TokenSeal {
         }
     }
 
+    /// The log whose tokens it seals.
+    pub fn domain(&self) -> u64 {
+        self.domain
+    }
+
     /// Accepts tokens sealed with this key too: one that was in use before.
     #[must_use]
     pub fn also_accepting(mut self, key: TokenKey) -> Self {

@@ -175,3 +175,37 @@ fn a_first_record_cannot_repeat_what_is_not_there() {
         assert_eq!(read(&[flag]), Err(refused), "{flag}");
     }
 }
+
+/// A record of stream `a/b` with this metadata and no data.
+fn with_meta(flags: u8, meta: &[u8]) -> Vec<u8> {
+    let mut body = vec![0x08 | flags];
+    body.extend([0; 16]);
+    body.extend(b"\x03a/b\x00\x01T\x01");
+    body.push(meta.len() as u8);
+    body.extend(meta);
+    body.push(0);
+    body
+}
+
+#[test]
+fn a_metadata_field_that_is_not_known_is_passed_over_unless_it_must_be_understood() {
+    let decode = |meta: &[u8]| {
+        let body = with_meta(0, meta);
+        let event = Records::new(&body, Position::at(0), 1)
+            .next()
+            .unwrap()
+            .unwrap();
+        event.meta.decode()
+    };
+    // Field 9, field 300, then a tag.
+    let known = decode(&[9, 1, 7, 0xac, 2, 1, 7, 6, 1, b'x']).unwrap();
+    assert_eq!(known.tags, ["x"]);
+    assert!(decode(&[0x41, 1, 7]).is_err());
+    assert!(decode(&[0xc1, 2, 1, 7]).is_err());
+    let body = with_meta(0x10, &[0x41, 1, 7]);
+    let read = Records::new(&body, Position::at(0), 1).next().unwrap();
+    assert!(
+        read.is_err(),
+        "who does not look at the metadata is stopped too"
+    );
+}

@@ -2,12 +2,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use anabranch_domain::{CommandEnvelope, ReplyEnvelope, StreamId};
 use anabranch_log::BoxFuture;
 use futures_util::future::join_all;
 
-use crate::flow::{Delivered, Router};
 use crate::head_watch::HeadWatches;
+use crate::port::{Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
 use crate::service::Service;
 
@@ -49,8 +48,8 @@ impl Fleet {
 
     /// Delivers between the services; [`ServiceBuilder::beside`](crate::ServiceBuilder::beside) is the usual way
     /// to it.
-    pub fn router(&self) -> Arc<dyn Router> {
-        Arc::new(Route(Arc::downgrade(&self.inner)))
+    pub fn port(&self) -> Arc<dyn Port> {
+        Arc::new(Line(Arc::downgrade(&self.inner)))
     }
 
     /// Takes a service in, in place of one of the same name, which is ended as a crash would
@@ -90,28 +89,23 @@ impl Fleet {
         self.inner.read().get(name).cloned()
     }
 
+    /// Who owns this.
+    pub fn find(&self, subject: Subject<'_>) -> Whereabouts {
+        self.inner.find(subject)
+    }
+
     /// The service that owns the entities, the process or the saga of this category.
     pub fn owner(&self, category: &str) -> Result<Arc<Service>, SendError> {
-        self.inner.owner(category)
-    }
-
-    /// The name of the service that owns this category, or did before it went away.
-    pub fn home_of(&self, category: &str) -> Option<String> {
-        self.inner.homes().categories.get(category).cloned()
-    }
-
-    /// The name of the service that has this view, or had it before it went away.
-    pub fn home_of_view(&self, view: &str) -> Option<String> {
-        self.inner.homes().views.get(view).cloned()
+        let subject = Subject::Category(category);
+        self.find(subject).here(subject).map_err(Problem::of_send)
     }
 
     /// The service that has the view of this name, if it is here.
     pub fn owner_of_view(&self, view: &str) -> Option<Arc<Service>> {
-        let services = self.inner.read();
-        let owner = services
-            .values()
-            .find(|service| service.views().any(|(name, _)| name == view));
-        owner.cloned()
+        match self.find(Subject::View(view)) {
+            Whereabouts::Here(service) => Some(service),
+            _ => None,
+        }
     }
 
     /// Ends all services in order; see [`Service::shutdown`]. True if all of them ended within
@@ -151,51 +145,84 @@ impl Inner {
         }
     }
 
-    fn owner(&self, category: &str) -> Result<Arc<Service>, SendError> {
+    fn find(&self, subject: Subject<'_>) -> Whereabouts {
         let services = self.read();
-        let owner = services.values().find(|service| service.owns(category));
-        owner.cloned().ok_or_else(|| {
-            let running: Vec<_> = services.keys().map(String::as_str).collect();
-            SendError::Unavailable {
-                reason: format!(
-                    "no running service owns category {category:?}; running: {}",
-                    running.join(", ")
-                ),
-                retry_after: Some(AWAY),
-            }
-        })
+        if let Some(service) = services.values().find(|service| service.has(subject)) {
+            return Whereabouts::Here(service.clone());
+        }
+        let homes = self.homes();
+        let home = match subject {
+            Subject::Category(name) | Subject::Process(name) => homes.categories.get(name),
+            Subject::View(name) => homes.views.get(name),
+        };
+        if let Some(service) = home.filter(|home| !services.contains_key(*home)) {
+            return Whereabouts::Away(service.clone());
+        }
+        let mut known: Vec<_> = services
+            .values()
+            .flat_map(|service| service.names_like(subject))
+            .map(str::to_owned)
+            .collect();
+        known.sort_unstable();
+        Whereabouts::Nowhere { known }
+    }
+
+    async fn call(&self, request: Request) -> Result<Reply, Problem> {
+        let subject = request.subject();
+        let owner = self.find(subject).here(subject)?;
+        owner.call(request).await
+    }
+}
+
+impl Port for Fleet {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, Problem>> {
+        Box::pin(self.inner.call(request))
     }
 }
 
 /// The way from one service to the others. It does not keep them alive.
-struct Route(Weak<Inner>);
+struct Line(Weak<Inner>);
 
-impl Route {
-    fn owner(&self, category: &str) -> Result<Arc<Service>, SendError> {
-        let inner = self.0.upgrade().ok_or_else(SendError::stopping)?;
-        inner.owner(category)
+impl Port for Line {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, Problem>> {
+        Box::pin(async move {
+            let inner = self.0.upgrade().ok_or_else(SendError::stopping)?;
+            inner.call(request).await
+        })
     }
 }
 
-impl Router for Route {
-    fn dispatch(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<Delivered, SendError>> {
-        Box::pin(async move {
-            let owner = self.owner(command.to.category())?;
-            owner.deliver(command).await
-        })
-    }
+/// Where something is that one service owns.
+pub enum Whereabouts {
+    /// At this service, which is here.
+    Here(Arc<Service>),
+    /// At the service of this name, which is away; it may come back.
+    Away(String),
+    /// No service has had it since the fleet was made. One may still come.
+    Nowhere {
+        /// What of this kind there is.
+        known: Vec<String>,
+    },
+}
 
-    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
-        Box::pin(async move {
-            let owner = self.owner(reply.to.category())?;
-            owner.reply(reply).await
-        })
-    }
-
-    fn forget(&self, at: &StreamId, saga: &StreamId) {
-        // Who is away has forgotten already.
-        if let Ok(owner) = self.owner(at.category()) {
-            owner.forget(at, saga);
+impl Whereabouts {
+    /// The service, or why it cannot be asked. Whoever sends may try again: it may come.
+    fn here(self, subject: Subject<'_>) -> Result<Arc<Service>, Problem> {
+        let (Subject::Category(name) | Subject::Process(name) | Subject::View(name)) = subject;
+        let reason = match self {
+            Self::Here(service) => return Ok(service),
+            Self::Away(service) => {
+                format!("service {service}, which has {name:?}, is away; try again")
+            }
+            Self::Nowhere { known } => format!(
+                "no running service owns category {name:?}; there are: {}",
+                known.join(", ")
+            ),
+        };
+        Err(SendError::Unavailable {
+            reason,
+            retry_after: Some(AWAY),
         }
+        .into())
     }
 }

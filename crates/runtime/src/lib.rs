@@ -67,12 +67,16 @@
 
 mod diagnostics;
 mod entity;
+mod feed;
 mod fleet;
 mod flow;
 mod hash;
 mod head_watch;
+mod host;
 mod in_order;
+mod kinds;
 mod panics;
+pub mod port;
 
 pub mod registry;
 mod send_error;
@@ -82,15 +86,11 @@ mod time;
 pub mod view;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
-pub use entity::{
-    Accepted, AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, Recorded, SendOptions,
-    Status,
-};
-pub use fleet::Fleet;
-pub use flow::{
-    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivered, Description, FlowOptions,
-    InstanceStatus, Letter, Router,
-};
+pub use entity::{AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, SendOptions};
+pub use fleet::{Fleet, Whereabouts};
+pub use flow::{AnyFlow, CallError, Circuit, CircuitState, DeadLetter, FlowOptions, Letter};
+pub use host::{Accepted, Description, InstanceStatus, Recorded, Status};
+pub use port::{Delivered, Port};
 pub use send_error::SendError;
 pub use service::{Service, ServiceBuilder, StartError};
 pub use time::{ManualTime, Sleeper, Time};

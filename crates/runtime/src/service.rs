@@ -6,20 +6,23 @@ use std::time::Duration;
 use anabranch_domain::saga::{RegisterError, SagaCommand, SagaType};
 use anabranch_domain::types::{CategoryTypes, EventTypes, ReaderTypes, ServiceTypes};
 use anabranch_domain::{
-    Command, CommandEnvelope, CommandId, Cut, Effect, Entity, Event, Json, Process, Query,
-    ReplyEnvelope, Retry, Role, Saga, SchemaError, StreamId, View,
+    Command, CommandEnvelope, CommandId, Cut, Effect, Entity, Event, Json, Process, Query, Retry,
+    Role, Saga, SchemaError, StreamId, View,
 };
 use anabranch_log::{BoxFuture, Log};
 use futures_util::future::{Either, join_all, select};
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::entity::{AnyEntity, EntityHandle, EntityHost, EntityOptions, HostError, HostParts};
+use crate::entity::{AnyEntity, EntityHandle, EntityHost, EntityOptions, HostError};
 use crate::fleet::Fleet;
 use crate::flow::{
-    AnyFlow, CallError, Circuit, DeadLetter, Delivered, Dispatcher, EffectHost, Effects, FlowHost,
-    FlowOptions, FlowParts, ProcessKind, Router, SagaKind,
+    AnyFlow, CallError, Circuit, DeadLetter, Dispatcher, EffectHost, Effects, FlowHost,
+    FlowOptions, FlowParts, Hosted,
 };
 use crate::head_watch::{HeadWatch, HeadWatches};
+use crate::host::HostParts;
+use crate::kinds::{ProcessKind, SagaKind};
+use crate::port::{Ask, Delivered, Dispatch, Port, Problem, Reply, Request, Subject};
 use crate::registry;
 use crate::send_error::SendError;
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
@@ -39,7 +42,7 @@ pub struct ServiceBuilder {
     views: Vec<(&'static str, StartView)>,
     flows: Vec<StartFlow>,
     effects: Vec<EffectHost>,
-    router: Option<Arc<dyn Router>>,
+    elsewhere: Option<Arc<dyn Port>>,
     head_watches: Option<Arc<HeadWatches>>,
     retry: Retry,
     types: ServiceTypes,
@@ -92,10 +95,9 @@ pub enum StartError {
 /// order.
 pub struct Service {
     name: String,
-    entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
+    hosted: Arc<Hosted>,
     hosts: Hosts,
     views: BTreeMap<&'static str, Arc<dyn AnyView>>,
-    flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
     dispatcher: Arc<Dispatcher>,
     head_watch: Arc<HeadWatch>,
     time: Time,
@@ -133,7 +135,7 @@ impl ServiceBuilder {
             events: EventTypes::of::<E::Event>(),
         });
         self.entities.push(Box::new(move |parts| {
-            let host = EntityHost::<E>::start(parts, options)?;
+            let host = EntityHost::start::<E>(parts, options)?;
             Ok((TypeId::of::<E>(), host.clone() as _, host as _))
         }));
         self
@@ -191,7 +193,7 @@ impl ServiceBuilder {
                 process: P::NAME,
                 source,
             })?;
-            let host = FlowHost::start(kind, parts, options);
+            let host = FlowHost::start(Arc::new(kind), parts, options)?;
             Ok((host.clone() as _, Box::new(move || host.begin())))
         }));
         self
@@ -210,7 +212,7 @@ impl ServiceBuilder {
         self.types.journals.push(S::NAME.to_owned());
         self.flows.push(Box::new(move |parts| {
             let kind = SagaKind::new(SagaType::of::<S>()?);
-            let host = FlowHost::start(kind, parts, options);
+            let host = FlowHost::start(Arc::new(kind), parts, options)?;
             Ok((host.clone() as _, Box::new(move || host.begin())))
         }));
         self
@@ -250,13 +252,13 @@ impl ServiceBuilder {
     #[must_use]
     pub fn beside(mut self, fleet: &Fleet) -> Self {
         self.head_watches = Some(fleet.head_watches());
-        self.router(fleet.router())
+        self.port(fleet.port())
     }
 
     /// Who delivers to entities, processes and sagas that are hosted elsewhere.
     #[must_use]
-    pub fn router(mut self, router: Arc<dyn Router>) -> Self {
-        self.router = Some(router);
+    pub fn port(mut self, elsewhere: Arc<dyn Port>) -> Self {
+        self.elsewhere = Some(elsewhere);
         self
     }
 
@@ -289,15 +291,15 @@ impl ServiceBuilder {
         let diagnostics = Arc::new(Diagnostics::default());
         let mut entities = BTreeMap::new();
         let mut hosts = BTreeMap::new();
+        let parts = HostParts {
+            log: self.log.clone(),
+            time: self.time.clone(),
+            snapshots: self.snapshots.clone(),
+            source: self.name.clone(),
+            diagnostics: diagnostics.clone(),
+        };
         for start in self.entities {
-            let parts = HostParts {
-                log: self.log.clone(),
-                time: self.time.clone(),
-                snapshots: self.snapshots.clone(),
-                source: self.name.clone(),
-                diagnostics: diagnostics.clone(),
-            };
-            let (id, host, entity) = start(parts)?;
+            let (id, host, entity) = start(parts.clone())?;
             let category = entity.category();
             if entities.insert(category, entity).is_some() {
                 return Err(StartError::Twice {
@@ -345,7 +347,7 @@ impl ServiceBuilder {
             self.time.clone(),
             diagnostics.clone(),
             Effects(effects),
-            self.router,
+            self.elsewhere,
             self.retry,
             self.letters_max,
         ));
@@ -353,13 +355,9 @@ impl ServiceBuilder {
         let mut begin = Vec::new();
         for start in self.flows {
             let parts = FlowParts {
-                log: self.log.clone(),
-                time: self.time.clone(),
-                diagnostics: diagnostics.clone(),
+                host: parts.clone(),
                 head: head_watch.head(),
-                snapshots: self.snapshots.clone(),
                 dispatcher: dispatcher.clone(),
-                source: self.name.clone(),
             };
             let (flow, begins) = start(parts)?;
             let name = flow.name();
@@ -371,13 +369,13 @@ impl ServiceBuilder {
             }
             begin.push(begins);
         }
-        dispatcher.connect(entities.clone(), flows.clone());
+        let hosted = Arc::new(Hosted { entities, flows });
+        dispatcher.connect(hosted.clone());
         begin.into_iter().for_each(|begin| begin());
         Ok(Service {
             name: self.name,
-            flows,
+            hosted,
             dispatcher,
-            entities,
             hosts,
             views,
             head_watch,
@@ -438,7 +436,7 @@ impl Service {
             views: Vec::new(),
             flows: Vec::new(),
             effects: Vec::new(),
-            router: None,
+            elsewhere: None,
             head_watches: None,
             retry: DELIVERY,
             letters_max: LETTERS_MAX,
@@ -453,52 +451,49 @@ impl Service {
     /// The entity of this type and key.
     pub fn entity<E: Entity>(&self, key: impl AsRef<str>) -> EntityHandle<E> {
         let host = self.hosts.get(&TypeId::of::<E>()).cloned();
-        let host = host.and_then(|host| host.downcast::<EntityHost<E>>().ok());
+        let host = host.and_then(|host| host.downcast::<EntityHost>().ok());
         EntityHandle::new(
-            host.ok_or_else(|| self.not_hosted(E::CATEGORY)),
+            host.ok_or_else(|| self.hosted.not_hosted(E::CATEGORY)),
             key.as_ref(),
         )
     }
 
     /// The entities of this category, whatever their type.
     pub fn any_entity(&self, category: &str) -> Result<&Arc<dyn AnyEntity>, SendError> {
-        let entity = self.entities.get(category);
-        entity.ok_or_else(|| self.not_hosted(category))
+        let entity = self.hosted.entities.get(category);
+        entity.ok_or_else(|| self.hosted.not_hosted(category))
     }
 
     /// The categories of the entities that are hosted here.
     pub fn categories(&self) -> impl Iterator<Item = &'static str> {
-        self.entities.keys().copied()
+        self.hosted.entities.keys().copied()
     }
 
-    /// Whether it hosts the entities, the process or the saga of this category.
-    pub fn owns(&self, category: &str) -> bool {
-        self.entities.contains_key(category) || self.flows.contains_key(category)
-    }
-
-    /// Brings an answer to a process or saga that is hosted here.
-    pub async fn reply(&self, reply: ReplyEnvelope) -> Result<(), SendError> {
-        match self.flows.get(reply.to.category()) {
-            Some(flow) => flow.reply(reply).await,
-            None => Err(self.not_hosted(reply.to.category())),
+    /// Whether this is hosted here.
+    pub fn has(&self, subject: Subject<'_>) -> bool {
+        match subject {
+            Subject::Category(category) => self.hosted.owns(category),
+            Subject::Process(name) => self.hosted.flows.contains_key(name),
+            Subject::View(name) => self.views.contains_key(name),
         }
     }
 
-    /// Lets an entity in memory forget what it remembers for a saga that has ended.
-    pub fn forget(&self, at: &StreamId, saga: &StreamId) {
-        if let Some(entity) = self.entities.get(at.category()) {
-            entity.forget(at.clone(), saga.clone());
+    /// What there is here of the subject's kind.
+    pub fn names_like(&self, subject: Subject<'_>) -> Vec<&'static str> {
+        let flows = self.hosted.flows.keys().copied();
+        match subject {
+            Subject::Category(_) => self.categories().chain(flows).collect(),
+            Subject::Process(_) => flows.collect(),
+            Subject::View(_) => self.views.keys().copied().collect(),
         }
     }
 
     /// Sends a command in wire form, to an entity or to a saga.
-    pub async fn deliver(&self, command: CommandEnvelope) -> Result<Delivered, SendError> {
-        if let Some(flow) = self.flows.get(command.to.category()) {
-            flow.command(command).await?;
-            return Ok(Delivered::Taken);
+    pub async fn deliver(&self, dispatch: impl Into<Dispatch>) -> Result<Delivered, SendError> {
+        match self.hosted.call(Request::command(dispatch)).await? {
+            Reply::Delivered(delivered) => Ok(delivered),
+            _ => Err(Problem::Strange.of_send()),
         }
-        let entity = self.any_entity(command.to.category())?;
-        entity.dispatch(command, None).await.map(Delivered::Done)
     }
 
     /// Starts, aborts, resumes or settles an instance of a saga. The same `id` does it once.
@@ -534,13 +529,13 @@ impl Service {
 
     /// The processes and sagas, by name.
     pub fn flows(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn AnyFlow>)> {
-        self.flows.iter().map(|(&name, flow)| (name, flow))
+        self.hosted.flows.iter().map(|(&name, flow)| (name, flow))
     }
 
     /// The process or saga of this name, to operate it.
     pub fn flow(&self, name: &str) -> Result<&Arc<dyn AnyFlow>, OperateError> {
-        self.flows.get(name).ok_or_else(|| {
-            let known: Vec<_> = self.flows.keys().copied().collect();
+        self.hosted.flows.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.hosted.flows.keys().copied().collect();
             let known = known.join(", ");
             OperateError::Unknown(format!(
                 "no process or saga {name:?} is hosted here; known: {known}"
@@ -579,6 +574,11 @@ impl Service {
     /// How many commands and calls are being delivered.
     pub fn under_way(&self) -> usize {
         self.dispatcher.under_way()
+    }
+
+    /// Whether the command or call of this id is being delivered.
+    pub fn is_under_way(&self, id: CommandId) -> bool {
+        self.dispatcher.is_under_way(id)
     }
 
     /// Asks a view.
@@ -642,9 +642,9 @@ impl Service {
     pub async fn shutdown(&self, bound: Duration) -> bool {
         let deadline = self.time.sleep(bound);
         let closing = Box::pin(async {
-            join_all(self.flows.values().map(|flow| flow.close())).await;
+            join_all(self.hosted.flows.values().map(|flow| flow.close())).await;
             self.dispatcher.close();
-            join_all(self.entities.values().map(|entity| entity.close())).await;
+            join_all(self.hosted.entities.values().map(|entity| entity.close())).await;
             join_all(self.views.values().map(|view| view.close())).await;
         });
         matches!(select(closing, deadline).await, Either::Left(_))
@@ -652,10 +652,10 @@ impl Service {
 
     /// Ends everything at once, as a crash would: what is durable stays.
     pub fn kill(&self) {
-        for flow in self.flows.values() {
+        for flow in self.hosted.flows.values() {
             flow.kill();
         }
-        for entity in self.entities.values() {
+        for entity in self.hosted.entities.values() {
             entity.kill();
         }
         for view in self.views.values() {
@@ -663,12 +663,25 @@ impl Service {
         }
         self.dispatcher.close();
     }
+}
 
-    fn not_hosted(&self, category: &str) -> SendError {
-        SendError::NotHosted {
-            category: category.to_owned(),
-            known: self.entities.keys().copied().collect::<Vec<_>>().join(", "),
-        }
+impl Port for Service {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, Problem>> {
+        Box::pin(async move {
+            let Request::Query(ask) = request else {
+                return Ok(self.hosted.call(request).await?);
+            };
+            let Ask {
+                view,
+                query,
+                question,
+                consistency,
+            } = *ask;
+            let answer = self
+                .query_json(&view, &query, question, consistency)
+                .await?;
+            Ok(Reply::Shown(answer))
+        })
     }
 }
 

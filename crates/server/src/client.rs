@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anabranch_runtime::Time;
-pub use axum::http::Method;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use thiserror::Error;
@@ -25,6 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 pub struct Client {
     authority: String,
     time: TimeOf,
+    /// The log that is meant, whoever answers there.
+    log: Option<String>,
 }
 
 #[derive(Clone)]
@@ -36,13 +38,44 @@ impl std::fmt::Debug for TimeOf {
     }
 }
 
+/// How something is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Nothing is changed.
+    Get,
+    /// Something may be changed.
+    Post,
+}
+
+/// The status of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status(u16);
+
+impl Status {
+    /// Its number, for example 200.
+    pub fn as_u16(self) -> u16 {
+        self.0
+    }
+
+    /// Whether what was asked for was done.
+    pub fn is_success(self) -> bool {
+        (200..300).contains(&self.0)
+    }
+}
+
+impl PartialEq<u16> for Status {
+    fn eq(&self, number: &u16) -> bool {
+        self.0 == *number
+    }
+}
+
 /// An answer, whatever its status.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
+    pub status: Status,
+    /// The headers: names in small letters, and texts.
+    pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
 }
@@ -84,9 +117,17 @@ impl Client {
                     None => format!("{authority}:80"),
                 },
                 time: TimeOf(time),
+                log: None,
             }),
             _ => Err(wrong()),
         }
+    }
+
+    /// The same, for requests that are meant for this log: a server of another one refuses them.
+    #[must_use]
+    pub fn of_log(mut self, log: Option<String>) -> Self {
+        self.log = log;
+        self
     }
 
     /// Where it asks.
@@ -96,12 +137,12 @@ impl Client {
 
     /// Asks for what stands at this path; see [`path`].
     pub async fn get(&self, path: &str) -> Result<Reply, ClientError> {
-        self.send(Method::GET, path, &[], Bytes::new()).await
+        self.send(Method::Get, path, &[], Bytes::new()).await
     }
 
     /// Sends a body to this path.
     pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Reply, ClientError> {
-        self.send(Method::POST, path, &[], body.into()).await
+        self.send(Method::Post, path, &[], body.into()).await
     }
 
     /// Sends a request with these headers.
@@ -131,10 +172,16 @@ impl Client {
             reason: error.to_string(),
         };
         let mut request = Request::builder()
-            .method(method)
+            .method(match method {
+                Method::Get => hyper::Method::GET,
+                Method::Post => hyper::Method::POST,
+            })
             .uri(path)
             .header(header::HOST, &self.authority)
             .header(header::CONTENT_TYPE, "application/json");
+        if let Some(log) = &self.log {
+            request = request.header(anabranch_wire::LOG_HEADER, log);
+        }
         for (name, value) in headers {
             let name = name.parse::<HeaderName>().map_err(|e| nobody(&e))?;
             let value = HeaderValue::from_str(value).map_err(|e| nobody(&e))?;
@@ -152,8 +199,14 @@ impl Client {
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Reply {
-                status: parts.status,
-                headers: parts.headers,
+                status: Status(parts.status.as_u16()),
+                headers: parts
+                    .headers
+                    .iter()
+                    .filter_map(|(name, value)| {
+                        Some((name.to_string(), value.to_str().ok()?.to_owned()))
+                    })
+                    .collect(),
                 body: body.to_bytes(),
             })
         };
@@ -178,7 +231,8 @@ impl Reply {
 
     /// A header's text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+        let mut found = self.headers.iter().filter(|(found, _)| found == name);
+        found.next().map(|(_, text)| text.as_str())
     }
 }
 

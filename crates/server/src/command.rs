@@ -2,22 +2,24 @@
 
 use std::time::Duration;
 
-use anabranch_domain::{CommandEnvelope, CommandId, Json, Role, StreamId};
+use anabranch_domain::{CommandEnvelope, CommandId, Json, Role};
 use anabranch_log::Expect;
-use anabranch_model::content_hash;
-use anabranch_runtime::{Accepted, Delivered, SendError, Service};
+use anabranch_model::{Session, content_hash};
+use anabranch_runtime::port::{Dispatch, Subject};
+use anabranch_runtime::{Delivered, SendError, Service};
+use anabranch_wire::{CommandBody, CommandOutcome, IDEMPOTENCY_KEY as IDEMPOTENCY_KEY_NAME};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use crate::problem::Problem;
-use crate::read::{Content, Parameters, Stream, duration};
-use crate::server::Shared;
-use crate::token::{TOKEN_HEADER, header_of, session_of};
+use crate::answer::{Answer, reply};
+use crate::convert;
+use crate::owner::owner;
+use crate::read::{Content, Parameters, Stream, duration, one};
+use crate::refusal::{Refusal, TOKEN_HEADER};
+use crate::session::{header_of, session_of, was_told};
+use crate::shared::Shared;
 
 /// The longest text that names a command.
 const KEY_CHARS_MAX: usize = 1024;
@@ -25,7 +27,7 @@ const KEY_CHARS_MAX: usize = 1024;
 /// The longest time that a command may take.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(IDEMPOTENCY_KEY_NAME);
 
 pub fn routes() -> Router<Shared> {
     Router::new().route("/commands/{category}/{*key}", post(send))
@@ -37,16 +39,16 @@ async fn send(
     mut parameters: Parameters,
     headers: HeaderMap,
     content: Content,
-) -> Result<Response, Problem> {
-    let timeout = parameters.take("timeout");
+) -> Answer {
+    let timeout = parameters.take("timeout")?;
     let timeout = timeout.map(|text| duration("timeout", &text, TIMEOUT_MAX));
     let timeout = timeout.transpose()?;
-    let (name, data) = named(parameters.take("type"), &content)?;
+    let (name, data) = named(parameters.take("type")?, &content)?;
     parameters.finish()?;
     let expect = expected(&headers)?;
     let id = id_of(&shared, &headers)?;
     let mut session = session_of(&shared, &headers).await?;
-    let owner = owner(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Category(stream.category()))?;
     let envelope = CommandEnvelope {
         id,
         to: stream.clone(),
@@ -58,11 +60,11 @@ async fn send(
         causes: session.deps().clone(),
     };
     let Ok(entity) = owner.any_entity(stream.category()) else {
-        return to_saga(&owner, envelope, expect).await;
+        return to_saga(&shared, &owner, envelope, expect, session).await;
     };
     let known = entity.commands();
     if !known.is_empty() && !known.contains(&envelope.name.as_str()) {
-        return Err(Problem::bad_request(
+        return Err(Refusal::bad_request(
             "unknown-command",
             format!(
                 "category {} has no command {:?}; known: {}",
@@ -72,14 +74,28 @@ async fn send(
             ),
         ));
     }
-    let sent = entity.dispatch_expecting(envelope, timeout, expect).await;
-    let accepted = sent.map_err(|error| Problem::from(error).with("command", id.to_string()))?;
+    let dispatch = Dispatch {
+        command: envelope,
+        timeout,
+        expect,
+    };
+    let accepted = match owner.deliver(dispatch).await {
+        Ok(Delivered::Done(accepted)) => accepted,
+        Ok(Delivered::Taken) => return Err(Refusal::internal("a saga answered for an entity")),
+        Err(error) => return Err(refused(&shared, id, error, session).await?),
+    };
     session.wrote(&accepted.token);
-    let token = header_of(&shared, &session)?;
-    let body = serde_json::to_string(&Done::of(&stream, id, &accepted)?)
-        .map_err(|error| Problem::internal(error.to_string()))?;
-    let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
-    response.headers_mut().insert(TOKEN_HEADER, token);
+    let mut response = reply(&CommandOutcome {
+        stream: stream.to_string(),
+        command: id.to_string(),
+        taken: false,
+        version: accepted.version,
+        repeated: accepted.repeated,
+        events: convert::events(&accepted)?,
+    })?;
+    response
+        .headers_mut()
+        .insert(TOKEN_HEADER, header_of(&shared, &session)?);
     if let Some(version) = accepted.version
         && let Ok(etag) = format!("\"{version}\"").parse()
     {
@@ -88,98 +104,102 @@ async fn send(
     Ok(response)
 }
 
-/// Commands to sagas are taken, and done later.
+/// A refusal is an observation too: it says how the entity was.
+async fn refused(
+    shared: &Shared,
+    id: CommandId,
+    error: SendError,
+    mut session: Session,
+) -> Result<Refusal, Refusal> {
+    let tells = matches!(
+        error,
+        SendError::Rejected(_) | SendError::VersionMismatch { .. } | SendError::IdTaken { .. }
+    );
+    let mut refusal = Refusal::from(error).of_command(id);
+    if tells {
+        was_told(shared, &mut session).await?;
+        refusal.token = Some(header_of(shared, &session)?);
+    }
+    Ok(refusal)
+}
+
+/// Commands to sagas are taken, and done later. Clients start sagas; whatever else can be said
+/// to one is an operator's, who may be kept apart from clients by the address.
 async fn to_saga(
+    shared: &Shared,
     owner: &Service,
     envelope: CommandEnvelope,
     expect: Option<Expect>,
-) -> Result<Response, Problem> {
+    mut session: Session,
+) -> Answer {
     if expect.is_some() {
-        return Err(Problem::bad_request(
+        return Err(Refusal::bad_request(
             "bad-condition",
             "a saga takes no expected version",
         ));
     }
+    if let Some((_, verb)) = OPERATORS.iter().find(|(name, _)| *name == envelope.name) {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "operators-only",
+            format!(
+                "{} is not for clients; an operator does it by POST /operate/{verb}/{}",
+                envelope.name, envelope.to
+            ),
+        ));
+    }
     let (id, stream) = (envelope.id, envelope.to.clone());
-    match owner.deliver(envelope).await? {
-        Delivered::Taken => {
-            let body = json!({"stream": stream, "command": id, "taken": true}).to_string();
-            let content_type = [(header::CONTENT_TYPE, "application/json")];
-            Ok((StatusCode::ACCEPTED, content_type, body).into_response())
+    match owner.deliver(envelope).await {
+        Ok(Delivered::Taken) => {}
+        Ok(Delivered::Done(_)) => {
+            return Err(Refusal::internal("an entity answered for a saga"));
         }
-        Delivered::Done(_) => Err(Problem::internal("an entity answered for a saga")),
+        Err(error) => return Err(refused(shared, id, error, session).await?),
     }
+    was_told(shared, &mut session).await?;
+    let mut response = reply(&CommandOutcome {
+        stream: stream.to_string(),
+        command: id.to_string(),
+        taken: true,
+        version: None,
+        repeated: false,
+        events: Vec::new(),
+    })?;
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+        .headers_mut()
+        .insert(TOKEN_HEADER, header_of(shared, &session)?);
+    Ok(response)
 }
 
-/// What has become of a command.
-#[derive(Serialize)]
-struct Done<'a> {
-    stream: &'a StreamId,
-    command: CommandId,
-    version: Option<u64>,
-    repeated: bool,
-    events: Vec<Event<'a>>,
-}
-
-#[derive(Serialize)]
-struct Event<'a> {
-    #[serde(rename = "type")]
-    name: &'a str,
-    schema_version: u32,
-    version: u64,
-    position: anabranch_model::Position,
-    data: Json,
-}
-
-impl<'a> Done<'a> {
-    fn of(stream: &'a StreamId, id: CommandId, accepted: &'a Accepted) -> Result<Self, Problem> {
-        let events = accepted.events.iter().map(|event| {
-            Ok(Event {
-                name: event.event_type.as_str(),
-                schema_version: event.schema_version,
-                version: event.place.version,
-                position: event.place.position,
-                data: Json::from_slice(&event.data)
-                    .map_err(|error| Problem::internal(error.to_string()))?,
-            })
-        });
-        Ok(Self {
-            stream,
-            command: id,
-            version: accepted.version,
-            repeated: accepted.repeated,
-            events: events.collect::<Result<_, Problem>>()?,
-        })
-    }
-}
+/// What only an operator may say to a saga, and where.
+const OPERATORS: [(&str, &str); 3] = [
+    ("AbortSaga", "abort"),
+    ("ResumeStep", "resume"),
+    ("SettleStep", "settle"),
+];
 
 /// The command's type and data: the type in the address and the data as the body, or both in
 /// the body.
-fn named(name: Option<String>, content: &Content) -> Result<(String, Json), Problem> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Both {
-        #[serde(rename = "type")]
-        name: String,
-        data: Option<Json>,
-    }
+fn named(name: Option<String>, content: &Content) -> Result<(String, Json), Refusal> {
     let body = content.json()?;
-    let nothing = || Json::new("{}").map_err(|error| Problem::internal(error.to_string()));
+    let nothing = || Json::new("{}").map_err(|error| Refusal::internal(error.to_string()));
     match (name, body) {
         (Some(name), Some(data)) => Ok((name, data)),
         (Some(name), None) => Ok((name, nothing()?)),
         (None, Some(both)) => {
-            let both: Both = both.parse().map_err(|error| {
-                Problem::bad_request(
+            let both: CommandBody = both.parse().map_err(|error| {
+                Refusal::bad_request(
                     "bad-command",
                     format!(
                         "without ?type=… the body is {{\"type\":…,\"data\":…}}; it is not: {error}"
                     ),
                 )
             })?;
-            Ok((both.name, both.data.map_or_else(nothing, Ok)?))
+            let data = both.data.as_ref().map(convert::json).transpose()?;
+            Ok((both.name, data.map_or_else(nothing, Ok)?))
         }
-        (None, None) => Err(Problem::bad_request(
+        (None, None) => Err(Refusal::bad_request(
             "bad-command",
             "there is no command: name its type with ?type=… and send its data as the body",
         )),
@@ -187,16 +207,16 @@ fn named(name: Option<String>, content: &Content) -> Result<(String, Json), Prob
 }
 
 /// `If-Match: "5"`, `If-Match: *` or `If-None-Match: *`.
-fn expected(headers: &HeaderMap) -> Result<Option<Expect>, Problem> {
+fn expected(headers: &HeaderMap) -> Result<Option<Expect>, Refusal> {
     let wrong = |name: &HeaderName, what: &str| {
-        Err(Problem::bad_request(
+        Err(Refusal::bad_request(
             "bad-condition",
             format!("{name}: {what}"),
         ))
     };
     let (some, none) = (
-        headers.get(header::IF_MATCH),
-        headers.get(header::IF_NONE_MATCH),
+        one(headers, &header::IF_MATCH)?,
+        one(headers, &header::IF_NONE_MATCH)?,
     );
     match (some, none) {
         (None, None) => Ok(None),
@@ -222,14 +242,14 @@ fn expected(headers: &HeaderMap) -> Result<Option<Expect>, Problem> {
 
 /// The id of the command: the UUID that the client gave, one that follows from the text that
 /// it gave, or a new one.
-fn id_of(shared: &Shared, headers: &HeaderMap) -> Result<CommandId, Problem> {
-    let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
+fn id_of(shared: &Shared, headers: &HeaderMap) -> Result<CommandId, Refusal> {
+    let Some(key) = one(headers, &IDEMPOTENCY_KEY)? else {
         let now_ms = shared.time.now().micros() / 1000;
         return Ok(CommandId::v7(now_ms, shared.time.random()));
     };
     let bytes = key.as_bytes();
     if bytes.is_empty() || bytes.len() > KEY_CHARS_MAX {
-        return Err(Problem::bad_request(
+        return Err(Refusal::bad_request(
             "bad-idempotency-key",
             format!("Idempotency-Key: 1 to {KEY_CHARS_MAX} characters"),
         ));
@@ -243,32 +263,4 @@ fn id_of(shared: &Shared, headers: &HeaderMap) -> Result<CommandId, Problem> {
         .ok()
         .and_then(|text| text.parse().ok());
     Ok(uuid.unwrap_or_else(|| CommandId::from_u128(content_hash([&b"idempotency-key"[..], text]))))
-}
-
-/// The service that owns a category, if it is here.
-pub fn owner(shared: &Shared, category: &str) -> Result<std::sync::Arc<Service>, Problem> {
-    match (shared.fleet.owner(category), shared.fleet.home_of(category)) {
-        (Ok(owner), _) => Ok(owner),
-        (Err(error), Some(_)) => Err(error.into()),
-        (Err(SendError::Unavailable { .. }), None) => {
-            let services = shared.fleet.services();
-            let mut known: Vec<_> = services
-                .iter()
-                .flat_map(|service| {
-                    service
-                        .categories()
-                        .chain(service.flows().map(|(name, _)| name))
-                })
-                .collect();
-            known.sort_unstable();
-            Err(Problem::not_found(
-                "unknown-category",
-                format!(
-                    "no service has category {category:?}; known: {}",
-                    known.join(", ")
-                ),
-            ))
-        }
-        (Err(error), None) => Err(error.into()),
-    }
 }

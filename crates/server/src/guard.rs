@@ -3,12 +3,16 @@
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header, uri::Authority};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header, uri::Authority};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use crate::problem::Problem;
-use crate::server::Shared;
+use crate::read::one;
+use crate::refusal::Refusal;
+use crate::seal::log_name;
+use crate::shared::Shared;
+
+const LOG_HEADER: HeaderName = HeaderName::from_static(anabranch_wire::LOG_HEADER);
 
 /// Refuses what a page of a stranger makes a browser on this machine send. Nothing else asks
 /// who somebody is, because only this machine is served.
@@ -19,12 +23,12 @@ pub async fn same_origin(request: Request, next: Next) -> Response {
     }
 }
 
-fn check(headers: &HeaderMap) -> Result<(), Problem> {
+fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).unwrap_or_default();
     if !is_loopback(host) {
         // A name that somebody let point to this machine.
-        return Err(Problem::new(
+        return Err(Refusal::new(
             StatusCode::MISDIRECTED_REQUEST,
             "wrong-host",
             format!("this server answers on loopback names only, not as {host:?}"),
@@ -33,7 +37,7 @@ fn check(headers: &HeaderMap) -> Result<(), Problem> {
     match text(header::ORIGIN) {
         None => Ok(()),
         Some(origin) if origin.strip_prefix("http://") == Some(host) => Ok(()),
-        Some(origin) => Err(Problem::new(
+        Some(origin) => Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "other-origin",
             format!("a page of {origin} may not use this server"),
@@ -53,14 +57,45 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
+/// Refuses what is meant for another log, and says in every answer which log it is about. A
+/// program that was killed leaves its address behind, and whoever gets its port next would be
+/// believed.
+pub async fn same_log(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let here = log_name(&shared.seal);
+    let mut response = match one(request.headers(), &LOG_HEADER) {
+        Err(refusal) => refusal.into_response(),
+        Ok(Some(meant)) if meant.as_bytes() != here.as_bytes() => {
+            let mut refusal = Refusal::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "other-log",
+                "the request is meant for another log than the one that is served here; \
+                 nothing was changed",
+            );
+            refusal.problem.log = Some(here.clone());
+            refusal.into_response()
+        }
+        Ok(_) => next.run(request).await,
+    };
+    if let Ok(name) = here.parse() {
+        response.headers_mut().insert(LOG_HEADER, name);
+    }
+    response
+}
+
 /// Lets so many requests in at a time: what they hold in memory is bounded.
 pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    match shared.admission.try_acquire() {
+    let lanes = &shared.lanes;
+    let (lane, which) = match request.uri().path().split('/').nth(1) {
+        Some("operate" | "openapi.json") => (&lanes.operators, "requests of operators"),
+        Some("views") => (&lanes.queries, "queries"),
+        _ => (&lanes.commands, "commands"),
+    };
+    match lane.try_acquire() {
         Ok(_permit) => next.run(request).await,
-        Err(_) => Problem::new(
+        Err(_) => Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
             "overloaded",
-            "too many requests are being answered already; nothing was changed",
+            format!("too many {which} are being answered already; nothing was changed"),
         )
         .again_in(std::time::Duration::from_millis(250))
         .into_response(),
@@ -72,13 +107,13 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn checked(host: &'static str, origin: Option<&'static str>) -> Result<(), &'static str> {
+    fn checked(host: &'static str, origin: Option<&'static str>) -> Result<(), String> {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static(host));
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
         }
-        check(&headers).map_err(|problem| problem.code)
+        check(&headers).map_err(|refusal| refusal.problem.code)
     }
 
     #[test]
@@ -88,9 +123,18 @@ mod tests {
         let own = Some("http://127.0.0.1:80");
         assert_eq!(checked("127.0.0.1:80", own), Ok(()));
         let other = Some("http://evil.example");
-        assert_eq!(checked("127.0.0.1:80", other), Err("other-origin"));
-        assert_eq!(checked("127.0.0.1:80", Some("null")), Err("other-origin"));
-        assert_eq!(checked("evil.example:80", None), Err("wrong-host"));
-        assert_eq!(checked("", None), Err("wrong-host"));
+        assert_eq!(
+            checked("127.0.0.1:80", other),
+            Err("other-origin".to_owned())
+        );
+        assert_eq!(
+            checked("127.0.0.1:80", Some("null")),
+            Err("other-origin".to_owned())
+        );
+        assert_eq!(
+            checked("evil.example:80", None),
+            Err("wrong-host".to_owned())
+        );
+        assert_eq!(checked("", None), Err("wrong-host".to_owned()));
     }
 }

@@ -9,31 +9,41 @@
 //! | `POST /commands/{category}/{key}?type=T` | sends a command, whose data is the body |
 //! | `GET /views/{name}/{query}?field=text` | asks a view |
 //! | `GET /operate/…`, `POST /operate/…` | looks at and mends: see the table in `operate` |
+//! | `GET /openapi.json` | describes all of them, in OpenAPI 3.1 |
 //!
 //! * `Idempotency-Key` is the command's id: sending it again gives the first outcome.
 //! * `If-Match` is the version that the entity is expected at; `ETag` the one it is at then.
 //! * `Anabranch-Token`, handed back with the next request, makes a client see what it has
 //!   written and never less than it has seen.
+//! * `Anabranch-Log` names the log that a request is meant for; a server of another log refuses
+//!   it.
 //! * Errors are problem details (RFC 9457) with a stable `code` and with `happened`, which is
-//!   `no` or `maybe`.
+//!   `no`, `maybe` or `yes`.
+//!
+//! Requests and answers are the types of `anabranch-wire`.
 //!
 //! Only a loopback address is served: nothing here asks who somebody is.
 
 /// Where a program is found, unless it is told otherwise.
 pub const HOME: &str = "127.0.0.1:4077";
 
+mod answer;
 pub mod client;
 mod command;
+mod convert;
 mod guard;
 mod operate;
+mod owner;
 mod present;
-mod problem;
 mod read;
+mod refusal;
+mod seal;
 mod server;
-mod token;
+mod session;
+mod shared;
 mod view;
 
+pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
 pub use present::{FILES, Presence, PresenceError, Present};
-pub use problem::{Happened, Problem};
+pub use seal::token_key;
 pub use server::{ServeError, Server};
-pub use token::{POLICY_HEADER, STALE_HEADER, TOKEN_HEADER, token_key};

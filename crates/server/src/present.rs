@@ -7,12 +7,12 @@ use anabranch_env::{Env, OpenMode};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::token;
+use crate::seal::{self, log_name};
 
 const FILE: &str = "server.json";
 const FRESH: &str = "server.json.new";
 /// The files that servers keep in the directory of a log. They are no part of the log.
-pub const FILES: [&str; 2] = [FILE, token::KEY_FILE];
+pub const FILES: [&str; 2] = [FILE, seal::KEY_FILE];
 
 /// No such file is longer.
 const BYTES_MAX: u64 = 4096;
@@ -24,6 +24,9 @@ pub struct Present {
     pub url: String,
     /// Its process.
     pub pid: u32,
+    /// The log that it serves: requests name it, and a server of another log refuses them.
+    #[serde(default)]
+    pub log: Option<String>,
 }
 
 /// The file cannot be used.
@@ -78,11 +81,13 @@ pub struct Presence {
 impl Presence {
     /// Writes the file, in place of one that another process has left.
     pub fn announce(env: &Env, dir: &Path, url: &str) -> Result<Self, PresenceError> {
+        let path = dir.join(FILE);
+        let seal = seal::token_key(env, dir).map_err(|source| failed(&path, source))?;
         let said = Present {
             url: url.to_owned(),
             pid: std::process::id(),
+            log: Some(log_name(&seal)),
         };
-        let path = dir.join(FILE);
         write(env, dir, &said).map_err(|source| failed(&path, source))?;
         Ok(Self {
             env: env.clone(),

@@ -7,20 +7,21 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use crate::problem::Problem;
-use crate::server::Shared;
+use crate::refusal::Refusal;
+use crate::shared::Shared;
 
 /// `{category}/{key}` of the path; the key may hold slashes.
 pub struct Stream(pub StreamId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Stream {
-    type Rejection = Problem;
+    type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let path: Result<Path<(String, String)>, PathRejection> =
             Path::from_request_parts(parts, state).await;
         let Path((category, key)) = path.map_err(bad_path)?;
@@ -29,71 +30,131 @@ impl<S: Send + Sync> FromRequestParts<S> for Stream {
 }
 
 /// The stream of this name.
-pub fn stream(category: &str, key: &str) -> Result<StreamId, Problem> {
-    StreamId::of(category, key).map_err(|error| Problem::bad_request("bad-name", error.to_string()))
+pub fn stream(category: &str, key: &str) -> Result<StreamId, Refusal> {
+    StreamId::of(category, key).map_err(|error| Refusal::bad_request("bad-name", error.to_string()))
 }
 
 /// The one or the several names in the path.
 pub struct Names<T>(pub T);
 
 impl<S: Send + Sync, T: serde::de::DeserializeOwned + Send> FromRequestParts<S> for Names<T> {
-    type Rejection = Problem;
+    type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let path: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
         path.map(|Path(names)| Self(names)).map_err(bad_path)
     }
 }
 
-fn bad_path(rejection: PathRejection) -> Problem {
-    Problem::bad_request("bad-path", rejection.body_text())
+fn bad_path(rejection: PathRejection) -> Refusal {
+    Refusal::bad_request("bad-path", rejection.body_text())
 }
 
 /// The parameters behind the `?`, in order.
 pub struct Parameters(pub Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Parameters {
-    type Rejection = Problem;
+    type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let query: Result<Query<Vec<(String, String)>>, QueryRejection> =
             Query::from_request_parts(parts, state).await;
         query
             .map(|Query(all)| Self(all))
-            .map_err(|rejection| Problem::bad_request("bad-parameters", rejection.body_text()))
+            .map_err(|rejection| Refusal::bad_request("bad-parameters", rejection.body_text()))
     }
 }
 
 impl Parameters {
-    /// Takes the parameter of this name out.
-    pub fn take(&mut self, name: &str) -> Option<String> {
-        let at = self.0.iter().position(|(found, _)| found == name)?;
-        Some(self.0.remove(at).1)
+    /// Takes the parameter of this name out. Nobody knows which is meant of two.
+    pub fn take(&mut self, name: &str) -> Result<Option<String>, Refusal> {
+        let mut found = self.0.extract_if(.., |(found, _)| found == name);
+        let (first, second) = (found.next(), found.next());
+        drop(found);
+        if second.is_some() {
+            return Err(Refusal::bad_request(
+                "bad-parameters",
+                format!("the parameter {name:?} stands there more than once"),
+            ));
+        }
+        Ok(first.map(|(_, text)| text))
     }
 
     /// Takes a parameter out that is a number.
-    pub fn take_number(&mut self, name: &str) -> Result<Option<u64>, Problem> {
+    pub fn take_number(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
         let wrong = |text: &str| {
-            Problem::bad_request(
+            Refusal::bad_request(
                 "bad-parameters",
                 format!("{name}: {text:?} is not a whole number"),
             )
         };
-        self.take(name)
+        self.take(name)?
             .map(|text| text.parse().map_err(|_| wrong(&text)))
             .transpose()
     }
 
     /// Refuses what nobody has taken: a parameter that does nothing is a mistake.
-    pub fn finish(self) -> Result<(), Problem> {
+    pub fn finish(self) -> Result<(), Refusal> {
         match self.0.first() {
             None => Ok(()),
-            Some((name, _)) => Err(Problem::bad_request(
+            Some((name, _)) => Err(Refusal::bad_request(
                 "bad-parameters",
                 format!("there is no parameter {name:?} here"),
             )),
         }
     }
+}
+
+/// The header of this name. Two of them are refused: a proxy and a client may each have added
+/// one, and nobody knows which is meant.
+pub fn one<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Refusal> {
+    let mut all = headers.get_all(name).iter();
+    match (all.next(), all.next()) {
+        (first, None) => Ok(first),
+        _ => Err(Refusal::bad_request(
+            "repeated-header",
+            format!("{name} stands there more than once; nothing was changed"),
+        )),
+    }
+}
+
+/// Refuses a body whose headers say that it is not JSON in UTF-8 as it stands.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let unsupported = |detail: String| {
+        Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-encoding",
+            detail,
+        ))
+    };
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let encoding = text(value);
+        if !encoding.trim().eq_ignore_ascii_case("identity") {
+            return unsupported(format!(
+                "Content-Encoding: {encoding:?} is not understood; send the body as it is"
+            ));
+        }
+    }
+    let Some(kind) = one(headers, &header::CONTENT_TYPE)?.map(text) else {
+        return Ok(());
+    };
+    for parameter in kind.split(';').skip(1) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let charset = value.trim().trim_matches('"');
+        let is_known = ["utf-8", "utf8", "us-ascii"]
+            .iter()
+            .any(|known| charset.eq_ignore_ascii_case(known));
+        if name.trim().eq_ignore_ascii_case("charset") && !is_known {
+            return unsupported(format!(
+                "Content-Type: the charset {charset:?} is not understood; JSON is UTF-8"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A body, which is no larger than the log takes as one event's data.
@@ -103,26 +164,48 @@ pub struct Content(pub Bytes);
 const AROUND_BYTES: usize = 4096;
 
 impl FromRequest<Shared> for Content {
-    type Rejection = Problem;
+    type Rejection = Refusal;
 
-    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Problem> {
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Refusal> {
+        let headers = check_encoding(request.headers());
+        let length = one(request.headers(), &header::CONTENT_LENGTH)?;
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let max = shared.limits.data_bytes_max + AROUND_BYTES;
-        let declared = request.headers().get(header::CONTENT_LENGTH);
-        let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if declared.is_some_and(|length| length > max as u64) {
-            drain(request.into_body()).await;
-            return Err(too_large(max));
-        }
-        // The end of the body is not waited for once it is too long.
-        let limited: Limited<Body> = Limited::new(request.into_body(), max);
-        match limited.collect().await {
-            Ok(body) => Ok(Self(body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_large(max)),
-            Err(error) => Err(Problem::bad_request(
-                "bad-body",
-                format!("the body did not come whole: {error}"),
+        let came = Box::pin(async {
+            if headers.is_err() || length.is_some_and(|length| length > max as u64) {
+                drain(request.into_body()).await;
+                return Err(headers.err().unwrap_or_else(|| too_large(max)));
+            }
+            // The end of the body is not waited for once it is too long.
+            let limited: Limited<Body> = Limited::new(request.into_body(), max);
+            match limited.collect().await {
+                Ok(body) => Ok(Self(without_mark(body.to_bytes()))),
+                Err(error) if error.is::<LengthLimitError>() => Err(too_large(max)),
+                Err(error) => Err(Refusal::bad_request(
+                    "bad-body",
+                    format!("the body did not come whole: {error}"),
+                )),
+            }
+        });
+        match select(came, shared.time.sleep(shared.body_time)).await {
+            Either::Left((content, _)) => content,
+            Either::Right(_) => Err(Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "slow-body",
+                format!(
+                    "the body did not come within {:?}; nothing was changed",
+                    shared.body_time
+                ),
             )),
         }
+    }
+}
+
+/// The mark that some programs set before UTF-8 is no part of the JSON.
+fn without_mark(body: Bytes) -> Bytes {
+    match body.strip_prefix(b"\xef\xbb\xbf") {
+        Some(rest) => body.slice_ref(rest),
+        None => body,
     }
 }
 
@@ -138,8 +221,8 @@ async fn drain(mut body: Body) {
     }
 }
 
-fn too_large(max: usize) -> Problem {
-    Problem::new(
+fn too_large(max: usize) -> Refusal {
+    Refusal::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "too-large",
         format!(
@@ -150,12 +233,12 @@ fn too_large(max: usize) -> Problem {
 
 impl Content {
     /// The JSON value that the body is; `None` when it is empty.
-    pub fn json(&self) -> Result<Option<Json>, Problem> {
+    pub fn json(&self) -> Result<Option<Json>, Refusal> {
         if self.0.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
         if anabranch_model::is_json_too_deep(&self.0) {
-            return Err(Problem::bad_request(
+            return Err(Refusal::bad_request(
                 "bad-json",
                 format!(
                     "the body's JSON is nested deeper than {}",
@@ -165,23 +248,23 @@ impl Content {
         }
         Json::from_slice(&self.0)
             .map(Some)
-            .map_err(|error| Problem::bad_request("bad-json", format!("the body: {error}")))
+            .map_err(|error| Refusal::bad_request("bad-json", format!("the body: {error}")))
     }
 
     /// The value that the body is the JSON form of; its default when the body is empty.
-    pub fn parse<T: serde::de::DeserializeOwned + Default>(&self) -> Result<T, Problem> {
+    pub fn parse<T: serde::de::DeserializeOwned + Default>(&self) -> Result<T, Refusal> {
         match self.json()? {
             None => Ok(T::default()),
             Some(json) => json
                 .parse()
-                .map_err(|error| Problem::bad_request("bad-json", format!("the body: {error}"))),
+                .map_err(|error| Refusal::bad_request("bad-json", format!("the body: {error}"))),
         }
     }
 }
 
 /// `5s`, `250ms` or `1m`; at most `max`.
-pub fn duration(name: &str, text: &str, max: Duration) -> Result<Duration, Problem> {
-    let wrong = |what: String| Problem::bad_request("bad-parameters", format!("{name}: {what}"));
+pub fn duration(name: &str, text: &str, max: Duration) -> Result<Duration, Refusal> {
+    let wrong = |what: String| Refusal::bad_request("bad-parameters", format!("{name}: {what}"));
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit_ms = match unit {

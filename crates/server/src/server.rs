@@ -1,28 +1,46 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_log::Log;
-use anabranch_model::{Limits, TokenSeal};
+use anabranch_model::TokenSeal;
 use anabranch_runtime::{Fleet, Time};
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
-use futures_util::future::{Either, FutureExt as _, select};
+use axum::response::Html;
+use axum::routing::get;
+use futures_util::future::{Either, select};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
-use crate::problem::Problem;
-use crate::{command, guard, operate, token, view};
+use crate::answer::{Answer, reply};
+use crate::refusal::Refusal;
+use crate::shared::{Inner, Lanes, Shared};
+use crate::{command, guard, operate, seal, view};
 
-/// The most requests that are answered at a time.
-const REQUESTS_MAX: usize = 512;
+/// The most requests of each kind that are answered at a time.
+const COMMANDS_MAX: usize = 512;
+const QUERIES_MAX: usize = 512;
+const OPERATORS_MAX: usize = 64;
+
+/// The most connections at a time. Further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 8192;
 
 /// How long requests that are under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long the head of a request, and then its body, may take to come, if nothing is said.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When accepting is tried again that failed, for example because too many files are open.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// HTTP for a fleet of services; see the crate's page for what it answers.
 pub struct Server {
@@ -30,7 +48,8 @@ pub struct Server {
     log: Arc<dyn Log>,
     time: Time,
     seal: TokenSeal,
-    others: Router,
+    pages: Vec<(String, String)>,
+    patience: Duration,
 }
 
 /// Why nothing is served.
@@ -55,11 +74,12 @@ impl Server {
     /// A server for these services, whose events are in this log.
     pub fn new(fleet: Arc<Fleet>, log: Arc<dyn Log>, time: Time) -> Self {
         Self {
-            seal: token::passing_seal(&time),
+            seal: seal::passing_seal(&time),
             fleet,
             log,
             time,
-            others: Router::new(),
+            pages: Vec::new(),
+            patience: PATIENCE,
         }
     }
 
@@ -71,11 +91,19 @@ impl Server {
         self
     }
 
-    /// Answers these paths too, for example `/`. They stand behind the same guard: pages of
-    /// other origins may not use them.
+    /// Shows this page of HTML at a path too, for example `/`. It stands behind the same guard:
+    /// pages of other origins may not use it.
     #[must_use]
-    pub fn merge(mut self, others: Router) -> Self {
-        self.others = self.others.merge(others);
+    pub fn page(mut self, path: impl Into<String>, html: impl Into<String>) -> Self {
+        self.pages.push((path.into(), html.into()));
+        self
+    }
+
+    /// How long the head of a request may take to come, and then its body; ten seconds if
+    /// nothing is said. Who takes longer is given up, so that others are served.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -110,87 +138,101 @@ impl Server {
             return Err(ServeError::NotLoopback(address));
         }
         let time = self.time.clone();
-        let (stop, mut stopping) = watch::channel(false);
-        let stopped = until.map(move |()| {
-            stop.send_replace(true);
-        });
-        let serving = axum::serve(listener, self.router()).with_graceful_shutdown(stopped);
-        let drained = async move {
-            // Fails when the server has ended, and then nobody waits for this.
-            if stopping.wait_for(|&stop| stop).await.is_ok() {
-                time.sleep(DRAIN).await;
-            } else {
-                std::future::pending().await
-            }
-        };
-        match select(Box::pin(serving.into_future()), Box::pin(drained)).await {
-            Either::Left((served, _)) => served.map_err(|source| ServeError::Io {
-                address: address.to_string(),
-                source,
-            }),
-            // Who has not been answered within the bound sees the connection end.
-            Either::Right(((), _)) => Ok(()),
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.patience);
+        let routes = self.routes();
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let graceful = GracefulShutdown::new();
+        let mut until = Box::pin(until);
+        loop {
+            let next = Box::pin(async {
+                let room = connections.clone().acquire_owned().await;
+                (listener.accept().await, room)
+            });
+            let (accepted, room) = match select(next, until).await {
+                Either::Left((next, still)) => {
+                    until = still;
+                    next
+                }
+                Either::Right(_) => break,
+            };
+            let Ok((stream, _)) = accepted else {
+                // A connection that was given up again, or too many files are open for now.
+                time.sleep(ACCEPT_AGAIN).await;
+                continue;
+            };
+            let service = TowerToHyperService::new(routes.clone());
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                // Its errors are the client's: it has gone, or it has sent no HTTP.
+                drop(connection.await);
+                drop(room);
+            });
         }
+        drop(listener);
+        // Who has not been answered within the bound sees the connection end.
+        let drained = Box::pin(graceful.shutdown());
+        select(drained, time.sleep(DRAIN)).await;
+        Ok(())
     }
 
-    /// Everything that it answers, to be served by other means.
-    pub fn router(self) -> Router {
+    /// Everything that it answers.
+    fn routes(self) -> Router {
         let shared = Shared(Arc::new(Inner {
             limits: self.log.capabilities().limits,
             fleet: self.fleet,
             log: self.log,
             time: self.time,
             seal: self.seal,
-            admission: Semaphore::new(REQUESTS_MAX),
+            body_time: self.patience,
+            lanes: Lanes {
+                commands: Semaphore::new(COMMANDS_MAX),
+                queries: Semaphore::new(QUERIES_MAX),
+                operators: Semaphore::new(OPERATORS_MAX),
+            },
         }));
         let own = Router::new()
             .merge(command::routes())
             .merge(view::routes())
             .nest("/operate", operate::routes())
+            .route("/openapi.json", get(describe))
             .layer(axum::middleware::from_fn_with_state(
                 shared.clone(),
                 guard::admit,
             ))
+            .layer(axum::middleware::from_fn_with_state(
+                shared.clone(),
+                guard::same_log,
+            ))
             .with_state(shared);
-        own.merge(self.others)
+        let pages = self.pages.into_iter();
+        let pages = pages.fold(Router::new(), |pages, (path, html)| {
+            pages.route(&path, get(async move || Html(html.clone())))
+        });
+        own.merge(pages)
             .fallback(nothing_here)
             .method_not_allowed_fallback(wrong_method)
             .layer(axum::middleware::from_fn(guard::same_origin))
     }
 }
 
-async fn nothing_here(uri: Uri) -> Problem {
-    Problem::not_found(
+async fn describe() -> Answer {
+    reply(&anabranch_wire::openapi::document())
+}
+
+async fn nothing_here(uri: Uri) -> Refusal {
+    Refusal::not_found(
         "no-such-path",
         format!("there is nothing at {}", uri.path()),
     )
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    Problem::new(
+async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "wrong-method",
         format!("{} does not take {method}", uri.path()),
     )
-}
-
-/// What all requests share.
-#[derive(Clone)]
-pub(crate) struct Shared(Arc<Inner>);
-
-pub(crate) struct Inner {
-    pub fleet: Arc<Fleet>,
-    pub log: Arc<dyn Log>,
-    pub time: Time,
-    pub seal: TokenSeal,
-    pub limits: Limits,
-    pub admission: Semaphore,
-}
-
-impl Deref for Shared {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        &self.0
-    }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anabranch_domain::{CommandEnvelope, ReplyEnvelope};
+use anabranch_domain::CommandEnvelope;
 use anabranch_env::Clock;
 use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, Order, ReadError,
     ReadMode, VersionRange,
 };
 use anabranch_model::{Cut, Filter, StreamId};
-use anabranch_runtime::{Delivered, Router, SendError, Sleeper};
+use anabranch_runtime::port::{Problem, Reply, Request};
+use anabranch_runtime::{Delivered, Port, SendError, Sleeper};
 
 use crate::faults::CrashPoint;
 use crate::message::Message;
@@ -102,47 +103,54 @@ impl Log for LifeLog {
         self.inner.read(from, filter, mode)
     }
 
+    fn find(
+        &self,
+        id: anabranch_model::EventId,
+    ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+        self.inner.find(id)
+    }
+
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         self.inner.head()
     }
 }
 
 /// The way to the other services, as one life of a service reaches them.
-pub struct LifeRouter {
-    pub inner: Arc<dyn Router>,
+pub struct LifePort {
+    pub inner: Arc<dyn Port>,
     pub life: Arc<Life>,
 }
 
-impl Router for LifeRouter {
-    fn dispatch(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<Delivered, SendError>> {
+impl Port for LifePort {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, Problem>> {
         Box::pin(async move {
-            self.life.goes_on().await;
-            send(&self.inner, &self.life.sky, command).await
-        })
-    }
-
-    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
-        Box::pin(async move {
-            self.life.goes_on().await;
             let sky = &self.life.sky;
+            let reply = match request {
+                Request::Command(dispatch) => {
+                    self.life.goes_on().await;
+                    let delivered = send(&self.inner, sky, dispatch.command).await?;
+                    return Ok(Reply::Delivered(delivered));
+                }
+                Request::Answer(reply) => *reply,
+                // Neither a question nor what may be forgotten changes anything.
+                other => return self.inner.call(other).await,
+            };
+            self.life.goes_on().await;
             let Some(times) = sky.carry(&Message::Reply(reply.clone())).await else {
-                return Err(lost(sky).await);
+                return Err(lost(sky).await.into());
             };
             for _ in 1..times {
-                self.inner.reply(reply.clone()).await?;
+                self.inner.answer(reply.clone()).await?;
             }
-            self.inner.reply(reply).await
+            self.inner.answer(reply).await?;
+            Ok(Reply::Heard)
         })
-    }
-
-    fn forget(&self, at: &StreamId, saga: &StreamId) {
-        self.inner.forget(at, saga);
     }
 }
 
 /// Sends a command through the sky, and its answer back.
 pub async fn send(
-    router: &Arc<dyn Router>,
+    port: &Arc<dyn Port>,
     sky: &Sky,
     command: CommandEnvelope,
 ) -> Result<Delivered, SendError> {
@@ -151,9 +159,9 @@ pub async fn send(
     };
     for _ in 1..times {
         // Nobody waits for the answer to the first of two copies.
-        drop(router.dispatch(command.clone()).await);
+        drop(port.deliver(command.clone()).await);
     }
-    let answer = router.dispatch(command.clone()).await;
+    let answer = port.deliver(command.clone()).await;
     match sky.carry(&Message::Answer(command)).await {
         Some(_) => answer,
         None => Err(lost(sky).await),

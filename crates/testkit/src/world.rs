@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 
 use crate::faults::{CrashPlan, CrashPoint, DropPlan, Faults, Hold, HoldId};
 use crate::idle::Idle;
-use crate::life::{Life, LifeLog, LifeRouter, send};
+use crate::life::{Life, LifeLog, LifePort, send};
 use crate::message::Message;
 use crate::service::Service;
 use crate::sky::Sky;
@@ -272,10 +272,10 @@ impl World {
             correlation_id: None,
             causes,
         };
-        let (router, sky) = (self.fleet.router(), self.sky.clone());
+        let (port, sky) = (self.fleet.port(), self.sky.clone());
         let answers = self.answers.clone();
         self.runtime.spawn(async move {
-            let answer = send(&router, &sky, command).await;
+            let answer = send(&port, &sky, command).await;
             let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
             answers.insert(id, answer);
         });
@@ -606,8 +606,8 @@ impl World {
             inner: self.log.clone(),
             life: life.clone(),
         });
-        let router = Arc::new(LifeRouter {
-            inner: self.fleet.router(),
+        let port = Arc::new(LifePort {
+            inner: self.fleet.port(),
             life: life.clone(),
         });
         let hosted = self.hosted(service);
@@ -615,7 +615,7 @@ impl World {
         let snapshots = hosted.snapshots.clone();
         let builder = Running::builder(service, log, self.time.clone())
             .beside(&self.fleet)
-            .router(router)
+            .port(port)
             .snapshots(snapshots);
         let builder = self.services[service].declared.declare(builder, &self.sky);
         let started = self.finish("the start of a service", builder.start());

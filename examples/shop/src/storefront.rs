@@ -1,7 +1,7 @@
 //! Storefront: what customers and the shop's people look at. Views of the orders, and a page
 //! that places an order and waits for its outcome with a token.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use anabranch::domain::{Event, EventRef, HandleError, Query, View};
 use anabranch::runtime::ServiceBuilder;
@@ -31,11 +31,17 @@ pub enum OrderNews {
     },
 }
 
-/// How each order stands.
+/// How each order stands: all that are open, and those that have ended last. Older ones are in
+/// the log; a view that is in memory must not grow with it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Orders {
     orders: BTreeMap<String, OrderState>,
+    /// The ended ones, oldest first.
+    ended: VecDeque<String>,
 }
+
+/// How many orders that have ended are kept.
+const ENDED_MAX: usize = 25_000;
 
 /// How an order stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +64,7 @@ impl OrderState {
 
 impl View for Orders {
     const NAME: &'static str = "orders";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const CATEGORIES: &'static [&'static str] = &["order"];
     type Event = OrderNews;
     type Store = Self;
@@ -81,6 +87,14 @@ impl View for Orders {
         };
         order.state = state.to_owned();
         order.reason = reason;
+        if order.has_ended() {
+            view.ended.push_back(about.key().to_owned());
+            if view.ended.len() > ENDED_MAX
+                && let Some(oldest) = view.ended.pop_front()
+            {
+                view.orders.remove(&oldest);
+            }
+        }
         Ok(())
     }
 }

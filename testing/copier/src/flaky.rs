@@ -97,6 +97,13 @@ impl Log for Flaky {
         self.inner.read(from, filter, mode)
     }
 
+    fn find(
+        &self,
+        id: anabranch_model::EventId,
+    ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+        self.inner.find(id)
+    }
+
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         self.inner.head()
     }

@@ -23,6 +23,7 @@
 //! that make it wrong: it tests the checker.
 
 mod campaign;
+mod careless;
 mod check;
 mod clients;
 mod damage;
@@ -39,6 +40,7 @@ mod violation;
 mod workload;
 
 pub use campaign::{Campaign, Failed, Totals};
+pub use careless::Flaw;
 pub use engine::{Engine, Machine};
 pub use model::Model;
 pub use run::{Report, Settings, run};

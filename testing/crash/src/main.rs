@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anabranch_crash::reference::{self, Reference};
-use anabranch_crash::{Campaign, Engine, Segment, Settings, Totals};
+use anabranch_crash::{Campaign, Engine, Flaw, Segment, Settings, Totals};
 use anabranch_env::Env;
 use anabranch_log_segment::Bug;
 
@@ -51,13 +51,19 @@ impl Kind {
     /// The engine with each of its planted bugs.
     fn sabotaged(self) -> Vec<(String, Box<dyn Engine>)> {
         let segment = |bug: Bug| -> (String, Box<dyn Engine>) {
-            (format!("{bug:?}"), Box::new(Segment { bug: Some(bug) }))
+            (format!("{bug:?}"), Box::new(Segment::with_bug(bug)))
+        };
+        let flaw = |flaw: Flaw| -> (String, Box<dyn Engine>) {
+            (format!("{flaw:?}"), Box::new(Segment::with_flaw(flaw)))
         };
         let reference = |bug: reference::Bug| -> (String, Box<dyn Engine>) {
             (format!("{bug:?}"), Box::new(Reference { bug: Some(bug) }))
         };
         match self {
-            Self::Segment => Bug::ALL.into_iter().map(segment).collect(),
+            Self::Segment => {
+                let bugs = Bug::ALL.into_iter().map(segment);
+                bugs.chain(Flaw::ALL.into_iter().map(flaw)).collect()
+            }
             Self::Reference => reference::Bug::ALL.iter().copied().map(reference).collect(),
         }
     }

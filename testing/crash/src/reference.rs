@@ -769,6 +769,16 @@ impl Log for ReferenceLog {
         }
     }
 
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
+        let inner = self.inner();
+        let found = inner.events.iter().find(|event| event.id == id);
+        let found = found.map(|event| Placed {
+            position: event.position,
+            version: event.version,
+        });
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         let head = Cut::at(self.inner().events.len() as u64);
         Box::pin(std::future::ready(Ok(head)))

@@ -8,6 +8,7 @@ use anabranch_env::{Env, SplitMix64};
 use anabranch_log::{Log, OpenError};
 use anabranch_log_segment::{Background, Bug, Options, SegmentLog, WriteMethod};
 
+use crate::careless::{Careless, Flaw};
 use crate::engine::{Engine, Machine};
 
 /// The embedded engine, sound or with a planted bug.
@@ -15,28 +16,57 @@ use crate::engine::{Engine, Machine};
 pub struct Segment {
     /// What is wrong with it.
     pub bug: Option<Bug>,
+    /// What is wrong with the way it uses its disk.
+    pub flaw: Option<Flaw>,
 }
 
 impl Engine for Segment {
     fn name(&self) -> String {
-        match self.bug {
-            None => "segment".to_owned(),
-            Some(bug) => format!("segment with {bug:?}"),
+        match (self.bug, self.flaw) {
+            (None, None) => "segment".to_owned(),
+            (Some(bug), _) => format!("segment with {bug:?}"),
+            (None, Some(flaw)) => format!("segment with {flaw:?}"),
         }
     }
 
     fn open(&self, env: Env, tuning: u64) -> Result<Box<dyn Machine>, OpenError> {
-        let log = SegmentLog::open(env, "log", self.options(tuning))?;
-        Ok(Box::new(Handle(Arc::new(log))))
+        let (careless, env) = match self.flaw {
+            Some(flaw) => {
+                let (careless, env) = Careless::put(env, flaw);
+                (Some(careless), env)
+            }
+            None => (None, env),
+        };
+        let log = Arc::new(SegmentLog::open(env, "log", self.options(tuning))?);
+        Ok(Box::new(Handle { log, careless }))
     }
 
     fn open_damaged(&self, env: Env, tuning: u64) -> Option<Result<Box<dyn Machine>, OpenError>> {
         let opened = SegmentLog::open_read_only(env, "log", self.options(tuning));
-        Some(opened.map(|log| Box::new(Handle(Arc::new(log))) as Box<dyn Machine>))
+        Some(opened.map(|log| {
+            let (log, careless) = (Arc::new(log), None);
+            Box::new(Handle { log, careless }) as Box<dyn Machine>
+        }))
     }
 }
 
 impl Segment {
+    /// The engine with one planted bug.
+    pub fn with_bug(bug: Bug) -> Self {
+        Self {
+            bug: Some(bug),
+            flaw: None,
+        }
+    }
+
+    /// The sound engine on a careless disk.
+    pub fn with_flaw(flaw: Flaw) -> Self {
+        Self {
+            bug: None,
+            flaw: Some(flaw),
+        }
+    }
+
     fn options(&self, tuning: u64) -> Options {
         let mut rng = SplitMix64::new(tuning);
         let mut one_of = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
@@ -60,22 +90,28 @@ impl Segment {
     }
 }
 
-struct Handle(Arc<SegmentLog>);
+struct Handle {
+    log: Arc<SegmentLog>,
+    careless: Option<Careless>,
+}
 
 impl Machine for Handle {
     fn log(&self) -> Arc<dyn Log> {
-        self.0.clone()
+        self.log.clone()
     }
 
     fn step(&self) -> bool {
-        self.0.step()
+        self.log.step()
     }
 
     fn upkeep(&self) {
-        self.0.prepare();
+        self.log.prepare();
     }
 
     fn close(self: Box<Self>) -> Result<(), OpenError> {
-        self.0.close()
+        if let Some(careless) = &self.careless {
+            careless.closes();
+        }
+        self.log.close()
     }
 }

@@ -2,7 +2,7 @@
 //! wrong must be caught. So must each bug planted in the embedded engine.
 
 use anabranch_crash::reference::{Bug, Reference};
-use anabranch_crash::{Campaign, Engine, Segment, Settings, Wrong, run};
+use anabranch_crash::{Campaign, Engine, Flaw, Segment, Settings, Wrong, run};
 
 fn campaign(states: u64) -> Campaign {
     Campaign {
@@ -70,13 +70,14 @@ fn bugs_planted_in_the_embedded_engine_are_caught() {
         Bug::AckBeforeSync,
         Bug::PublishBeforeSync,
         Bug::SkipCrc,
-        Bug::NoDirSync,
-        Bug::IgnoreWriteError,
         Bug::SplitBatch,
         Bug::ForgetIds,
         Bug::ConditionsIgnorePending,
     ] {
-        caught(&Segment { bug: Some(bug) }, 5000);
+        caught(&Segment::with_bug(bug), 5000);
+    }
+    for flaw in [Flaw::NoDirSync, Flaw::IgnoreWriteError] {
+        caught(&Segment::with_flaw(flaw), 5000);
     }
 }
 

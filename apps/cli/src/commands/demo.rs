@@ -357,9 +357,8 @@ async fn serve(
         let address = wanted.to_owned();
         failed(ServeError::Io { address, source })
     })?;
-    let page = || async { axum::response::Html(storefront::PAGE) };
     let mut server = Server::new(shop.fleet.clone(), shop.log.clone(), shop.time.clone())
-        .merge(axum::Router::new().route("/", axum::routing::get(page)));
+        .page("/", storefront::PAGE);
     let url = format!("http://{address}");
     let mut presence = None;
     if let (Address::Directory(dir), Place::Directory(_)) = (&context.settings.log, place) {

@@ -3,6 +3,7 @@
 use anabranch::log::{Order, VersionRange};
 use anabranch::model::{Event, StreamId, to_cloud_event};
 use anabranch_server::client::path;
+use anabranch_wire::{Entity, History, Parked, Raw, Unparked};
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::Value;
@@ -83,19 +84,6 @@ pub async fn run(command: EntityCommand, context: &Context) -> Outcome {
     }
 }
 
-#[derive(Deserialize)]
-struct Inspection {
-    version: u64,
-    state: Box<RawValue>,
-    status: Value,
-}
-
-#[derive(Deserialize)]
-struct History {
-    events: Vec<Box<RawValue>>,
-    next: Option<u64>,
-}
-
 async fn show(args: ShowArgs, context: &Context) -> Outcome {
     let remote = match Remote::find(&args.server, context) {
         Ok(remote) => remote,
@@ -108,7 +96,7 @@ async fn show(args: ShowArgs, context: &Context) -> Outcome {
     let at = args.at.map(|at| at.to_string());
     let parameters: Vec<_> = at.iter().map(|at| ("at", at.as_str())).collect();
     let inspected = path(&["operate", "entity", category, key], &parameters);
-    let answer = match remote.get::<Inspection>(&inspected).await {
+    let answer = match remote.get::<Entity>(&inspected).await {
         Ok(answer) => answer,
         Err(failure) if failure.code == NOTHING_RUNS => {
             return show_from_log(&args, failure, context).await;
@@ -129,7 +117,7 @@ async fn show(args: ShowArgs, context: &Context) -> Outcome {
 }
 
 /// The newest events up to `last`.
-async fn history(remote: &Remote, args: &ShowArgs, last: u64) -> Outcome<Vec<Box<RawValue>>> {
+async fn history(remote: &Remote, args: &ShowArgs, last: u64) -> Outcome<Vec<Raw>> {
     let (category, key) = (args.entity.category(), args.entity.key());
     let mut events = Vec::new();
     let end = last.saturating_add(1);
@@ -150,25 +138,20 @@ async fn history(remote: &Remote, args: &ShowArgs, last: u64) -> Outcome<Vec<Box
     Ok(events)
 }
 
-fn print_entity(stream: &StreamId, entity: &Inspection, out: &mut Output) -> Outcome {
-    let status = &entity.status;
-    let mut doing = status["status"].as_str().unwrap_or_default().to_owned();
-    if let Some(reason) = status["reason"].as_str() {
-        doing = format!("{doing}: {reason}");
-    }
+fn print_entity(stream: &StreamId, entity: &Entity, out: &mut Output) -> Outcome {
     print_facts(
         &[
             ("entity", stream.to_string()),
             ("version", entity.version.to_string()),
-            ("status", doing),
+            ("status", entity.status.text()),
         ],
         out,
     )?;
     out.line("\nstate")?;
     // Numbers that a program would round are shown as they are; order is as the code has it.
-    match serde_json::from_str::<Value>(entity.state.get()) {
-        Ok(value) if entity.state.get().len() > 80 => print_json(&value, 2, out),
-        _ => out.line(&format!("  {}", clean(entity.state.get()))),
+    match serde_json::from_str::<Value>(entity.state.as_str()) {
+        Ok(value) if entity.state.as_str().len() > 80 => print_json(&value, 2, out),
+        _ => out.line(&format!("  {}", clean(entity.state.as_str()))),
     }
 }
 
@@ -182,11 +165,11 @@ struct Line {
     data_base64: Option<String>,
 }
 
-fn print_history(events: &[Box<RawValue>], out: &mut Output) -> Outcome {
+fn print_history(events: &[Raw], out: &mut Output) -> Outcome {
     out.line("\nhistory")?;
     let mut table = Table::new(["version", "recorded", "type", "data"]);
     for event in events {
-        let line: Line = serde_json::from_str(event.get()).map_err(|error| {
+        let line: Line = serde_json::from_str(event.as_str()).map_err(|error| {
             Failure::new(Exit::Failed, "strange-answer", format!("an event: {error}"))
         })?;
         let data = match (&line.data, &line.data_base64) {
@@ -199,8 +182,8 @@ fn print_history(events: &[Box<RawValue>], out: &mut Output) -> Outcome {
     table.print("no events", out)
 }
 
-fn print_both(entity: &str, events: &[Box<RawValue>], out: &mut Output) -> Outcome {
-    let events: Vec<_> = events.iter().map(|event| event.get()).collect();
+fn print_both(entity: &str, events: &[Raw], out: &mut Output) -> Outcome {
+    let events: Vec<_> = events.iter().map(|event| event.as_str()).collect();
     out.line(&format!(
         "{{\"entity\":{entity},\"events\":[{}]}}",
         events.join(",")
@@ -239,7 +222,7 @@ async fn show_from_log(args: &ShowArgs, failure: Failure, context: &Context) -> 
     for event in newest.iter().rev() {
         let text = to_cloud_event(&event.as_ref())
             .map_err(|error| Failure::new(Exit::Failed, "damaged", error.to_string()))?;
-        let raw = RawValue::from_string(text)
+        let raw = Raw::new(text)
             .map_err(|error| Failure::new(Exit::Failed, "damaged", error.to_string()))?;
         events.push(raw);
     }
@@ -257,13 +240,6 @@ async fn show_from_log(args: &ShowArgs, failure: Failure, context: &Context) -> 
     out.flush()
 }
 
-#[derive(Deserialize)]
-struct Parked {
-    service: String,
-    stream: String,
-    reason: String,
-}
-
 async fn parked(args: &ParkedArgs, context: &Context) -> Outcome {
     let remote = Remote::find(&args.server, context)?;
     let answer = remote.get::<Vec<Parked>>("/operate/parked").await?;
@@ -276,7 +252,7 @@ async fn parked(args: &ParkedArgs, context: &Context) -> Outcome {
             }
             table.print("no entity is parked", &mut out)?;
         }
-        Form::Json | Form::Jsonl => out.line(&answer.text)?,
+        form => out.values(form, &answer.value)?,
     }
     out.flush()
 }
@@ -285,7 +261,7 @@ async fn unpark(args: &UnparkArgs, context: &Context) -> Outcome {
     let remote = Remote::find(&args.server, context)?;
     let (category, key) = (args.entity.category(), args.entity.key());
     let answer = remote
-        .post(
+        .post::<Unparked>(
             &path(&["operate", "unpark", category, key], &[]),
             String::new(),
         )

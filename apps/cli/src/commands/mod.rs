@@ -14,6 +14,7 @@ pub mod read;
 pub mod schema;
 pub mod send;
 pub mod service;
+pub mod story;
 pub mod view;
 
 pub use crate::context::Context;

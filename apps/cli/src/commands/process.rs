@@ -2,10 +2,14 @@
 
 use anabranch::model::StreamId;
 use anabranch_server::client::path;
+use anabranch_wire::{
+    Instance, OperatorName, Process, ProcessDone, Raw, Rejection, ResumeStep, SagaState, SagaStep,
+    SettleStep, Settlement, StreamDone, Why,
+};
 use clap::{ArgGroup, Args, Subcommand};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::Context;
 use super::append::stream_id;
@@ -121,18 +125,23 @@ pub struct SettleArgs {
 
 impl SettleArgs {
     /// The settlement, as the saga takes it.
-    fn settlement(&self) -> Result<Value, Failure> {
+    fn settlement(&self) -> Result<Settlement, Failure> {
         if let Some(result) = &self.done {
-            let result: Value = serde_json::from_str(result).map_err(|error| {
+            let result = Raw::new(result.as_str()).map_err(|error| {
                 Failure::usage(format!("the result of --done is not JSON: {error}"))
                     .safe("nothing was changed")
                     .remedy("write text as '\"text\"', or leave the result out")
             })?;
-            return Ok(json!({"Done": result}));
+            return Ok(Settlement::Done(result));
         }
         Ok(match &self.refused {
-            Some(code) => json!({"Refused": {"code": code, "message": self.why}}),
-            None => json!("Undone"),
+            Some(code) => Settlement::Refused(Rejection {
+                code: code.clone(),
+                message: self.why.clone(),
+                data: None,
+                try_again: false,
+            }),
+            None => Settlement::Undone,
         })
     }
 }
@@ -182,53 +191,21 @@ pub async fn run(command: ProcessCommand, context: &Context) -> Outcome {
         ProcessCommand::Abort(args) => {
             let path = instance_path("abort", &args.instance);
             let done = format!("{} goes back", args.instance);
-            let body = json!({"why": args.why}).to_string();
-            tell(&args.server, &path, body, &done, context).await
+            let body = body(&Why { why: args.why })?;
+            tell::<StreamDone>(&args.server, &path, body, &done, context).await
         }
         ProcessCommand::Skip(args) => {
             let path = path(&["operate", "processes", &args.name, "skip"], &[]);
             let done = format!("{} passes over the event and goes on", args.name);
-            tell(&args.server, &path, String::new(), &done, context).await
+            tell::<ProcessDone>(&args.server, &path, String::new(), &done, context).await
         }
     }
 }
 
-#[derive(Deserialize)]
-struct Process {
-    name: String,
-    service: String,
-    stopped: Option<String>,
-    open: u64,
-    #[serde(default)]
-    retrying: u64,
-    need_a_person: u64,
-    #[serde(default)]
-    instances: Vec<Instance>,
-}
-
-#[derive(Deserialize)]
-struct Instance {
-    stream: String,
-    parked: Option<String>,
-    phase: Option<String>,
-    #[serde(default)]
-    needs_person: bool,
-    #[serde(default)]
-    retrying: bool,
-    #[serde(default)]
-    length: u64,
-    state: Option<Box<RawValue>>,
-}
-
-impl Instance {
-    fn trouble(&self) -> &str {
-        match &self.parked {
-            Some(reason) => reason,
-            None if self.needs_person => "needs a person",
-            None if self.retrying => "retrying by itself",
-            None => "",
-        }
-    }
+/// What is asked for, as a body.
+fn body<T: Serialize>(request: &T) -> Result<String, Failure> {
+    serde_json::to_string(request)
+        .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))
 }
 
 async fn ls(args: &LsArgs, context: &Context) -> Outcome {
@@ -241,6 +218,7 @@ async fn ls(args: &LsArgs, context: &Context) -> Outcome {
                 "name",
                 "service",
                 "open",
+                "behind",
                 "retrying",
                 "need a person",
                 "state",
@@ -250,6 +228,7 @@ async fn ls(args: &LsArgs, context: &Context) -> Outcome {
                     &process.name,
                     &process.service,
                     &process.open.to_string(),
+                    &behind(process.lag_events),
                     &process.retrying.to_string(),
                     &process.need_a_person.to_string(),
                     if process.stopped.is_some() {
@@ -262,11 +241,30 @@ async fn ls(args: &LsArgs, context: &Context) -> Outcome {
             table.print("no service has a process or saga", &mut out)?;
             for process in &answer.value {
                 print_stopped(process, &mut out)?;
+                print_letters(process, &mut out)?;
             }
         }
-        Form::Json | Form::Jsonl => out.line(&answer.text)?,
+        form => out.values(form, &answer.value)?,
     }
     out.flush()
+}
+
+fn behind(lag_events: u64) -> String {
+    match lag_events {
+        0 => "nothing".to_owned(),
+        events => format!("{events} events"),
+    }
+}
+
+fn print_letters(process: &Process, out: &mut Output) -> Outcome {
+    if process.dead_letters == 0 {
+        return Ok(());
+    }
+    let name = clean(&process.name);
+    out.line(&format!(
+        "\n{name} has sent what nobody could take: {}\n  see `anabranch dead-letter ls`; when it is mended, `anabranch dead-letter retry --from {name}`",
+        process.dead_letters
+    ))
 }
 
 fn print_stopped(process: &Process, out: &mut Output) -> Outcome {
@@ -298,6 +296,7 @@ async fn ls_instances(name: &str, args: &LsArgs, context: &Context) -> Outcome {
             }
             table.print("every instance has ended", &mut out)?;
             print_stopped(&answer.value, &mut out)?;
+            print_letters(&answer.value, &mut out)?;
         }
         Form::Json | Form::Jsonl => out.line(&answer.text)?,
     }
@@ -330,57 +329,32 @@ fn print_instance(instance: &Instance, out: &mut Output) -> Outcome {
     let Some(state) = &instance.state else {
         return Ok(());
     };
-    let state: Value = serde_json::from_str(state.get()).unwrap_or_default();
     // A saga's steps read better as a table.
-    if let Some(steps) = state["steps"].as_array() {
-        let steps = Vec::<Step>::deserialize(Value::Array(steps.clone())).map_err(|error| {
-            Failure::new(
-                Exit::Failed,
-                "strange-answer",
-                format!("this program does not understand the steps: {error}"),
-            )
-            .remedy("use programs of one version on both sides")
-        })?;
-        let aborted = state["aborted"].as_str();
-        return print_steps(instance, aborted, &steps, out);
+    if let Ok(saga) = state.parse::<SagaState>() {
+        return print_steps(instance, saga.aborted.as_deref(), &saga.steps, out);
     }
+    let state: Value = state.parse().unwrap_or_default();
     out.line("\nstate")?;
     print_json(&state, 2, out)
 }
 
-/// A step of a saga, or one branch of it.
-#[derive(Deserialize)]
-struct Step {
-    step: String,
-    state: String,
-    asked: Option<String>,
-    #[serde(default)]
-    attempts: u64,
-    again_at: Option<String>,
-    parked: Option<String>,
-    #[serde(default)]
-    going_on: bool,
-}
-
-impl Step {
-    /// What it waits for, in a few words.
-    fn waits(&self) -> String {
-        let Some(asked) = &self.asked else {
-            return String::new();
-        };
-        let next = match (&self.parked, &self.again_at) {
-            (Some(_), None) => "waits for a person".to_owned(),
-            (_, Some(at)) => format!("looked after at {at}"),
-            (None, None) => "waits for its answer".to_owned(),
-        };
-        format!("{asked}; attempt {}, {next}", self.attempts)
-    }
+/// What a step waits for, in a few words.
+fn waits(step: &SagaStep) -> String {
+    let Some(asked) = &step.asked else {
+        return String::new();
+    };
+    let next = match (&step.parked, &step.again_at) {
+        (Some(_), None) => "waits for a person".to_owned(),
+        (_, Some(at)) => format!("looked after at {at}"),
+        (None, None) => "waits for its answer".to_owned(),
+    };
+    format!("{asked}; attempt {}, {next}", step.attempts)
 }
 
 fn print_steps(
     instance: &Instance,
     aborted: Option<&str>,
-    steps: &[Step],
+    steps: &[SagaStep],
     out: &mut Output,
 ) -> Outcome {
     if let Some(why) = aborted {
@@ -389,7 +363,7 @@ fn print_steps(
     out.line("")?;
     let mut table = Table::new(["step", "state", "waits for"]);
     for step in steps {
-        table.row([&step.step, &step.state, &step.waits()]);
+        table.row([&step.step, &step.state, &waits(step)]);
     }
     table.print("no steps", out)?;
     for step in steps {
@@ -401,7 +375,7 @@ fn print_steps(
 }
 
 /// Why a person should look at a step, and what a person can do.
-fn print_parked(instance: &Instance, step: &Step, why: &str, out: &mut Output) -> Outcome {
+fn print_parked(instance: &Instance, step: &SagaStep, why: &str, out: &mut Output) -> Outcome {
     let (saga, name) = (clean(&instance.stream), clean(&step.step));
     let is_going_back = instance.phase.as_deref() == Some("aborting");
     let kind = if step.going_on {
@@ -441,11 +415,17 @@ fn print_parked(instance: &Instance, step: &Step, why: &str, out: &mut Output) -
 }
 
 async fn settle(args: &SettleArgs, context: &Context) -> Outcome {
-    let by = json!({"who": who(args.who.as_deref())?, "why": args.why});
-    let body = json!({"step": args.step, "as": args.settlement()?, "by": by}).to_string();
+    let body = body(&SettleStep {
+        step: args.step.clone(),
+        settlement: args.settlement()?,
+        by: OperatorName {
+            who: who(args.who.as_deref())?,
+            why: args.why.clone(),
+        },
+    })?;
     let done = format!("{} goes on: step {} is settled", args.instance, args.step);
     let path = instance_path("settle", &args.instance);
-    tell(&args.server, &path, body, &done, context).await
+    tell::<StreamDone>(&args.server, &path, body, &done, context).await
 }
 
 /// Who decides, for the journal.
@@ -463,14 +443,19 @@ async fn retry(args: &RetryArgs, context: &Context) -> Outcome {
     if !args.instance.contains('/') {
         let path = path(&["operate", "processes", &args.instance, "retry"], &[]);
         let done = format!("{} tries to consume the event again", args.instance);
-        return tell(&args.server, &path, String::new(), &done, context).await;
+        return tell::<ProcessDone>(&args.server, &path, String::new(), &done, context).await;
     }
     let instance = stream_id(&args.instance).map_err(Failure::usage)?;
     if let Some(step) = &args.step {
-        let by = json!({"who": who(args.who.as_deref())?, "why": args.why});
-        let body = json!({"step": step, "by": by}).to_string();
+        let body = body(&ResumeStep {
+            step: step.clone(),
+            by: OperatorName {
+                who: who(args.who.as_deref())?,
+                why: args.why.clone().unwrap_or_default(),
+            },
+        })?;
         let done = format!("{instance} goes on with step {step}");
-        return tell(
+        return tell::<StreamDone>(
             &args.server,
             &instance_path("resume", &instance),
             body,
@@ -481,14 +466,14 @@ async fn retry(args: &RetryArgs, context: &Context) -> Outcome {
     }
     let done = format!("{instance} is tried again");
     let path = instance_path("retry", &instance);
-    tell(&args.server, &path, String::new(), &done, context).await
+    tell::<StreamDone>(&args.server, &path, String::new(), &done, context).await
 }
 
 fn instance_path(verb: &str, instance: &StreamId) -> String {
     path(&["operate", verb, instance.category(), instance.key()], &[])
 }
 
-async fn tell(
+async fn tell<T: DeserializeOwned>(
     server: &ServerArgs,
     path: &str,
     body: String,
@@ -496,7 +481,7 @@ async fn tell(
     context: &Context,
 ) -> Outcome {
     let remote = Remote::find(server, context)?;
-    let answer = remote.post(path, body).await?;
+    let answer = remote.post::<T>(path, body).await?;
     let mut out = Output::stdout();
     match context.settings.form {
         Form::Text => out.line(&clean(done))?,

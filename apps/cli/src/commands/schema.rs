@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use anabranch::domain::types::{Held, ProgramTypes, Registered, Report};
 use anabranch::log::Log;
 use anabranch_runtime::registry::{self, RegistryError};
-use anabranch_shop::shop::Shop;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -56,15 +55,14 @@ missing upcasts, fields that became required, views that wait for what nobody wr
 whole log once, also while a process writes to it; ends with 1 if something would break.
 
 The types of your program are what `ServiceBuilder::types` gives, as JSON, one for each service in
-an array. Without --types they are those of `anabranch demo`.
+an array; `anabranch schema types` prints those of a running one.
 
 Examples:
-  anabranch schema check --log ./.anabranch/demo
   anabranch schema types > types.json
   anabranch schema check --types types.json
   my-program --print-types | anabranch schema check --types - --log /srv/shop/log")]
 pub struct CheckArgs {
-    /// The program's types, as JSON; - for standard input [default: those of the demo]
+    /// The program's types, as JSON; - for standard input
     #[arg(long, value_name = "FILE")]
     types: Option<PathBuf>,
 }
@@ -105,10 +103,13 @@ fn unreadable(error: RegistryError) -> Failure {
 }
 
 async fn run_check(args: &CheckArgs, context: &Context) -> Outcome {
-    let program = match &args.types {
-        Some(path) => read_types(path)?,
-        None => Shop::types(context.env.clone()),
+    let Some(types) = &args.types else {
+        return Err(Failure::usage("nobody says which program's types are meant")
+            .safe("nothing was compared")
+            .remedy("name them with --types FILE; `anabranch schema types` prints those of a running program")
+            .into());
     };
+    let program = read_types(types)?;
     let opened = logs::open_read_only(context)?;
     let report = check(&program, &*opened.log).await?;
     opened.close()?;

@@ -5,9 +5,8 @@ use std::time::Duration;
 use anabranch::log::Expect;
 use anabranch::model::{EventId, StreamId};
 use anabranch_server::client::path;
+use anabranch_wire::{CommandOutcome, Happened, IDEMPOTENCY_KEY, TOKEN_HEADER};
 use clap::Args;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::Context;
 use super::append::{json, read_stdin, stream_id};
@@ -56,27 +55,6 @@ pub struct SendArgs {
     server: ServerArgs,
 }
 
-#[derive(Deserialize)]
-struct Done {
-    stream: String,
-    command: String,
-    #[serde(default)]
-    taken: bool,
-    version: Option<u64>,
-    #[serde(default)]
-    repeated: bool,
-    #[serde(default)]
-    events: Vec<Recorded>,
-}
-
-#[derive(Deserialize)]
-struct Recorded {
-    #[serde(rename = "type")]
-    name: String,
-    version: u64,
-    data: Box<RawValue>,
-}
-
 /// How often a command is sent whose outcome is unknown.
 const TRIES: u32 = 3;
 
@@ -98,30 +76,26 @@ pub async fn run(args: SendArgs, context: &Context) -> Outcome {
         Expect::Exists => Some(("if-match", "*".to_owned())),
         Expect::At(version) => Some(("if-match", format!("\"{version}\""))),
     };
-    let mut headers = vec![("idempotency-key", id.as_str())];
+    let mut headers = vec![(IDEMPOTENCY_KEY, id.as_str())];
     headers.extend(
         expected
             .as_ref()
             .map(|(name, value)| (*name, value.as_str())),
     );
-    headers.extend(
-        args.token
-            .as_deref()
-            .map(|token| ("anabranch-token", token)),
-    );
+    headers.extend(args.token.as_deref().map(|token| (TOKEN_HEADER, token)));
     let (category, key) = (args.entity.category(), args.entity.key());
     let path = path(&["commands", category, key], &[("type", &args.command)]);
     let remote = Remote::find(&args.server, context)?;
     let mut tries = 1;
     let answer = loop {
         match remote
-            .post_with::<Done>(&path, &headers, data.clone())
+            .post_with::<CommandOutcome>(&path, &headers, data.clone())
             .await
         {
             Ok(answer) => break answer,
             // The id makes it safe to ask what has become of it.
-            Err(failure) if may_have_happened(&failure) && tries < TRIES => tries += 1,
-            Err(failure) if may_have_happened(&failure) => {
+            Err(failure) if failure.happened == Happened::Maybe && tries < TRIES => tries += 1,
+            Err(failure) if failure.happened == Happened::Maybe => {
                 let again = format!("send it again with --id {id} to find out");
                 return Err(failure.remedy(again).into());
             }
@@ -144,11 +118,7 @@ pub async fn run(args: SendArgs, context: &Context) -> Outcome {
     out.flush()
 }
 
-fn may_have_happened(failure: &Failure) -> bool {
-    failure.safe.as_deref() == Some("it may have been done")
-}
-
-fn print(done: &Done, out: &mut Output) -> Outcome {
+fn print(done: &CommandOutcome, out: &mut Output) -> Outcome {
     let stream = clean(&done.stream);
     if done.taken {
         return out.line(&format!(
@@ -174,7 +144,7 @@ fn print(done: &Done, out: &mut Output) -> Outcome {
             "  {}  {}  {}",
             event.version,
             clean(&event.name),
-            clean(event.data.get())
+            clean(event.data.as_str())
         ))?;
     }
     if done.events.is_empty() {

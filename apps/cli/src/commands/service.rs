@@ -1,7 +1,8 @@
 //! `anabranch service`.
 
+use anabranch_wire::{Diagnostic, Service, ServiceCircuit};
 use clap::{Args, Subcommand};
-use serde::Deserialize;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Context;
@@ -11,12 +12,11 @@ use crate::output::{Form, Output};
 use crate::remote::{Remote, ServerArgs};
 use crate::table::Table;
 
-/// Look at the services of a running program: ls, notes, circuits
+/// Look at the services of a running program: ls, diagnostics, circuits
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
     Ls(LsArgs),
-    #[command(alias = "diagnostics")]
-    Notes(NotesArgs),
+    Diagnostics(DiagnosticsArgs),
     Circuits(CircuitsArgs),
 }
 
@@ -35,13 +35,13 @@ pub struct LsArgs {
 /// Show what went wrong lately and was worked around, the newest last
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each service keeps its newest 256 notes, in memory: they end with the program.
+Each service keeps its newest 256, in memory: they end with the program.
 
 Examples:
-  anabranch service notes
-  anabranch service notes payments")]
-pub struct NotesArgs {
-    /// Only the notes of this service
+  anabranch service diagnostics
+  anabranch service diagnostics payments")]
+pub struct DiagnosticsArgs {
+    /// Only those of this service
     name: Option<String>,
     #[command(flatten)]
     server: ServerArgs,
@@ -66,7 +66,7 @@ pub async fn run(command: ServiceCommand, context: &Context) -> Outcome {
         ServiceCommand::Ls(args) => {
             show("/operate/services", &args.server, context, print_services).await
         }
-        ServiceCommand::Notes(args) => {
+        ServiceCommand::Diagnostics(args) => {
             let path = anabranch_server::client::path(
                 &["operate", "diagnostics"],
                 &args
@@ -76,7 +76,7 @@ pub async fn run(command: ServiceCommand, context: &Context) -> Outcome {
                     .into_iter()
                     .collect::<Vec<_>>(),
             );
-            show(&path, &args.server, context, print_notes).await
+            show(&path, &args.server, context, print_diagnostics).await
         }
         ServiceCommand::Circuits(args) => {
             show("/operate/circuits", &args.server, context, print_circuits).await
@@ -85,7 +85,7 @@ pub async fn run(command: ServiceCommand, context: &Context) -> Outcome {
 }
 
 /// Asks, and prints the answer as it is or for people.
-async fn show<T: DeserializeOwned>(
+async fn show<T: DeserializeOwned + Serialize>(
     path: &str,
     server: &ServerArgs,
     context: &Context,
@@ -96,24 +96,9 @@ async fn show<T: DeserializeOwned>(
     let mut out = Output::stdout();
     match context.settings.form {
         Form::Text => print(&answer.value, &mut out)?,
-        Form::Json | Form::Jsonl => out.line(&answer.text)?,
+        form => out.values(form, &answer.value)?,
     }
     out.flush()
-}
-
-#[derive(Deserialize)]
-struct Service {
-    name: String,
-    entities: Vec<Category>,
-    views: Vec<String>,
-    processes: Vec<String>,
-    under_way: u64,
-    dead_letters: u64,
-}
-
-#[derive(Deserialize)]
-struct Category {
-    category: String,
 }
 
 fn print_services(all: &[Service], out: &mut Output) -> Outcome {
@@ -139,14 +124,7 @@ fn print_services(all: &[Service], out: &mut Output) -> Outcome {
     table.print("no service is running", out)
 }
 
-#[derive(Deserialize)]
-struct Note {
-    at: String,
-    service: String,
-    text: String,
-}
-
-fn print_notes(all: &[Note], out: &mut Output) -> Outcome {
+fn print_diagnostics(all: &[Diagnostic], out: &mut Output) -> Outcome {
     for note in all {
         let (at, service, text) = (clean(&note.at), clean(&note.service), clean(&note.text));
         out.line(&format!("{at}  {service}: {text}"))?;
@@ -157,21 +135,7 @@ fn print_notes(all: &[Note], out: &mut Output) -> Outcome {
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct Circuit {
-    service: String,
-    circuit: State,
-}
-
-#[derive(Deserialize)]
-struct State {
-    effect: String,
-    state: String,
-    failures: u64,
-    in_flight: u64,
-}
-
-fn print_circuits(all: &[Circuit], out: &mut Output) -> Outcome {
+fn print_circuits(all: &[ServiceCircuit], out: &mut Output) -> Outcome {
     let mut table = Table::new([
         "effect",
         "service",
@@ -179,11 +143,11 @@ fn print_circuits(all: &[Circuit], out: &mut Output) -> Outcome {
         "failures in a row",
         "in flight",
     ]);
-    for Circuit { service, circuit } in all {
+    for ServiceCircuit { service, circuit } in all {
         table.row([
             &circuit.effect,
             service,
-            &circuit.state,
+            circuit.state.name(),
             &circuit.failures.to_string(),
             &circuit.in_flight.to_string(),
         ]);

@@ -1,8 +1,10 @@
 //! `anabranch view`.
 
 use anabranch_server::client::path;
+use anabranch_wire::{
+    CopyStatus, POLICY_HEADER, QueryAnswer, ServiceView, TOKEN_HEADER, View, ViewDone,
+};
 use clap::{Args, Subcommand};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::Context;
@@ -136,62 +138,20 @@ pub async fn run(command: ViewCommand, context: &Context) -> Outcome {
     }
 }
 
-#[derive(Deserialize)]
-struct Listed {
-    service: String,
-    view: Status,
-}
-
-#[derive(Deserialize)]
-struct Status {
-    name: String,
-    version: u32,
-    serving: Option<CopyStatus>,
-    building: Option<CopyStatus>,
-    queries: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct CopyStatus {
-    state: String,
-    event: Option<Event>,
-    reason: Option<String>,
-    lag_events: u64,
-    lag: Span,
-    time_left: Option<Span>,
-    parked: std::collections::BTreeMap<String, Value>,
-}
-
-#[derive(Deserialize)]
-struct Event {
-    position: String,
-    stream: String,
-    version: u64,
-    event_type: String,
-    reason: String,
-}
-
-#[derive(Deserialize)]
-struct Span {
-    secs: u64,
-    nanos: u32,
-}
-
-impl Span {
-    fn text(&self) -> String {
-        format!("{}.{} s", self.secs, self.nanos / 100_000_000)
-    }
+/// A duration, for people.
+fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
 
 async fn ls(args: &LsArgs, context: &Context) -> Outcome {
     let remote = Remote::find(&args.server, context)?;
-    let answer = remote.get::<Vec<Listed>>("/operate/views").await?;
+    let answer = remote.get::<Vec<ServiceView>>("/operate/views").await?;
     let mut out = Output::stdout();
     match context.settings.form {
         Form::Text => {
             let mut table =
                 Table::new(["view", "version", "service", "state", "behind", "queries"]);
-            for Listed { service, view } in &answer.value {
+            for ServiceView { service, view } in &answer.value {
                 table.row([
                     &view.name,
                     &view.version.to_string(),
@@ -204,20 +164,20 @@ async fn ls(args: &LsArgs, context: &Context) -> Outcome {
             table.print("no service has a view", &mut out)?;
             print_trouble(&answer.value, &mut out)?;
         }
-        Form::Json | Form::Jsonl => out.line(&answer.text)?,
+        form => out.values(form, &answer.value)?,
     }
     out.flush()
 }
 
-fn state(view: &Status) -> String {
+fn state(view: &View) -> String {
     let serving = match &view.serving {
-        Some(copy) => copy.state.replace('-', " "),
+        Some(copy) => copy.state.name().to_owned(),
         None => "not there yet".to_owned(),
     };
     match &view.building {
         None => serving,
         Some(copy) => {
-            let left = copy.time_left.as_ref().map(Span::text);
+            let left = copy.time_left_ms.map(seconds);
             let left = left.map_or_else(String::new, |left| format!(", {left} left"));
             format!(
                 "{serving}; building, {} events to go{left}",
@@ -230,14 +190,14 @@ fn state(view: &Status) -> String {
 fn behind(copy: &CopyStatus) -> String {
     match copy.lag_events {
         0 => "nothing".to_owned(),
-        events => format!("{events} events, {}", copy.lag.text()),
+        events => format!("{events} events, {}", seconds(copy.lag_ms)),
     }
 }
 
 /// Below the table: what has to be mended, and how.
-fn print_trouble(all: &[Listed], out: &mut Output) -> Outcome {
+fn print_trouble(all: &[ServiceView], out: &mut Output) -> Outcome {
     let clean = crate::event_text::clean;
-    for Listed { view, .. } in all {
+    for ServiceView { view, .. } in all {
         let name = clean(&view.name);
         for copy in [&view.serving, &view.building].into_iter().flatten() {
             if let Some(event) = &copy.event {
@@ -257,19 +217,13 @@ fn print_trouble(all: &[Listed], out: &mut Output) -> Outcome {
                 out.line(&format!(
                     "\n{name} has set {} aside: {}\n  mend it and `anabranch view retry {name} --stream {}`, or skip it",
                     clean(stream),
-                    clean(parked["reason"].as_str().unwrap_or_default()),
+                    clean(&parked.reason),
                     clean(stream),
                 ))?;
             }
         }
     }
     Ok(())
-}
-
-#[derive(Deserialize)]
-struct Answered {
-    value: Value,
-    stale: bool,
 }
 
 async fn get(args: &GetArgs, context: &Context) -> Outcome {
@@ -281,22 +235,23 @@ async fn get(args: &GetArgs, context: &Context) -> Outcome {
         parameters.push((name, text));
     }
     let headers: Vec<(&str, &str)> = [
-        ("anabranch-policy", args.policy.as_deref()),
-        ("anabranch-token", args.token.as_deref()),
+        (POLICY_HEADER, args.policy.as_deref()),
+        (TOKEN_HEADER, args.token.as_deref()),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))
     .collect();
     let remote = Remote::find(&args.server, context)?;
     let path = path(&["views", &args.view, &args.query], &parameters);
-    let answer = remote.get_with::<Answered>(&path, &headers).await?;
+    let answer = remote.get_with::<QueryAnswer>(&path, &headers).await?;
     let mut out = Output::stdout();
     match context.settings.form {
         Form::Text => {
             if answer.value.stale {
                 note("note: the view is behind: the answer lacks something that was seen before");
             }
-            print_json(&answer.value.value, 0, &mut out)?;
+            let value: Value = answer.value.value.parse().unwrap_or_default();
+            print_json(&value, 0, &mut out)?;
         }
         Form::Json | Form::Jsonl => {
             out.line(&with_token(&answer.text, answer.token.as_deref())?)?
@@ -319,7 +274,10 @@ async fn mend(
         .collect();
     let path = path(&["operate", "views", view, verb], &parameters);
     let remote = Remote::find(server, context)?;
-    let answer = remote.post(&path, String::new()).await.map_err(hint)?;
+    let answer = remote
+        .post::<ViewDone>(&path, String::new())
+        .await
+        .map_err(hint)?;
     let mut out = Output::stdout();
     match context.settings.form {
         Form::Text => out.line(done)?,

@@ -139,3 +139,77 @@ fn what_a_demo_keeps_beside_its_log_belongs_to_its_owner_alone() {
         assert_eq!(mode & 0o077, 0, "{}: {mode:o}", dir.display());
     }
 }
+
+/// Of these the flaky provider's customer of the second has a bank that says no.
+const DECLINED: &str = "\
+InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
+536365,85123A,HOLDER,6,2010-12-01 08:26:00,2.55,17850,United Kingdom
+536372,22632,WARMER,6,2010-12-01 09:01:00,1.85,17850,United Kingdom
+536372,22633,WARMER,6,2010-12-01 09:01:00,1.85,17850,United Kingdom
+";
+
+#[test]
+fn the_story_of_a_rejected_order_says_which_step_failed_why_and_what_was_undone() {
+    let scratch = Scratch::new("story");
+    scratch.file("orders.csv", DECLINED);
+    let demo = "demo --listen 127.0.0.1:0 --orders orders.csv --provider flaky --log ./shop";
+    scratch.run(demo).ok();
+    // Nothing runs any more: the log alone tells it.
+    let text = scratch.run("story order/536372 --log ./shop").ok();
+    let summary = text.split_once("checkout/536372 is compensated").unwrap().1;
+    assert!(
+        summary.contains("failed  pay: step charge was refused"),
+        "{text}"
+    );
+    assert!(
+        summary.contains("failed  charge: the customer's bank has declined the payment (declined)"),
+        "{text}"
+    );
+    let (_, undone) = summary.split_once("undone  ").unwrap();
+    let mut undone: Vec<_> = undone.lines().next().unwrap().split(", ").collect();
+    assert_eq!(
+        (undone[0], undone.pop()),
+        ("bill", Some("accept")),
+        "{text}"
+    );
+    undone.sort_unstable();
+    assert_eq!(undone, ["bill", "reserve", "reserve/1"], "{text}");
+    assert!(!text.contains("536365"), "a story of its own: {text}");
+}
+
+#[test]
+fn a_story_has_no_holes_and_begins_where_it_began_whichever_part_is_named() {
+    let scratch = Scratch::new("story-whole");
+    scratch.file("orders.csv", DECLINED);
+    let demo = "demo --listen 127.0.0.1:0 --orders orders.csv --provider flaky --log ./shop";
+    scratch.run(demo).ok();
+    let lines = scratch
+        .run("story order/536365 --log ./shop --output jsonl")
+        .ok();
+    let whole: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let events: Vec<&Value> = whole.iter().filter(|e| e.get("type").is_some()).collect();
+    for event in &events[1..] {
+        assert!(
+            event.get("cause").is_some(),
+            "follows from nothing: {event}"
+        );
+    }
+    let types: Vec<_> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
+    for expected in [
+        "OrderPlaced",
+        "PaymentApproved",
+        "OrderShipped",
+        "StockShipped",
+    ] {
+        assert!(types.contains(&expected), "{expected} is not in {types:?}");
+    }
+    for part in ["checkout/536365", "payment/536365", "goods-out/536365"] {
+        let same = format!("story {part} --log ./shop --output jsonl");
+        assert_eq!(scratch.run(&same).ok(), lines, "{part}");
+    }
+    let said = scratch.run("story order/1 --log ./shop").fails(3);
+    assert!(said.contains("stream order/1 has no events"), "{said}");
+}

@@ -31,6 +31,7 @@ fn help_says_what_a_stranger_needs() {
         "import",
         "read",
         "tail",
+        "story",
         "send",
         "entity",
         "view",
@@ -45,7 +46,9 @@ fn help_says_what_a_stranger_needs() {
         check(command, &scratch.run(&format!("{command} --help")).ok());
     }
     check("bench-log", &scratch.run("bench log --help").ok());
-    for verb in ["info", "verify", "repair", "backup", "restore", "export"] {
+    for verb in [
+        "info", "verify", "repair", "backup", "restore", "export", "upgrade",
+    ] {
         let name = format!("log-{verb}");
         check(&name, &scratch.run(&format!("log {verb} --help")).ok());
     }
@@ -54,7 +57,7 @@ fn help_says_what_a_stranger_needs() {
         ("view", "ls get rebuild back-out skip retry"),
         ("process", "ls show retry settle abort skip"),
         ("dead-letter", "ls show retry discard"),
-        ("service", "ls notes circuits"),
+        ("service", "ls diagnostics circuits"),
         ("schema", "ls check types"),
     ] {
         for verb in verbs.split(' ') {

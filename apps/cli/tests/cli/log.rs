@@ -92,7 +92,7 @@ fn info_says_what_a_log_is_and_holds() {
     let text = scratch.run("log info").ok();
     for line in [
         "log          ./.anabranch/log\n",
-        "format       1\n",
+        "format       2\n",
         "state        closed in order\n",
         "events       3,000\n",
         "0000000001.seg   0:0 to 0:2999",

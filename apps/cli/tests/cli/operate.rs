@@ -36,7 +36,7 @@ impl Bank {
             let log = SegmentLog::open(env.clone(), &dir, Options::default()).unwrap();
             let log: Arc<dyn anabranch_log::Log> = Arc::new(log);
             let options = EntityOptions::default();
-            fleet.join(bank::service(log.clone(), &env, fleet.router(), options).await);
+            fleet.join(bank::service(log.clone(), &env, fleet.port(), options).await);
             let listener = Server::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let server = Server::new(fleet.clone(), log, Time::of(&env))
@@ -214,7 +214,12 @@ fn without_a_program_entity_show_reads_the_log_and_others_say_what_to_start() {
         stderr.starts_with("error[nothing-runs]: nothing is running at ./.anabranch/log\n"),
         "{stderr}"
     );
-    assert!(stderr.contains("start it"), "{stderr}");
+    assert!(
+        stderr.contains("start the program that has the services"),
+        "{stderr}"
+    );
+    // Nobody is told to run the shop on a log of their own.
+    assert!(!stderr.contains("demo"), "{stderr}");
     // One that was killed leaves its file.
     let left = json!({"url": "http://127.0.0.1:1", "pid": 1}).to_string();
     bank.scratch.file(".anabranch/log/server.json", left);
@@ -242,6 +247,21 @@ fn the_program_is_named_by_a_flag_or_by_the_environment() {
     assert!(done(command).ok().contains("balances"));
     bank.run("view ls --log ./elsewhere").fails(5);
     bank.run("view ls --log memory:").fails(2);
+}
+
+#[test]
+fn a_command_for_one_log_does_not_reach_the_services_of_another() {
+    let bank = Bank::open("operate-other-log");
+    // A killed program of another log has left its address, and this bank has its port now.
+    let left = json!({"url": bank.url, "pid": 1, "log": "0123456789abcdef"}).to_string();
+    std::fs::create_dir_all(bank.scratch.path("other")).unwrap();
+    bank.scratch.file("other/server.json", left);
+    let stderr = bank
+        .run("send account/a --type Close --log ./other")
+        .fails(5);
+    assert!(stderr.contains("another log answers now"), "{stderr}");
+    assert!(stderr.contains("safe: nothing was changed"), "{stderr}");
+    bank.run("entity show account/a").fails(3);
 }
 
 #[test]
@@ -343,13 +363,37 @@ fn dead_letters_are_listed_edited_retried_and_given_up() {
     let id = |at: usize| letters[at]["letter"]["id"].as_str().unwrap().to_owned();
     let text = bank.run("dead-letter ls").ok();
     assert!(text.contains("DepositAll  account/archive"), "{text}");
+    // One value a line.
+    let lines = bank.run("dead-letter ls --output jsonl").ok();
+    for line in lines.lines() {
+        let letter: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(letter["service"], "bank");
+    }
+    assert_eq!(lines.lines().count(), 2, "{lines}");
     let shown = bank.run(&format!("dead-letter show {}", id(0))).ok();
     assert!(shown.contains("of service bank"), "{shown}");
-    bank.run_with(
-        &format!("dead-letter retry {} --data", id(0)),
-        &[r#"{"amounts": [1, 2]}"#],
-    )
-    .ok();
+    // What would be tried is listed, and nothing is tried.
+    let would = bank.run("dead-letter retry --from archiver --dry-run").ok();
+    assert_eq!(would.matches("would be tried again").count(), 2, "{would}");
+    assert_eq!(
+        bank.run("dead-letter retry --reason nonsense").ok(),
+        "no dead letter fits\n"
+    );
+    // Which ones has to be said.
+    bank.run("dead-letter retry").fails(2);
+    let again = bank.run("dead-letter retry --all");
+    assert_eq!(again.code, Some(1), "{again:?}");
+    let text = String::from_utf8(again.stdout).unwrap();
+    assert_eq!(text.matches("failed again:").count(), 2, "{text}");
+    let process = bank.json("process ls archiver");
+    assert_eq!(process["need_a_person"], 2);
+    let text = bank
+        .run_with(
+            &format!("dead-letter retry {} --data", id(0)),
+            &[r#"{"amounts": [1, 2]}"#],
+        )
+        .ok();
+    assert_eq!(text, format!("{} was delivered\n", id(0)));
     bank.run_with(
         &format!("dead-letter discard {} --why", id(1)),
         &["not wanted"],
@@ -358,6 +402,18 @@ fn dead_letters_are_listed_edited_retried_and_given_up() {
     bank.until("dead-letter ls", |all| *all == json!([]));
     let archive = bank.json("entity show account/archive");
     assert_eq!(archive["entity"]["state"], json!({"balance": 3}));
+}
+
+/// The row of a process without its name and without how far it is behind.
+fn without_lag(table: &str, name: &str) -> Vec<String> {
+    let row = table.lines().find(|line| line.starts_with(name)).unwrap();
+    let cells = row
+        .split("  ")
+        .map(str::trim)
+        .filter(|cell| !cell.is_empty());
+    let mut cells: Vec<_> = cells.skip(1).map(str::to_owned).collect();
+    cells.remove(2);
+    cells
 }
 
 #[test]
@@ -371,10 +427,11 @@ fn processes_and_sagas_are_listed_shown_and_aborted() {
     bank.until("process ls archiver", |one| one["open"] == 1);
     bank.until("process ls transfer", |one| one["retrying"] == 1);
     let text = bank.run("process ls").ok();
-    assert!(
-        text.contains("transfer  bank     1     1         0              running"),
-        "{text}"
+    assert_eq!(
+        without_lag(&text, "transfer"),
+        ["bank", "1", "1", "0", "running"]
     );
+    assert!(text.contains("BEHIND"), "{text}");
     let text = bank.run("process ls transfer").ok();
     assert!(text.contains("transfer/1  running"), "{text}");
     assert!(text.contains("retrying by itself"), "{text}");
@@ -402,9 +459,9 @@ fn a_saga_that_needs_a_person_says_what_to_do_and_is_settled() {
         .ok();
     bank.until("process ls upkeep", |one| one["need_a_person"] == 1);
     let text = bank.run("process ls").ok();
-    assert!(
-        text.contains("upkeep    bank     1     0         1              running"),
-        "{text}"
+    assert_eq!(
+        without_lag(&text, "upkeep"),
+        ["bank", "1", "0", "1", "running"]
     );
     let text = bank.run("process show upkeep/1").ok();
     assert!(text.contains("waits for a person"), "{text}");
@@ -460,7 +517,7 @@ fn a_decision_is_kept_with_who_made_it_and_that_is_the_user_if_nobody_is_named()
 }
 
 #[test]
-fn the_services_of_a_program_their_notes_and_circuits_are_shown() {
+fn the_services_of_a_program_their_diagnostics_and_circuits_are_shown() {
     let bank = Bank::open("operate-service");
     let text = bank.run("service ls").ok();
     assert!(
@@ -468,15 +525,15 @@ fn the_services_of_a_program_their_notes_and_circuits_are_shown() {
         "{text}"
     );
     assert_eq!(
-        bank.run("service notes").ok(),
+        bank.run("service diagnostics").ok(),
         "nothing went wrong since the program was started\n"
     );
     bank.run("send account/a --type Deposit --data {\"amount\":13}")
         .fails(1);
-    bank.until("service notes bank", |notes| notes != &json!([]));
-    let text = bank.run("service notes bank").ok();
+    bank.until("service diagnostics bank", |notes| notes != &json!([]));
+    let text = bank.run("service diagnostics bank").ok();
     assert!(text.contains("Z  bank: account/a"), "{text}");
-    bank.run("service notes nobody").fails(3);
+    bank.run("service diagnostics nobody").fails(3);
     assert_eq!(
         bank.run("service circuits").ok(),
         "no service calls a third party\n"

@@ -42,6 +42,8 @@ pub enum Delivery<E> {
     Timer(Timer),
     /// An answer to something that it has sent.
     Reply(ReplyEnvelope),
+    /// Nothing has come for a while: what has been answered is written down.
+    Quiet,
 }
 
 /// What is to be done about an input: the events to append, atomically and at
@@ -52,6 +54,9 @@ pub struct ProcessDecision {
     pub events: Vec<ProcessEvent>,
     /// What to do once they are durable.
     pub dispatch: Vec<Planned>,
+    /// When to say that it is quiet ([`Delivery::Quiet`]): something has been answered that is
+    /// not written down.
+    pub quiet_at: Option<Timestamp>,
 }
 
 /// Why a process cannot take in an input. Nothing has changed.
@@ -251,7 +256,10 @@ impl<P: Process> ProcessInstance<P> {
         now: Timestamp,
     ) -> Result<ProcessDecision, ProcessError> {
         let mut decision = ProcessDecision::default();
+        let was_written = self.settled.is_empty();
+        let is_quiet = matches!(delivery, Delivery::Quiet);
         match delivery {
+            Delivery::Quiet => {}
             Delivery::Event(consumed) => self.consume(process, consumed, now, &mut decision)?,
             Delivery::Timer(timer) => {
                 // Moved or taken back in the meantime: the journal is right, not the clock.
@@ -263,7 +271,7 @@ impl<P: Process> ProcessInstance<P> {
             }
             Delivery::Reply(reply) => self.reply(reply, now, &mut decision)?,
         }
-        if self.settled.len() >= SETTLED_MAX {
+        if self.settled.len() >= SETTLED_MAX || is_quiet && !self.settled.is_empty() {
             let settled = ProcessEvent::Settled {
                 settled: std::mem::take(&mut self.settled),
             };
@@ -276,6 +284,9 @@ impl<P: Process> ProcessInstance<P> {
             };
             self.note(&ended);
             decision.events.push(ended);
+        }
+        if was_written && !self.settled.is_empty() {
+            decision.quiet_at = Some(now + QUIET);
         }
         Ok(decision)
     }
@@ -532,8 +543,11 @@ impl<P: Process> ProcessInstance<P> {
     }
 }
 
-/// How many answers are written down at the latest. What was answered and is not written down
-/// is sent again after a restart; a receiver remembers more of its last commands than these
+/// When answers are written down though no input came with which that could have been done.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How many answers are written down at once at the latest. What was answered and is not written
+/// down is sent again after a restart; a receiver remembers more of its last commands than these
 /// ([`PLAIN_COMMANDS_MAX`](crate::PLAIN_COMMANDS_MAX)), so it answers from memory.
 const SETTLED_MAX: usize = 12;
 const _: () = assert!(SETTLED_MAX < crate::memory::PLAIN_COMMANDS_MAX);

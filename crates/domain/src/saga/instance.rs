@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
+use anabranch_model::content_hash;
 use serde::{Deserialize, Serialize};
 
 use super::definition::Request;
 use super::journal::{Operator, Parent, SagaEvent, Undo};
-use super::machine::{self, Decision, Dispatch, SagaInput, Settlement};
+use super::machine::{self, Decision, Dispatch, OperatorCommand, SagaInput, Settlement};
 use super::plan::{Plan, PlanError, SagaType};
 use super::rules::{Rule, Rules};
 use super::state::{Phase, SagaState};
@@ -143,19 +144,30 @@ impl SagaInput {
             command: envelope.id,
             role: envelope.role.clone(),
         });
-        Ok(match SagaCommand::from_wire(&envelope.name, data)? {
+        let command = SagaCommand::from_wire(&envelope.name, data)?;
+        let (name, text) = command.to_wire()?;
+        let asked = OperatorCommand {
+            id: envelope.id,
+            content: content_hash([name.as_bytes(), text.as_str().as_bytes()]) as u64,
+        };
+        Ok(match command {
             SagaCommand::StartSaga { input } => Self::Start {
                 id: envelope.id,
                 input,
                 parent,
             },
             SagaCommand::AbortSaga { why } => Self::Abort { why, by: parent },
-            SagaCommand::ResumeStep { step, by } => Self::Resume { step, by },
+            SagaCommand::ResumeStep { step, by } => Self::Resume {
+                command: asked,
+                step,
+                by,
+            },
             SagaCommand::SettleStep {
                 step,
                 settlement,
                 by,
             } => Self::Settle {
+                command: asked,
                 step,
                 settlement,
                 by,

@@ -146,6 +146,17 @@ pub enum SagaEvent {
         /// Who.
         by: Operator,
     },
+    /// A person has asked for something. Recorded before what follows from it, so that the same
+    /// command, should it come again, gets the same answer.
+    OperatorAsked {
+        /// Id of the command.
+        id: CommandId,
+        /// A hash of what it says.
+        content: u64,
+        /// Why it was refused, if it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<Rejection>,
+    },
     /// Every step took effect once.
     SagaCompleted,
     /// Everything that may have taken effect is undone.

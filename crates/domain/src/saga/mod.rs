@@ -107,7 +107,7 @@ use crate::event::Event;
 pub use definition::{Definition, Promise, Request, StepBuilder, StepContext, StepKind};
 pub use instance::{SagaCommand, SagaInstance, Sent, start_id};
 pub use journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
-pub use machine::{Decision, Dispatch, SagaInput, SagaTimer, Settlement, outputs};
+pub use machine::{Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement, outputs};
 pub use plan::{BRANCHES_MAX, Plan, PlanError, RegisterError, SagaType, StartError};
 pub use rules::{Rule, Rules};
 pub use shape::{DefinitionError, DefinitionHash, Fault, Shape};

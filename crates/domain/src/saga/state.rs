@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::definition::{Request, StepKind};
@@ -23,6 +25,17 @@ pub struct SagaState {
     parked: u32,
     /// How many events the journal has.
     length: u64,
+    /// What people have asked for, and what they were told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) asked: BTreeMap<CommandId, Answered>,
+}
+
+/// What became of a command of a person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Answered {
+    /// A hash of what the command says.
+    pub content: u64,
+    pub refused: Option<Rejection>,
 }
 
 /// What an instance was started with.
@@ -159,6 +172,7 @@ impl SagaState {
             abort: None,
             parked: 0,
             length: 0,
+            asked: BTreeMap::new(),
         }
     }
 
@@ -306,6 +320,17 @@ impl SagaState {
             SagaEvent::Resumed { step, by } => {
                 let Operator { .. } = by;
                 self.park(step, None);
+            }
+            SagaEvent::OperatorAsked {
+                id,
+                content,
+                refused,
+            } => {
+                let answered = Answered {
+                    content: *content,
+                    refused: refused.clone(),
+                };
+                self.asked.insert(*id, answered);
             }
             SagaEvent::SagaCompleted => self.phase = Phase::Completed,
             SagaEvent::SagaCompensated => self.phase = Phase::Compensated,

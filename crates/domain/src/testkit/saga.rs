@@ -8,8 +8,8 @@ use crate::command::{Outcome, Role};
 use crate::json::Json;
 use crate::rejection::Rejection;
 use crate::saga::{
-    Dispatch, Operator, Phase, Request, Saga, SagaEvent, SagaInput, SagaInstance, SagaTimer,
-    SagaType, Settlement, StepId, Undo, outputs,
+    Dispatch, Operator, OperatorCommand, Phase, Request, Saga, SagaEvent, SagaInput, SagaInstance,
+    SagaTimer, SagaType, Settlement, StepId, Undo, outputs,
 };
 use crate::time::Timestamp;
 
@@ -155,11 +155,20 @@ impl SagaTest {
         self
     }
 
+    /// A new command of a person.
+    fn command(&self) -> OperatorCommand {
+        OperatorCommand {
+            id: CommandId::v7(self.now.micros() / 1000, self.journal.len() as u128 + 2),
+            content: 0,
+        }
+    }
+
     /// A person resumes a step that is parked.
     #[must_use]
     #[track_caller]
     pub fn when_resumed(mut self, step: &str) -> Self {
         let answer = self.give(SagaInput::Resume {
+            command: self.command(),
             step: parse(step),
             by: operator(),
         });
@@ -174,6 +183,7 @@ impl SagaTest {
     #[track_caller]
     pub fn when_settled(mut self, step: &str, settlement: Settlement) -> Self {
         let answer = self.give(SagaInput::Settle {
+            command: self.command(),
             step: parse(step),
             settlement,
             by: operator(),

@@ -14,7 +14,7 @@ use super::manifest::{Entry, MANIFEST_FILE, Manifest};
 use super::report::Progress;
 use super::verify::decode;
 use super::walk::{Frames, Look};
-use crate::format::{DATA_START, FRAME_HEADER, FrameHeader, Live, Mark, PAGE, SegmentHeader};
+use crate::format::{DATA_START, FrameHeader, Live, Mark, PAGE, SegmentHeader};
 use crate::index::{ActiveIndex, stream_key, write_index};
 use crate::open::{MARK_FILE_BYTES, make_dir, open_reader};
 use crate::store::{segment_path, write_file};
@@ -278,7 +278,12 @@ impl<'a> Copier<'a> {
         target.put(&place.header.encode())?;
         let mut next = place.header.first;
         let limit = place.limit.unwrap_or(u64::MAX);
-        let mut frames = Frames::new(&*source, place.segment.id, place.segment.capacity);
+        let mut frames = Frames::new(
+            &*source,
+            place.segment.id,
+            place.header.identity.hash_key,
+            place.segment.capacity,
+        );
         let mut told = 0;
         // Beside a writer, what came after the beginning is left for the next backup.
         let end = match (place.limit, layout.written) {
@@ -373,12 +378,12 @@ impl<'a> Copier<'a> {
         let mut target = Target::new(self.env, &temporary)?;
         target.put(&pages)?;
         let mut index = ActiveIndex::new(entry.first, manifest.identity.hash_key, DATA_START);
-        let mut frames = Frames::new(&*source, entry.id, length);
+        let mut frames = Frames::new(&*source, entry.id, manifest.identity.hash_key, length);
         while target.len < length {
             let at = target.len;
             let (frame, bytes) = frame(&mut frames, at, index.end(), entry.end)
                 .map_err(|what| damaged(format!("byte {at}: {what}")))?;
-            let events = decode(&frame, &bytes[FRAME_HEADER..]).map_err(damaged)?;
+            let events = decode(&frame, frame.body(bytes)).map_err(damaged)?;
             let key = |stream: &str| stream_key(manifest.identity.hash_key, stream);
             index.push_frame(at, at + frame.frame_len() as u64, key, events.into_iter());
             target.put_frame(&frame, bytes)?;
@@ -418,7 +423,7 @@ fn frame<'b>(
 ) -> Result<(FrameHeader, &'b [u8]), String> {
     match frames.look(offset) {
         Look::Frame(header, bytes, _) if header.first == position && header.end() <= limit => {
-            decode(&header, &bytes[FRAME_HEADER..])?;
+            decode(&header, header.body(bytes))?;
             Ok((header, bytes))
         }
         Look::Frame(..) => Err("the frame belongs to another position".to_owned()),

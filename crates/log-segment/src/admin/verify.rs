@@ -205,7 +205,12 @@ impl Check<'_> {
             self.gone(&name, 0, what, self.next, place.header.first);
         }
         self.next = place.header.first;
-        let mut frames = Frames::new(&*file, place.segment.id, place.segment.capacity);
+        let mut frames = Frames::new(
+            &*file,
+            place.segment.id,
+            self.layout.identity.hash_key,
+            place.segment.capacity,
+        );
         let mut part = self.begin_part(place, DATA_START, true)?;
         let mut offset = DATA_START;
         let mut rest_told = false;
@@ -339,7 +344,7 @@ impl Check<'_> {
     ) {
         self.durable = self.durable.max(header.durable);
         self.report.frames += 1;
-        let events = match decode(header, &bytes[FRAME_HEADER..]) {
+        let events = match decode(header, header.body(bytes)) {
             Ok(events) => events,
             Err(what) => {
                 self.gone(name, offset, what, header.first, header.end());

@@ -6,7 +6,7 @@ use std::ops::Range;
 use anabranch_env::File;
 
 use crate::format::{
-    FRAME_ALIGN, FRAME_HEADER, FrameAt, FrameHeader, PAGE, find_frame_magic, frame_at,
+    FRAME_ALIGN, FRAME_HEADER, FrameAt, FrameHeader, PAGE, Spot, find_frame_magic, frame_at,
 };
 use crate::store::read_readable;
 
@@ -25,6 +25,7 @@ pub(super) enum Look<'b> {
 pub(super) struct Frames<'a> {
     file: &'a dyn File,
     segment_id: u64,
+    hash_key: u64,
     /// Bytes the file has.
     len: u64,
     buf: Vec<u8>,
@@ -33,10 +34,11 @@ pub(super) struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    pub fn new(file: &'a dyn File, segment_id: u64, len: u64) -> Self {
+    pub fn new(file: &'a dyn File, segment_id: u64, hash_key: u64, len: u64) -> Self {
         Self {
             file,
             segment_id,
+            hash_key,
             len,
             buf: Vec::new(),
             base: 0,
@@ -71,6 +73,11 @@ impl<'a> Frames<'a> {
     /// What stands at `offset`.
     pub fn look(&mut self, offset: u64) -> Look<'_> {
         let room = self.len.saturating_sub(offset);
+        let spot = Spot {
+            segment_id: self.segment_id,
+            offset,
+            hash_key: self.hash_key,
+        };
         let mut want = FRAME_HEADER;
         let mut refused = None;
         loop {
@@ -78,7 +85,7 @@ impl<'a> Frames<'a> {
                 refused = Some(error);
             }
             let bytes = self.held(offset..self.len);
-            match frame_at(bytes, room, self.segment_id, true) {
+            match frame_at(bytes, room, spot, true) {
                 FrameAt::Short(needed) if needed > want && refused.is_none() => want = needed,
                 FrameAt::Short(_) => {
                     return Look::Bad(refused.map_or_else(
@@ -88,7 +95,7 @@ impl<'a> Frames<'a> {
                 }
                 FrameAt::Bad(why) => return Look::Bad(why.to_owned()),
                 FrameAt::Frame(header) => {
-                    let end = offset + (FRAME_HEADER + header.body_len as usize) as u64;
+                    let end = offset + header.unpadded_len() as u64;
                     let padded = offset + header.frame_len() as u64;
                     self.fill(offset, header.frame_len());
                     return Look::Frame(header, self.held(offset..end), self.held(end..padded));

@@ -3,6 +3,7 @@ use hashbrown::{HashMap, HashTable};
 use anabranch_model::{Block, EventRef};
 
 use crate::admin::{LOST_CATEGORY, LOST_KEY_HEADER, LOST_TYPE, LOST_VERSION_HEADER};
+use crate::sabotage::Planted;
 
 use super::{FramePlace, Lookup, NONE, StreamSpan, Term, id_key, term_key};
 
@@ -157,9 +158,11 @@ impl ActiveIndex {
     ) -> u64 {
         let rel = self.count();
         self.ids.push(id);
-        let ids = &self.ids;
+        let (ids, hash_key) = (&self.ids, self.hash_key);
         self.id_table
-            .insert_unique(id_key(id), rel, |&r| id_key(ids[r as usize]));
+            .insert_unique(id_key(hash_key, id), rel, |&r| {
+                id_key(hash_key, ids[r as usize])
+            });
         let version = match self.streams.find_mut(key as u64, |e| e.key == key) {
             Some(entry) => {
                 let version = version(Some(entry.next_version));
@@ -245,10 +248,18 @@ impl ActiveIndex {
 
     /// Takes back every event from position `end` on. `end` begins a frame.
     pub fn truncate(&mut self, end: u64) {
+        self.truncate_with(end, Planted::default());
+    }
+
+    /// As [`ActiveIndex::truncate`], with the bug that is planted.
+    pub fn truncate_with(&mut self, end: u64, planted: Planted) {
         let keep = end.saturating_sub(self.first).min(self.ids.len() as u64) as u32;
         for rel in (keep..self.count()).rev() {
             let id = self.ids[rel as usize];
-            if let Ok(entry) = self.id_table.find_entry(id_key(id), |&r| r == rel) {
+            if let Ok(entry) = self
+                .id_table
+                .find_entry(id_key(self.hash_key, id), |&r| r == rel)
+            {
                 entry.remove();
             }
         }
@@ -268,7 +279,9 @@ impl ActiveIndex {
             self.pass_over(key, next);
         }
         self.terms.retain(|_, rels| {
-            rels.truncate(rels.partition_point(|&rel| rel < keep));
+            if !planted.is(crate::Bug::RollbackKeepsTerms) {
+                rels.truncate(rels.partition_point(|&rel| rel < keep));
+            }
             !rels.is_empty()
         });
         self.ids.truncate(keep as usize);
@@ -285,7 +298,9 @@ impl ActiveIndex {
     #[inline]
     pub fn find_id(&self, id: u128) -> Option<u32> {
         self.id_table
-            .find(id_key(id), |&rel| self.ids[rel as usize] == id)
+            .find(id_key(self.hash_key, id), |&rel| {
+                self.ids[rel as usize] == id
+            })
             .copied()
     }
 

@@ -71,15 +71,27 @@ pub(crate) fn term_key(hash_key: u64, term: Term<'_>) -> u64 {
     xxh3_64_with_seed(text.as_bytes(), hash_key ^ (kind << 56))
 }
 
-/// An id, spread evenly over 64 bits.
+/// An id as a key: a keyed hash, so that strangers cannot choose ids that share one.
 #[inline]
-pub(crate) fn id_key(id: u128) -> u64 {
-    // Finalizer of a 64-bit mix; ids may be chosen by strangers, and then a collision
-    // costs one more look at an event, no more.
-    let mut x = (id as u64) ^ ((id >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    x ^ (x >> 32)
+pub(crate) fn id_key(hash_key: u64, id: u128) -> u64 {
+    xxh3_64_with_seed(&id.to_be_bytes(), hash_key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_share_a_plain_hash_do_not_share_a_key() {
+        // Under the hash without a key that was here, all of these had one.
+        let ids = (0..1_000_u128).map(|high| {
+            let low = (high as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            high << 64 | u128::from(low)
+        });
+        let keys: std::collections::BTreeSet<u64> = ids.map(|id| id_key(7, id)).collect();
+        assert_eq!(keys.len(), 1_000);
+        assert_ne!(id_key(7, 1), id_key(8, 1));
+    }
 }
 
 /// One way to find a superset of the events a filter wants: the union of some postings.

@@ -233,7 +233,7 @@ pub(crate) fn write_index(
         .ids()
         .iter()
         .enumerate()
-        .map(|(rel, &id)| (id_key(id), rel as u32))
+        .map(|(rel, &id)| (id_key(identity.hash_key, id), rel as u32))
         .collect();
     ids.sort_unstable();
     let mut bloom = Bloom::with_keys(ids.len());
@@ -347,7 +347,7 @@ impl SealedIndex {
         if id < self.header.id_min || id > self.header.id_max {
             return Ok(Vec::new());
         }
-        let key = id_key(id);
+        let key = id_key(self.header.identity.hash_key, id);
         let (start, len) = self.header.id_bloom;
         let load = || self.pages().blob(start, 0, len as usize);
         if !self.id_filter.may_contain(key, load)? {

@@ -264,14 +264,14 @@ impl Fixture {
                 u64::from_le_bytes(raw)
             };
             let mut at = 8192;
-            while at + 40 <= bytes.len() && bytes[at + 4..at + 6] == [0xbf, 0xa7] {
+            while at + 48 <= bytes.len() && bytes[at + 4..at + 6] == [0xbf, 0xa7] {
                 let (count, body) = (number(at + 6, 2), number(at + 8, 4));
                 let first = number(at + 16, 8);
-                let end = (at + 40 + body as usize).next_multiple_of(8);
+                let end = (at + 48 + body as usize).next_multiple_of(8);
                 frames.push(Frame {
                     file: file.clone(),
                     bytes: at as u64..end as u64,
-                    body: at as u64 + 40 + body,
+                    body: at as u64 + 48 + body,
                     first,
                     end: first + count,
                 });
@@ -294,7 +294,7 @@ impl Fixture {
             }
         };
         for frame in &self.frames {
-            let body = frame.bytes.start + 40;
+            let body = frame.bytes.start + 48;
             add(Region::FrameHeader, &frame.file, frame.bytes.start..body);
             add(Region::Body, &frame.file, body..frame.body);
             add(Region::Padding, &frame.file, frame.body..frame.bytes.end);
@@ -369,7 +369,7 @@ impl Trial {
             // An index page's checksum is mixed with a salt: what differs from the plain one.
             let stored = u32::from_le_bytes(page[4092..].try_into().unwrap());
             let salt = stored ^ crc(page);
-            page[8] = 2;
+            page[8] = 3;
             let sealed = crc(page) ^ salt;
             page[4092..].copy_from_slice(&sealed.to_le_bytes());
         }

@@ -219,6 +219,9 @@ macro_rules! __conformance_cases {
                 a_conflict_is_told_to_a_person;
             }
             repeating {
+                an_event_is_found_by_its_id;
+                an_event_that_was_not_written_is_not_found;
+                an_event_is_found_after_a_restart [SurvivesRestart];
                 a_repeat_answers_the_original_places;
                 a_repeat_answers_the_same_after_the_stream_moved_on;
                 a_repeat_does_not_check_its_stream_conditions_again;

@@ -9,8 +9,8 @@ use super::check::{just_these_backward, no_gap, same_written, versions_count_up}
 use super::drive::Driver;
 use super::make::{Written, id, kind, stream};
 use crate::{
-    Append, AppendError, Appended, Capabilities, EventStream, Log, Order, ReadError, ReadMode,
-    VersionRange,
+    Append, AppendError, Appended, Capabilities, EventStream, Log, Order, Placed, ReadError,
+    ReadMode, VersionRange,
 };
 
 /// Streams that the audit reads one by one; reading every one of many would be slow.
@@ -168,6 +168,13 @@ impl<'a> Stage<'a> {
     /// Remembers events of an append that was cut short: they may be in the log or not.
     pub fn uncertain(&self, events: &[NewEvent]) {
         lock(&self.uncertain).extend(events.iter().map(|event| event.id));
+    }
+
+    pub fn find(&self, id: EventId) -> Option<Placed> {
+        match self.driver().wait("find", self.log().find(id)) {
+            Ok(found) => found,
+            Err(error) => panic!("an event could not be looked for: {error}"),
+        }
     }
 
     pub fn head(&self) -> Cut {

@@ -110,6 +110,13 @@ impl Log for KeptLog {
         self.log.read(from, filter, mode)
     }
 
+    fn find(
+        &self,
+        id: anabranch_model::EventId,
+    ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+        self.log.find(id)
+    }
+
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         self.log.head()
     }
@@ -133,6 +140,13 @@ impl Log for Reader {
 
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
         self.0.read(from, filter, mode)
+    }
+
+    fn find(
+        &self,
+        id: anabranch_model::EventId,
+    ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+        self.0.find(id)
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {

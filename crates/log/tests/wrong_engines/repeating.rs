@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use anabranch_log::{Append, AppendError, Log, MemoryLog, Placed, Rejection};
+use anabranch_log::{Append, AppendError, Log, MemoryLog, Placed, ReadError, Rejection};
 use anabranch_model::{EventId, NewEvent, Position};
 use futures_executor::block_on;
 
@@ -209,5 +209,34 @@ fn using_up_the_ids_of_a_refused_append_is_caught() {
     caught(
         bug,
         &["repeating::a_refused_append_does_not_use_up_its_ids"],
+    );
+}
+
+#[test]
+fn not_finding_an_event_by_its_id_is_caught() {
+    struct FindsNothing;
+    impl Bug for FindsNothing {
+        fn find(&self, _: &MemoryLog, _: EventId) -> Result<Option<Placed>, ReadError> {
+            Ok(None)
+        }
+    }
+    caught(|| FindsNothing, &["repeating::an_event_is_found_by_its_id"]);
+}
+
+#[test]
+fn finding_an_event_that_was_not_written_is_caught() {
+    struct FindsAll;
+    impl Bug for FindsAll {
+        fn find(&self, log: &MemoryLog, id: EventId) -> Result<Option<Placed>, ReadError> {
+            let found = block_on(log.find(id))?;
+            Ok(found.or(Some(Placed {
+                position: Position::at(0),
+                version: 0,
+            })))
+        }
+    }
+    caught(
+        || FindsAll,
+        &["repeating::an_event_that_was_not_written_is_not_found"],
     );
 }

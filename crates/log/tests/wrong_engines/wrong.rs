@@ -47,6 +47,14 @@ pub trait Bug: Send + Sync + 'static {
         log.read(from, filter, mode)
     }
 
+    fn find(
+        &self,
+        log: &MemoryLog,
+        id: anabranch_model::EventId,
+    ) -> Result<Option<anabranch_log::Placed>, ReadError> {
+        block_on(log.find(id))
+    }
+
     fn head(&self, log: &MemoryLog) -> Cut {
         block_on(log.head()).expect("the log in memory has a head")
     }
@@ -72,6 +80,13 @@ impl<B: Bug> Log for Wrong<B> {
 
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
         self.bug.read(&self.log, from, filter, mode)
+    }
+
+    fn find(
+        &self,
+        id: anabranch_model::EventId,
+    ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+        Box::pin(async move { self.bug.find(&self.log, id) })
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {

@@ -1,29 +1,22 @@
-//! The way in: from outside, to the shard that owns the key.
+//! The way in for commands to entities.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anabranch_domain::{
-    Command, CommandEnvelope, CommandId, Entity, Event, Json, Note, Reader, SchemaError, StreamId,
-};
-use anabranch_log::{BoxFuture, Expect, Log};
-use anabranch_model::{EventType, NameError, Version};
-use futures_util::FutureExt;
+use anabranch_domain::{CommandEnvelope, CommandId, Entity, SchemaError, StreamId};
+use anabranch_log::{BoxFuture, Expect};
+use anabranch_model::{NameError, Version};
 use futures_util::future::{Either, select};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use xxhash_rust::xxh3::xxh3_64;
+use tokio::sync::oneshot;
 
-use super::load::{LoadError, fingerprint, load_at};
-use super::shard::{self, Gauge, Message};
-use super::slot::Ask;
-use super::{Accepted, EntityOptions, Inspection, SendOptions, Shared, Status};
-use crate::diagnostics::Diagnostics;
-use crate::panics;
+use super::{EntityOptions, Inspection, SendOptions};
+use crate::host::{
+    Accepted, Ask, Host, HostParts, Input, Item, LoadError, Message, Shared, Status,
+    load_from_events,
+};
+use crate::kinds::{Commanded, EntityKind};
 use crate::send_error::SendError;
-use crate::snapshot::SnapshotStore;
-use crate::time::Time;
 
 /// Entities of one category, whatever their type: what dispatchers and operators use.
 pub trait AnyEntity: Send + Sync + 'static {
@@ -78,26 +71,11 @@ pub trait AnyEntity: Send + Sync + 'static {
     fn kill(&self);
 }
 
-/// Entities of one type, hosted.
-pub struct EntityHost<E: Entity> {
-    shared: Arc<Shared<E>>,
-    shards: Vec<ShardHandle<E>>,
-    closing: AtomicBool,
-}
-
-struct ShardHandle<E: Entity> {
-    inbox: mpsc::Sender<Message<E>>,
-    gauge: Arc<Gauge>,
-    task: std::sync::Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What a host is made of.
-pub struct HostParts {
-    pub log: Arc<dyn Log>,
-    pub time: Time,
-    pub snapshots: Arc<dyn SnapshotStore>,
-    pub source: String,
-    pub diagnostics: Arc<Diagnostics>,
+/// Entities of one type, hosted. Their type is known to the kind alone.
+pub struct EntityHost {
+    kind: Arc<dyn Commanded>,
+    host: Host,
+    timeout: Duration,
 }
 
 /// Why entities cannot be hosted.
@@ -121,86 +99,65 @@ pub enum HostError {
     },
 }
 
-impl<E: Entity> EntityHost<E> {
+impl EntityHost {
     /// Starts the shards on the present async runtime.
-    pub fn start(parts: HostParts, options: EntityOptions) -> Result<Arc<Self>, HostError> {
+    pub fn start<E: Entity>(
+        parts: HostParts,
+        options: EntityOptions,
+    ) -> Result<Arc<Self>, HostError> {
         let category = E::CATEGORY;
-        let name = |source| HostError::Name { category, source };
-        StreamId::of(category, "x").map_err(name)?;
-        let reader = Reader::new().map_err(|source| HostError::Schema { category, source })?;
-        let mut types = Vec::new();
-        for kind in E::Event::kinds().into_iter().chain(Note::kinds()) {
-            types.push(EventType::new(kind.name).map_err(name)?);
-        }
-        let capabilities = parts.log.capabilities();
-        let shared = Arc::new(Shared {
-            log: parts.log,
-            time: parts.time,
-            snapshots: parts.snapshots,
-            reader,
-            types,
-            limits: capabilities.limits,
-            many_partitions: capabilities.partitions > 1,
-            source: parts.source,
-            fingerprint: fingerprint::<E>(),
-            diagnostics: parts.diagnostics,
-            options,
-        });
-        let shards = (0..shared.options.shards.max(1))
-            .map(|_| ShardHandle::start(&shared))
-            .collect();
-        Ok(Arc::new(Self {
-            shared,
-            shards,
-            closing: AtomicBool::new(false),
-        }))
+        let kind = EntityKind::<E>::new();
+        let kind = kind.map_err(|source| HostError::Schema { category, source })?;
+        Self::of(Arc::new(kind), parts, options)
     }
 
-    fn shard(&self, stream: &StreamId) -> &ShardHandle<E> {
-        let hash = xxh3_64(stream.as_str().as_bytes());
-        &self.shards[(hash % self.shards.len() as u64) as usize]
+    fn of(
+        kind: Arc<dyn Commanded>,
+        parts: HostParts,
+        options: EntityOptions,
+    ) -> Result<Arc<Self>, HostError> {
+        let category = kind.name();
+        let name = |source| HostError::Name { category, source };
+        StreamId::of(category, "x").map_err(name)?;
+        let shared = Shared::new(kind.clone(), parts, options.host(), None).map_err(name)?;
+        Ok(Arc::new(Self {
+            kind,
+            host: Host::start(shared),
+            timeout: options.timeout,
+        }))
     }
 
     async fn send(
         &self,
         stream: StreamId,
-        command: E::Command,
+        input: Input,
         options: SendOptions,
     ) -> Result<Accepted, SendError> {
-        if self.closing.load(Ordering::Acquire) {
-            return Err(SendError::stopping());
-        }
-        let time = &self.shared.time;
+        let time = &self.host.shared.time;
         let arrived = time.monotonic();
-        let timeout = options.timeout.unwrap_or(self.shared.options.timeout);
+        let timeout = options.timeout.unwrap_or(self.timeout);
         let deadline = arrived.saturating_add(timeout);
-        let id = options
-            .id
-            .unwrap_or_else(|| CommandId::v7(time.now().micros() / 1000, time.random()));
+        let new_id = || CommandId::v7(time.now().micros() / 1000, time.random());
         let (reply, answer) = oneshot::channel();
-        let shard = self.shard(&stream);
-        let ask = Box::new(Ask {
-            stream,
-            command,
-            id,
+        let is_repeatable = options.id.is_some();
+        // What processes and sagas send has an id that follows from what it says.
+        let comes_from_outside = is_repeatable && options.reply_to.is_none();
+        let content = comes_from_outside.then(|| self.kind.content(&input));
+        let mut item = Item::plain(input);
+        item.reply = Some(reply);
+        item.ask = Some(Ask {
+            id: options.id.unwrap_or_else(new_id),
             role: options.role,
             reply_to: options.reply_to,
             expect: options.expect,
             causes: options.causes,
             correlation_id: options.correlation_id,
+            is_repeatable,
+            content: content.flatten(),
             arrived,
             deadline,
-            reply,
-            attempts: 0,
-            alone: false,
         });
-        match shard.inbox.try_send(Message::Ask(ask)) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                return Err(shard.gauge.overloaded(shard.inbox.max_capacity()));
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(SendError::stopping()),
-        }
+        self.host.offer(stream, item)?;
         match select(answer, time.sleep_until(deadline)).await {
             Either::Left((Ok(outcome), _)) => outcome,
             Either::Left((Err(_), _)) => Err(SendError::Unknown {
@@ -214,67 +171,15 @@ impl<E: Entity> EntityHost<E> {
             },
         }
     }
-
-    async fn status(&self, stream: &StreamId) -> Status {
-        let (reply, answer) = oneshot::channel();
-        let message = Message::Status(stream.clone(), reply);
-        let idle = Status::Idle;
-        match self.shard(stream).inbox.send(message).await {
-            Ok(()) => answer.await.unwrap_or(idle),
-            Err(_) => idle,
-        }
-    }
 }
 
-impl<E: Entity> ShardHandle<E> {
-    fn start(shared: &Arc<Shared<E>>) -> Self {
-        let (inbox, mut messages) = mpsc::channel(shared.options.mailbox_max.max(1));
-        let gauge = Arc::new(Gauge::default());
-        let (shared, watched) = (shared.clone(), gauge.clone());
-        let task = tokio::spawn(async move {
-            loop {
-                let run = shard::run(shared.clone(), watched.clone(), &mut messages);
-                match std::panic::AssertUnwindSafe(run).catch_unwind().await {
-                    Ok(()) => return,
-                    // Whoever waited is told that the outcome is unknown; what is durable is
-                    // read from the log again.
-                    Err(panic) => shared.diagnostics.add(
-                        shared.time.now(),
-                        format!(
-                            "a shard of {} panicked and was started again: {}",
-                            E::CATEGORY,
-                            panics::message(&*panic)
-                        ),
-                    ),
-                }
-            }
-        });
-        Self {
-            inbox,
-            gauge,
-            task: std::sync::Mutex::new(Some(task)),
-        }
-    }
-
-    fn take_task(&self) -> Option<JoinHandle<()>> {
-        let mut task = self.task.lock().unwrap_or_else(|e| e.into_inner());
-        task.take()
-    }
-}
-
-impl<E: Entity> Drop for EntityHost<E> {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl<E: Entity> AnyEntity for EntityHost<E> {
+impl AnyEntity for EntityHost {
     fn category(&self) -> &'static str {
-        E::CATEGORY
+        self.kind.name()
     }
 
     fn commands(&self) -> &'static [&'static str] {
-        E::Command::names()
+        self.kind.commands()
     }
 
     fn dispatch_expecting(
@@ -284,7 +189,8 @@ impl<E: Entity> AnyEntity for EntityHost<E> {
         expect: Option<Expect>,
     ) -> BoxFuture<'_, Result<Accepted, SendError>> {
         Box::pin(async move {
-            let decoded = E::Command::from_wire(&command.name, command.data.as_str().as_bytes())?;
+            let data = command.data.as_str().as_bytes();
+            let input = self.kind.command(&command.name, data)?;
             let options = SendOptions {
                 id: Some(command.id),
                 timeout,
@@ -294,7 +200,7 @@ impl<E: Entity> AnyEntity for EntityHost<E> {
                 reply_to: command.reply_to,
                 causes: command.causes,
             };
-            self.send(command.to, decoded, options).await
+            self.send(command.to, input, options).await
         })
     }
 
@@ -304,124 +210,80 @@ impl<E: Entity> AnyEntity for EntityHost<E> {
         at: Option<Version>,
     ) -> BoxFuture<'_, Result<Inspection, SendError>> {
         Box::pin(async move {
-            let status = self.status(&stream).await;
+            let status = self.host.ask(&stream, Message::Status).await;
             let unavailable = |reason| SendError::Unavailable {
                 reason,
                 retry_after: None,
             };
-            let live = load_at(&self.shared, &stream, at)
-                .await
-                .map_err(|error| match error {
-                    LoadError::Read(error) => unavailable(error.to_string()),
-                    LoadError::Unreadable(reason) | LoadError::Panicked(reason) => {
-                        SendError::Parked {
-                            stream: stream.clone(),
-                            reason,
-                        }
-                    }
-                })?;
-            let state = Json::of(live.entity.state()).map_err(|e| unavailable(e.to_string()))?;
+            let loaded = load_from_events(&self.host.shared, &stream, at).await;
+            let live = loaded.map_err(|error| match error {
+                LoadError::Read(error) => unavailable(error.to_string()),
+                LoadError::Unreadable(reason) | LoadError::Panicked(reason) => SendError::Parked {
+                    stream: stream.clone(),
+                    reason,
+                },
+            })?;
+            let described = live.machine.describe().map_err(unavailable)?;
             Ok(Inspection {
                 stream,
-                version: live.entity.version(),
-                state,
-                status,
+                version: described.length.checked_sub(1),
+                state: described.state,
+                status: status.unwrap_or(Status::Idle),
             })
         })
     }
 
     fn parked(&self) -> BoxFuture<'_, Vec<(StreamId, String)>> {
         Box::pin(async move {
-            let mut all = Vec::new();
-            for shard in &self.shards {
-                let (reply, answer) = oneshot::channel();
-                if shard.inbox.send(Message::Parked(reply)).await.is_ok() {
-                    all.extend(answer.await.unwrap_or_default());
-                }
-            }
-            all.sort_unstable();
-            all
+            let all = self.host.ask_all(Message::List).await;
+            let parked = all.into_iter().flatten();
+            let mut parked: Vec<_> = parked
+                .filter_map(|one| Some((one.stream, one.parked?)))
+                .collect();
+            parked.sort_unstable();
+            parked
         })
     }
 
     fn unpark(&self, stream: StreamId) -> BoxFuture<'_, bool> {
         Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let inbox = &self.shard(&stream).inbox;
-            match inbox.send(Message::Unpark(stream, reply)).await {
-                Ok(()) => answer.await.unwrap_or(false),
-                Err(_) => false,
-            }
+            let unparked = self.host.ask(&stream, Message::Unpark).await;
+            unparked.unwrap_or(false)
         })
     }
 
     fn forget(&self, stream: StreamId, saga: StreamId) {
-        // A shard that is too busy remembers it longer than it has to.
-        let inbox = &self.shard(&stream).inbox;
-        drop(inbox.try_send(Message::Forget(stream, saga)));
-    }
-
-    fn kill(&self) {
-        self.closing.store(true, Ordering::Release);
-        for shard in &self.shards {
-            if let Some(task) = shard.take_task() {
-                task.abort();
-            }
-        }
+        // Not told, it remembers longer than it has to.
+        self.host
+            .tell_now(&stream, Message::Forget(stream.clone(), saga));
     }
 
     fn memory(&self) -> (usize, usize) {
-        let gauges = || self.shards.iter().map(|shard| &shard.gauge);
-        (
-            gauges().map(|g| g.live()).sum(),
-            gauges().map(|g| g.bytes()).sum(),
-        )
+        self.host.memory()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            self.closing.store(true, Ordering::Release);
-            for shard in &self.shards {
-                // A mailbox that is closed already needs no message.
-                drop(shard.inbox.send(Message::Close).await);
-            }
-            for shard in &self.shards {
-                if let Some(mut task) = shard.take_task() {
-                    let ended = TaskGuard(&mut task);
-                    ended.wait().await;
-                }
-            }
-        })
+        Box::pin(self.host.close())
     }
-}
 
-/// Waits for a task; ends it when nobody waits any more.
-struct TaskGuard<'a>(&'a mut JoinHandle<()>);
-
-impl TaskGuard<'_> {
-    async fn wait(self) {
-        // A panic of the task was noted where it happened.
-        drop((&mut *self.0).await);
-    }
-}
-
-impl Drop for TaskGuard<'_> {
-    fn drop(&mut self) {
-        self.0.abort();
+    fn kill(&self) {
+        self.host.kill();
     }
 }
 
 /// One entity, wherever it is. Cheap; does not load anything by itself.
 pub struct EntityHandle<E: Entity> {
-    host: Result<Arc<EntityHost<E>>, SendError>,
+    host: Result<Arc<EntityHost>, SendError>,
     stream: Result<StreamId, NameError>,
+    entity: PhantomData<fn() -> E>,
 }
 
 impl<E: Entity> EntityHandle<E> {
-    pub(crate) fn new(host: Result<Arc<EntityHost<E>>, SendError>, key: &str) -> Self {
+    pub(crate) fn new(host: Result<Arc<EntityHost>, SendError>, key: &str) -> Self {
         Self {
             host,
             stream: StreamId::of(E::CATEGORY, key),
+            entity: PhantomData,
         }
     }
 
@@ -438,7 +300,7 @@ impl<E: Entity> EntityHandle<E> {
     ) -> Result<Accepted, SendError> {
         let host = self.host.as_ref().map_err(Clone::clone)?;
         let stream = self.stream()?;
-        host.send(stream, command, options).await
+        host.send(stream, Box::new(command), options).await
     }
 
     /// Its state as its durable events make it, after event `at` or now.

@@ -9,44 +9,19 @@ use anabranch_domain::{
     CallEnvelope, CommandEnvelope, CommandId, Json, Outcome, Rejection, ReplyEnvelope, Retry, Role,
     StreamId,
 };
-use anabranch_log::BoxFuture;
 use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
-use super::process::given_up;
+use super::hosted::Hosted;
 use super::under_way::{Sending, Tracked, UnderWay, is_given_up, unless_given_up};
-use super::{AnyFlow, Effects, Style};
+use super::{Effects, Style, given_up};
 use crate::diagnostics::Diagnostics;
-use crate::entity::{Accepted, AnyEntity};
 use crate::panics;
+use crate::port::{Delivered, Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
 use crate::time::Time;
-
-/// Sends commands to entities and sagas that are hosted elsewhere.
-pub trait Router: Send + Sync + 'static {
-    /// Sends a command.
-    fn dispatch(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<Delivered, SendError>>;
-
-    /// Brings an answer to a process or saga.
-    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
-
-    /// Tells an entity that it may forget what it remembers for a saga that has ended. Not
-    /// told, it remembers for longer.
-    fn forget(&self, at: &StreamId, saga: &StreamId) {
-        let _ = (at, saga);
-    }
-}
-
-/// What became of a command that was delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delivered {
-    /// An entity has done it.
-    Done(Accepted),
-    /// A saga has taken it, durably; who waits for the outcome gets a reply when it ends.
-    Taken,
-}
 
 /// Something that was sent and could not be delivered. Who sent it waits for the answer; an
 /// operator tries it again, changed or not, or gives it up. After a restart it is tried again.
@@ -88,12 +63,20 @@ const BUSY: Retry = Retry {
     jitter_percent: 50,
 };
 
+/// When a saga that has taken a command is asked for its end.
+const TAKEN: Retry = Retry {
+    first: Duration::from_secs(30),
+    max: Duration::from_secs(900),
+    attempts_max: None,
+    jitter_percent: 20,
+};
+
 /// Delivers for all processes and sagas of a service.
 pub struct Dispatcher {
     pub time: Time,
     pub diagnostics: Arc<Diagnostics>,
     pub effects: Effects,
-    pub router: Option<Arc<dyn Router>>,
+    pub elsewhere: Option<Arc<dyn Port>>,
     /// When a command of a process is tried again.
     pub retry: Retry,
     /// The most dead letters that are kept.
@@ -106,6 +89,9 @@ pub struct Dispatcher {
     /// What waits until the same sender's earlier command to the same receiver is delivered.
     lanes: Mutex<BTreeMap<Lane, VecDeque<CommandEnvelope>>>,
     dead: Mutex<Dead>,
+    /// Commands that sagas have taken and whose answers are still to come: how often they were
+    /// sent, and whether that is waited for now.
+    taken: Mutex<BTreeMap<CommandId, (u32, bool)>>,
     permits: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -149,8 +135,7 @@ type Lane = (StreamId, StreamId);
 
 #[derive(Default)]
 struct Routes {
-    entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
-    flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
+    hosted: Arc<Hosted>,
     closed: bool,
 }
 
@@ -175,7 +160,7 @@ impl Dispatcher {
         time: Time,
         diagnostics: Arc<Diagnostics>,
         effects: Effects,
-        router: Option<Arc<dyn Router>>,
+        elsewhere: Option<Arc<dyn Port>>,
         retry: Retry,
         letters_max: usize,
     ) -> Self {
@@ -183,7 +168,7 @@ impl Dispatcher {
             time,
             diagnostics,
             effects,
-            router,
+            elsewhere,
             retry,
             letters_max,
             routes: Mutex::default(),
@@ -191,20 +176,15 @@ impl Dispatcher {
             less: Notify::new(),
             lanes: Mutex::default(),
             dead: Mutex::default(),
+            taken: Mutex::default(),
             permits: Arc::new(Semaphore::new(AT_ONCE_MAX)),
             tasks: Mutex::new(JoinSet::new()),
         }
     }
 
     /// Says who is here.
-    pub fn connect(
-        &self,
-        entities: BTreeMap<&'static str, Arc<dyn AnyEntity>>,
-        flows: BTreeMap<&'static str, Arc<dyn AnyFlow>>,
-    ) {
-        let mut routes = locked(&self.routes);
-        routes.entities = entities;
-        routes.flows = flows;
+    pub fn connect(&self, hosted: Arc<Hosted>) {
+        locked(&self.routes).hosted = hosted;
     }
 
     /// Ends everything at once, as a crash would; what was sent and not answered is sent again
@@ -224,6 +204,11 @@ impl Dispatcher {
     /// How many deliveries are under way.
     pub fn under_way(&self) -> usize {
         locked(&self.under_way).len()
+    }
+
+    /// Whether the command or call of this id is being delivered.
+    pub fn is_under_way(&self, id: CommandId) -> bool {
+        locked(&self.under_way).has(id)
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -360,7 +345,7 @@ impl Dispatcher {
 
     /// Delivers `command`, and answers `from` under the id `asked`.
     async fn deliver(
-        &self,
+        self: &Arc<Self>,
         from: StreamId,
         command: CommandEnvelope,
         asked: CommandId,
@@ -383,7 +368,8 @@ impl Dispatcher {
                 tried
             };
             match (tried, style) {
-                (Attempt::Taken, _) => return,
+                (Attempt::Taken, Style::Insist) => return self.ask_again(from, command),
+                (Attempt::Taken, Style::Report) => return,
                 (Attempt::Answer(outcome, causes), _) => break (outcome, causes),
                 (Attempt::Hopeless(reason), Style::Report) => {
                     let no = Rejection::new("undeliverable", reason);
@@ -429,26 +415,58 @@ impl Dispatcher {
         .await;
     }
 
-    async fn attempt(&self, command: &CommandEnvelope) -> Attempt {
-        let category = command.to.category();
-        let (entity, flow) = {
-            let routes = locked(&self.routes);
-            let entity = routes.entities.get(category).cloned();
-            (entity, routes.flows.get(category).cloned())
+    /// Carries a request out: here, if it is for what is hosted here, else through the port.
+    async fn carry(&self, request: Request) -> Result<Reply, SendError> {
+        let hosted = locked(&self.routes).hosted.clone();
+        match (&self.elsewhere, request.subject()) {
+            (Some(port), Subject::Category(category)) if !hosted.owns(category) => {
+                port.call(request).await.map_err(Problem::of_send)
+            }
+            _ => hosted.call(request).await,
+        }
+    }
+
+    /// A saga has taken the command of a process, which waits for the saga's end. Should the
+    /// end not be heard of, because the saga's service stopped just then, it is asked for.
+    fn ask_again(self: &Arc<Self>, from: StreamId, command: CommandEnvelope) {
+        let id = command.id;
+        let attempt = {
+            let mut taken = locked(&self.taken);
+            let (attempt, is_waiting) = taken.entry(id).or_default();
+            if std::mem::replace(is_waiting, true) {
+                return;
+            }
+            *attempt += 1;
+            *attempt
         };
-        let sent = match (entity, flow, &self.router) {
-            (Some(entity), _, _) => {
-                let done = entity.dispatch(command.clone(), None).await;
-                done.map(Delivered::Done)
+        let this = self.clone();
+        self.spawn(async move {
+            this.time
+                .sleep(TAKEN.delay_after(attempt, id.as_u128()))
+                .await;
+            let is_wanted = match locked(&this.taken).get_mut(&id) {
+                Some((_, is_waiting)) => {
+                    *is_waiting = false;
+                    true
+                }
+                None => false,
+            };
+            if is_wanted {
+                this.command(from, command, Style::Insist);
             }
-            (None, Some(flow), _) => {
-                let taken = flow.command(command.clone()).await;
-                taken.map(|()| Delivered::Taken)
-            }
-            (None, None, Some(router)) => router.dispatch(command.clone()).await,
-            (None, None, None) => {
-                return Attempt::Hopeless(format!("nobody here takes commands to {}", command.to));
-            }
+        });
+    }
+
+    /// The answer to a command was taken by who waits for it.
+    pub fn heard(&self, id: CommandId) {
+        locked(&self.taken).remove(&id);
+    }
+
+    async fn attempt(&self, command: &CommandEnvelope) -> Attempt {
+        let sent = match self.carry(Request::command(command.clone())).await {
+            Ok(Reply::Delivered(delivered)) => Ok(delivered),
+            Ok(_) => Err(Problem::Strange.of_send()),
+            Err(error) => Err(error),
         };
         match sent {
             Ok(Delivered::Taken) => Attempt::Taken,
@@ -499,16 +517,7 @@ impl Dispatcher {
     }
 
     async fn try_reply(&self, reply: ReplyEnvelope) -> Result<(), SendError> {
-        let category = reply.to.category().to_owned();
-        let flow = locked(&self.routes).flows.get(category.as_str()).cloned();
-        match (flow, &self.router) {
-            (Some(flow), _) => flow.reply(reply).await,
-            (None, Some(router)) => router.reply(reply).await,
-            (None, None) => Err(SendError::NotHosted {
-                category,
-                known: String::new(),
-            }),
-        }
+        self.carry(Request::answer(reply)).await.map(drop)
     }
 
     /// Tells an entity that it may forget what it remembers for a saga that has ended, once
@@ -520,11 +529,16 @@ impl Dispatcher {
     }
 
     fn forget_now(&self, at: &StreamId, saga: &StreamId) {
-        let entity = locked(&self.routes).entities.get(at.category()).cloned();
-        match (entity, &self.router) {
-            (Some(entity), _) => entity.forget(at.clone(), saga.clone()),
-            (None, Some(router)) => router.forget(at, saga),
-            (None, None) => {}
+        let (at, saga) = (at.clone(), saga.clone());
+        let hosted = locked(&self.routes).hosted.clone();
+        match (&self.elsewhere, hosted.entities.get(at.category())) {
+            (_, Some(entity)) => entity.forget(at, saga),
+            (Some(port), None) if !hosted.owns(at.category()) => {
+                let port = port.clone();
+                // Not told, it remembers for longer.
+                self.spawn(async move { drop(port.call(Request::Forget { at, saga }).await) });
+            }
+            _ => {}
         }
     }
 

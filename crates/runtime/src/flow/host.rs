@@ -1,30 +1,30 @@
 //! Hosts the instances of one process or saga.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anabranch_domain::{CommandEnvelope, Cut, ReplyEnvelope, Retry, StreamId};
-use anabranch_log::{BoxFuture, Log, ReadMode};
-use anabranch_model::{EventBatch, EventId, EventType, Filter};
-use futures_util::FutureExt;
+use anabranch_log::{BoxFuture, ReadMode};
+use anabranch_model::{EventBatch, EventId, EventType, Filter, content_hash};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use xxhash_rust::xxh3::xxh3_64;
 
+use super::Style;
+use super::any::AnyFlow;
 use super::dispatcher::Dispatcher;
-use super::load;
-use super::message::{Item, Message, Shared, Touched};
-use super::shard;
-use super::{InstanceStatus, Kind};
-use crate::diagnostics::Diagnostics;
+use crate::entity::HostError;
+use crate::host::{
+    Drive, Host, HostOptions, HostParts, Input, InstanceStatus, Item, LoadError, Message, Out,
+    Outbox, Shared, Touched, load_newest, shards_default,
+};
 use crate::in_order::InOrder;
-use crate::panics::{self, contain};
+use crate::kinds::Listening;
+use crate::panics::contain;
 use crate::send_error::SendError;
-use crate::snapshot::{Snapshot, SnapshotStore};
-use crate::time::Time;
+use crate::snapshot::Snapshot;
 
 /// How the instances of a process or a saga are hosted.
 #[derive(Debug, Clone)]
@@ -45,10 +45,11 @@ pub struct FlowOptions {
 }
 
 impl Default for FlowOptions {
-    /// Two shards of 10,000 instances each; five attempts.
+    /// As many shards as the machine runs threads at once, with 10,000 instances each; five
+    /// attempts.
     fn default() -> Self {
         Self {
-            shards: 2,
+            shards: shards_default(),
             mailbox_max: 4096,
             live_max: 10_000,
             restart: Retry {
@@ -61,56 +62,39 @@ impl Default for FlowOptions {
     }
 }
 
-/// The instances of one process or saga, whatever its type: what dispatchers and operators use.
-pub trait AnyFlow: Send + Sync {
-    /// The process's or the saga's name.
-    fn name(&self) -> &'static str;
-
-    /// Takes a command to an instance: starts, aborts, resumes or settles a saga. Answers when
-    /// what follows from it is durable.
-    fn command(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
-
-    /// Takes an answer to something that an instance has sent.
-    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>>;
-
-    /// The instances that have not ended, and those that are parked.
-    fn list(&self) -> BoxFuture<'_, Vec<InstanceStatus>>;
-
-    /// One instance, from its journal, and whether it is parked here.
-    fn show(&self, stream: StreamId) -> BoxFuture<'_, InstanceStatus>;
-
-    /// Tries a parked instance again; false if it was not parked. What it has missed is
-    /// consumed again.
-    fn retry(&self, stream: StreamId) -> BoxFuture<'_, bool>;
-
-    /// Why no more events are consumed, if that is so.
-    fn stopped(&self) -> Option<String>;
-
-    /// How far everything that it listens to was consumed, and what followed is durable.
-    fn consumed(&self) -> Cut;
-
-    /// Passes over the event that cannot be consumed; false if there is none.
-    fn skip(&self) -> bool;
-
-    /// Tries again to consume the event that cannot be consumed; false if there is none.
-    fn consume_again(&self) -> bool;
-
-    /// Stops, and keeps the place to begin at.
-    fn close(&self) -> BoxFuture<'_, ()>;
-
-    /// Stops at once, as a crash would.
-    fn kill(&self);
+impl FlowOptions {
+    fn host(&self) -> HostOptions {
+        HostOptions {
+            shards: self.shards,
+            mailbox_max: self.mailbox_max,
+            waiting_max: usize::MAX,
+            snapshot_every: self.snapshot_every,
+            memory_max: None,
+            live_max: self.live_max,
+            restart: self.restart,
+            unknown_attempts_max: UNKNOWN_ATTEMPTS_MAX,
+            contended_attempts_max: u32::MAX,
+            rejections_max: 0,
+            batch_events_max: BATCH_EVENTS_MAX,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            held_max: HELD_MAX,
+        }
+    }
 }
+
+/// Beyond this the next decision waits for the next append.
+const BATCH_EVENTS_MAX: usize = 1000;
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How often an append of unknown outcome is repeated before the journal is read again.
+const UNKNOWN_ATTEMPTS_MAX: u32 = 8;
+/// The most events that an instance holds which has not been started.
+const HELD_MAX: usize = 1000;
 
 /// What a host is made of.
 pub struct FlowParts {
-    pub log: Arc<dyn Log>,
-    pub time: Time,
-    pub diagnostics: Arc<Diagnostics>,
+    pub host: HostParts,
     pub head: watch::Receiver<Cut>,
-    pub snapshots: Arc<dyn SnapshotStore>,
     pub dispatcher: Arc<Dispatcher>,
-    pub source: String,
 }
 
 /// Where a runtime begins that takes over. Lost, everything is consumed again.
@@ -140,14 +124,15 @@ fn count(cut: &Cut) -> u64 {
 }
 
 /// The instances of one process or saga, hosted.
-pub struct FlowHost<K: Kind> {
-    shared: Arc<Shared<K>>,
-    shards: Vec<mpsc::Sender<Message<K>>>,
+pub struct FlowHost {
+    kind: Arc<dyn Listening>,
+    host: Host,
+    shared: Arc<Shared>,
+    dispatcher: Arc<Dispatcher>,
     head: watch::Receiver<Cut>,
-    options: FlowOptions,
+    keep_every: u64,
     stopped: Mutex<Option<Stopped>>,
     kept: tokio::sync::Mutex<Kept>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
     feed: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -157,69 +142,37 @@ struct Stopped {
     skip: bool,
 }
 
-impl<K: Kind> FlowHost<K> {
+impl FlowHost {
     /// Starts the shards; [`FlowHost::begin`] lets them consume.
-    pub fn start(kind: K, parts: FlowParts, options: FlowOptions) -> Arc<Self> {
-        let kinds = <K::Event as anabranch_domain::Event>::kinds();
-        let types = kinds
-            .iter()
-            .filter_map(|kind| EventType::new(kind.name).ok());
-        let shared = Arc::new(Shared {
-            types: types.collect(),
-            log: parts.log,
-            time: parts.time,
-            diagnostics: parts.diagnostics,
-            dispatcher: parts.dispatcher,
-            source: parts.source,
-            restart: options.restart,
-            live_max: options.live_max,
-            fingerprint: kind.fingerprint(),
-            kind,
-            snapshots: parts.snapshots,
-            snapshot_every: options.snapshot_every,
-            ledger: Arc::default(),
-            nudge: Notify::new(),
-            rewind: AtomicBool::new(false),
-            retake: AtomicBool::new(false),
-        });
-        let (mut shards, mut tasks) = (Vec::new(), Vec::new());
-        for _ in 0..options.shards.max(1) {
-            let (inbox, mut messages) = mpsc::channel(options.mailbox_max.max(1));
-            let shared = shared.clone();
-            shards.push(inbox);
-            tasks.push(tokio::spawn(async move {
-                let mut from_round = 0;
-                loop {
-                    let run = shard::run(shared.clone(), &mut messages, from_round);
-                    let Err(panic) = std::panic::AssertUnwindSafe(run).catch_unwind().await else {
-                        return;
-                    };
-                    let text = format!(
-                        "a shard of {} panicked and was started again: {}",
-                        shared.kind.name(),
-                        panics::message(&*panic)
-                    );
-                    shared.diagnostics.add(shared.time.now(), text);
-                    // It has forgotten what was on its way, what is open, and every timer.
-                    from_round = shared.ledger.round() + 1;
-                    shared.retake.store(true, Ordering::Release);
-                    shared.rewind();
+    pub fn start(
+        kind: Arc<dyn Listening>,
+        parts: FlowParts,
+        options: FlowOptions,
+    ) -> Result<Arc<Self>, HostError> {
+        let outbox = ToDispatcher::new(parts.dispatcher.clone(), kind.drive());
+        let outbox = Some(Arc::new(outbox) as _);
+        let shared =
+            Shared::new(kind.clone(), parts.host, options.host(), outbox).map_err(|source| {
+                HostError::Name {
+                    category: kind.name(),
+                    source,
                 }
-            }));
-        }
-        Arc::new(Self {
-            shared,
-            shards,
+            })?;
+        let host = Host::start(shared);
+        Ok(Arc::new(Self {
+            kind,
+            shared: host.shared.clone(),
+            host,
+            dispatcher: parts.dispatcher,
             head: parts.head,
-            options,
+            keep_every: options.keep_every,
             stopped: Mutex::default(),
             kept: tokio::sync::Mutex::new(Kept {
                 journals: Cut::start(),
                 instances: 0,
             }),
-            tasks: Mutex::new(tasks),
             feed: Mutex::default(),
-        })
+        }))
     }
 
     /// Takes over what is open, and begins to consume. The task holds the host: it lives until it
@@ -234,18 +187,21 @@ impl<K: Kind> FlowHost<K> {
     }
 
     fn note(&self, text: String) {
-        let name = self.shared.kind.name();
-        let diagnostics = &self.shared.diagnostics;
-        diagnostics.add(self.shared.time.now(), format!("{name}: {text}"));
+        self.shared.note(format!("{}: {text}", self.kind.name()));
     }
 
-    fn shard(&self, stream: &StreamId) -> &mpsc::Sender<Message<K>> {
-        let hash = xxh3_64(stream.as_str().as_bytes());
-        &self.shards[(hash % self.shards.len() as u64) as usize]
+    /// Names what the place depends on: the categories and types that are listened to.
+    fn listening(&self) -> u128 {
+        let (mut categories, mut types) = self.kind.listens_to();
+        categories.sort_unstable();
+        types.sort_unstable();
+        let categories = categories.iter().map(|name| name.as_bytes());
+        let types = types.iter().map(|name| name.as_bytes());
+        content_hash(categories.chain([&b""[..]]).chain(types))
     }
 
     fn place_stream(&self) -> Result<StreamId, String> {
-        let name = format!("$flow/{}", self.shared.kind.name());
+        let name = format!("$flow/{}", self.kind.name());
         StreamId::system(name).map_err(|error| error.to_string())
     }
 
@@ -267,7 +223,15 @@ impl<K: Kind> FlowHost<K> {
         let kept = self.shared.snapshots.load(&self.place_stream()?).await;
         let head = self.shared.log.head().await.map_err(|e| e.to_string())?;
         let place: Place = match kept {
-            Ok(Some(kept)) => serde_json::from_slice(&kept.state).unwrap_or_default(),
+            Ok(Some(kept)) => {
+                let mut place: Place = serde_json::from_slice(&kept.state).unwrap_or_default();
+                if kept.fingerprint != self.listening() {
+                    // It listens to something else than it did: what it has not heard of that
+                    // is heard now, as if the place had been lost.
+                    place.consumed = Cut::start();
+                }
+                place
+            }
             Ok(None) => Place::default(),
             Err(error) => {
                 self.note(error.to_string());
@@ -300,15 +264,15 @@ impl<K: Kind> FlowHost<K> {
             .into_iter()
             .map(|stream| (stream.clone(), Message::Resume(stream)));
         for (stream, message) in messages.chain(resumed) {
-            let sent = self.shard(&stream).send(message).await;
-            sent.map_err(|_| "the runtime is shutting down".to_owned())?;
+            let sent = self.host.tell(&stream, message).await;
+            sent.map_err(|error| error.to_string())?;
         }
         Ok(place.consumed)
     }
 
     /// The journals that have grown since `from`, whoever has written to them.
     async fn touched(&self, from: &Cut) -> Result<BTreeMap<StreamId, Touched>, String> {
-        let filter = Filter::category(self.shared.kind.name());
+        let filter = Filter::category(self.kind.name());
         let mut read = self.shared.log.read(from, filter, ReadMode::ToHead);
         let mut order = InOrder::from(from);
         let mut touched = BTreeMap::new();
@@ -320,7 +284,7 @@ impl<K: Kind> FlowHost<K> {
                 let stream = StreamId::system(event.stream).map_err(|e| e.to_string())?;
                 let grown = Touched {
                     length: event.version + 1,
-                    has_ended: self.shared.kind.is_last(event.event_type),
+                    has_ended: self.kind.is_last(event.event_type),
                 };
                 touched.insert(stream, grown);
             }
@@ -330,7 +294,7 @@ impl<K: Kind> FlowHost<K> {
 
     /// Consumes what there is and will be, from a cut on.
     async fn listen(&self, consumed: Cut) {
-        let (categories, types) = self.shared.kind.listens_to();
+        let (categories, types) = self.kind.listens_to();
         let consumes = !categories.is_empty();
         let types = types.iter().filter_map(|name| EventType::new(name).ok());
         let filter = Filter {
@@ -339,15 +303,15 @@ impl<K: Kind> FlowHost<K> {
             ..Filter::all()
         };
         let mut at = consumed;
-        self.shared.ledger.begin(&at);
+        self.shared.feed.ledger.begin(&at);
         let mut news = self.head.clone();
         loop {
-            if self.shared.retake.swap(false, Ordering::AcqRel) {
+            if self.shared.feed.retake.swap(false, Ordering::AcqRel) {
                 self.taken_over().await;
             }
-            if self.shared.rewind.swap(false, Ordering::AcqRel) {
-                at = self.shared.ledger.done();
-                self.shared.ledger.begin(&at);
+            if self.shared.feed.rewind.swap(false, Ordering::AcqRel) {
+                at = self.shared.feed.ledger.done();
+                self.shared.feed.ledger.begin(&at);
             }
             let head = news.borrow_and_update().clone();
             if consumes && head.covers(&at) && head != at {
@@ -358,7 +322,7 @@ impl<K: Kind> FlowHost<K> {
                 continue;
             }
             self.keep_sometimes(&head).await;
-            let nudge = self.shared.nudge.notified();
+            let nudge = self.shared.feed.nudge.notified();
             let changed = news.changed();
             futures_util::pin_mut!(changed, nudge);
             if let futures_util::future::Either::Left((Err(_), _)) =
@@ -382,7 +346,7 @@ impl<K: Kind> FlowHost<K> {
             self.keep_sometimes(at).await;
         }
         at.join(&head);
-        self.shared.ledger.pass(at);
+        self.shared.feed.ledger.pass(at);
         Ok(())
     }
 
@@ -396,10 +360,10 @@ impl<K: Kind> FlowHost<K> {
                 continue;
             }
             let consumed = loop {
-                if self.shared.rewind.load(Ordering::Acquire) {
+                if self.shared.feed.rewind.load(Ordering::Acquire) {
                     return Ok(false);
                 }
-                let consumed = contain(|| self.shared.kind.consume(&event.as_ref()));
+                let consumed = contain(|| self.kind.consume(&event.as_ref()));
                 let reason = match consumed {
                     Ok(Ok(consumed)) => break consumed,
                     Ok(Err(reason)) => reason,
@@ -412,20 +376,21 @@ impl<K: Kind> FlowHost<K> {
                 }
             };
             if let Some((stream, input)) = consumed {
-                self.shared.dispatcher.room().await;
-                let ticket = self.shared.ledger.hand_out(position).await;
+                self.dispatcher.room().await;
+                let ticket = self.shared.feed.ledger.hand_out(position).await;
                 let mut item = Item::plain(input);
                 item.ticket = Some(ticket);
-                let sent = self.shard(&stream).send(Message::Input(stream, item)).await;
-                sent.map_err(|_| "the runtime is shutting down".to_owned())?;
+                let message = Message::Input(stream.clone(), item);
+                let sent = self.host.tell(&stream, message).await;
+                sent.map_err(|error| error.to_string())?;
             }
             at.set(position.partition, position.offset + 1);
-            self.shared.ledger.pass(at);
+            self.shared.feed.ledger.pass(at);
         }
         if let Some(reach) = batch.reach() {
             let reached = reach.offsets.end.max(at.get(reach.partition));
             at.set(reach.partition, reached);
-            self.shared.ledger.pass(at);
+            self.shared.feed.ledger.pass(at);
         }
         Ok(true)
     }
@@ -439,7 +404,7 @@ impl<K: Kind> FlowHost<K> {
             reason,
             skip: false,
         });
-        self.shared.nudge.notified().await;
+        self.shared.feed.nudge.notified().await;
         self.stopped().take().is_some_and(|stopped| stopped.skip)
     }
 
@@ -451,7 +416,7 @@ impl<K: Kind> FlowHost<K> {
     async fn keep_sometimes(&self, at: &Cut) {
         let due = {
             let kept = self.kept.lock().await;
-            let every = self.options.keep_every.max(kept.instances);
+            let every = self.keep_every.max(kept.instances);
             count(at) >= count(&kept.journals).saturating_add(every)
         };
         if due {
@@ -478,33 +443,23 @@ impl<K: Kind> FlowHost<K> {
     /// Where a restart would begin. A second runtime may have written journals too, which the
     /// shards learn here.
     async fn find_place(&self, from: &Cut) -> Result<Place, String> {
-        let consumed = self.shared.ledger.done();
+        let consumed = self.shared.feed.ledger.done();
         let journals = self.shared.log.head().await.map_err(|e| e.to_string())?;
         let mut place = Place {
             consumed,
             journals,
             ..Place::default()
         };
-        let ended = |_| "a shard has ended".to_owned();
         for (stream, touched) in self.touched(from).await? {
             let message = Message::Touched(stream.clone(), touched);
-            self.shard(&stream)
-                .send(message)
-                .await
-                .map_err(|_| ended(()))?;
+            let told = self.host.tell(&stream, message).await;
+            told.map_err(|error| error.to_string())?;
         }
-        for shard in &self.shards {
-            let (reply, answer) = oneshot::channel();
-            shard
-                .send(Message::Open(reply))
-                .await
-                .map_err(|_| ended(()))?;
-            for (stream, known) in answer.await.map_err(|_| ended(()))? {
-                if known.waiting {
-                    place.open.push(stream);
-                } else {
-                    place.idle.push(stream);
-                }
+        let known = self.host.ask_all(Message::Open).await;
+        for (stream, known) in known.ok_or("a shard has ended")? {
+            match known.waiting {
+                true => place.open.push(stream),
+                false => place.idle.push(stream),
             }
         }
         Ok(place)
@@ -512,7 +467,7 @@ impl<K: Kind> FlowHost<K> {
 
     async fn save_place(&self, place: &Place) -> Result<(), String> {
         let snapshot = Snapshot {
-            fingerprint: 0,
+            fingerprint: self.listening(),
             version: 0,
             last_event: EventId::from_u128(0),
             state: serde_json::to_vec(place).map_err(|e| e.to_string())?,
@@ -522,51 +477,68 @@ impl<K: Kind> FlowHost<K> {
         saved.map_err(|e| e.to_string())
     }
 
-    async fn answered(&self, stream: StreamId, input: K::Input) -> Result<(), SendError> {
+    async fn answered(&self, stream: StreamId, input: Input) -> Result<(), SendError> {
         let (reply, answer) = oneshot::channel();
         let mut item = Item::plain(input);
-        item.answer = Some(reply);
-        let sent = self.shard(&stream).send(Message::Input(stream, item)).await;
-        sent.map_err(|_| SendError::stopping())?;
-        answer.await.unwrap_or_else(|_| {
+        item.reply = Some(reply);
+        let message = Message::Input(stream.clone(), item);
+        self.host.tell(&stream, message).await?;
+        let outcome = answer.await.unwrap_or_else(|_| {
             Err(SendError::Unknown {
                 reason: "the runtime ended before it answered".to_owned(),
             })
-        })
+        });
+        outcome.map(|_| ())
+    }
+
+    /// The instance, for an operator, as its journal has it.
+    async fn read(&self, stream: StreamId) -> InstanceStatus {
+        let (parked, description) = match load_newest(&self.shared, &stream).await {
+            Ok(live) => match contain(|| live.machine.describe()) {
+                Ok(Ok(description)) => (None, Some(description)),
+                Ok(Err(reason)) => (Some(reason), None),
+                Err(panic) => (Some(format!("its code panicked: {panic}")), None),
+            },
+            Err(LoadError::Unreadable(reason) | LoadError::Panicked(reason)) => {
+                (Some(reason), None)
+            }
+            Err(LoadError::Read(error)) => (Some(error.to_string()), None),
+        };
+        InstanceStatus {
+            stream,
+            parked,
+            description,
+        }
     }
 }
 
-impl<K: Kind> AnyFlow for FlowHost<K> {
+impl AnyFlow for FlowHost {
     fn name(&self) -> &'static str {
-        self.shared.kind.name()
+        self.kind.name()
     }
 
     fn command(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
-            let input = self.shared.kind.command(&command)?;
+            let input = self.kind.command(&command)?;
             self.answered(command.to, input).await
         })
     }
 
     fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
-            let stream = reply.to.clone();
-            match self.shared.kind.reply(reply) {
-                Some(input) => self.answered(stream, input).await,
-                None => Ok(()),
+            let (stream, id) = (reply.to.clone(), reply.id);
+            if let Some(input) = self.kind.reply(reply) {
+                self.answered(stream, input).await?;
             }
+            self.dispatcher.heard(id);
+            Ok(())
         })
     }
 
     fn list(&self) -> BoxFuture<'_, Vec<InstanceStatus>> {
         Box::pin(async move {
-            let mut all = Vec::new();
-            for shard in &self.shards {
-                let (reply, answer) = oneshot::channel();
-                if shard.send(Message::List(reply)).await.is_ok() {
-                    all.extend(answer.await.unwrap_or_default());
-                }
-            }
+            let all = self.host.ask_all(Message::List).await;
+            let mut all = all.unwrap_or_default();
             all.sort_by(|a, b| a.stream.cmp(&b.stream));
             all
         })
@@ -574,8 +546,9 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
 
     fn show(&self, stream: StreamId) -> BoxFuture<'_, InstanceStatus> {
         Box::pin(async move {
-            let mut status = load::describe(&self.shared, &stream).await;
-            let here = self.list().await.into_iter().find(|s| s.stream == stream);
+            let mut status = self.read(stream).await;
+            let mut here = self.list().await.into_iter();
+            let here = here.find(|here| here.stream == status.stream);
             if let Some(parked) = here.and_then(|here| here.parked) {
                 status.parked = Some(parked);
             }
@@ -585,14 +558,10 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
 
     fn retry(&self, stream: StreamId) -> BoxFuture<'_, bool> {
         Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let shard = self.shard(&stream);
-            let unparked = match shard.send(Message::Unpark(stream, reply)).await {
-                Ok(()) => answer.await.unwrap_or(false),
-                Err(_) => false,
-            };
+            let unparked = self.host.ask(&stream, Message::Unpark).await;
+            let unparked = unparked.unwrap_or(false);
             if unparked {
-                self.shared.rewind();
+                self.shared.feed.rewind();
             }
             unparked
         })
@@ -605,12 +574,12 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
     }
 
     fn consumed(&self) -> Cut {
-        let (categories, _) = self.shared.kind.listens_to();
+        let (categories, _) = self.kind.listens_to();
         if categories.is_empty() {
             // There is nothing to consume.
             return self.head.borrow().clone();
         }
-        self.shared.ledger.done()
+        self.shared.feed.ledger.done()
     }
 
     fn skip(&self) -> bool {
@@ -619,14 +588,14 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
             return false;
         };
         stopped.skip = true;
-        self.shared.nudge.notify_one();
+        self.shared.feed.nudge.notify_one();
         true
     }
 
     fn consume_again(&self) -> bool {
         let is_stopped = FlowHost::stopped(self).is_some();
         if is_stopped {
-            self.shared.nudge.notify_one();
+            self.shared.feed.nudge.notify_one();
         }
         is_stopped
     }
@@ -642,49 +611,47 @@ impl<K: Kind> AnyFlow for FlowHost<K> {
                 feed.abort();
             }
             self.keep_place().await;
-            for shard in &self.shards {
-                // A mailbox that is closed already needs no message.
-                drop(shard.send(Message::Close).await);
-            }
-            let tasks = {
-                let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-                std::mem::take(&mut *tasks)
-            };
-            for task in tasks {
-                let guard = AbortOnDrop(task);
-                guard.wait().await;
-            }
+            self.host.close().await;
         })
     }
 
     fn kill(&self) {
-        if let Some(feed) = self
-            .feed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        let mut feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(feed) = feed.take() {
             feed.abort();
         }
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        for task in tasks.drain(..) {
-            task.abort();
+        self.host.kill();
+    }
+}
+
+/// Gives what the instances of one kind send to the dispatcher.
+struct ToDispatcher {
+    dispatcher: Arc<Dispatcher>,
+    style: Style,
+}
+
+impl ToDispatcher {
+    fn new(dispatcher: Arc<Dispatcher>, drive: Drive) -> Self {
+        let style = match drive {
+            Drive::Insists => Style::Insist,
+            Drive::Asked | Drive::Reports => Style::Report,
+        };
+        Self { dispatcher, style }
+    }
+}
+
+impl Outbox for ToDispatcher {
+    fn send(&self, from: &StreamId, out: Out, again: bool) {
+        match out {
+            Out::Command(command) => self.dispatcher.command(from.clone(), command, self.style),
+            Out::Call(call, role) => self.dispatcher.call(call, role, self.style, again),
+            Out::Reply(reply) => self.dispatcher.bring(reply),
+            // The host keeps these to itself.
+            Out::Timer(..) | Out::Ended => {}
         }
     }
-}
 
-/// Ends a task when nobody waits for it any more.
-struct AbortOnDrop(JoinHandle<()>);
-
-impl AbortOnDrop {
-    async fn wait(mut self) {
-        // A panic of the task was noted where it happened.
-        drop((&mut self.0).await);
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+    fn forget(&self, receiver: &StreamId, from: &StreamId) {
+        self.dispatcher.forget(receiver, from);
     }
 }

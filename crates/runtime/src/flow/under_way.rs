@@ -90,6 +90,11 @@ impl UnderWay {
         self.sent.len()
     }
 
+    /// Whether the command or call of this id is being delivered.
+    pub fn has(&self, id: CommandId) -> bool {
+        self.sent.contains_key(&id)
+    }
+
     /// Something leaves; `None` if it is under way already. `saga` says which saga sends it.
     pub fn begin(&mut self, id: CommandId, saga: Option<&StreamId>) -> Option<Tracked> {
         if self.sent.contains_key(&id) {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anabranch_domain::saga::{Definition, Promise};
 use anabranch_domain::{
-    CommandEnvelope, Correlate, Decide, Entity, EventRef, Input, Process, Reaction, Rejection,
-    ReplyEnvelope, Saga, StreamId,
+    Correlate, Decide, Entity, EventRef, Input, Process, Reaction, Rejection, Saga, StreamId,
 };
 use anabranch_log::BoxFuture;
+use anabranch_runtime::port::{Problem, Reply, Request};
 use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
 use anabranch_runtime::{
-    Delivered, Fleet, FlowOptions, InstanceStatus, Router, SendError, Service, ServiceBuilder,
+    Fleet, FlowOptions, InstanceStatus, Port, SendError, Service, ServiceBuilder,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ async fn parked(service: &Service, flow: &str, key: &str) -> String {
 
 /// The way to the other services, which can be closed.
 struct Gate {
-    router: Arc<dyn Router>,
+    port: Arc<dyn Port>,
     is_closed: AtomicBool,
 }
 
@@ -51,31 +51,24 @@ impl Gate {
     }
 }
 
-impl Router for Gate {
-    fn dispatch(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<Delivered, SendError>> {
+impl Port for Gate {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, Problem>> {
         Box::pin(async move {
             self.check()?;
-            self.router.dispatch(command).await
-        })
-    }
-
-    fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.router.reply(reply).await
+            self.port.call(request).await
         })
     }
 }
 
 fn gate(fleet: &Fleet) -> Arc<Gate> {
     Arc::new(Gate {
-        router: fleet.router(),
+        port: fleet.port(),
         is_closed: AtomicBool::new(false),
     })
 }
 
 fn named(name: &str, bench: &Bench, router: &Arc<Gate>) -> ServiceBuilder {
-    Service::builder(name, bench.log(), bench.time.clone()).router(router.clone())
+    Service::builder(name, bench.log(), bench.time.clone()).port(router.clone())
 }
 
 #[tokio::test]
@@ -368,7 +361,7 @@ async fn changing<const STEPS: u8>(bench: &Bench, here: bool) -> Service {
         // Nobody takes the request.
         false => {
             let fleet = Fleet::new();
-            Service::builder("test", bench.log(), bench.time.clone()).router(fleet.router())
+            Service::builder("test", bench.log(), bench.time.clone()).port(fleet.port())
         }
     };
     let service = service.saga::<Changing<STEPS>>();
@@ -449,7 +442,7 @@ async fn what_a_process_has_decided_stays_decided_when_its_code_changes() {
     drop(service);
     // Decides, and nobody takes the command.
     let service = Service::builder("test", bench.log(), bench.time.clone())
-        .router(fleet.router())
+        .port(fleet.port())
         .process::<Copier>();
     let service = service.start().await.unwrap();
     run(&bench, 2).await;
@@ -826,7 +819,7 @@ async fn a_saga_that_another_runtime_began_is_not_forgotten_in_the_place() {
     // Of two runtimes only the first keeps a place; only the second hears of the saga.
     let fleet = Fleet::new();
     let away = |bench: &Bench| {
-        Service::builder("test", bench.log(), bench.time.clone()).router(fleet.router())
+        Service::builder("test", bench.log(), bench.time.clone()).port(fleet.port())
     };
     let first = away(&bench).snapshots(snapshots.clone());
     let first = first.saga_with::<Changing<1>>(one_shard());

@@ -1,9 +1,12 @@
 //! A service hosted on a log in memory that misbehaves on demand, under time that stands
 //! still.
 
+mod bounds;
 mod effects;
 mod entities;
 mod faults;
 mod flows;
+mod numbers;
+mod one_host;
 mod promises;
 mod support;

@@ -4,20 +4,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anabranch_domain::saga::{Definition, Operator, Promise, Request, SagaCommand};
-use anabranch_domain::{CallPolicy, Effect, Saga, StreamId};
+use anabranch_domain::saga::{Definition, Operator, Promise, Request, SagaCommand, Settlement};
+use anabranch_domain::{
+    CallPolicy, CommandId, Correlate, Decide, Effect, Entity, Event, EventRef, Input, Process,
+    Reaction, Rejection, Saga, StreamId,
+};
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, Order, ReadError,
-    ReadMode, VersionRange,
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Expect, Log, Order,
+    ReadError, ReadMode, VersionRange,
 };
 use anabranch_model::{Cut, Filter};
-use anabranch_runtime::{CallError, EntityOptions, Fleet, Service};
+use anabranch_runtime::port::{self, Port, Problem, Reply};
+use anabranch_runtime::{CallError, EntityOptions, Fleet, SendError, SendOptions, Service};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::faults::show;
 use crate::flows::{Move, Transfer, add, add_to, builder, moving, phase, run, sum};
-use crate::support::{Bench, Counter, CounterCommand, settle};
+use crate::support::{Bench, Counter, CounterCommand, CounterEvent, settle};
 
 /// A log whose appends can be held back, before the same log.
 struct Held {
@@ -55,6 +59,13 @@ impl Log for Held {
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
         self.inner.read(from, filter, mode)
     }
+    fn find(
+        &self,
+        id: anabranch_model::EventId,
+    ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+        self.inner.find(id)
+    }
+
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         self.inner.head()
     }
@@ -390,5 +401,275 @@ async fn a_call_that_waits_to_be_tried_again_is_not_made_after_it_was_undone() {
         *made.lock().unwrap(),
         [-1],
         "nothing is paid after it was paid back"
+    );
+}
+
+/// A level that is raised to at least a number.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Level {
+    n: i64,
+}
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum LevelCommand {
+    Set { n: i64 },
+    AtLeast { n: i64 },
+}
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+pub enum LevelEvent {
+    LevelSet { n: i64 },
+}
+impl Entity for Level {
+    const CATEGORY: &'static str = "level";
+    type Command = LevelCommand;
+    type Event = LevelEvent;
+    type Rejection = Rejection;
+    fn decide(&self, command: &LevelCommand, _: &Decide) -> Result<Vec<LevelEvent>, Rejection> {
+        Ok(match command {
+            LevelCommand::Set { n } => vec![LevelEvent::LevelSet { n: *n }],
+            LevelCommand::AtLeast { n } if self.n >= *n => Vec::new(),
+            LevelCommand::AtLeast { n } => vec![LevelEvent::LevelSet { n: *n }],
+        })
+    }
+    fn evolve(&mut self, event: &LevelEvent) {
+        let LevelEvent::LevelSet { n } = event;
+        self.n = *n;
+    }
+}
+
+#[tokio::test]
+async fn an_accepted_command_without_events_is_done_once() {
+    let bench = Bench::new();
+    let service = Service::builder("test", bench.log(), bench.time.clone())
+        .entity::<Level>()
+        .start()
+        .await
+        .unwrap();
+    let level = service.entity::<Level>("a");
+    let once = || SendOptions {
+        id: Some(CommandId::from_u128(7)),
+        ..SendOptions::default()
+    };
+    level.send(LevelCommand::Set { n: 10 }).await.unwrap();
+    let first = level
+        .send_with(LevelCommand::AtLeast { n: 5 }, once())
+        .await
+        .unwrap();
+    assert!(first.events.is_empty() && !first.repeated);
+    level.send(LevelCommand::Set { n: 1 }).await.unwrap();
+    // The client did not see the answer and sends the same command again, within milliseconds.
+    let again = level
+        .send_with(LevelCommand::AtLeast { n: 5 }, once())
+        .await
+        .unwrap();
+    assert!(
+        again.events.is_empty() && again.repeated,
+        "repeating an acknowledged command changed state: {again:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_command_that_is_repeated_after_a_restart_gives_the_first_outcome() {
+    let bench = Bench::new();
+    let service = builder(&bench).start().await.unwrap();
+    let once = || SendOptions {
+        id: Some(CommandId::from_u128(7)),
+        ..SendOptions::default()
+    };
+    let counter = service.entity::<Counter>("a");
+    let take = || CounterCommand::Add { n: -5 };
+    let first = counter.send_with(take(), once()).await;
+    add(&service, "a", 10).await;
+    drop(service);
+    let service = builder(&bench).start().await.unwrap();
+    let again = service
+        .entity::<Counter>("a")
+        .send_with(take(), once())
+        .await;
+    assert_eq!(
+        first, again,
+        "told for sure that it did not happen, then it happened"
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_met_another_version_does_not_happen_later() {
+    let bench = Bench::new();
+    let service = builder(&bench).start().await.unwrap();
+    let once = || SendOptions {
+        id: Some(CommandId::from_u128(7)),
+        expect: Some(Expect::At(1)),
+        ..SendOptions::default()
+    };
+    let counter = service.entity::<Counter>("a");
+    let put = || CounterCommand::Add { n: 5 };
+    add(&service, "a", 1).await;
+    let first = counter.send_with(put(), once()).await;
+    assert!(matches!(first, Err(SendError::VersionMismatch { .. })));
+    add(&service, "a", 1).await;
+    // The network delivers the request a second time.
+    let again = counter.send_with(put(), once()).await;
+    assert!(
+        again.is_err(),
+        "definitely did not happen, then it happened: {again:?}"
+    );
+}
+
+/// One id, two commands; also behind a restart, and when the first has changed nothing.
+#[tokio::test]
+async fn an_id_that_comes_with_another_command_is_refused() {
+    let bench = Bench::new();
+    for (id, first) in [5, -5, 0].into_iter().enumerate() {
+        let id = CommandId::from_u128(100 + id as u128);
+        let once = || SendOptions {
+            id: Some(id),
+            ..SendOptions::default()
+        };
+        let command = match first {
+            0 => CounterCommand::Nothing,
+            n => CounterCommand::Add { n },
+        };
+        let key = format!("other-{first}");
+        let service = builder(&bench).start().await.unwrap();
+        let counter = service.entity::<Counter>(&key);
+        let outcome = counter.send_with(command.clone(), once()).await;
+        let other = || CounterCommand::Add { n: 6 };
+        let taken = Err(SendError::IdTaken {
+            id,
+            stream: format!("counter/{key}"),
+        });
+        assert_eq!(counter.send_with(other(), once()).await, taken, "{first}");
+        drop(service);
+        let service = builder(&bench).start().await.unwrap();
+        let counter = service.entity::<Counter>(&key);
+        assert_eq!(counter.send_with(other(), once()).await, taken, "{first}");
+        let again = counter.send_with(command, once()).await;
+        assert_eq!(again.is_ok(), outcome.is_ok(), "{first}: {again:?}");
+        assert_eq!(sum(&service, &key).await, first.max(0));
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_records_nothing_and_cannot_be_repeated_writes_nothing() {
+    let bench = Bench::new();
+    let service = builder(&bench).start().await.unwrap();
+    add(&service, "a", 1).await;
+    let before = bench.log().head().await.unwrap();
+    let counter = service.entity::<Counter>("a");
+    counter.send(CounterCommand::Nothing).await.unwrap();
+    assert!(counter.send(CounterCommand::Add { n: -5 }).await.is_err());
+    assert_eq!(bench.log().head().await.unwrap(), before);
+}
+
+struct Gate {
+    port: Arc<dyn Port>,
+    is_closed: AtomicBool,
+}
+impl Port for Gate {
+    fn call(&self, request: port::Request) -> BoxFuture<'_, Result<Reply, Problem>> {
+        Box::pin(async move {
+            if matches!(request, port::Request::Answer(_)) && self.is_closed.load(Ordering::Relaxed)
+            {
+                let unavailable = SendError::Unavailable {
+                    reason: "the line is cut".to_owned(),
+                    retry_after: None,
+                };
+                return Err(Problem::from(unavailable));
+            }
+            self.port.call(request).await
+        })
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Starter {
+    done: u64,
+}
+impl Process for Starter {
+    const NAME: &'static str = "starter";
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    type Event = CounterEvent;
+    fn correlate(_: &CounterEvent, about: &EventRef<'_>) -> Correlate {
+        match about.stream {
+            "counter/go" => Correlate::Start("x".to_owned()),
+            _ => Correlate::Ignore,
+        }
+    }
+    fn decide(&self, input: &Input<CounterEvent>, _: &Decide) -> Reaction {
+        match input {
+            Input::Event(CounterEvent::Added { n }, _) => {
+                Reaction::none().start_saga::<Transfer>(n.to_string(), &moving("here", "there", *n))
+            }
+            _ => Reaction::none(),
+        }
+    }
+    fn evolve(&mut self, input: &Input<CounterEvent>) {
+        self.done += u64::from(matches!(input, Input::Reply(_)));
+    }
+}
+
+#[tokio::test]
+async fn a_process_hears_the_end_of_its_saga_though_the_sagas_service_was_restarted() {
+    let (bench, fleet) = (Bench::new(), Fleet::new());
+    let back = Arc::new(Gate {
+        port: fleet.port(),
+        is_closed: AtomicBool::new(false),
+    });
+    let starters = Service::builder("starters", bench.log(), bench.time.clone())
+        .beside(&fleet)
+        .process::<Starter>();
+    let starters = fleet.join(starters.start().await.unwrap());
+    let sagas = || {
+        Service::builder("sagas", bench.log(), bench.time.clone())
+            .port(back.clone())
+            .entity::<Counter>()
+            .saga::<Transfer>()
+    };
+    let first = fleet.join(sagas().start().await.unwrap());
+    add(&first, "here", 10).await;
+    // Stands for the moment between the saga's last append and its answer.
+    back.is_closed.store(true, Ordering::Relaxed);
+    add(&first, "go", 4).await;
+    run(&bench, 5).await;
+    assert_eq!(phase(&first, "4").await, "completed");
+    fleet.kill("sagas");
+    drop(first);
+    back.is_closed.store(false, Ordering::Relaxed);
+    let second = fleet.join(sagas().start().await.unwrap());
+    run(&bench, 4000).await;
+    assert_eq!(phase(&second, "4").await, "completed");
+    let shown = show(&starters, "starter", "x").await.description.unwrap();
+    assert_eq!(
+        shown.state.parse::<Starter>().unwrap().done,
+        1,
+        "an hour later the process has not heard that its saga has ended; nobody needs a person: {shown:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_settlement_that_is_repeated_with_its_id_gives_the_first_outcome() {
+    let bench = Bench::new();
+    let service = builder(&bench).saga::<Boxing>().start().await.unwrap();
+    let input = moving("empty", "noted", 1);
+    service.start_saga::<Boxing>("1", &input).await.unwrap();
+    run(&bench, 5).await;
+    let settle_it = SagaCommand::SettleStep {
+        step: "put".parse().unwrap(),
+        settlement: Settlement::Undone,
+        by: Operator {
+            who: "me".to_owned(),
+            why: "by hand".to_owned(),
+        },
+    };
+    let saga = StreamId::of("boxing", "1").unwrap();
+    let id = Some(CommandId::from_u128(99));
+    service
+        .command_saga(saga.clone(), &settle_it, id)
+        .await
+        .unwrap();
+    let again = service.command_saga(saga, &settle_it, id).await;
+    assert_eq!(
+        again,
+        Ok(()),
+        "`Service::command_saga`: the same `id` does it once"
     );
 }

@@ -236,6 +236,13 @@ impl Log for WildLog {
         }
     }
 
+    fn find(
+        &self,
+        id: anabranch_model::EventId,
+    ) -> BoxFuture<'_, Result<Option<anabranch_log::Placed>, ReadError>> {
+        self.0.inner.find(id)
+    }
+
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         self.0.inner.head()
     }

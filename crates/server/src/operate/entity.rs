@@ -1,16 +1,18 @@
 use anabranch_domain::StreamId;
 use anabranch_log::{Order, VersionRange};
-use anabranch_model::write_cloud_event;
+use anabranch_model::to_cloud_event;
+use anabranch_runtime::port::Subject;
+use anabranch_wire as wire;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
-use serde_json::json;
 
-use super::{Answer, json_response, not_now, reply};
-use crate::command::owner;
-use crate::problem::Problem;
+use crate::answer::{Answer, reply};
+use crate::convert;
+use crate::owner::owner;
 use crate::read::{Names, Parameters, Stream};
-use crate::server::Shared;
+use crate::refusal::Refusal;
+use crate::shared::Shared;
 
 /// How many events are given at a time if nothing is said, and the most.
 const EVENTS: u64 = 1000;
@@ -34,19 +36,19 @@ async fn inspect(
 ) -> Answer {
     let at = parameters.take_number("at")?;
     parameters.finish()?;
-    let owner = owner(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Category(stream.category()))?;
     let entity = owner.any_entity(stream.category())?;
     let inspection = entity.inspect(stream.clone(), at).await?;
     match (inspection.version, at) {
-        (None, _) => Err(Problem::not_found(
+        (None, _) => Err(Refusal::not_found(
             "not-found",
             format!("{stream} has no events"),
         )),
-        (Some(version), Some(at)) if version != at => Err(Problem::not_found(
+        (Some(version), Some(at)) if version != at => Err(Refusal::not_found(
             "not-found",
             format!("{stream} has no event {at}; its last event has version {version}"),
         )),
-        _ => reply(&inspection),
+        (Some(version), _) => reply(&convert::entity(&inspection, version)),
     }
 }
 
@@ -61,32 +63,33 @@ async fn history(
     parameters.finish()?;
     let limit = limit.min(EVENTS_MAX);
     let stream = StreamId::system(format!("{category}/{key}"))
-        .map_err(|error| Problem::bad_request("bad-name", error.to_string()))?;
+        .map_err(|error| Refusal::bad_request("bad-name", error.to_string()))?;
     let mut read = shared
         .log
         .read_stream(&stream, VersionRange::from(from), Order::Forward);
-    let mut body = format!("{{\"stream\":{},\"events\":[", json!(stream)).into_bytes();
-    let (mut count, mut next) = (0, None);
+    let (mut events, mut bytes, mut next) = (Vec::new(), 0, None);
     'reading: while let Some(batch) = read.next_batch().await {
         for event in &batch? {
             let event = event.map_err(damaged)?;
-            if count == limit || body.len() > BYTES_MAX {
+            if events.len() as u64 == limit || bytes > BYTES_MAX {
                 next = Some(event.version);
                 break 'reading;
             }
-            if count > 0 {
-                body.push(b',');
-            }
-            write_cloud_event(&event, &mut body).map_err(damaged)?;
-            count += 1;
+            let text = to_cloud_event(&event).map_err(damaged)?;
+            bytes += text.len();
+            events
+                .push(wire::Raw::new(text).map_err(|error| Refusal::internal(error.to_string()))?);
         }
     }
-    body.extend_from_slice(format!("],\"next\":{}}}", json!(next)).as_bytes());
-    Ok(json_response(body))
+    reply(&wire::History {
+        stream: stream.to_string(),
+        events,
+        next,
+    })
 }
 
-fn damaged(error: anabranch_model::record::RecordError) -> Problem {
-    Problem::internal(format!("{error}; run `anabranch log verify`"))
+fn damaged(error: anabranch_model::record::RecordError) -> Refusal {
+    Refusal::internal(format!("{error}; run `anabranch log verify`"))
 }
 
 async fn parked(State(shared): State<Shared>) -> Answer {
@@ -94,7 +97,11 @@ async fn parked(State(shared): State<Shared>) -> Answer {
     for service in shared.fleet.services() {
         for category in service.categories() {
             for (stream, reason) in service.any_entity(category)?.parked().await {
-                all.push(json!({"service": service.name(), "stream": stream, "reason": reason}));
+                all.push(wire::Parked {
+                    service: service.name().to_owned(),
+                    stream: stream.to_string(),
+                    reason,
+                });
             }
         }
     }
@@ -102,13 +109,16 @@ async fn parked(State(shared): State<Shared>) -> Answer {
 }
 
 async fn unpark(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
-    let owner = owner(&shared, stream.category())?;
+    let owner = owner(&shared, Subject::Category(stream.category()))?;
     if owner
         .any_entity(stream.category())?
         .unpark(stream.clone())
         .await
     {
-        return reply(&json!({"stream": stream, "unparked": true}));
+        return reply(&wire::Unparked {
+            stream: stream.to_string(),
+            unparked: true,
+        });
     }
-    Err(not_now(format!("{stream} is not parked")))
+    Err(Refusal::not_now(format!("{stream} is not parked")))
 }

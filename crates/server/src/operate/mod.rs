@@ -20,6 +20,7 @@
 //! | `POST /operate/resume/{name}/{key}` | goes on with a parked step: `{"step":…,"by":{"who":…,"why":…}}` |
 //! | `POST /operate/settle/{name}/{key}` | says what became of a step: `{"step":…,"as":…,"by":{"who":…,"why":…}}` |
 //! | `GET /operate/dead-letters[/{id}]` | what could not be delivered |
+//! | `POST /operate/dead-letters/retry` | delivers many again: `{"all":true}`, `{"from":…}` or `{"reason":…}`, with `"dry_run":true` |
 //! | `POST /operate/dead-letters/{id}/retry` | delivers one again, with other data: `{"data":…}` |
 //! | `POST /operate/dead-letters/{id}/discard` | gives one up: `{"why":…}` |
 
@@ -30,12 +31,8 @@ mod service;
 mod view;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use serde::Serialize;
 
-use crate::problem::Problem;
-use crate::server::Shared;
+use crate::shared::Shared;
 
 pub fn routes() -> Router<Shared> {
     Router::new()
@@ -44,25 +41,4 @@ pub fn routes() -> Router<Shared> {
         .merge(view::routes())
         .merge(process::routes())
         .merge(letter::routes())
-}
-
-/// What a handler answers.
-type Answer = Result<Response, Problem>;
-
-fn reply<T: Serialize + ?Sized>(value: &T) -> Answer {
-    let body = serde_json::to_vec(value).map_err(|error| Problem::internal(error.to_string()))?;
-    Ok(json_response(body))
-}
-
-fn json_response(body: Vec<u8>) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    (headers, body).into_response()
-}
-
-/// It does not fit what is.
-fn not_now(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::CONFLICT, "not-now", detail)
 }

@@ -1,12 +1,13 @@
+use anabranch_wire as wire;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use serde_json::json;
 
-use super::{Answer, reply};
-use crate::problem::Problem;
+use crate::answer::{Answer, reply};
+use crate::convert;
 use crate::read::Parameters;
-use crate::server::Shared;
+use crate::refusal::Refusal;
+use crate::shared::Shared;
 
 pub fn routes() -> Router<Shared> {
     Router::new()
@@ -26,25 +27,29 @@ async fn services(State(shared): State<Shared>) -> Answer {
                 .filter_map(|category| {
                     let entity = service.any_entity(category).ok()?;
                     let (live, bytes) = entity.memory();
-                    Some(json!({
-                        "category": category,
-                        "commands": entity.commands(),
-                        "in_memory": live,
-                        "memory_bytes": bytes,
-                    }))
+                    Some(wire::Category {
+                        category: category.to_owned(),
+                        commands: owned(entity.commands().iter().copied()),
+                        in_memory: live as u64,
+                        memory_bytes: bytes as u64,
+                    })
                 })
                 .collect();
-            json!({
-                "name": service.name(),
-                "entities": entities,
-                "views": service.views().map(|(name, _)| name).collect::<Vec<_>>(),
-                "processes": service.flows().map(|(name, _)| name).collect::<Vec<_>>(),
-                "under_way": service.under_way(),
-                "dead_letters": service.dead_letters().len(),
-            })
+            wire::Service {
+                name: service.name().to_owned(),
+                entities,
+                views: owned(service.views().map(|(name, _)| name)),
+                processes: owned(service.flows().map(|(name, _)| name)),
+                under_way: service.under_way() as u64,
+                dead_letters: service.dead_letters().len() as u64,
+            }
         })
         .collect();
     reply(&all)
+}
+
+fn owned<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    names.map(str::to_owned).collect()
 }
 
 async fn types(State(shared): State<Shared>) -> Answer {
@@ -54,7 +59,7 @@ async fn types(State(shared): State<Shared>) -> Answer {
 }
 
 async fn diagnostics(State(shared): State<Shared>, mut parameters: Parameters) -> Answer {
-    let only = parameters.take("service");
+    let only = parameters.take("service")?;
     parameters.finish()?;
     let services = shared.fleet.services();
     if let Some(name) = &only
@@ -62,7 +67,7 @@ async fn diagnostics(State(shared): State<Shared>, mut parameters: Parameters) -
     {
         let known: Vec<_> = services.iter().map(|service| service.name()).collect();
         let known = known.join(", ");
-        return Err(Problem::not_found(
+        return Err(Refusal::not_found(
             "not-found",
             format!("no service {name:?} is running; known: {known}"),
         ));
@@ -79,7 +84,11 @@ async fn diagnostics(State(shared): State<Shared>, mut parameters: Parameters) -
     all.sort();
     let all: Vec<_> = all
         .into_iter()
-        .map(|(at, service, text)| json!({"at": at.to_string(), "service": service, "text": text}))
+        .map(|(at, service, text)| wire::Diagnostic {
+            at: at.to_string(),
+            service,
+            text,
+        })
         .collect();
     reply(&all)
 }
@@ -88,7 +97,10 @@ async fn circuits(State(shared): State<Shared>) -> Answer {
     let mut all = Vec::new();
     for service in shared.fleet.services() {
         for circuit in service.circuits() {
-            all.push(json!({"service": service.name(), "circuit": circuit}));
+            all.push(wire::ServiceCircuit {
+                service: service.name().to_owned(),
+                circuit: convert::circuit(&circuit),
+            });
         }
     }
     reply(&all)

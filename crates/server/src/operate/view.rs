@@ -1,14 +1,17 @@
-use anabranch_domain::Json;
+use anabranch_runtime::Service;
+use anabranch_runtime::port::Subject;
+use anabranch_runtime::view::AnyView;
+use anabranch_wire as wire;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
-use serde_json::json;
 
-use super::{Answer, reply};
-use crate::problem::Problem;
+use crate::answer::{Answer, reply};
+use crate::convert;
+use crate::owner::owner;
 use crate::read::{Names, Parameters};
-use crate::server::Shared;
-use crate::view::owner;
+use crate::refusal::Refusal;
+use crate::shared::Shared;
 
 pub fn routes() -> Router<Shared> {
     Router::new()
@@ -21,16 +24,22 @@ async fn list(State(shared): State<Shared>) -> Answer {
     let mut all = Vec::new();
     for service in shared.fleet.services() {
         for (_, view) in service.views() {
-            all.push(json!({"service": service.name(), "view": view.status().await}));
+            all.push(shown(&service, &**view).await);
         }
     }
     reply(&all)
 }
 
 async fn show(State(shared): State<Shared>, Names(name): Names<String>) -> Answer {
-    let owner = owner(&shared, &name)?;
-    let status = owner.view(&name)?.status().await;
-    reply(&json!({"service": owner.name(), "view": status}))
+    let owner = owner(&shared, Subject::View(&name))?;
+    reply(&shown(&owner, &**owner.view(&name)?).await)
+}
+
+async fn shown(service: &Service, view: &dyn AnyView) -> wire::ServiceView {
+    wire::ServiceView {
+        service: service.name().to_owned(),
+        view: convert::view(&view.status().await),
+    }
 }
 
 async fn mend(
@@ -38,9 +47,9 @@ async fn mend(
     Names((name, verb)): Names<(String, String)>,
     mut parameters: Parameters,
 ) -> Answer {
-    let stream = parameters.take("stream");
+    let stream = parameters.take("stream")?;
     parameters.finish()?;
-    let owner = owner(&shared, &name)?;
+    let owner = owner(&shared, Subject::View(&name))?;
     let view = owner.view(&name)?;
     let copy = match (verb.as_str(), stream) {
         ("rebuild", None) => Some(view.rebuild().await?),
@@ -48,18 +57,21 @@ async fn mend(
         ("skip", stream) => view.skip(stream).await.map(|()| None)?,
         ("retry", stream) => view.retry(stream).await.map(|()| None)?,
         ("rebuild" | "back-out", Some(_)) => {
-            return Err(Problem::bad_request(
+            return Err(Refusal::bad_request(
                 "bad-parameters",
                 format!("{verb} is about the whole view, not about a stream"),
             ));
         }
         _ => {
-            return Err(Problem::not_found(
+            return Err(Refusal::not_found(
                 "no-such-path",
                 format!("a view takes rebuild, back-out, skip and retry, not {verb:?}"),
             ));
         }
     };
-    let copy = Json::of(&copy).map_err(|error| Problem::internal(error.to_string()))?;
-    reply(&json!({"view": name, "done": verb, "copy": copy}))
+    reply(&wire::ViewDone {
+        view: name,
+        done: verb,
+        copy: copy.map(convert::copy_id),
+    })
 }

@@ -11,7 +11,7 @@ use anabranch_domain::{
 use anabranch_env::Env;
 use anabranch_log::Log;
 use anabranch_runtime::view::{ViewOptions, ViewSpec};
-use anabranch_runtime::{EntityOptions, Router, Service, Time};
+use anabranch_runtime::{EntityOptions, Port, Service, Time};
 use serde::{Deserialize, Serialize};
 
 /// Holds money; says no below zero; its code panics at 13.
@@ -203,7 +203,7 @@ impl Saga for Upkeep {
 pub async fn service(
     log: Arc<dyn Log>,
     env: &Env,
-    router: Arc<dyn Router>,
+    port: Arc<dyn Port>,
     options: EntityOptions,
 ) -> Service {
     let once = Retry {
@@ -226,7 +226,7 @@ pub async fn service(
         .process::<Archiver>()
         .saga::<Transfer>()
         .saga::<Upkeep>()
-        .router(router)
+        .port(port)
         .start()
         .await
         .unwrap()

@@ -176,7 +176,7 @@ async fn a_full_mailbox_says_when_to_come_back() {
         waiting_max: 1,
         ..EntityOptions::default()
     };
-    let bank = Bank::open_with(options, axum::Router::new()).await;
+    let bank = Bank::open_with(options, |server| server).await;
     let many = (0..64).map(|_| bank.deposit("a", 1));
     let replies = futures_util::future::join_all(many).await;
     let busy = replies.iter().find(|reply| reply.status.as_u16() == 429);

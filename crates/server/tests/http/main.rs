@@ -2,7 +2,9 @@
 
 mod bank;
 mod commands;
+mod described;
 mod operating;
 mod serving;
+mod strangers;
 mod support;
 mod views;

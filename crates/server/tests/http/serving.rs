@@ -2,8 +2,6 @@ use anabranch_env::Env;
 use anabranch_runtime::{EntityOptions, Time};
 use anabranch_server::client::{Client, ClientError};
 use anabranch_server::{Presence, Present, ServeError, Server, token_key};
-use axum::Router;
-use axum::routing::get;
 
 use crate::support::{Bank, good, problem};
 
@@ -42,9 +40,9 @@ async fn a_page_of_another_origin_may_not_send_commands() {
 }
 
 #[tokio::test]
-async fn other_paths_may_stand_beside() {
-    let page = Router::new().route("/", get(|| async { "hello" }));
-    let bank = Bank::open_with(EntityOptions::default(), page).await;
+async fn a_page_may_stand_beside() {
+    let options = EntityOptions::default();
+    let bank = Bank::open_with(options, |server| server.page("/", "hello")).await;
     assert_eq!(bank.get("/").await.body, "hello");
     good(&bank.deposit("a", 5).await);
 }

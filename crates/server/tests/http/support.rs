@@ -8,9 +8,7 @@ use anabranch_log::{Log, MemoryLog};
 use anabranch_model::{TokenKey, TokenSeal};
 use anabranch_runtime::{EntityOptions, Fleet, Time};
 use anabranch_server::Server;
-use anabranch_server::client::{Client, Reply, path};
-use axum::Router;
-use axum::http::Method;
+use anabranch_server::client::{Client, Method, Reply, path};
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -29,19 +27,19 @@ pub struct Bank {
 
 impl Bank {
     pub async fn open() -> Self {
-        Self::open_with(EntityOptions::default(), Router::new()).await
+        Self::open_with(EntityOptions::default(), |server| server).await
     }
 
-    pub async fn open_with(options: EntityOptions, others: Router) -> Self {
+    /// A bank whose server is set up further.
+    pub async fn open_with(options: EntityOptions, set: impl FnOnce(Server) -> Server) -> Self {
         let env = Env::os();
         let time = Time::of(&env);
         let log = Arc::new(MemoryLog::new(env.clone()));
         let fleet = Arc::new(Fleet::new());
         let listener = Server::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = Server::new(fleet.clone(), log.clone(), time.clone())
-            .seal(seal(7))
-            .merge(others);
+        let server = Server::new(fleet.clone(), log.clone(), time.clone()).seal(seal(7));
+        let server = set(server);
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {
             let until = async { drop(stopped.await) };
@@ -61,7 +59,7 @@ impl Bank {
 
     pub async fn start_service(&self, options: EntityOptions) {
         let log: Arc<dyn Log> = self.log.clone();
-        let service = bank::service(log, &self.env, self.fleet.router(), options).await;
+        let service = bank::service(log, &self.env, self.fleet.port(), options).await;
         self.fleet.join(service);
     }
 
@@ -83,13 +81,13 @@ impl Bank {
     pub async fn send(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let body = Bytes::from(body.to_owned());
         self.client
-            .send(Method::POST, path, headers, body)
+            .send(Method::Post, path, headers, body)
             .await
             .unwrap()
     }
 
     pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
-        let sent = self.client.send(Method::GET, path, headers, Bytes::new());
+        let sent = self.client.send(Method::Get, path, headers, Bytes::new());
         sent.await.unwrap()
     }
 

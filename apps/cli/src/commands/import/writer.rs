@@ -290,6 +290,13 @@ mod tests {
             self.log.read(from, filter, mode)
         }
 
+        fn find(
+            &self,
+            id: anabranch::model::EventId,
+        ) -> BoxFuture<'_, Result<Option<anabranch::log::Placed>, ReadError>> {
+            self.log.find(id)
+        }
+
         fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
             self.log.head()
         }

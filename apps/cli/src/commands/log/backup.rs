@@ -74,7 +74,7 @@ pub fn run_restore(args: &RestoreArgs, context: &Context) -> Outcome {
 }
 
 /// Refuses two directories of which one is in the other.
-fn check_apart(from: &Path, to: &Path) -> Result<(), Failure> {
+pub fn check_apart(from: &Path, to: &Path) -> Result<(), Failure> {
     // What is not there yet is in nothing but the directory that it will be made in.
     let real = |path: &Path| {
         path.ancestors()

@@ -10,6 +10,7 @@ mod export;
 mod info;
 mod repair;
 pub mod text;
+mod upgrade;
 mod verify;
 
 use clap::Subcommand;
@@ -17,7 +18,7 @@ use clap::Subcommand;
 use super::Context;
 use crate::failure::Outcome;
 
-/// Look after a log: info, verify, repair, backup, restore, export
+/// Look after a log: info, verify, repair, backup, restore, export, upgrade
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
     Info(info::InfoArgs),
@@ -26,6 +27,7 @@ pub enum LogCommand {
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     Export(export::ExportArgs),
+    Upgrade(upgrade::UpgradeArgs),
 }
 
 /// Runs the command.
@@ -36,6 +38,7 @@ pub async fn run(command: LogCommand, context: &Context) -> Outcome {
         LogCommand::Repair(args) => repair::run(&args, context),
         LogCommand::Backup(args) => backup::run_backup(&args, context),
         LogCommand::Restore(args) => backup::run_restore(&args, context),
+        LogCommand::Upgrade(args) => upgrade::run(&args, context),
         LogCommand::Export(args) => export::run(args, context).await,
     }
 }

@@ -60,15 +60,20 @@ pub enum SagaInput {
         /// Who waits for the outcome.
         by: Option<Parent>,
     },
-    /// A person has looked at a step that was parked: go on.
+    /// A person has looked at a step that was parked: go on. Asking again changes nothing.
     Resume {
+        /// Which command it is.
+        command: OperatorCommand,
         /// The step.
         step: StepId,
         /// Who.
         by: Operator,
     },
-    /// A person has found out what became of a step, or has undone it by hand.
+    /// A person has found out what became of a step, or has undone it by hand. Asking again
+    /// changes nothing.
     Settle {
+        /// Which command it is.
+        command: OperatorCommand,
         /// The step.
         step: StepId,
         /// What is so.
@@ -78,6 +83,15 @@ pub enum SagaInput {
     },
     /// The node that ran it has gone, and another one takes over.
     Recovered,
+}
+
+/// Names a command of a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperatorCommand {
+    /// Its id.
+    pub id: CommandId,
+    /// A hash of what it says.
+    pub content: u64,
 }
 
 /// What a person says has become of a step.
@@ -186,10 +200,6 @@ impl<'a> Run<'a> {
             }
             SagaInput::Abort { by, .. } if ended => self.answer_abort(by.as_ref()),
             SagaInput::Wake(_) | SagaInput::Recovered if ended => Ok(()),
-            SagaInput::Resume { .. } | SagaInput::Settle { .. } if ended => Err(Rejection::new(
-                "saga-ended",
-                "the saga has ended, and what has ended stays as it is",
-            )),
             SagaInput::Start { id, input, parent } => {
                 self.start(id, input, parent);
                 Ok(())
@@ -208,12 +218,15 @@ impl<'a> Run<'a> {
                 Ok(())
             }
             SagaInput::Abort { why, by } => self.abort_asked(why, by),
-            SagaInput::Resume { step, by } => self.resume(step, by),
+            SagaInput::Resume { command, step, by } => {
+                self.once(command, |run| run.resume(step, by))
+            }
             SagaInput::Settle {
+                command,
                 step,
                 settlement,
                 by,
-            } => self.settle(step, settlement, by),
+            } => self.once(command, |run| run.settle(step, settlement, by)),
             SagaInput::Recovered => {
                 self.recovered();
                 Ok(())

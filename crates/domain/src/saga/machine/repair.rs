@@ -1,6 +1,6 @@
 //! What people do about a saga, and what a node does that takes it over.
 
-use super::{Run, Settlement};
+use super::{OperatorCommand, Run, Settlement};
 use crate::rejection::Rejection;
 use crate::saga::definition::StepKind;
 use crate::saga::journal::{Operator, SagaEvent};
@@ -9,6 +9,47 @@ use crate::saga::state::{At, Phase};
 use crate::saga::step_id::StepId;
 
 impl Run<'_> {
+    /// Does what a person asks for, the first time; afterwards it gives the first answer.
+    pub(super) fn once(
+        &mut self,
+        command: OperatorCommand,
+        act: impl FnOnce(&mut Self) -> Result<(), Rejection>,
+    ) -> Result<(), Rejection> {
+        let OperatorCommand { id, content } = command;
+        if let Some(first) = self.state.asked.get(&id) {
+            return match &first.refused {
+                _ if first.content != content => Err(Rejection::new(
+                    "id-taken",
+                    format!(
+                        "command id {id} was used for another command; an id names one command for ever"
+                    ),
+                )),
+                Some(why) => Err(why.clone()),
+                None => Ok(()),
+            };
+        }
+        if self.state.phase.is_terminal() && self.rules.keep(Rule::TerminalIsFinal) {
+            return Err(Rejection::new(
+                "saga-ended",
+                "the saga has ended, and what has ended stays as it is",
+            ));
+        }
+        let at = self.events.len();
+        let answer = act(self);
+        if self.state.phase == Phase::New {
+            // There is no journal to write it down in.
+            return answer;
+        }
+        let asked = SagaEvent::OperatorAsked {
+            id,
+            content,
+            refused: answer.clone().err(),
+        };
+        self.state.evolve(&asked);
+        self.events.insert(at, asked);
+        answer
+    }
+
     pub(super) fn resume(&mut self, step: StepId, by: Operator) -> Result<(), Rejection> {
         let (index, branch) = self.find(&step)?;
         let (Some(plan), true) = (

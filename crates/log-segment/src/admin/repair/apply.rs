@@ -12,7 +12,9 @@ use super::{RepairPlan, Step, name_of, plan};
 use crate::admin::verify::decode;
 use crate::admin::walk::{Frames, Look};
 use crate::admin::{LOST_CATEGORY, LOST_KEY_HEADER, LOST_TYPE, LOST_VERSION_HEADER};
-use crate::format::{DATA_START, FRAME_HEADER, FrameHeader, Mark, PAGE, SegmentHeader, seal_frame};
+use crate::format::{
+    DATA_START, FRAME_HEADER, FrameHeader, Mark, PAGE, SegmentHeader, Spot, seal_frame,
+};
 use crate::index::{ActiveIndex, stream_key, write_index};
 use crate::open::MARK_FILE_BYTES;
 use crate::store::{read_readable, write_file};
@@ -164,7 +166,12 @@ fn write_pieces(
     for piece in pieces {
         match (piece, &file) {
             (Piece::Frames { start, stop }, Some(file)) => {
-                let mut frames = Frames::new(&**file, header.segment_id, file.len()?);
+                let mut frames = Frames::new(
+                    &**file,
+                    header.segment_id,
+                    header.identity.hash_key,
+                    file.len()?,
+                );
                 let mut at = *start;
                 while at < *stop {
                     let Look::Frame(frame, good, _) = frames.look(at) else {
@@ -172,9 +179,11 @@ fn write_pieces(
                             "a frame that was good when the repair was planned is not now",
                         ));
                     };
-                    let end = bytes.len() + frame.frame_len();
+                    let begin = bytes.len();
                     bytes.extend_from_slice(good);
-                    bytes.resize(end, 0);
+                    // Its place may be another one now.
+                    seal_frame(&mut bytes[begin..], &frame, spot(header, begin));
+                    bytes.resize(begin + frame.frame_len(), 0);
                     at += frame.frame_len() as u64;
                 }
             }
@@ -202,6 +211,14 @@ fn write_pieces(
     };
     bytes[..DATA_START as usize].copy_from_slice(&header.encode());
     Ok(bytes)
+}
+
+fn spot(segment: SegmentHeader, offset: usize) -> Spot {
+    Spot {
+        segment_id: segment.segment_id,
+        offset: offset as u64,
+        hash_key: segment.identity.hash_key,
+    }
 }
 
 /// Appends a frame whose events say that those at `from..to` are lost.
@@ -236,8 +253,9 @@ fn write_lost(
         body_len: (frame.len() - FRAME_HEADER) as u32,
         durable: segment.first,
         recorded_at: env.clock.wall_micros(),
+        fields_len: 0,
     };
-    seal_frame(&mut frame, &header);
+    seal_frame(&mut frame, &header, spot(segment, bytes.len()));
     frame.resize(header.frame_len(), 0);
     bytes.extend_from_slice(&frame);
     Ok(())
@@ -279,14 +297,19 @@ fn build_index(
     end: u64,
 ) -> io::Result<()> {
     let file = env.disk.open(path, OpenMode::Read)?;
-    let mut frames = Frames::new(&*file, header.segment_id, file.len()?);
+    let mut frames = Frames::new(
+        &*file,
+        header.segment_id,
+        header.identity.hash_key,
+        file.len()?,
+    );
     let mut index = ActiveIndex::new(header.first, header.identity.hash_key, DATA_START);
     let mut at = DATA_START;
     while index.end() < end {
         let Look::Frame(frame, bytes, _) = frames.look(at) else {
             return Err(io::Error::other("a frame of the segment cannot be read"));
         };
-        let events = decode(&frame, &bytes[FRAME_HEADER..]).map_err(io::Error::other)?;
+        let events = decode(&frame, frame.body(bytes)).map_err(io::Error::other)?;
         let stop = at + frame.frame_len() as u64;
         let key = |stream: &str| stream_key(header.identity.hash_key, stream);
         index.push_frame(at, stop, key, events.into_iter());

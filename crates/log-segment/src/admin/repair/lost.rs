@@ -11,7 +11,6 @@ use super::{Loss, LostEvent};
 use crate::admin::layout::Layout;
 use crate::admin::verify::decode;
 use crate::admin::walk::{Frames, Look};
-use crate::format::FRAME_HEADER;
 use crate::index::{SealedIndex, stream_key};
 
 /// Adds to each loss what is known of its events: streams and versions by the indexes that
@@ -86,7 +85,12 @@ fn names(
     for survivor in found.survivors.iter().filter(|s| !s.is_gone) {
         let file = open(env, &survivor.path)?;
         let length = length(&*file, &survivor.path)?;
-        let mut frames = Frames::new(&*file, survivor.header.segment_id, length);
+        let mut frames = Frames::new(
+            &*file,
+            survivor.header.segment_id,
+            survivor.header.identity.hash_key,
+            length,
+        );
         for piece in &survivor.pieces {
             let Piece::Frames { start, stop } = piece else {
                 continue;
@@ -97,7 +101,7 @@ fn names(
                 && let Look::Frame(header, bytes, _) = frames.look(at)
             {
                 at += header.frame_len() as u64;
-                for event in decode(&header, &bytes[FRAME_HEADER..]).unwrap_or_default() {
+                for event in decode(&header, header.body(bytes)).unwrap_or_default() {
                     let key = stream_key(layout.identity.hash_key, event.stream);
                     if keys.contains(&key) {
                         names.entry(key).or_insert_with(|| event.stream.to_owned());

@@ -11,7 +11,7 @@ use super::{LostEvent, is_own, name_of};
 use crate::admin::layout::Layout;
 use crate::admin::verify::decode;
 use crate::admin::walk::{Frames, Look};
-use crate::format::{DATA_START, FRAME_HEADER, FrameHeader, LogIdentity, PAGE, SegmentHeader};
+use crate::format::{DATA_START, FrameHeader, LogIdentity, PAGE, SegmentHeader};
 use crate::index::SealedIndex;
 use crate::store::{read_readable, segment_path};
 use crate::survey::{LIVE_FILE, LOCK_FILE, MARK_FILE, io_open};
@@ -184,7 +184,7 @@ fn recover_header(
     identity: LogIdentity,
 ) -> Option<Survivor> {
     let segment_id = path.file_stem()?.to_str()?.parse().ok()?;
-    let mut frames = Frames::new(&*file, segment_id, length);
+    let mut frames = Frames::new(&*file, segment_id, identity.hash_key, length);
     let at_start = match frames.look(DATA_START) {
         Look::Frame(header, ..) => Some((DATA_START, header)),
         Look::Bad(_) => None,
@@ -280,7 +280,12 @@ fn walk_segment(
     let file = open(env, &survivor.path)?;
     let length = length(&*file, &survivor.path)?;
     let capacity = survivor.header.capacity.min(length);
-    let mut frames = Frames::new(&*file, survivor.header.segment_id, capacity);
+    let mut frames = Frames::new(
+        &*file,
+        survivor.header.segment_id,
+        survivor.header.identity.hash_key,
+        capacity,
+    );
     let (mut position, mut offset) = (survivor.header.first, DATA_START);
     let end = limit.unwrap_or(u64::MAX);
     while position < end {
@@ -288,7 +293,7 @@ fn walk_segment(
             Look::Frame(header, bytes, padding)
                 if header.first == position && header.end() <= end =>
             {
-                match decode(&header, &bytes[FRAME_HEADER..]) {
+                match decode(&header, header.body(bytes)) {
                     Ok(_) => {
                         survivor.is_shifted |= padding.iter().any(|&b| b != 0);
                         let stop = offset + header.frame_len() as u64;

@@ -49,6 +49,35 @@ fn must_be_partly_written(error: &AppendError, first: &Written) {
     );
 }
 
+pub fn an_event_is_found_by_its_id(stage: &mut Stage<'_>) {
+    let mut written = Vec::new();
+    for round in 0..40 {
+        let events = stage.events(&format!("order/{}", round % 7), 3);
+        written.extend(events.into_iter().map(|event| stage.put(event)));
+    }
+    for written in &written {
+        assert_eq!(stage.find(written.new.id), Some(written.placed));
+    }
+}
+
+pub fn an_event_that_was_not_written_is_not_found(stage: &mut Stage<'_>) {
+    assert_eq!(stage.find(stage.id()), None, "in an empty log");
+    stage.put_each("order/1", 3);
+    let refused = stage.event("order/1");
+    let id = refused.id;
+    stage.refuse(Append::event(refused).expect(stream("order/1"), Expect::Empty));
+    assert_eq!(stage.find(id), None, "its append was refused");
+    assert_eq!(stage.find(EventId::from_u128(u128::MAX)), None);
+}
+
+pub fn an_event_is_found_after_a_restart(stage: &mut Stage<'_>) {
+    let written = stage.put_each("order/1", 20);
+    stage.reopen();
+    for written in &written {
+        assert_eq!(stage.find(written.new.id), Some(written.placed));
+    }
+}
+
 pub fn a_repeat_answers_the_original_places(stage: &mut Stage<'_>) {
     let written = stage.put_all(stage.events("order/1", 3));
     for _ in 0..3 {

@@ -63,7 +63,9 @@ impl<P: Process> ProcessHost<P> {
         };
         let expect = instance.length();
         let decided = instance.decide(&self.process, delivery, scene.now);
-        let ProcessDecision { events, dispatch } = decided.map_err(|error| error.to_string())?;
+        let ProcessDecision {
+            events, dispatch, ..
+        } = decided.map_err(|error| error.to_string())?;
         if events.is_empty() {
             return Ok(Work::nothing());
         }

@@ -1,0 +1,28 @@
+//! Faults that a review of the engine has shown, each as the promise that it broke.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests are about real time limits and the files of a log"
+)]
+
+#[path = "faults/forged.rs"]
+mod forged;
+#[path = "faults/heads.rs"]
+mod heads;
+#[path = "faults/hook.rs"]
+mod hook;
+#[path = "faults/interval.rs"]
+mod interval;
+#[path = "faults/panics.rs"]
+mod panics;
+#[expect(dead_code, reason = "what other tests share")]
+mod support;
+#[path = "faults/timeouts.rs"]
+mod timeouts;
+
+/// Waits until something is so.
+fn until(mut so: impl FnMut() -> bool) {
+    while !so() {
+        std::thread::yield_now();
+    }
+}

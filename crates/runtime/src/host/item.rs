@@ -1,0 +1,123 @@
+//! An input on its way through a shard.
+
+use std::time::Duration;
+
+use anabranch_domain::{Asked, CommandId, Role};
+use anabranch_log::Expect;
+use anabranch_model::{Cut, StreamId};
+use tokio::sync::oneshot;
+
+use super::Input;
+use super::status::Accepted;
+use crate::feed::Ticket;
+use crate::send_error::SendError;
+
+/// What became of an input.
+pub type Outcome = Result<Accepted, SendError>;
+
+/// An input on its way, and who waits for it to be durable.
+pub struct Item {
+    pub input: Input,
+    /// What a command says about itself. Who has sent it is told whatever becomes of it; an
+    /// input that is no command is kept until what follows from it is durable.
+    pub ask: Option<Ask>,
+    /// The event that was brought by the feed.
+    pub ticket: Option<Ticket>,
+    pub reply: Option<oneshot::Sender<Outcome>>,
+    /// Also send again everything that is not answered.
+    pub resume: bool,
+    /// Shares no append with others: the log has refused one that it was in.
+    pub alone: bool,
+    /// How often it was decided in vain, because others wrote.
+    pub attempts: u32,
+}
+
+/// What a command says about itself.
+pub struct Ask {
+    pub id: CommandId,
+    pub role: Role,
+    pub reply_to: Option<StreamId>,
+    pub expect: Option<Expect>,
+    pub causes: Cut,
+    pub correlation_id: Option<String>,
+    /// Whether who sent it has given the id, and so may send it again.
+    pub is_repeatable: bool,
+    /// A hash of the command, if an id that was given could come with another command.
+    pub content: Option<u64>,
+    /// When it came, on the monotonic clock.
+    pub arrived: Duration,
+    /// When its time is up, on the monotonic clock.
+    pub deadline: Duration,
+}
+
+/// Which command it is.
+#[derive(Debug, Clone)]
+pub struct Key {
+    pub stream: StreamId,
+    pub id: CommandId,
+    pub content: Option<u64>,
+}
+
+impl Key {
+    /// Whether both name one command, as far as is known.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let contents = self.content.zip(other.content);
+        self.stream == other.stream && contents.is_none_or(|(one, two)| one == two)
+    }
+}
+
+impl Ask {
+    pub fn key(&self, stream: &StreamId) -> Key {
+        Key {
+            stream: stream.clone(),
+            id: self.id,
+            content: self.content,
+        }
+    }
+
+    /// Whether what becomes of it is written down even if it records nothing.
+    pub fn is_settled(&self) -> bool {
+        self.is_repeatable && self.role.is_plain()
+    }
+
+    pub const fn asked(&self) -> Asked<'_> {
+        Asked {
+            id: self.id,
+            role: &self.role,
+            reply_to: self.reply_to.as_ref(),
+        }
+    }
+}
+
+impl Item {
+    /// An input for which nobody waits.
+    pub fn plain(input: Input) -> Box<Self> {
+        Box::new(Self {
+            input,
+            ask: None,
+            ticket: None,
+            reply: None,
+            resume: false,
+            alone: false,
+            attempts: 0,
+        })
+    }
+
+    /// Whether who has sent it is told when it cannot be done now.
+    pub const fn is_told(&self) -> bool {
+        self.ask.is_some()
+    }
+
+    /// Ends its way. What is not an answer gives the event back to the feed.
+    pub fn end(self, outcome: Outcome) {
+        if let Some(ticket) = self.ticket
+            && matches!(outcome, Ok(_) | Err(SendError::Rejected(_)))
+        {
+            ticket.done();
+        }
+        if let Some(reply) = self.reply {
+            // Who no longer listens does not want the answer.
+            drop(reply.send(outcome));
+        }
+    }
+}

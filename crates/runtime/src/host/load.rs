@@ -1,0 +1,135 @@
+//! From the log to memory: snapshot and tail.
+
+use std::ops::Range;
+
+use anabranch_domain::StreamId;
+use anabranch_log::{Order, ReadError, VersionRange};
+use anabranch_model::Version;
+
+use super::Shared;
+use super::slot::{Durable, Live};
+use crate::panics::contain;
+use crate::snapshot::Snapshot;
+
+/// Why a machine could not be loaded.
+pub enum LoadError {
+    /// The log could not be read; it may later.
+    Read(ReadError),
+    /// An event cannot be understood by this program.
+    Unreadable(String),
+    /// The machine's own code panicked.
+    Panicked(String),
+}
+
+/// The machine as the log has it now: from its newest snapshot, if that fits, and the events
+/// behind it.
+pub async fn load_newest(shared: &Shared, stream: &StreamId) -> Result<Live, LoadError> {
+    match shared.snapshots.load(stream).await {
+        Ok(Some(snapshot)) if snapshot.fingerprint == shared.fingerprint => {
+            if let Some(mut live) = resume(shared, stream, snapshot).await? {
+                forget_ended(shared, &mut live).await?;
+                return Ok(live);
+            }
+        }
+        Ok(_) => {}
+        Err(error) => shared.note(error.to_string()),
+    }
+    let mut live = load_from_events(shared, stream, None).await?;
+    forget_ended(shared, &mut live).await?;
+    Ok(live)
+}
+
+/// Forgets what was remembered for sagas that have ended meanwhile: their journals say so, and
+/// what was not in memory then was not told.
+async fn forget_ended(shared: &Shared, live: &mut Live) -> Result<(), LoadError> {
+    for saga in live.machine.remembers() {
+        let range = VersionRange(0..Version::MAX);
+        let mut journal = shared.log.read_stream(&saga, range, Order::Backward);
+        while let Some(event) = journal.next().await {
+            match event.map_err(LoadError::Read)?.event_type() {
+                "SagaCompleted" | "SagaCompensated" => {
+                    live.machine.forget(&saga);
+                    break;
+                }
+                // What came too late is noted behind the end.
+                "LateReply" => {}
+                _ => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The machine as it was after its event `last`, or as it is now; from events alone.
+pub async fn load_from_events(
+    shared: &Shared,
+    stream: &StreamId,
+    last: Option<Version>,
+) -> Result<Live, LoadError> {
+    let end = last.map_or(Version::MAX, |last| last.saturating_add(1));
+    let mut live = Live::new(shared.kind.empty(stream));
+    replay(shared, stream, 0..end, &mut live).await?;
+    Ok(live)
+}
+
+/// Goes on from a snapshot; `None` if it does not fit the stream, and then it does not count.
+async fn resume(
+    shared: &Shared,
+    stream: &StreamId,
+    snapshot: Snapshot,
+) -> Result<Option<Live>, LoadError> {
+    let (version, next) = (snapshot.version, snapshot.version.saturating_add(1));
+    let Ok(Some(machine)) = contain(|| shared.kind.thaw(stream, &snapshot.state)) else {
+        return Ok(None);
+    };
+    if machine.length() != next {
+        return Ok(None);
+    }
+    let range = VersionRange(version..next);
+    let mut events = shared.log.read_stream(stream, range, Order::Forward);
+    let last = match events.next().await {
+        None => return Ok(None),
+        Some(event) => event.map_err(LoadError::Read)?,
+    };
+    if last.id != snapshot.last_event {
+        return Ok(None);
+    }
+    let mut live = Live::new(machine);
+    live.durable = Some(Durable {
+        version,
+        position: last.position,
+        id: last.id,
+    });
+    live.snapshot_at = next;
+    replay(shared, stream, next..Version::MAX, &mut live).await?;
+    Ok(Some(live))
+}
+
+async fn replay(
+    shared: &Shared,
+    stream: &StreamId,
+    range: Range<Version>,
+    live: &mut Live,
+) -> Result<(), LoadError> {
+    let range = VersionRange(range);
+    let mut events = shared.log.read_stream(stream, range, Order::Forward);
+    while let Some(batch) = events.next_batch().await {
+        for event in &batch.map_err(LoadError::Read)? {
+            let event = event.map_err(|e| LoadError::Unreadable(e.to_string()))?;
+            let place = || format!("event {} of {stream}", event.version);
+            match contain(|| live.machine.replay(&event)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    return Err(LoadError::Unreadable(format!("{}: {error}", place())));
+                }
+                Err(panic) => return Err(LoadError::Panicked(format!("{}: {panic}", place()))),
+            }
+            live.durable = Some(Durable {
+                version: event.version,
+                position: event.position,
+                id: event.id,
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! The log's own memory of commands: which of them have recorded events, and which events; and
+//! what became of those that have recorded none.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use anabranch_domain::Event as _;
+use anabranch_domain::{CommandId, Note, StreamId};
+
+use anabranch_log::{Append, AppendError, Expect, Log, Order, ReadMode, Rejection, VersionRange};
+use anabranch_model::{Cut, Event, EventType, Filter, Meta, NewEvent, Position, Version};
+use serde::{Deserialize, Serialize};
+
+use super::item::{Key, Outcome};
+use super::status::{Accepted, Recorded};
+use crate::send_error::SendError;
+
+/// Where the first event stands that the command has recorded; `None` if it has recorded none.
+pub async fn find(log: &Arc<dyn Log>, command: CommandId) -> Result<Option<Position>, SendError> {
+    match log.find(command.event_id(0)).await {
+        Ok(found) => Ok(found.map(|place| place.position)),
+        Err(error) => Err(SendError::Unavailable {
+            reason: format!("could not find out whether the command was done before: {error}"),
+            retry_after: None,
+        }),
+    }
+}
+
+/// The event that says what became of a command that has recorded nothing. It has the id that
+/// the command's first event would have: so of all that is ever decided about one command, the
+/// log takes one. It stands beside the entities' own streams: nothing has happened to them.
+const SETTLED: &str = "$Settled";
+/// The category of these events; the key is that of the entities.
+const SETTLED_CATEGORY: &str = "$settled";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Settled {
+    /// The entity's stream.
+    stream: StreamId,
+    /// The version of its last event at that time.
+    version: Option<Version>,
+    became: Became,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Became {
+    /// It was done, and there was nothing to record.
+    Done,
+    Refused(anabranch_domain::Rejection),
+    /// The entity was at another version than this.
+    Unexpected(Expected),
+}
+
+/// As [`Expect`], stored.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum Expected {
+    Any,
+    Empty,
+    Exists,
+    At(Version),
+}
+
+impl Settled {
+    /// `None` if the outcome is none that lasts.
+    fn of(stream: &StreamId, outcome: &Outcome) -> Option<Self> {
+        let (version, became) = match outcome {
+            Ok(accepted) => (accepted.version, Became::Done),
+            Err(SendError::Rejected(why)) if !why.try_again => (None, Became::Refused(why.clone())),
+            Err(SendError::VersionMismatch {
+                expected, actual, ..
+            }) => {
+                let expected = match expected {
+                    Expect::Any => Expected::Any,
+                    Expect::Empty => Expected::Empty,
+                    Expect::Exists => Expected::Exists,
+                    Expect::At(version) => Expected::At(*version),
+                };
+                (*actual, Became::Unexpected(expected))
+            }
+            Err(_) => return None,
+        };
+        let stream = stream.clone();
+        Some(Self {
+            stream,
+            version,
+            became,
+        })
+    }
+
+    fn outcome(self, position: Position) -> Outcome {
+        match self.became {
+            Became::Done => Ok(Accepted {
+                version: self.version,
+                token: Cut::including(position),
+                ..nothing_yet()
+            }),
+            Became::Refused(why) => Err(SendError::Rejected(why)),
+            Became::Unexpected(expected) => Err(SendError::VersionMismatch {
+                stream: self.stream,
+                expected: match expected {
+                    Expected::Any => Expect::Any,
+                    Expected::Empty => Expect::Empty,
+                    Expected::Exists => Expect::Exists,
+                    Expected::At(version) => Expect::At(version),
+                },
+                actual: self.version,
+            }),
+        }
+    }
+}
+
+/// Writes down what became of a command that records nothing, so that it stays so. Gives what
+/// became of it the first time; an outcome that does not last is given as it is, if the command
+/// was not done before.
+pub async fn settle(log: &Arc<dyn Log>, key: &Key, meta: Meta, outcome: Outcome) -> Outcome {
+    let Some(settled) = Settled::of(&key.stream, &outcome) else {
+        return match find(log, key.id).await? {
+            Some(position) => recall(log, key, position).await,
+            None => outcome,
+        };
+    };
+    let invalid = |error: String| SendError::Invalid(error);
+    let stream = format!("{SETTLED_CATEGORY}/{}", key.stream.category());
+    let stream = StreamId::system(stream).map_err(|e| invalid(e.to_string()))?;
+    let kind = EventType::new(SETTLED).map_err(|e| invalid(e.to_string()))?;
+    let data = serde_json::to_vec(&settled).map_err(|e| invalid(e.to_string()))?;
+    let mut event = NewEvent::new(key.id.event_id(0), stream, kind, data);
+    event.meta = Some(Arc::new(meta));
+    match log.append(Append::event(event)).await {
+        Ok(appended) if !appended.repeated => outcome,
+        Ok(appended) => match appended.places.first() {
+            Some(place) => recall(log, key, place.position).await,
+            None => outcome,
+        },
+        Err(AppendError::Rejected(
+            Rejection::IdTaken { position, .. } | Rejection::PartlyWritten { position, .. },
+        )) => recall(log, key, position).await,
+        Err(error) => Err(SendError::Unavailable {
+            reason: format!("could not write down what became of the command: {error}"),
+            retry_after: None,
+        }),
+    }
+}
+
+/// An id names one command for ever: what it says is compared too, where both are known.
+fn check_content(key: &Key, event: &Event) -> Result<(), SendError> {
+    let Some(content) = key.content else {
+        return Ok(());
+    };
+    let meta = event
+        .meta()
+        .decode()
+        .map_err(|e| unreadable(e.to_string()))?;
+    match meta.headers.get(CONTENT_HEADER) {
+        Some(first) if *first != content_text(content) => Err(SendError::IdTaken {
+            id: key.id,
+            stream: key.stream.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The header that holds the hash of the command that has recorded an event, if the command's
+/// id was given by who sent it.
+pub const CONTENT_HEADER: &str = "anabranch-content";
+
+/// A hash of a command, as that header holds it.
+pub fn content_text(content: u64) -> String {
+    format!("{content:016x}")
+}
+
+/// A hash of what a command says; `None` if it cannot be written. Neither the order of members
+/// nor those that are null make a difference.
+pub fn content_of(command: &impl Serialize) -> Option<u64> {
+    fn write(value: &serde_json::Value, out: &mut Vec<u8>) {
+        match value {
+            serde_json::Value::Object(members) => {
+                let mut members: Vec<_> = members.iter().filter(|(_, v)| !v.is_null()).collect();
+                members.sort_unstable_by_key(|(name, _)| *name);
+                out.push(b'{');
+                for (name, value) in members {
+                    out.extend_from_slice(name.as_bytes());
+                    out.push(0);
+                    write(value, out);
+                }
+                out.push(b'}');
+            }
+            serde_json::Value::Array(items) => {
+                out.push(b'[');
+                for item in items {
+                    write(item, out);
+                    out.push(b',');
+                }
+                out.push(b']');
+            }
+            other => out.extend_from_slice(other.to_string().as_bytes()),
+        }
+    }
+    let value = serde_json::to_value(command).ok()?;
+    let mut text = Vec::new();
+    write(&value, &mut text);
+    Some(anabranch_model::content_hash([&text[..]]) as u64)
+}
+
+/// The first outcome of a command whose first event stands at `position`.
+pub async fn recall(
+    log: &Arc<dyn Log>,
+    key: &Key,
+    position: Position,
+) -> Result<Accepted, SendError> {
+    let (stream, command) = (&key.stream, key.id);
+    let mut from = Cut::start();
+    from.set(position.partition, position.offset);
+    let mut read = log.read(&from, Filter::all(), ReadMode::ToHead);
+    let mut accepted = nothing_yet();
+    let mut index = 0;
+    while let Some(event) = read.next().await {
+        let event = event.map_err(|e| unreadable(e.to_string()))?;
+        if event.position.partition != position.partition {
+            continue;
+        }
+        if event.id != command.event_id(index) {
+            break;
+        }
+        let id_taken = |stream: &str| SendError::IdTaken {
+            id: command,
+            stream: stream.to_owned(),
+        };
+        if event.event_type() == SETTLED {
+            let settled = serde_json::from_slice::<Settled>(event.data());
+            let settled = settled.map_err(|e| unreadable(e.to_string()))?;
+            if settled.stream != *stream {
+                return Err(id_taken(settled.stream.as_str()));
+            }
+            check_content(key, &event)?;
+            return settled.outcome(position);
+        }
+        if event.stream() != stream.as_str() {
+            return Err(id_taken(event.stream()));
+        }
+        check_content(key, &event)?;
+        take_in(&mut accepted, &event)?;
+        index += 1;
+    }
+    if index == 0 {
+        return Err(SendError::IdTaken {
+            id: command,
+            stream: format!("an event at {position} that is not the command's"),
+        });
+    }
+    Ok(accepted)
+}
+
+/// The first outcome of a command that has recorded the events of these versions, possibly
+/// none.
+pub async fn recall_versions(
+    log: &Arc<dyn Log>,
+    key: &Key,
+    versions: Range<Version>,
+) -> Result<Accepted, SendError> {
+    let mut accepted = nothing_yet();
+    if versions.is_empty() {
+        accepted.version = versions.start.checked_sub(1);
+    }
+    let mut read = log.read_stream(&key.stream, VersionRange(versions), Order::Forward);
+    while let Some(event) = read.next().await {
+        let event = event.map_err(|e| unreadable(e.to_string()))?;
+        check_content(key, &event)?;
+        take_in(&mut accepted, &event)?;
+    }
+    Ok(accepted)
+}
+
+fn nothing_yet() -> Accepted {
+    Accepted {
+        events: Vec::new(),
+        version: None,
+        token: Cut::start(),
+        repeated: true,
+    }
+}
+
+fn unreadable(reason: String) -> SendError {
+    SendError::Unavailable {
+        reason: format!("the command was done before, but its events cannot be read: {reason}"),
+        retry_after: None,
+    }
+}
+
+/// Adds an event to the outcome; or turns it into the refusal that the event says it was.
+fn take_in(accepted: &mut Accepted, event: &Event) -> Result<(), SendError> {
+    accepted.version = Some(event.version);
+    accepted.token = Cut::including(event.position);
+    if Note::version_of(event.event_type()).is_some() {
+        let note = Note::decode(event.event_type(), event.schema_version, event.data());
+        return match note.map_err(|e| unreadable(e.to_string()))? {
+            Note::Refused { rejection, .. } => Err(SendError::Rejected(rejection)),
+            Note::Tombstone { .. } | Note::Done { .. } => Ok(()),
+        };
+    }
+    accepted.events.push(Recorded {
+        event_type: EventType::new(event.event_type()).map_err(|e| unreadable(e.to_string()))?,
+        schema_version: event.schema_version,
+        data: bytes::Bytes::copy_from_slice(event.data()),
+        place: anabranch_log::Placed {
+            position: event.position,
+            version: event.version,
+        },
+    });
+    Ok(())
+}

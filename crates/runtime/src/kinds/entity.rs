@@ -1,0 +1,170 @@
+use std::io::Write;
+use std::sync::Arc;
+
+use anabranch_domain::{
+    Command, CommandError, Decided, Entity, EntityInstance, Event, EventKind, Json, Note, Reader,
+    SchemaError, StreamId,
+};
+use anabranch_model::{EventRef, NewEvent, content_hash};
+
+use super::Commanded;
+use crate::host::{
+    Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Standing, Undecided,
+    Verdict, content_of,
+};
+use crate::send_error::SendError;
+
+/// The entities of one type.
+pub struct EntityKind<E: Entity>(Arc<Reader<E::Event>>);
+
+impl<E: Entity> EntityKind<E> {
+    pub fn new() -> Result<Self, SchemaError> {
+        Ok(Self(Arc::new(Reader::new()?)))
+    }
+
+    fn machine(&self, instance: EntityInstance<E>) -> Box<dyn Machine> {
+        Box::new(EntityMachine {
+            instance,
+            reader: self.0.clone(),
+        })
+    }
+}
+
+/// One entity.
+struct EntityMachine<E: Entity> {
+    instance: EntityInstance<E>,
+    reader: Arc<Reader<E::Event>>,
+}
+
+impl<E: Entity> Kind for EntityKind<E> {
+    fn name(&self) -> &'static str {
+        E::CATEGORY
+    }
+
+    /// The platform's own notes among them.
+    fn event_kinds(&self) -> Vec<EventKind> {
+        E::Event::kinds().into_iter().chain(Note::kinds()).collect()
+    }
+
+    /// Category, version and name of the state, and the shapes of the events that it was made
+    /// from.
+    fn fingerprint(&self) -> u128 {
+        let mut kinds = E::Event::kinds();
+        kinds.sort_unstable();
+        let mut parts = vec![
+            E::CATEGORY.to_owned(),
+            E::STATE_VERSION.to_string(),
+            std::any::type_name::<E>().to_owned(),
+        ];
+        parts.extend(kinds.iter().map(ToString::to_string));
+        content_hash(parts.iter().map(String::as_bytes))
+    }
+
+    fn empty(&self, _: &StreamId) -> Box<dyn Machine> {
+        self.machine(EntityInstance::new())
+    }
+
+    fn thaw(&self, _: &StreamId, state: &[u8]) -> Option<Box<dyn Machine>> {
+        let instance = serde_json::from_slice(state).ok()?;
+        Some(self.machine(instance))
+    }
+
+    fn drive(&self) -> Drive {
+        Drive::Asked
+    }
+}
+
+impl<E: Entity> Commanded for EntityKind<E> {
+    fn commands(&self) -> &'static [&'static str] {
+        E::Command::names()
+    }
+
+    fn command(&self, name: &str, data: &[u8]) -> Result<Input, CommandError> {
+        Ok(Box::new(E::Command::from_wire(name, data)?))
+    }
+
+    fn content(&self, command: &Input) -> Option<u64> {
+        content_of(command.downcast_ref::<E::Command>()?)
+    }
+}
+
+impl<E: Entity> Machine for EntityMachine<E> {
+    fn length(&self) -> u64 {
+        self.instance.version().map_or(0, |version| version + 1)
+    }
+
+    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, Undecided> {
+        let (Some(ask), Some(command)) = (&item.ask, item.input.downcast_ref::<E::Command>())
+        else {
+            return Err(Undecided::Broken(
+                "it was sent what is no command of it".to_owned(),
+            ));
+        };
+        let asked = ask.asked();
+        Ok(
+            match self.instance.decide(desk.stream, asked, command, desk.now) {
+                Decided::Events(events) => {
+                    let drafts = Draft::all(&events).map_err(Undecided::Told)?;
+                    let stored = desk.of_command(item, drafts)?;
+                    self.instance.apply(asked, &read_back::<E>(&stored)?);
+                    Made::of(stored, Vec::new(), Ok(()))
+                }
+                Decided::Note(note, outcome) => {
+                    let draft = Draft::of(&note).map_err(Undecided::Told)?;
+                    let stored = desk.of_command(item, vec![draft])?;
+                    self.instance.apply_note(&note);
+                    Made::of(stored, Vec::new(), outcome)
+                }
+                Decided::Nothing(outcome) => Made::of(Vec::new(), Vec::new(), outcome),
+                Decided::Repeat(remembered) => Made::nothing(Verdict::Repeat(remembered)),
+            },
+        )
+    }
+
+    fn replay(&mut self, event: &EventRef<'_>) -> Result<(), String> {
+        let replayed = self.instance.replay(&self.reader, event);
+        replayed.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn freeze(&self, out: &mut dyn Write) -> bool {
+        serde_json::to_writer(out, &self.instance).is_ok()
+    }
+
+    fn describe(&self) -> Result<Description, String> {
+        Ok(Description {
+            phase: "live".to_owned(),
+            ended: false,
+            needs_person: false,
+            retrying: false,
+            length: self.length(),
+            state: Json::of(self.instance.state()).map_err(|error| error.to_string())?,
+        })
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::Resident
+    }
+
+    fn forget(&mut self, saga: &StreamId) {
+        self.instance.forget(saga);
+    }
+
+    fn remembers(&self) -> Vec<StreamId> {
+        self.instance.memory().sagas().cloned().collect()
+    }
+}
+
+/// The events as everybody will read them, this entity too after a restart: its state moves on
+/// by these and no others. What cannot be read back is not written.
+fn read_back<E: Entity>(stored: &[NewEvent]) -> Result<Vec<E::Event>, Undecided> {
+    let read = |event: &NewEvent| {
+        let name = event.event_type.as_str();
+        E::Event::decode(name, event.schema_version, &event.data).map_err(|error| {
+            Undecided::Told(SendError::Invalid(format!(
+                "the event {name} that the command makes cannot be read back as it is written: \
+                 {error}; nothing was changed"
+            )))
+        })
+    };
+    stored.iter().map(read).collect()
+}

@@ -1,0 +1,196 @@
+use std::io::Write;
+use std::sync::Arc;
+
+use anabranch_domain::process::{Delivery, Planned, ProcessEvent, ProcessInstance, ProcessType};
+use anabranch_domain::{
+    CommandEnvelope, CommandError, Event as _, EventKind, EventRef, Json, Process, ReplyEnvelope,
+    SchemaError, StreamId,
+};
+use anabranch_model::content_hash;
+
+use super::{Listening, closure_of, planned};
+use crate::host::{
+    Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Out, Standing, Undecided,
+};
+
+/// The instances of one process.
+pub struct ProcessKind<P: Process>(Arc<ProcessType<P>>);
+
+impl<P: Process> ProcessKind<P> {
+    pub fn new() -> Result<Self, SchemaError> {
+        Ok(Self(Arc::new(ProcessType::new()?)))
+    }
+
+    fn machine(&self, instance: ProcessInstance<P>) -> Box<dyn Machine>
+    where
+        P::Event: Clone,
+    {
+        Box::new(ProcessMachine {
+            instance,
+            process: self.0.clone(),
+        })
+    }
+}
+
+/// One instance of a process.
+struct ProcessMachine<P: Process> {
+    instance: ProcessInstance<P>,
+    process: Arc<ProcessType<P>>,
+}
+
+/// The form of the snapshots of instances.
+const FORM: &str = "process 1";
+
+impl<P: Process> Kind for ProcessKind<P>
+where
+    P::Event: Clone,
+{
+    fn name(&self) -> &'static str {
+        P::NAME
+    }
+
+    fn event_kinds(&self) -> Vec<EventKind> {
+        ProcessEvent::kinds()
+    }
+
+    fn fingerprint(&self) -> u128 {
+        let mut kinds = P::Event::kinds();
+        kinds.sort_unstable();
+        let mut parts = vec![
+            FORM.to_owned(),
+            P::NAME.to_owned(),
+            P::STATE_VERSION.to_string(),
+            std::any::type_name::<P>().to_owned(),
+        ];
+        parts.extend(kinds.iter().map(ToString::to_string));
+        content_hash(parts.iter().map(String::as_bytes))
+    }
+
+    fn empty(&self, stream: &StreamId) -> Box<dyn Machine> {
+        self.machine(ProcessInstance::new(stream.clone()))
+    }
+
+    fn thaw(&self, stream: &StreamId, state: &[u8]) -> Option<Box<dyn Machine>> {
+        let instance: ProcessInstance<P> = serde_json::from_slice(state).ok()?;
+        (instance.stream() == stream).then(|| self.machine(instance))
+    }
+
+    fn drive(&self) -> Drive {
+        Drive::Insists
+    }
+}
+
+impl<P: Process> Listening for ProcessKind<P>
+where
+    P::Event: Clone,
+{
+    fn listens_to(&self) -> (Vec<String>, Vec<String>) {
+        let categories = P::CATEGORIES.iter().map(|&c| c.to_owned()).collect();
+        (categories, self.0.event_names())
+    }
+
+    fn consume(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Input)>, String> {
+        let consumed = self.0.consume(event, closure_of(event));
+        let consumed = consumed.map_err(|error| error.to_string())?;
+        Ok(consumed.map(|consumed| {
+            let instance = consumed.instance.clone();
+            (instance, delivery::<P>(Delivery::Event(consumed)))
+        }))
+    }
+
+    fn reply(&self, reply: ReplyEnvelope) -> Option<Input> {
+        Some(delivery::<P>(Delivery::Reply(reply)))
+    }
+
+    fn command(&self, command: &CommandEnvelope) -> Result<Input, CommandError> {
+        Err(CommandError::Malformed {
+            name: command.name.clone(),
+            reason: format!("process {} takes no commands, only events", P::NAME),
+        })
+    }
+
+    fn is_last(&self, event_type: &str) -> bool {
+        event_type == "Ended"
+    }
+}
+
+fn delivery<P: Process>(delivery: Delivery<P::Event>) -> Input {
+    Box::new(delivery)
+}
+
+fn outs<P: Process>(all: Vec<Planned>) -> Vec<Out> {
+    let out = |one| planned(one, |timer| delivery::<P>(Delivery::Timer(timer)));
+    all.into_iter().filter_map(out).collect()
+}
+
+impl<P: Process> Machine for ProcessMachine<P>
+where
+    P::Event: Clone,
+{
+    fn length(&self) -> u64 {
+        self.instance.length()
+    }
+
+    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, Undecided> {
+        let Some(input) = item.input.downcast_ref::<Delivery<P::Event>>() else {
+            return Err(Undecided::Broken(
+                "it was brought what is no input of it".to_owned(),
+            ));
+        };
+        let broken = |error: String| Undecided::Broken(error);
+        let decided = self.instance.decide(&self.process, input.clone(), desk.now);
+        let decision = decided.map_err(|error| broken(error.to_string()))?;
+        let drafts = Draft::all(&decision.events).map_err(|error| broken(error.to_string()))?;
+        let events = desk.of_journal(drafts);
+        let events = events.map_err(|error| broken(error.to_string()))?;
+        let mut outs = outs::<P>(decision.dispatch);
+        let quiet = |at| Out::Timer(at, delivery::<P>(Delivery::Quiet));
+        outs.extend(decision.quiet_at.map(quiet));
+        Ok(Made::of(events, outs, Ok(())))
+    }
+
+    fn replay(&mut self, event: &EventRef<'_>) -> Result<(), String> {
+        let decoded = ProcessEvent::decode(event.event_type, event.schema_version, event.data);
+        let decoded = decoded.map_err(|error| error.to_string())?;
+        let evolved = self.instance.evolve(&self.process, &decoded);
+        evolved.map_err(|error| error.to_string())
+    }
+
+    fn freeze(&self, out: &mut dyn Write) -> bool {
+        serde_json::to_writer(out, &self.instance).is_ok()
+    }
+
+    fn describe(&self) -> Result<Description, String> {
+        let instance = &self.instance;
+        let phase = match (instance.is_complete(), instance.length()) {
+            (true, _) => "completed",
+            (false, 0) => "new",
+            (false, _) if !instance.held().is_empty() => "waiting to be started",
+            (false, _) => "running",
+        };
+        Ok(Description {
+            phase: phase.to_owned(),
+            ended: instance.is_complete(),
+            needs_person: false,
+            retrying: false,
+            length: instance.length(),
+            state: Json::of(instance.state()).unwrap_or_default(),
+        })
+    }
+
+    fn standing(&self) -> Standing {
+        let (instance, waiting) = (&self.instance, self.instance.is_waiting());
+        match instance.length() > 0 && (!instance.is_complete() || waiting) {
+            true => Standing::Open { waiting },
+            false => Standing::Ended,
+        }
+    }
+
+    fn outstanding(&self) -> Result<Vec<Out>, String> {
+        Ok(outs::<P>(self.instance.outstanding()))
+    }
+
+    fn held(&self) -> usize {
+        self.instance.held().len()
+    }
+}

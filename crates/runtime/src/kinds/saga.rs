@@ -1,0 +1,174 @@
+use std::io::Write;
+use std::sync::Arc;
+
+use anabranch_domain::saga::{
+    Dispatch, Phase, SagaEvent, SagaInput, SagaInstance, SagaState, SagaType, Sent, StepStatus,
+    start_id,
+};
+use anabranch_domain::{
+    CommandEnvelope, CommandError, Cut, Event as _, EventKind, EventRef, Json, ReplyEnvelope,
+    StreamId,
+};
+use anabranch_model::content_hash;
+
+use super::Listening;
+use crate::host::{
+    Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Out, Standing, Undecided,
+};
+
+/// The instances of one saga.
+pub struct SagaKind(Arc<SagaType>);
+
+impl SagaKind {
+    pub fn new(saga: SagaType) -> Self {
+        Self(Arc::new(saga))
+    }
+}
+
+/// The form of the snapshots of instances.
+const FORM: &str = "saga 1";
+
+impl Kind for SagaKind {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn event_kinds(&self) -> Vec<EventKind> {
+        SagaEvent::kinds()
+    }
+
+    fn fingerprint(&self) -> u128 {
+        content_hash([FORM.as_bytes(), self.0.name().as_bytes()])
+    }
+
+    fn empty(&self, stream: &StreamId) -> Box<dyn Machine> {
+        Box::new(SagaInstance::new(self.0.clone(), stream.clone()))
+    }
+
+    fn thaw(&self, stream: &StreamId, state: &[u8]) -> Option<Box<dyn Machine>> {
+        let state: SagaState = serde_json::from_slice(state).ok()?;
+        if state.stream() != stream {
+            return None;
+        }
+        Some(Box::new(SagaInstance::restore(self.0.clone(), state)))
+    }
+
+    fn drive(&self) -> Drive {
+        Drive::Reports
+    }
+
+    fn recovered(&self) -> Option<Input> {
+        Some(Box::new(SagaInput::Recovered))
+    }
+}
+
+impl Listening for SagaKind {
+    fn listens_to(&self) -> (Vec<String>, Vec<String>) {
+        let categories = self.0.categories().iter().map(|&c| c.to_owned());
+        (categories.collect(), self.0.event_names())
+    }
+
+    fn consume(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Input)>, String> {
+        let start = self.0.start(event).map_err(|error| error.to_string())?;
+        Ok(start.map(|start| {
+            let input = SagaInput::Start {
+                id: start_id(event.id, &start.saga),
+                input: start.input,
+                parent: None,
+            };
+            (start.saga, Box::new(input) as Input)
+        }))
+    }
+
+    fn reply(&self, reply: ReplyEnvelope) -> Option<Input> {
+        SagaInput::of_reply(reply).map(|input| Box::new(input) as Input)
+    }
+
+    fn command(&self, command: &CommandEnvelope) -> Result<Input, CommandError> {
+        Ok(Box::new(SagaInput::of_command(command)?))
+    }
+
+    fn is_last(&self, event_type: &str) -> bool {
+        matches!(event_type, "SagaCompleted" | "SagaCompensated")
+    }
+}
+
+fn outs(saga: &SagaInstance, sent: Vec<Dispatch>) -> Result<Vec<Out>, String> {
+    let address = |dispatch: Dispatch| {
+        let sent = dispatch.address(saga.state().stream(), &Cut::start());
+        Ok(match sent.map_err(|error| error.to_string())? {
+            Sent::Command(command) => Out::Command(command),
+            Sent::Call(call, role) => Out::Call(call, role),
+            Sent::Timer(timer) => Out::Timer(timer.at, Box::new(SagaInput::Wake(timer))),
+            Sent::Reply(reply) => Out::Reply(reply),
+            Sent::Ended => Out::Ended,
+        })
+    };
+    sent.into_iter().map(address).collect()
+}
+
+impl Machine for SagaInstance {
+    fn length(&self) -> u64 {
+        self.state().length()
+    }
+
+    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, Undecided> {
+        let Some(input) = item.input.downcast_ref::<SagaInput>() else {
+            return Err(Undecided::Broken(
+                "it was brought what is no input of it".to_owned(),
+            ));
+        };
+        let broken = |error: String| Undecided::Broken(error);
+        let decided = SagaInstance::decide(self, input.clone(), desk.now);
+        let decision = decided.map_err(|error| broken(error.to_string()))?;
+        let outs = outs(self, decision.dispatch).map_err(broken)?;
+        let drafts = Draft::all(&decision.events).map_err(|error| broken(error.to_string()))?;
+        let events = desk.of_journal(drafts);
+        let events = events.map_err(|error| broken(error.to_string()))?;
+        Ok(Made::of(events, outs, decision.answer))
+    }
+
+    fn replay(&mut self, event: &EventRef<'_>) -> Result<(), String> {
+        let decoded = SagaEvent::decode(event.event_type, event.schema_version, event.data);
+        self.evolve(&decoded.map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    fn freeze(&self, out: &mut dyn Write) -> bool {
+        serde_json::to_writer(out, self.state()).is_ok()
+    }
+
+    fn describe(&self) -> Result<Description, String> {
+        let state = self.state();
+        let phase = match state.phase() {
+            Phase::New => "new",
+            Phase::Running => "running",
+            Phase::Aborting => "aborting",
+            Phase::Completed => "completed",
+            Phase::Compensated => "compensated",
+        };
+        let steps: Vec<_> = state.describe().collect();
+        let needs_person = steps.iter().any(StepStatus::needs_person);
+        let retrying = steps.iter().any(|step| step.going_on);
+        let described = serde_json::json!({"aborted": state.abort_reason(), "steps": steps});
+        Ok(Description {
+            phase: phase.to_owned(),
+            ended: state.phase().is_terminal(),
+            needs_person,
+            retrying,
+            length: state.length(),
+            state: Json::of(&described).unwrap_or_default(),
+        })
+    }
+
+    fn standing(&self) -> Standing {
+        match self.state().length() > 0 && !self.state().phase().is_terminal() {
+            true => Standing::Open { waiting: true },
+            false => Standing::Ended,
+        }
+    }
+
+    fn outstanding(&self) -> Result<Vec<Out>, String> {
+        outs(self, SagaInstance::outstanding(self))
+    }
+}

@@ -1,0 +1,213 @@
+//! Clients that do nothing, say things twice, or mean another log.
+
+use std::time::Duration;
+
+use anabranch_env::Env;
+use anabranch_runtime::{EntityOptions, Time};
+use anabranch_server::client::Client;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{Bank, good, problem};
+
+const DEPOSIT: &str = "/commands/account/a?type=Deposit";
+const AMOUNT: &str = r#"{"amount":5}"#;
+
+/// A bank that gives silent clients up soon.
+async fn impatient() -> Bank {
+    let soon = Duration::from_millis(200);
+    Bank::open_with(EntityOptions::default(), |server| server.patience(soon)).await
+}
+
+async fn say(bank: &Bank, text: &str) -> TcpStream {
+    let address = bank.client.address();
+    let mut stream = TcpStream::connect(address.trim_start_matches("http://"))
+        .await
+        .unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
+const HALF: &str = "POST /commands/account/x?type=Deposit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n\r\n{";
+
+#[tokio::test]
+async fn clients_that_send_half_a_body_are_given_up_and_others_are_served() {
+    let bank = impatient().await;
+    let mut silent = Vec::new();
+    for _ in 0..600 {
+        silent.push(say(&bank, HALF).await);
+    }
+    for stream in &mut silent {
+        let mut told = Vec::new();
+        // Ends only because the server ends it.
+        stream.read_to_end(&mut told).await.unwrap();
+        let told = String::from_utf8(told).unwrap();
+        assert!(
+            told.starts_with("HTTP/1.1 408") || told.starts_with("HTTP/1.1 429"),
+            "{told}"
+        );
+    }
+    good(&bank.deposit("a", 5).await);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_half_a_head_is_given_up() {
+    let bank = impatient().await;
+    let mut silent = say(&bank, "POST /commands/account/x HTTP/1.1\r\nHo").await;
+    let mut told = Vec::new();
+    silent.read_to_end(&mut told).await.unwrap();
+    good(&bank.deposit("a", 5).await);
+}
+
+#[tokio::test]
+async fn an_operator_is_answered_while_silent_clients_fill_the_server() {
+    let bank = Bank::open().await;
+    let mut silent = Vec::new();
+    for _ in 0..600 {
+        silent.push(say(&bank, HALF).await);
+    }
+    // Until they are so many that commands are not taken.
+    let mut status = 200;
+    while status != 429 {
+        status = bank.deposit("a", 5).await.status.as_u16();
+    }
+    good(&bank.get("/operate/parked").await);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn queries_that_wait_keep_neither_commands_nor_operators_out() {
+    let bank = Bank::open().await;
+    let written = bank.deposit("a", 666).await;
+    let token = written.header("anabranch-token").unwrap().to_owned();
+    let mut waiting = Vec::new();
+    for _ in 0..600 {
+        let head = format!(
+            "GET /views/balances/of?account=x HTTP/1.1\r\nHost: localhost\r\nAnabranch-Token: {token}\r\nAnabranch-Policy: wait=60s\r\n\r\n"
+        );
+        waiting.push(say(&bank, &head).await);
+    }
+    let mut status = 200;
+    while status != 429 {
+        let path = "/views/balances/of?account=x&policy=stale";
+        status = bank.get(path).await.status.as_u16();
+    }
+    good(&bank.deposit("b", 5).await);
+    good(&bank.post("/operate/views/balances/skip", "").await);
+}
+
+#[tokio::test]
+async fn what_only_an_operator_may_do_is_not_among_the_commands() {
+    let bank = Bank::open().await;
+    let start = bank
+        .post("/commands/transfer/t?type=StartSaga", r#"{"input":5}"#)
+        .await;
+    assert_eq!(start.status.as_u16(), 202);
+    let by = r#""by":{"who":"the chief","why":"I say so"}"#;
+    for (name, body) in [
+        ("AbortSaga", r#"{"why":"no"}"#.to_owned()),
+        ("ResumeStep", format!(r#"{{"step":"take",{by}}}"#)),
+        (
+            "SettleStep",
+            format!(r#"{{"step":"take","as":{{"Done":null}},{by}}}"#),
+        ),
+    ] {
+        let path = format!("/commands/transfer/t?type={name}");
+        problem(&bank.post(&path, &body).await, 403, "operators-only");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_an_observation_and_moves_the_token() {
+    let bank = Bank::open().await;
+    // The view stops before it, so it is behind from now on.
+    good(&bank.deposit("a", 666).await);
+    let withdraw = "/commands/account/a?type=Withdraw";
+    let refused = bank.post(withdraw, r#"{"amount":1000}"#).await;
+    problem(&refused, 422, "rejected");
+    let of_another_version = bank.send(withdraw, &[("if-match", "\"9\"")], AMOUNT).await;
+    problem(&of_another_version, 412, "version-mismatch");
+    for told in [refused, of_another_version] {
+        let token = told.header("anabranch-token").unwrap();
+        let headers = [("anabranch-token", token), ("anabranch-policy", "fail")];
+        let path = "/views/balances/of?account=account%2Fa";
+        problem(&bank.get_with(path, &headers).await, 503, "not-reached");
+    }
+}
+
+#[tokio::test]
+async fn the_start_of_a_saga_gives_a_token_that_includes_its_journal() {
+    let bank = Bank::open().await;
+    let start = bank
+        .post("/commands/transfer/t?type=StartSaga", r#"{"input":5}"#)
+        .await;
+    let session = crate::support::seal(7)
+        .open(start.header("anabranch-token").unwrap())
+        .unwrap();
+    assert!(session.seen().covers(&anabranch_model::Cut::at(1)));
+}
+
+#[tokio::test]
+async fn a_header_or_parameter_that_may_stand_once_and_stands_twice_is_refused() {
+    let bank = Bank::open().await;
+    for name in [
+        "idempotency-key",
+        "if-match",
+        "if-none-match",
+        "anabranch-token",
+    ] {
+        let twice = [(name, "\"1\""), (name, "\"2\"")];
+        problem(
+            &bank.send(DEPOSIT, &twice, AMOUNT).await,
+            400,
+            "repeated-header",
+        );
+    }
+    let twice = [("anabranch-policy", "fail"), ("anabranch-policy", "stale")];
+    let reply = bank.get_with("/views/balances/of?account=x", &twice).await;
+    problem(&reply, 400, "repeated-header");
+    let reply = bank.post(&format!("{DEPOSIT}&type=Close"), AMOUNT).await;
+    problem(&reply, 400, "bad-parameters");
+    let nothing = bank.get("/operate/history/account/a").await;
+    assert_eq!(good(&nothing)["events"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_body_in_another_encoding_is_refused_by_its_name() {
+    let bank = Bank::open().await;
+    let gzip = bank
+        .send(DEPOSIT, &[("content-encoding", "gzip")], "\u{1f}")
+        .await;
+    let told = problem(&gzip, 415, "unsupported-encoding");
+    assert!(told["detail"].as_str().unwrap().contains("gzip"), "{told}");
+    good(
+        &bank
+            .send(DEPOSIT, &[("content-encoding", "Identity")], AMOUNT)
+            .await,
+    );
+}
+
+#[tokio::test]
+async fn a_mark_before_utf_8_is_no_part_of_the_json() {
+    let bank = Bank::open().await;
+    good(&bank.post(DEPOSIT, &format!("\u{feff}{AMOUNT}")).await);
+}
+
+#[tokio::test]
+async fn a_request_that_is_meant_for_another_log_is_refused() {
+    let bank = Bank::open().await;
+    let here = bank.get("/operate/parked").await;
+    let here = here.header("anabranch-log").unwrap().to_owned();
+    let client = Client::new(&bank.client.address(), Time::of(&Env::os())).unwrap();
+    let meant = client.clone().of_log(Some(here.clone()));
+    good(&meant.post(DEPOSIT, AMOUNT).await.unwrap());
+    let other = client.of_log(Some("0123456789abcdef".to_owned()));
+    let told = problem(
+        &other.post(DEPOSIT, AMOUNT).await.unwrap(),
+        421,
+        "other-log",
+    );
+    assert_eq!(told["log"], here);
+    let entity = good(&bank.get("/operate/entity/account/a").await);
+    assert_eq!(entity["version"], 0);
+}

@@ -1,0 +1,54 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::raw::Raw;
+
+/// A command as one body. With `?type=…` in the address the body is the data alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandBody {
+    /// What is asked for, for example `PlaceOrder`.
+    #[serde(rename = "type")]
+    pub name: String,
+    /// What the command holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Raw>,
+}
+
+/// What has become of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandOutcome {
+    /// The entity or saga, as category/key.
+    pub stream: String,
+    /// The command's id.
+    pub command: String,
+    /// Whether a saga has taken it: it is durable, and what follows from it is done later. An
+    /// entity has done it when it answers.
+    #[serde(default)]
+    pub taken: bool,
+    /// The version of the entity's last event; `null` if it has none.
+    #[serde(default)]
+    pub version: Option<u64>,
+    /// Whether it had been done before, and this is the first outcome.
+    #[serde(default)]
+    pub repeated: bool,
+    /// What it recorded.
+    #[serde(default)]
+    pub events: Vec<RecordedEvent>,
+}
+
+/// An event that a command has recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RecordedEvent {
+    /// What happened, for example `OrderPlaced`.
+    #[serde(rename = "type")]
+    pub name: String,
+    /// The version of the data's form.
+    pub schema_version: u32,
+    /// Its number in the stream, from 0.
+    pub version: u64,
+    /// Where it stands in the log, as partition:offset.
+    pub position: String,
+    /// Its data.
+    pub data: Raw,
+}

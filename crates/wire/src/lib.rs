@@ -1,0 +1,59 @@
+//! What goes between a running service and its clients, as types.
+//!
+//! The server answers with these types and every client reads with them, so that a compiler
+//! stands between the two. Their JSON Schemas, and the OpenAPI document that [`openapi`]
+//! makes, come from the same types: clients in other languages share them too.
+//!
+//! Three rules hold for all of them:
+//!
+//! * A program decides on fields, never on words. A [`Problem`] says by [`Happened`] whether
+//!   anything was done, and by `retry_after_ms` when to try again.
+//! * JSON that belongs to a service (a command's data, a state, an answer) passes as [`Raw`],
+//!   word for word: no number is rounded on the way.
+//! * A reader passes over fields that it does not know, in answers; in requests it refuses
+//!   them, because a field that does nothing is a mistake.
+//!
+//! ```
+//! use anabranch_wire::{Happened, Problem};
+//!
+//! let answer = r#"{"code":"unknown","status":504,"detail":"no answer","happened":"maybe"}"#;
+//! let problem: Problem = serde_json::from_str(answer)?;
+//! assert_eq!(problem.happened, Happened::Maybe);
+//! # Ok::<_, serde_json::Error>(())
+//! ```
+
+mod command;
+pub mod openapi;
+mod operate;
+mod problem;
+mod query;
+mod raw;
+
+pub use command::{CommandBody, CommandOutcome, RecordedEvent};
+pub use operate::*;
+pub use problem::{Happened, Problem, Rejection};
+pub use query::QueryAnswer;
+pub use raw::Raw;
+
+/// The media type of answers.
+pub const JSON: &str = "application/json";
+
+/// The media type of problems (RFC 9457).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The header that holds a token, both ways: what a client has written and seen.
+pub const TOKEN_HEADER: &str = "anabranch-token";
+
+/// The header that says what a query does when the view is behind: `wait=5s`, `fail` or
+/// `stale`.
+pub const POLICY_HEADER: &str = "anabranch-policy";
+
+/// The header that says `true` when an answer lacks something that the client has seen.
+pub const STALE_HEADER: &str = "anabranch-stale";
+
+/// The header by which a request says which log it means, and every answer which log it is
+/// about. A server of another log refuses the request.
+pub const LOG_HEADER: &str = "anabranch-log";
+
+/// The header that names the command: sending it again gives the first outcome.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";

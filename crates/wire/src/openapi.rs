@@ -1,0 +1,359 @@
+//! The OpenAPI document of the server, made from the wire types.
+//!
+//! [`ENDPOINTS`] lists every request that a server answers; a test of the server sends each.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    CommandBody, CommandOutcome, Diagnostic, Edited, Entity, History, Instance, LetterDone,
+    LettersRetried, Parked, Problem, Process, ProcessDone, QueryAnswer, Raw, ResumeStep, Retried,
+    RetryLetters, Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep, StreamDone,
+    Unparked, ViewDone, Why,
+};
+
+type Make = fn(&mut SchemaGenerator) -> Schema;
+
+/// A request that the server answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint {
+    /// `get` or `post`.
+    pub method: &'static str,
+    /// The address, with its parts that vary in braces. A key may hold slashes.
+    pub path: &'static str,
+    /// The operation's name, for generated clients.
+    pub id: &'static str,
+    /// What it does.
+    pub summary: &'static str,
+    /// The parameters behind the `?`, each with what it means.
+    pub parameters: &'static [(&'static str, &'static str)],
+    /// The request's headers, each with what it means.
+    pub headers: &'static [(&'static str, &'static str)],
+    request: Option<Make>,
+    answer: Make,
+}
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+const TOKEN: (&str, &str) = (
+    "Anabranch-Token",
+    "What the client has written and seen, as another answer gave it",
+);
+const TIMEOUT: (&str, &str) = (
+    "timeout",
+    "How long it may take, for example 5s; at most 60s",
+);
+
+const fn get(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    answer: Make,
+) -> Endpoint {
+    Endpoint {
+        method: "get",
+        path,
+        id,
+        summary,
+        parameters: &[],
+        headers: &[],
+        request: None,
+        answer,
+    }
+}
+
+const fn post(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    answer: Make,
+) -> Endpoint {
+    Endpoint {
+        method: "post",
+        ..get(path, id, summary, answer)
+    }
+}
+
+impl Endpoint {
+    const fn parameters(self, parameters: &'static [(&'static str, &'static str)]) -> Self {
+        Self { parameters, ..self }
+    }
+
+    const fn headers(self, headers: &'static [(&'static str, &'static str)]) -> Self {
+        Self { headers, ..self }
+    }
+
+    const fn takes(self, request: Make) -> Self {
+        Self {
+            request: Some(request),
+            ..self
+        }
+    }
+
+    /// The names in the address that vary.
+    pub fn variables(&self) -> impl Iterator<Item = &'static str> {
+        let parts = self.path.split('{').skip(1);
+        parts.filter_map(|part| part.split('}').next())
+    }
+}
+
+/// Every request that the server answers.
+pub const ENDPOINTS: &[Endpoint] = &[
+    post(
+        "/commands/{category}/{key}",
+        "sendCommand",
+        "Sends a command to an entity or a saga. With `type` the body is the command's data",
+        of::<CommandOutcome>,
+    )
+    .parameters(&[
+        ("type", "The command's type; the body is then its data alone"),
+        TIMEOUT,
+    ])
+    .headers(&[
+        ("Idempotency-Key", "The command's id: sending it again gives the first outcome"),
+        ("If-Match", "The version that the entity is expected at, or *"),
+        ("If-None-Match", "*: the entity is expected to have no events"),
+        TOKEN,
+    ])
+    .takes(of::<CommandBody>),
+    get(
+        "/views/{name}/{query}",
+        "askView",
+        "Asks a view. Every parameter but `q` and `policy` is a field of the query",
+        of::<QueryAnswer>,
+    )
+    .parameters(&[
+        ("q", "All fields of the query, as JSON"),
+        ("policy", "What to do while the view is behind: wait=5s, fail or stale"),
+    ])
+    .headers(&[
+        ("Anabranch-Policy", "As the parameter `policy`, for a query that has a field of this name"),
+        TOKEN,
+    ]),
+    get("/operate/services", "listServices", "The services, and what each owns", of::<Vec<Service>>),
+    get(
+        "/operate/types",
+        "listTypes",
+        "The types of events that the services write and read, as `schema check` takes them",
+        of::<Vec<Raw>>,
+    ),
+    get(
+        "/operate/diagnostics",
+        "listDiagnostics",
+        "What went wrong and was worked around, the newest last",
+        of::<Vec<Diagnostic>>,
+    )
+    .parameters(&[("service", "Only of this service")]),
+    get(
+        "/operate/circuits",
+        "listCircuits",
+        "How the third parties are doing that the services call",
+        of::<Vec<ServiceCircuit>>,
+    ),
+    get(
+        "/operate/entity/{category}/{key}",
+        "showEntity",
+        "An entity's state, now or after one of its events",
+        of::<Entity>,
+    )
+    .parameters(&[("at", "The version of that event")]),
+    get("/operate/history/{category}/{key}", "showHistory", "A stream's events", of::<History>)
+        .parameters(&[
+            ("from", "The version to begin at; 0 if not given"),
+            ("limit", "The most events; 1000 if not given, at most 10000"),
+        ]),
+    get("/operate/parked", "listParked", "Entities that take no commands, and why", of::<Vec<Parked>>),
+    post(
+        "/operate/unpark/{category}/{key}",
+        "unpark",
+        "Lets a parked entity take commands again",
+        of::<Unparked>,
+    ),
+    get("/operate/views", "listViews", "How far the views are", of::<Vec<ServiceView>>),
+    get("/operate/views/{name}", "showView", "How far a view is", of::<ServiceView>),
+    post(
+        "/operate/views/{name}/{verb}",
+        "mendView",
+        "Mends a view; the verb is rebuild, back-out, skip or retry",
+        of::<ViewDone>,
+    )
+    .parameters(&[("stream", "With skip and retry: a stream that was set aside")]),
+    get("/operate/processes", "listProcesses", "Processes and sagas", of::<Vec<Process>>),
+    get(
+        "/operate/processes/{name}",
+        "showProcess",
+        "A process or saga, and its instances that have not ended",
+        of::<Process>,
+    ),
+    post(
+        "/operate/processes/{name}/{verb}",
+        "mendProcess",
+        "The verb is skip, to pass over the event that cannot be consumed, or retry",
+        of::<ProcessDone>,
+    ),
+    get("/operate/instance/{name}/{key}", "showInstance", "One instance, ended or not", of::<Instance>),
+    post(
+        "/operate/retry/{name}/{key}",
+        "retryInstance",
+        "Tries a parked instance again",
+        of::<StreamDone>,
+    ),
+    post("/operate/abort/{name}/{key}", "abortSaga", "Lets a saga go back", of::<StreamDone>)
+        .takes(of::<Why>),
+    post(
+        "/operate/resume/{name}/{key}",
+        "resumeStep",
+        "Goes on with a parked step of a saga",
+        of::<StreamDone>,
+    )
+    .takes(of::<ResumeStep>),
+    post(
+        "/operate/settle/{name}/{key}",
+        "settleStep",
+        "Says what became of a step of a saga",
+        of::<StreamDone>,
+    )
+    .takes(of::<SettleStep>),
+    get(
+        "/operate/dead-letters",
+        "listDeadLetters",
+        "What processes have sent and nobody could take",
+        of::<Vec<ServiceLetter>>,
+    ),
+    post(
+        "/operate/dead-letters/retry",
+        "retryDeadLetters",
+        "Delivers many dead letters again, and says what became of each",
+        of::<LettersRetried>,
+    )
+    .takes(of::<RetryLetters>),
+    get("/operate/dead-letters/{id}", "showDeadLetter", "A dead letter", of::<ServiceLetter>),
+    post(
+        "/operate/dead-letters/{id}/retry",
+        "retryDeadLetter",
+        "Delivers a dead letter again, with other data if some is given, and says what became of it",
+        of::<Retried>,
+    )
+    .takes(of::<Edited>),
+    post(
+        "/operate/dead-letters/{id}/discard",
+        "discardDeadLetter",
+        "Gives a dead letter up: its sender is told that it was refused",
+        of::<LetterDone>,
+    )
+    .takes(of::<Why>),
+    get("/openapi.json", "describe", "This document", of::<Raw>),
+];
+
+/// The document, in OpenAPI 3.1.
+pub fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut generator = settings.into_generator();
+    let problem = of::<Problem>(&mut generator);
+    let mut paths = Map::new();
+    for endpoint in ENDPOINTS {
+        let operation = operation(endpoint, &problem, &mut generator);
+        let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        path[endpoint.method] = operation;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Anabranch",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Commands to running services, queries of their views, and what operators need.",
+        },
+        "servers": [{"url": "http://127.0.0.1:4077"}],
+        "paths": paths,
+        "components": {"schemas": generator.take_definitions(true)},
+    })
+}
+
+fn operation(endpoint: &Endpoint, problem: &Schema, generator: &mut SchemaGenerator) -> Value {
+    let parameter = |place: &str, name: &str, what: &str| {
+        json!({
+            "name": name,
+            "in": place,
+            "required": place == "path",
+            "description": what,
+            "schema": {"type": "string"},
+        })
+    };
+    let mut parameters: Vec<_> = endpoint
+        .variables()
+        .map(|name| parameter("path", name, "Percent-encoded"))
+        .collect();
+    let sent = |place: &'static str, all: &'static [(&str, &str)]| {
+        all.iter()
+            .map(move |(name, what)| parameter(place, name, what))
+    };
+    parameters.extend(sent("query", endpoint.parameters));
+    parameters.extend(sent("header", endpoint.headers));
+    let answer = json!({crate::JSON: {"schema": (endpoint.answer)(generator)}});
+    let mut operation = json!({
+        "operationId": endpoint.id,
+        "summary": endpoint.summary,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "Done", "content": answer},
+            "default": {
+                "description": "Why it was not done; `happened` says whether anything was",
+                "content": {crate::PROBLEM_JSON: {"schema": problem}},
+            },
+        },
+    });
+    if endpoint.id == "sendCommand" {
+        operation["responses"]["202"] =
+            json!({"description": "A saga has taken it", "content": answer});
+    }
+    if let Some(request) = endpoint.request {
+        let schema = request(generator);
+        operation["requestBody"] = json!({"content": {crate::JSON: {"schema": schema}}});
+    }
+    operation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_of_the_document_leads_to_a_schema_of_it() {
+        fn references(value: &Value, found: &mut Vec<String>) {
+            match value {
+                Value::Object(members) => {
+                    if let Some(Value::String(reference)) = members.get("$ref") {
+                        found.push(reference.clone());
+                    }
+                    members
+                        .values()
+                        .for_each(|member| references(member, found));
+                }
+                Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+                _ => {}
+            }
+        }
+        let document = document();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > ENDPOINTS.len(), "{found:?}");
+        for reference in found {
+            let pointer = reference.trim_start_matches('#');
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn no_two_operations_have_one_name() {
+        let mut names: Vec<_> = ENDPOINTS.iter().map(|endpoint| endpoint.id).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ENDPOINTS.len());
+    }
+}

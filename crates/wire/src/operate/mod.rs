@@ -1,0 +1,21 @@
+//! What an operator asks, and what the server answers.
+
+mod entity;
+mod letter;
+mod process;
+mod service;
+mod view;
+
+pub use entity::{Entity, EntityStatus, History, Parked, Unparked};
+pub use letter::{
+    CallLetter, CommandLetter, DeadLetter, Edited, Letter, LetterDone, LetterOutcome,
+    LettersRetried, Retried, RetryLetters, ServiceLetter, Why,
+};
+pub use process::{
+    Instance, OperatorName, Process, ProcessDone, ResumeStep, SagaState, SagaStep, SettleStep,
+    Settlement, StreamDone,
+};
+pub use service::{Category, Circuit, CircuitState, Diagnostic, Service, ServiceCircuit};
+pub use view::{
+    CopyId, CopyState, CopyStatus, ParkedStream, PoisonEvent, ServiceView, View, ViewDone,
+};
