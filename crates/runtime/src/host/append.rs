@@ -7,7 +7,7 @@ use anabranch_model::Position;
 use super::item::Item;
 use super::outcome::{Said, Sent, Step, goes_on_contended, step, taken};
 use super::shard::{Known, Shard};
-use super::slot::{Batch, Durable, Flight, Slot, State};
+use super::slot::{Batch, Decided, Durable, Flight, Slot, State};
 use super::timers::Due;
 use super::{Drive, Out, Standing};
 use crate::send_error::SendError;
@@ -34,9 +34,9 @@ impl Shard {
                     .broken_invariant(stream, "an append of its has come back");
                 continue;
             };
-            let is_ours = |id| batch.events.iter().any(|event| event.id == id);
-            let said = Said::of(&result, first, next, is_ours);
-            let events = first..first + batch.events.len();
+            let next = (!batch.events.is_empty()).then_some(next);
+            let said = Said::of(&result, first, next, |id| batch.has(id));
+            let events = first..first + batch.len();
             first = events.end;
             let sent = Sent {
                 times: flight.times,
@@ -150,6 +150,7 @@ impl Shard {
         let State::Live(live) = &mut slot.state else {
             return self.shared.broken_invariant(stream, "it is not in memory");
         };
+        let places = places.get(..batch.events.len()).unwrap_or_default();
         if let (Some(place), Some(event)) = (places.last(), batch.events.last()) {
             slot.strikes = 0;
             let durable = Durable {
@@ -263,18 +264,18 @@ impl Shard {
             Err(AppendError::Rejected(why)) => taken(why),
             _ => None,
         };
-        let position = |events: &std::ops::Range<usize>| match taken {
-            Some((id, position)) => {
-                let mut ids = batch.events[events.clone()].iter().map(|event| event.id);
-                ids.any(|known| known == id).then_some(position)
-            }
-            None => {
-                let first = places.get(events.start).filter(|_| !events.is_empty());
-                first.map(|place| place.position)
+        let position = |decided: &Decided| {
+            let behind = decided.settled.map(|index| batch.events.len() + index);
+            let mut own = decided.events.clone().chain(behind);
+            match taken {
+                Some((id, position)) => {
+                    let mut ids = own.map(|index| batch.event(index).map(|event| event.id));
+                    ids.any(|known| known == Some(id)).then_some(position)
+                }
+                None => places.get(own.next()?).map(|place| place.position),
             }
         };
-        let ranges = batch.decided.iter().map(|decided| &decided.events);
-        let positions: Vec<_> = ranges.map(position).collect();
+        let positions: Vec<_> = batch.decided.iter().map(position).collect();
         self.roll_back(stream, batch, None, |index, item| match positions[index] {
             Some(position) if item.is_told() => Fate::Recall(position),
             _ => Fate::Again,

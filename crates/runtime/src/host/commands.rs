@@ -6,7 +6,6 @@ use anabranch_domain::{Event, Note, Remembered, StreamId};
 use anabranch_log::{BoxFuture, Placed};
 use anabranch_model::{Cut, NewEvent, Position};
 
-use super::decide::meta_of;
 use super::item::{Item, Outcome};
 use super::recall;
 use super::shard::{Done, Shard};
@@ -90,18 +89,13 @@ impl Shard {
         self.answer_later(item, stream, Box::pin(recalled));
     }
 
-    /// Answers a command that records nothing now, unless it was done or settled before. What
-    /// may be sent again is settled: whatever happens meanwhile, it gets this outcome again.
+    /// Answers a command that records nothing now, unless it was done before.
     fn answer_unless_done_before(&mut self, item: Box<Item>, stream: &StreamId, outcome: Outcome) {
         let Some(ask) = &item.ask else {
             return self.answer(*item, stream, outcome);
         };
         let (log, key) = (self.shared.log.clone(), ask.key(stream));
-        let meta = ask.is_settled().then(|| meta_of(&self.shared, ask));
         let found = async move {
-            if let Some(meta) = meta {
-                return recall::settle(&log, &key, meta, outcome).await;
-            }
             match recall::find(&log, key.id).await? {
                 None => outcome,
                 Some(position) => recall::recall(&log, &key, position).await,
@@ -124,6 +118,7 @@ impl Shard {
         for Decided {
             item,
             events: range,
+            settled,
             verdict,
         } in decided
         {
@@ -161,6 +156,7 @@ impl Shard {
                 Verdict::Failed(error) => Err(error),
             };
             match &item.ask {
+                Some(_) if settled.is_some() => self.answer(*item, stream, outcome),
                 // An empty stream has recorded no command.
                 Some(ask) if range.is_empty() && (durable.is_some() || ask.is_settled()) => {
                     self.answer_unless_done_before(item, stream, outcome);

@@ -6,8 +6,8 @@ use anabranch_domain::{Event, EventKind, Rejection, SAGA_HEADER, StreamId, Times
 use anabranch_model::{EventId, Meta, NewEvent};
 
 use super::item::{Ask, Item};
-use super::recall::{CONTENT_HEADER, content_text};
-use super::slot::{Batch, Decided, Live, Verdict};
+use super::recall::{self, CONTENT_HEADER, content_text};
+use super::slot::{Decided, Live, Verdict};
 use super::{Out, Shared};
 use crate::panics::contain;
 use crate::send_error::SendError;
@@ -181,7 +181,13 @@ pub fn decide(
                 expected: expect,
                 actual,
             };
-            join(&mut live.open, item, Made::nothing(Verdict::Failed(error)));
+            join(
+                shared,
+                live,
+                stream,
+                item,
+                Made::nothing(Verdict::Failed(error)),
+            );
             return Ok(());
         }
     }
@@ -197,7 +203,7 @@ pub fn decide(
         now: shared.time.now(),
         shared,
         meta: live.meta.as_ref(),
-        events: live.open.events.len(),
+        events: live.open.len(),
         bytes: live.open.bytes,
     };
     let machine = &mut live.machine;
@@ -219,12 +225,18 @@ pub fn decide(
                 let ends = |out: &Out| matches!(out, Out::Reply(_) | Out::Ended);
                 made.outs.retain(ends);
             }
-            join(&mut live.open, item, made);
+            join(shared, live, stream, item, made);
             return Ok(());
         }
         Ok(Err(Undecided::NoRoom)) => return Err(item),
         Ok(Err(Undecided::Told(error))) => {
-            join(&mut live.open, item, Made::nothing(Verdict::Failed(error)));
+            join(
+                shared,
+                live,
+                stream,
+                item,
+                Made::nothing(Verdict::Failed(error)),
+            );
             return Ok(());
         }
         Ok(Err(Undecided::Broken(reason))) => reason,
@@ -239,21 +251,68 @@ pub fn decide(
         stream: stream.clone(),
         reason,
     };
-    join(&mut live.open, item, Made::nothing(Verdict::Failed(error)));
+    join(
+        shared,
+        live,
+        stream,
+        item,
+        Made::nothing(Verdict::Failed(error)),
+    );
     Ok(())
 }
 
-fn join(open: &mut Batch, item: Box<Item>, made: Made) {
+fn join(shared: &Shared, live: &mut Live, stream: &StreamId, item: Box<Item>, mut made: Made) {
+    let settled = match made.events.is_empty() {
+        true => settle(shared, live, stream, &item, &mut made.verdict),
+        false => None,
+    };
+    let open = &mut live.open;
+    let added = made.events.iter().chain(&settled);
+    open.bytes += added.map(size_of_event).sum::<usize>();
     let first = open.events.len();
-    open.bytes += made.events.iter().map(size_of_event).sum::<usize>();
     open.events.extend(made.events);
-    open.outs
-        .extend(made.outs.into_iter().map(|out| (out, false)));
+    let index = open.settled.len();
     open.decided.push(Decided {
         item,
         events: first..open.events.len(),
+        settled: settled.is_some().then_some(index),
         verdict: made.verdict,
     });
+    open.settled.extend(settled);
+    open.outs
+        .extend(made.outs.into_iter().map(|out| (out, false)));
+}
+
+/// The event that settles a command that records nothing and may be sent again: whatever
+/// happens meanwhile, it gets this outcome again.
+fn settle(
+    shared: &Shared,
+    live: &Live,
+    stream: &StreamId,
+    item: &Item,
+    verdict: &mut Verdict,
+) -> Option<NewEvent> {
+    let ask = item.ask.as_ref().filter(|ask| ask.is_settled())?;
+    let outcome = match verdict {
+        Verdict::Done => Ok(recall::nothing_new(live.machine.length().checked_sub(1))),
+        Verdict::Rejected(why) => Err(SendError::Rejected(why.clone())),
+        Verdict::Failed(error) => Err(error.clone()),
+        Verdict::Repeat(_) => return None,
+    };
+    let event = match recall::settled(&ask.key(stream), meta_of(shared, ask), &outcome) {
+        Ok(event) => event?,
+        Err(error) => {
+            *verdict = Verdict::Failed(error);
+            return None;
+        }
+    };
+    match shared.limits.check(std::slice::from_ref(&event)) {
+        Ok(()) => Some(event),
+        Err(error) => {
+            *verdict = Verdict::Failed(SendError::Invalid(error.to_string()));
+            None
+        }
+    }
 }
 
 /// At least what the log's limits count.

@@ -24,17 +24,18 @@ pub enum Said {
 
 impl Said {
     /// What the result of an append says of those of its events that begin at index `first`,
-    /// and of which the first was to get the version `next`. `is_ours` says whether an event
-    /// is among them.
+    /// and of which the first was to get the version `next`; `None` if none of them is of the
+    /// machine's own stream. `is_ours` says whether an event is among them.
     pub fn of(
         result: &Result<Appended, AppendError>,
         first: usize,
-        next: Version,
+        next: Option<Version>,
         is_ours: impl Fn(EventId) -> bool,
     ) -> Self {
         match result {
-            Ok(appended) => match appended.places.get(first) {
-                Some(place) if place.version == next => Self::Written,
+            Ok(appended) => match (appended.places.get(first), next) {
+                (Some(place), Some(next)) if place.version == next => Self::Written,
+                (Some(_), None) if !appended.repeated => Self::Written,
                 _ => Self::WrittenBefore,
             },
             Err(AppendError::Conflict { .. } | AppendError::Matched { .. }) => Self::Contended,
@@ -234,8 +235,12 @@ mod tests {
             (Err(AppendError::Unknown { reason }), Said::Unknown),
         ];
         for (result, expected) in rows {
-            let said = Said::of(&result, 1, 3, |id| id == ours);
+            let said = Said::of(&result, 1, Some(3), |id| id == ours);
             assert_eq!(said, expected, "{result:?}");
         }
+        // Of what stands in a stream that all share, no version is expected.
+        let shared = |repeated| Said::of(&written(7, repeated), 1, None, |id| id == ours);
+        assert_eq!(shared(false), Said::Written);
+        assert_eq!(shared(true), Said::WrittenBefore);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anabranch_domain::Event as _;
 use anabranch_domain::{CommandId, Note, StreamId};
 
-use anabranch_log::{Append, AppendError, Expect, Log, Order, ReadMode, Rejection, VersionRange};
+use anabranch_log::{Expect, Log, Order, ReadMode, VersionRange};
 use anabranch_model::{Cut, Event, EventType, Filter, Meta, NewEvent, Position, Version};
 use serde::{Deserialize, Serialize};
 
@@ -109,15 +109,12 @@ impl Settled {
     }
 }
 
-/// Writes down what became of a command that records nothing, so that it stays so. Gives what
-/// became of it the first time; an outcome that does not last is given as it is, if the command
-/// was not done before.
-pub async fn settle(log: &Arc<dyn Log>, key: &Key, meta: Meta, outcome: Outcome) -> Outcome {
-    let Some(settled) = Settled::of(&key.stream, &outcome) else {
-        return match find(log, key.id).await? {
-            Some(position) => recall(log, key, position).await,
-            None => outcome,
-        };
+/// The event that settles what became of a command that records nothing, so that it stays so.
+/// `None` if the outcome is none that lasts. It is appended on the condition that the entity is
+/// still at the version that it was decided at: a runtime that lags behind settles nothing.
+pub fn settled(key: &Key, meta: Meta, outcome: &Outcome) -> Result<Option<NewEvent>, SendError> {
+    let Some(settled) = Settled::of(&key.stream, outcome) else {
+        return Ok(None);
     };
     let invalid = |error: String| SendError::Invalid(error);
     let stream = format!("{SETTLED_CATEGORY}/{}", key.stream.category());
@@ -126,20 +123,7 @@ pub async fn settle(log: &Arc<dyn Log>, key: &Key, meta: Meta, outcome: Outcome)
     let data = serde_json::to_vec(&settled).map_err(|e| invalid(e.to_string()))?;
     let mut event = NewEvent::new(key.id.event_id(0), stream, kind, data);
     event.meta = Some(Arc::new(meta));
-    match log.append(Append::event(event)).await {
-        Ok(appended) if !appended.repeated => outcome,
-        Ok(appended) => match appended.places.first() {
-            Some(place) => recall(log, key, place.position).await,
-            None => outcome,
-        },
-        Err(AppendError::Rejected(
-            Rejection::IdTaken { position, .. } | Rejection::PartlyWritten { position, .. },
-        )) => recall(log, key, position).await,
-        Err(error) => Err(SendError::Unavailable {
-            reason: format!("could not write down what became of the command: {error}"),
-            retry_after: None,
-        }),
-    }
+    Ok(Some(event))
 }
 
 /// An id names one command for ever: what it says is compared too, where both are known.
@@ -269,6 +253,14 @@ pub async fn recall_versions(
         take_in(&mut accepted, &event)?;
     }
     Ok(accepted)
+}
+
+/// The outcome of a command that has recorded nothing, at an entity of this version.
+pub fn nothing_new(version: Option<Version>) -> Accepted {
+    Accepted {
+        version,
+        ..nothing_yet()
+    }
 }
 
 fn nothing_yet() -> Accepted {

@@ -30,7 +30,7 @@ impl Shard {
         };
         let mut expired = Vec::new();
         while live.broken.is_none()
-            && live.open.events.len() < options.batch_events_max
+            && live.open.len() < options.batch_events_max
             && live.open.bytes < options.batch_bytes_max
             && live.machine.held() < slot.held_max
             && slot.waiting.front().is_some_and(|next| live.takes(next))
@@ -95,7 +95,7 @@ impl Shard {
             return None;
         }
         let mut batch = std::mem::replace(&mut live.open, Batch::new());
-        if batch.events.is_empty() {
+        if batch.len() == 0 {
             self.confirm(stream, batch, &[]);
             return None;
         }
@@ -104,7 +104,7 @@ impl Shard {
             batch.snapshot = live.frozen();
         }
         let load = Load {
-            events: batch.events.len(),
+            events: batch.len(),
             bytes: batch.bytes,
             is_alone: batch.is_alone(),
         };
@@ -126,7 +126,7 @@ impl Shard {
             };
             let expect = durable.map_or(Expect::Empty, |durable| Expect::At(durable.version));
             conditions.push(Condition::Stream(stream.clone(), expect));
-            events.extend(batch.events.iter().cloned());
+            events.extend(batch.events.iter().chain(&batch.settled).cloned());
         }
         let append = Append { conditions, events };
         let log = self.shared.log.clone();

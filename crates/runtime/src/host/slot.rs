@@ -84,6 +84,8 @@ pub struct Flight {
 /// Decisions whose events are written together.
 pub struct Batch {
     pub events: Vec<NewEvent>,
+    /// What became of commands that record nothing. They are appended behind the events.
+    pub settled: Vec<NewEvent>,
     pub decided: Vec<Decided>,
     /// What to send once the events are durable, and whether an earlier runtime may have.
     pub outs: Vec<(Out, bool)>,
@@ -97,6 +99,8 @@ pub struct Decided {
     pub item: Box<Item>,
     /// Which of the batch's events it has led to.
     pub events: Range<usize>,
+    /// Which of the batch's settled outcomes is its own.
+    pub settled: Option<usize>,
     pub verdict: Verdict,
 }
 
@@ -145,6 +149,7 @@ impl Batch {
     pub const fn new() -> Self {
         Self {
             events: Vec::new(),
+            settled: Vec::new(),
             decided: Vec::new(),
             outs: Vec::new(),
             bytes: 0,
@@ -154,6 +159,21 @@ impl Batch {
 
     pub const fn is_empty(&self) -> bool {
         self.decided.is_empty()
+    }
+
+    /// How many events it appends, all told.
+    pub const fn len(&self) -> usize {
+        self.events.len() + self.settled.len()
+    }
+
+    /// The event at this place of what it appends.
+    pub fn event(&self, index: usize) -> Option<&NewEvent> {
+        self.events.iter().chain(&self.settled).nth(index)
+    }
+
+    pub fn has(&self, id: EventId) -> bool {
+        let mut events = self.events.iter().chain(&self.settled);
+        events.any(|event| event.id == id)
     }
 
     pub fn is_alone(&self) -> bool {

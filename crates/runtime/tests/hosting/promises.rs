@@ -514,6 +514,40 @@ async fn a_command_that_met_another_version_does_not_happen_later() {
     );
 }
 
+/// Two runtimes host one entity for a while; one of them has not heard of the other's events.
+#[tokio::test]
+async fn a_runtime_that_lags_behind_settles_nothing() {
+    let bench = Bench::new();
+    let behind = builder(&bench).start().await.unwrap();
+    add(&behind, "a", 1).await;
+    let ahead = builder(&bench).start().await.unwrap();
+    add(&ahead, "a", 10).await;
+    let once = |expect| SendOptions {
+        id: Some(CommandId::from_u128(7)),
+        expect,
+        ..SendOptions::default()
+    };
+    // By what it knows, it would refuse: there is one, and five are asked for.
+    let take = || CounterCommand::Add { n: -5 };
+    let counter = behind.entity::<Counter>("a");
+    let taken = counter.send_with(take(), once(None)).await;
+    assert!(taken.is_ok(), "{taken:?}");
+    add(&ahead, "a", 1).await;
+    let again = ahead.entity::<Counter>("a");
+    let again = again.send_with(take(), once(None)).await.unwrap();
+    assert!(again.repeated);
+    assert_eq!(sum(&ahead, "a").await, 7);
+    // Versions 0 to 3 are taken: this one knows of three.
+    let put = CounterCommand::Add { n: 1 };
+    let id = Some(CommandId::from_u128(8));
+    let options = SendOptions {
+        id,
+        ..once(Some(Expect::At(3)))
+    };
+    let put = counter.send_with(put, options).await;
+    assert!(put.is_ok(), "{put:?}");
+}
+
 /// One id, two commands; also behind a restart, and when the first has changed nothing.
 #[tokio::test]
 async fn an_id_that_comes_with_another_command_is_refused() {
