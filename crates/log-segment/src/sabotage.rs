@@ -53,7 +53,7 @@ pub enum Bug {
 impl Bug {
     /// The bugs that simulated crashes bring to light. [`Bug::AcceptRecycledFrame`] has a
     /// test of its own: positions alone keep such frames out of almost every log.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeSync,
         Self::PublishBeforeSync,
         Self::SkipCrc,
@@ -63,8 +63,10 @@ impl Bug {
         Self::SplitBatch,
         Self::ForgetIds,
         Self::NoRollback,
+        Self::RollbackKeepsTerms,
         Self::MarkAhead,
         Self::ConditionsIgnorePending,
+        Self::ConflictDoesNotWait,
         Self::RepeatDoesNotWait,
         Self::SegmentProvesNothing,
         Self::SealKeepsOldHeads,

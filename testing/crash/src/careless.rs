@@ -40,9 +40,10 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
+    /// Those that are caught; [`Flaw::OldMarkNotSynced`] is not, yet.
+    pub const ALL: [Self; 10] = [
         Self::NoDirSync,
+        Self::NoDirSyncAtOpen,
         Self::RetryFsync,
         Self::IgnoreWriteError,
         Self::IgnoreShortWrite,
@@ -50,6 +51,7 @@ impl Flaw {
         Self::NoSyncBeforeRename,
         Self::OneMarkSlot,
         Self::OneMarkSlotFromTheStart,
+        Self::NoPeriodicMark,
     ];
 }
 
@@ -162,9 +164,9 @@ impl Disk for CarelessDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let left_out = match self.state.flaw {
             Flaw::NoDirSync => self.state.named_segment.swap(false, Ordering::SeqCst),
-            // A new log syncs the parents of its directory first: those stay.
+            // A new log syncs what its directory lies in first: that stays.
             Flaw::NoDirSyncAtOpen => {
-                self.below.exists(&dir.join("mark"))?
+                dir.file_name().is_some()
                     && self.state.dir_syncs.fetch_add(1, Ordering::SeqCst) == 0
             }
             _ => false,

@@ -27,6 +27,7 @@ mod careless;
 mod check;
 mod clients;
 mod damage;
+mod directed;
 mod engine;
 mod follower;
 mod life;
@@ -41,6 +42,7 @@ mod workload;
 
 pub use campaign::{Campaign, Failed, Totals};
 pub use careless::Flaw;
+pub use directed::directed;
 pub use engine::{Engine, Machine};
 pub use model::Model;
 pub use run::{Report, Settings, run};

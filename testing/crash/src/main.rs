@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anabranch_crash::reference::{self, Reference};
-use anabranch_crash::{Campaign, Engine, Flaw, Segment, Settings, Totals};
+use anabranch_crash::{Campaign, Engine, Flaw, Segment, Settings, Totals, directed};
 use anabranch_env::Env;
 use anabranch_log_segment::Bug;
 
@@ -148,6 +148,12 @@ fn check(arguments: &Arguments, engine: &dyn Engine) -> bool {
         engine.name(),
         campaign.seed
     );
+    if matches!(arguments.engine, Kind::Segment)
+        && let Err(violation) = directed(engine)
+    {
+        println!("FAILED in a case led to on purpose: {violation}");
+        return false;
+    }
     let clock = Env::os().clock;
     let totals = campaign.run(engine);
     let seconds = clock.monotonic().as_secs_f64();
@@ -209,6 +215,13 @@ fn sabotage(arguments: &Arguments) -> bool {
     let count = bugs.len();
     let mut caught = 0;
     for (bug, engine) in bugs {
+        if matches!(arguments.engine, Kind::Segment)
+            && let Err(violation) = directed(engine.as_ref())
+        {
+            caught += 1;
+            println!("caught      {bug} in a case led to on purpose: {violation}");
+            continue;
+        }
         let totals = arguments.campaign.run(engine.as_ref());
         match totals.failed {
             Some(failed) => {

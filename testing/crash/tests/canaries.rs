@@ -2,7 +2,7 @@
 //! wrong must be caught. So must each bug planted in the embedded engine.
 
 use anabranch_crash::reference::{Bug, Reference};
-use anabranch_crash::{Campaign, Engine, Flaw, Segment, Settings, Wrong, run};
+use anabranch_crash::{Campaign, Engine, Flaw, Segment, Settings, Wrong, directed, run};
 
 fn campaign(states: u64) -> Campaign {
     Campaign {
@@ -78,6 +78,30 @@ fn bugs_planted_in_the_embedded_engine_are_caught() {
     }
     for flaw in [Flaw::NoDirSync, Flaw::IgnoreWriteError] {
         caught(&Segment::with_flaw(flaw), 5000);
+    }
+}
+
+#[test]
+fn the_embedded_engine_passes_the_cases_led_to_on_purpose() {
+    if let Err(violation) = directed(&Segment::default()) {
+        panic!("{violation}");
+    }
+}
+
+#[test]
+fn bugs_that_chance_hardly_finds_are_caught_in_cases_led_to_on_purpose() {
+    use anabranch_log_segment::Bug;
+    for (engine, wrong) in [
+        (
+            Segment::with_bug(Bug::ConflictDoesNotWait),
+            Wrong::Condition,
+        ),
+        (Segment::with_bug(Bug::RollbackKeepsTerms), Wrong::Condition),
+        (Segment::with_flaw(Flaw::NoDirSyncAtOpen), Wrong::Lost),
+        (Segment::with_flaw(Flaw::NoPeriodicMark), Wrong::Lost),
+    ] {
+        let caught = directed(&engine).expect_err(&engine.name());
+        assert_eq!(caught.wrong, wrong, "{}: {caught}", engine.name());
     }
 }
 
