@@ -366,14 +366,32 @@ impl<'a> Form<'a> {
                 meta.headers.insert(field.name.clone().into_owned(), value);
             }
         }
-        // The log records its own time and gives its own places. The time that the line
-        // tells stays with the event as a header; its former places are gone.
+        // The log gives its own places. Former ones of a log of ours are gone; what another
+        // producer calls so stays with the event as a header.
+        if !self.has_places() {
+            for name in ["sequence", "position"] {
+                if let Some(field) = self.get(name)
+                    && let Some(value) = self.extension(field)?
+                {
+                    let kept = format!("original{name}");
+                    meta.headers.entry(kept).or_insert(value);
+                }
+            }
+        }
+        // The log records its own time, too.
         if let Some(time) = self.optional_text("time")? {
             meta.headers
                 .entry("originaltime".to_owned())
                 .or_insert(time);
         }
         Ok(meta)
+    }
+
+    /// Whether it says where it stood in a log of ours, in the way in which that prints it.
+    fn has_places(&self) -> bool {
+        let text = |name| self.get(name).and_then(|field| self.text(field).ok());
+        let position = text("position").is_some_and(|p| p.parse::<Position>().is_ok());
+        position && text("sequence").is_some_and(|s| s.parse::<u64>().is_ok())
     }
 
     /// The value of an extension attribute as text; `None` for null, which means absent.
@@ -393,13 +411,16 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// The event's id. One that is no UUID stays with the event as a header, and the UUID is
+    /// The event's id. That of another producer stays with the event as a header, and the UUID is
     /// derived from it and the source, which together are unique by the specification.
     fn cloud_event_id(&self, meta: &mut Meta, derived_id: EventId) -> Result<EventId, LineError> {
         let Some(id) = self.optional_text("id")? else {
             return Ok(derived_id);
         };
-        if let Ok(id) = id.parse() {
+        // Two producers may give the same UUID; one of a log of ours is one event's alone.
+        if let Ok(id) = id.parse()
+            && (self.has_places() || meta.source.is_none())
+        {
             return Ok(id);
         }
         let source = meta.source.as_deref().unwrap_or_default();
@@ -770,6 +791,30 @@ mod tests {
             read(r#"{"specversion":"1.0","id":"A-1","source":"/crm","type":"T","subject":"a/b"}"#);
         assert_eq!(line.event.id, again.event.id);
         assert_ne!(line.event.id, other.event.id);
+    }
+
+    #[test]
+    fn events_of_two_producers_with_one_uuid_are_two_events() {
+        let id = "0197c3f0-9a52-7d31-8c4e-2f6b1d0a7e95";
+        let of = |source: &str| {
+            let line = format!(
+                r#"{{"specversion":"1.0","id":"{id}","source":"{source}","subject":"a/1","type":"T","data":{{}}}}"#
+            );
+            read(line.as_bytes()).event
+        };
+        let (shop, billing) = (of("/shop"), of("/billing"));
+        assert_ne!(shop.id, billing.id);
+        assert_eq!(shop.id, of("/shop").id, "a repeat is a repeat");
+        let kept = shop.meta.unwrap().headers["originalid"].clone();
+        assert_eq!(kept, id);
+    }
+
+    #[test]
+    fn a_sequence_and_a_position_of_another_producer_are_kept() {
+        let line = br#"{"specversion":"1.0","id":"s-1","source":"/sensor","subject":"sensor/1","type":"T","sequence":"seq-00042","position":"pos-17","data":{}}"#;
+        let headers = read(line).event.meta.unwrap().headers.clone();
+        assert_eq!(headers["originalsequence"], "seq-00042");
+        assert_eq!(headers["originalposition"], "pos-17");
     }
 
     #[test]

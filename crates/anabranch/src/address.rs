@@ -36,6 +36,18 @@ pub enum AddressError {
         /// What stands before the colon.
         scheme: String,
     },
+    /// What a shell would have replaced, or what is nearly the address of a log in memory.
+    #[error(
+        "{text:?} looks like {meant}, and would be a directory of that very name; write {instead}"
+    )]
+    LookAlike {
+        /// The text.
+        text: String,
+        /// What it looks like.
+        meant: &'static str,
+        /// What to write.
+        instead: &'static str,
+    },
     /// Text after `memory:`.
     #[error("a log in memory has no name; write just memory:")]
     NamedMemory,
@@ -50,6 +62,22 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if text.trim().is_empty() {
             return Err(AddressError::Empty);
+        }
+        if text.starts_with('~') {
+            return Err(AddressError::LookAlike {
+                text: text.to_owned(),
+                meant: "a home directory, which only a shell puts in",
+                instead: "the whole path, or ./~ if that is meant",
+            });
+        }
+        let bare = text.trim().trim_matches(':');
+        if bare.eq_ignore_ascii_case("memory") && !text.to_ascii_lowercase().starts_with("memory:")
+        {
+            return Err(AddressError::LookAlike {
+                text: text.to_owned(),
+                meant: "a log in memory",
+                instead: "memory: for that, or ./memory for a directory",
+            });
         }
         if let Some((scheme, rest)) = text.split_once(':') {
             let scheme = scheme.to_ascii_lowercase();
@@ -103,6 +131,25 @@ mod tests {
             let scheme = scheme.to_owned();
             assert_eq!(error, AddressError::NoEngine { scheme });
             assert!(!error.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_home_directory_or_like_memory_makes_no_directory_of_that_name() {
+        for text in [
+            "~",
+            "~/events",
+            "~ada/events",
+            "memory",
+            "Memory",
+            " memory ",
+            ":memory:",
+        ] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(matches!(error, AddressError::LookAlike { .. }), "{text}");
+        }
+        for text in ["./~", "./memory", "a~b", "/memory"] {
+            assert_eq!(text.parse(), Ok(Address::Directory(text.into())));
         }
     }
 
