@@ -4,7 +4,7 @@
 pub type Outcome<T = ()> = Result<T, String>;
 
 /// Every command: its words, and what it does. A word in brackets may be left out.
-pub const COMMANDS: [(&str, &str); 8] = [
+pub const COMMANDS: [(&str, &str); 11] = [
     (
         "layers",
         "check that every crate depends on lower layers only",
@@ -34,6 +34,18 @@ pub const COMMANDS: [(&str, &str); 8] = [
     (
         "backends status",
         "say whether these servers run, and where",
+    ),
+    (
+        "build-times",
+        "print what compiling a service author's crate costs, in a target folder of its own",
+    ),
+    (
+        "show house [N]",
+        "show how the project is built inside and how fast it is: all items, or the N-th",
+    ),
+    (
+        "show faults [N]",
+        "show that faults which were found do not come back: all items, or the N-th",
     ),
 ];
 

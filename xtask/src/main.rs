@@ -11,6 +11,7 @@
 )]
 
 mod backends;
+mod build_times;
 mod ci;
 mod commands;
 mod documented;
@@ -20,6 +21,7 @@ mod markdown;
 mod modules;
 mod openapi;
 mod process;
+mod show;
 mod test_run;
 mod tidy;
 mod workspace;
@@ -39,10 +41,10 @@ fn main() -> ExitCode {
     if name.is_empty() {
         return misused("name a command");
     }
-    let Some((words, _)) = commands::find(&name) else {
+    let Some((words, argument)) = commands::find(&name) else {
         return misused(&format!("there is no command {name:?}"));
     };
-    match Workspace::find().and_then(|workspace| run(&workspace, words)) {
+    match Workspace::find().and_then(|workspace| run(&workspace, words, argument)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("{message}");
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs the command of these words.
-fn run(workspace: &Workspace, words: &str) -> Outcome {
+fn run(workspace: &Workspace, words: &str, argument: Option<&str>) -> Outcome {
     match words {
         "layers" => layers::command(workspace),
         "layers --files" => modules::command(workspace),
@@ -62,6 +64,9 @@ fn run(workspace: &Workspace, words: &str) -> Outcome {
         "backends up" => backends::up(workspace),
         "backends down" => backends::down(workspace),
         "backends status" => backends::status(workspace),
+        "build-times" => build_times::command(workspace),
+        "show house" => show::house(workspace, argument),
+        "show faults" => show::faults(workspace, argument),
         words => Err(format!("{words}: is listed and does nothing")),
     }
 }

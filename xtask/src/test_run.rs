@@ -14,7 +14,7 @@
 //! a failure, so that nothing is left out for months without anyone noticing.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -247,11 +247,7 @@ impl Released {
                     .current_dir(&workspace.root),
             )?;
         }
-        let metadata = workspace.metadata(&["--no-deps"])?;
-        let target = metadata["target_directory"]
-            .as_str()
-            .ok_or("cargo metadata names no target directory")?;
-        let target = Path::new(target);
+        let target = workspace.target()?;
         let scratch = target.join("xtask-scratch");
         if scratch.exists() {
             std::fs::remove_dir_all(&scratch)

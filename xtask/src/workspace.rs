@@ -116,6 +116,15 @@ impl Workspace {
         parse_packages(&metadata)
     }
 
+    /// Where cargo puts what it builds.
+    pub fn target(&self) -> Outcome<PathBuf> {
+        let metadata = self.metadata(&["--no-deps"])?;
+        let target = metadata["target_directory"].as_str();
+        Ok(PathBuf::from(
+            target.ok_or("cargo metadata names no target directory")?,
+        ))
+    }
+
     /// What `cargo metadata` says.
     pub fn metadata(&self, arguments: &[&str]) -> Outcome<Value> {
         let text = output_of(

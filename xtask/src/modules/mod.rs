@@ -64,6 +64,12 @@ pub fn command(workspace: &Workspace) -> Outcome {
     Ok(())
 }
 
+/// How many circles stand, known or not, and how many files were read.
+pub fn standing(workspace: &Workspace) -> Outcome<(usize, usize)> {
+    let (circles, count) = circles(&workspace.packages()?, &workspace.files()?)?;
+    Ok((circles.len(), count))
+}
+
 /// Everything about circles that is not as the list of the known ones says.
 fn unknown(circles: &[Circle], known: &Known) -> Vec<String> {
     let mut found = Vec::new();

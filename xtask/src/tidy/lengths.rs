@@ -24,6 +24,11 @@ pub fn check(workspace: &Workspace, files: &[SourceFile]) -> Outcome<Vec<Finding
     Ok(findings(files, &Known::read(workspace, KNOWN)?))
 }
 
+/// How many files and functions are on the list.
+pub fn known(workspace: &Workspace) -> Outcome<usize> {
+    Ok(Known::read(workspace, KNOWN)?.names().count())
+}
+
 /// Something that has a length.
 struct Long {
     name: String,

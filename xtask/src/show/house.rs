@@ -1,0 +1,251 @@
+//! How the project is built inside, and how fast it is.
+
+use super::item::Item;
+use super::tools::{json, number, released, scratch, tests_pass};
+use crate::commands::Outcome;
+use crate::workspace::{SourceFile, Workspace};
+use crate::{modules, tidy};
+
+/// The items, in their order.
+pub const ITEMS: [Item; 7] = [
+    Item {
+        says: "no files use one another in a circle, none is above 800 lines, no function above 100",
+        run: files,
+    },
+    Item {
+        says: "the shop, the copier, the hosting tests and the guide pass; the host is smaller than 4,600 lines",
+        run: host,
+    },
+    Item {
+        says: "the services of the shop work through a second implementation of the port",
+        run: port,
+    },
+    Item {
+        says: "crates outside the workspace implement a view store and a consumer",
+        run: strangers,
+    },
+    Item {
+        says: "the program is below 20 MB, and docs/benchmarks.md says how long a build takes",
+        run: build,
+    },
+    Item {
+        says: "the log beside the bare loop and its peers, services beside the log",
+        run: speed,
+    },
+    Item {
+        says: "ARCHITECTURE.md tells how a command, a query and an event travel",
+        run: map,
+    },
+];
+
+fn files(workspace: &Workspace) -> Outcome<String> {
+    let (circles, count) = modules::standing(workspace)?;
+    let long = tidy::known_to_be_long(workspace)?;
+    let planted = ["-p", "xtask", "--test", "layers", "files_in_a_circle"];
+    tests_pass(workspace, &planted)?;
+    if circles + long > 0 {
+        return Err(format!(
+            "{count} files: {circles} circles still stand, and {long} files and functions are too long"
+        ));
+    }
+    Ok(format!(
+        "{count} files, no circle, none too long; a planted circle is found"
+    ))
+}
+
+/// What the host of entities, processes and sagas consists of, below `crates/runtime/src`.
+const HOST: [&str; 4] = ["entity/", "flow/", "host/", "kinds/"];
+
+fn host(workspace: &Workspace) -> Outcome<String> {
+    let lines = lines(&workspace.files()?, "crates/runtime/src/", &HOST);
+    let mut passed = 0;
+    for arguments in [
+        &["-p", "anabranch-shop"][..],
+        &["-p", "anabranch-copier"],
+        &[
+            "-p",
+            "anabranch-runtime",
+            "--all-features",
+            "--test",
+            "hosting",
+        ],
+        &["-p", "anabranch", "--all-features", "--doc"],
+    ] {
+        passed += tests_pass(workspace, arguments)?;
+    }
+    let figure = format!("{passed} tests pass; the host has {lines} lines");
+    if lines < 4_600 {
+        Ok(figure)
+    } else {
+        Err(figure)
+    }
+}
+
+fn lines(files: &[SourceFile], dir: &str, parts: &[&str]) -> usize {
+    files
+        .iter()
+        .filter(|file| {
+            let below = file.path.strip_prefix(dir);
+            below.is_some_and(|below| parts.iter().any(|part| below.starts_with(part)))
+        })
+        .map(|file| file.text.lines().count())
+        .sum()
+}
+
+fn port(workspace: &Workspace) -> Outcome<String> {
+    let passed = tests_pass(workspace, &["-p", "anabranch-shop", "port_over_a_channel"])?;
+    Ok(format!(
+        "{passed} tests pass over a channel that loses, repeats and delays answers"
+    ))
+}
+
+fn strangers(workspace: &Workspace) -> Outcome<String> {
+    let dir = workspace.root.join("testing/strangers");
+    let entries = std::fs::read_dir(&dir).map_err(|error| format!("testing/strangers: {error}"))?;
+    let mut shown = Vec::new();
+    for entry in entries {
+        let manifest = entry
+            .map_err(|error| error.to_string())?
+            .path()
+            .join("Cargo.toml");
+        if manifest.exists() {
+            let path = manifest.display().to_string();
+            let passed = tests_pass(workspace, &["--manifest-path", &path])?;
+            shown.push(format!("{passed} tests of {path}"));
+        }
+    }
+    match shown.len() {
+        0 | 1 => Err(format!(
+            "testing/strangers has {} crates of two",
+            shown.len()
+        )),
+        _ => Ok(shown.join(", ")),
+    }
+}
+
+fn build(workspace: &Workspace) -> Outcome<String> {
+    let program = released(workspace, "anabranch-cli", "anabranch")?;
+    let length = std::fs::metadata(&program)
+        .map_err(|error| format!("{}: {error}", program.display()))?
+        .len();
+    let text = workspace.read("docs/benchmarks.md")?;
+    for command in ["cargo xtask build-times", "cargo run --release -- demo"] {
+        if !text.contains(command) {
+            return Err(format!("docs/benchmarks.md does not name `{command}`"));
+        }
+    }
+    let figure = format!("{:.1} MB", length as f64 / 1e6);
+    if length < 20_000_000 {
+        Ok(figure)
+    } else {
+        Err(figure)
+    }
+}
+
+/// What is measured: the arguments, the place of the ratio, and the least that it has to be.
+const RATIOS: [(&[&str], &str, f64); 6] = [
+    (
+        &["bench", "log", "--clients", "1", "--batch", "1"],
+        "/ratio/throughput",
+        0.9,
+    ),
+    (
+        &["bench", "log", "--clients", "128", "--batch", "1"],
+        "/ratio/throughput",
+        0.8,
+    ),
+    (
+        &["bench", "log", "--clients", "16", "--batch", "100"],
+        "/ratio/throughput",
+        0.4,
+    ),
+    (
+        &["bench", "entity", "--entities", "1"],
+        "/ratio/throughput",
+        0.7,
+    ),
+    (
+        &["bench", "entity", "--entities", "100000"],
+        "/ratio/throughput",
+        0.7,
+    ),
+    (&["bench", "saga"], "/ratio/throughput", 0.0),
+];
+
+fn speed(workspace: &Workspace) -> Outcome<String> {
+    let program = released(workspace, "anabranch-cli", "anabranch")?;
+    let dir = scratch(workspace, "bench")?;
+    let mut figures = Vec::new();
+    let mut is_good = true;
+    for (arguments, place, least) in RATIOS {
+        let mut arguments = arguments.to_vec();
+        if arguments[1] == "log" {
+            arguments.extend(["--peer", "redis", "--peer", "sqlite", "--peer", "postgres"]);
+        }
+        let report = json(&program, &arguments, &dir)?;
+        let ratio = number(&report, place)?;
+        is_good &= ratio >= least;
+        figures.push(format!(
+            "{}: {ratio:.2} (at least {least})",
+            arguments.join(" ")
+        ));
+        let peers = report["peers"].as_object().into_iter().flatten();
+        for (name, peer) in peers {
+            match number(peer, place) {
+                Ok(ratio) => figures.push(format!("  over {name}: {ratio:.2}")),
+                Err(_) => figures.push(format!("  {name} is not there: {}", peer["missing"])),
+            }
+        }
+        if let Ok(behind) = number(&report, "/follow/load_p50_us") {
+            is_good &= behind <= 1_000.0;
+            figures.push(format!(
+                "  a follower under load is behind by {behind:.0} µs (at most 1000)"
+            ));
+        }
+    }
+    let text = figures.join("\n           ");
+    if is_good { Ok(text) } else { Err(text) }
+}
+
+fn map(workspace: &Workspace) -> Outcome<String> {
+    let text = workspace.read("ARCHITECTURE.md")?;
+    let headings: Vec<String> = text
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(str::to_lowercase)
+        .collect();
+    let missing: Vec<&str> = ["command", "query", "event"]
+        .into_iter()
+        .filter(|word| !headings.iter().any(|heading| heading.contains(word)))
+        .collect();
+    if missing.is_empty() {
+        Ok(
+            "each journey has a heading; `cargo xtask tidy` checks the files that it names"
+                .to_owned(),
+        )
+    } else {
+        Err(format!(
+            "no heading tells the journey of: {}",
+            missing.join(", ")
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_in_the_named_folders_only() {
+        let file = |path: &str, text: &str| SourceFile {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        };
+        let files = [
+            file("a/src/host/x.rs", "1\n2\n"),
+            file("a/src/view/x.rs", "1\n"),
+            file("b/src/host/x.rs", "1\n"),
+        ];
+        assert_eq!(lines(&files, "a/src/", &["host/"]), 2);
+    }
+}
