@@ -3,6 +3,7 @@
 //! 1. Every test and doc test of the workspace; among them the conformance suite on each
 //!    engine, and the layers and tidy checks.
 //!    Servers that some of them need are started before and stopped after.
+//!    Then those of the crates below `testing/strangers`.
 //! 2. The OpenAPI document, by the validator that others use.
 //! 3. What the documents tell a reader to type, with the released program.
 //! 4. The scripts below `testing/` that use the released program as a person would, in a
@@ -35,6 +36,7 @@ const FIRST_DAY: &str = "examples/retail/data/first-day.csv";
 pub fn command(workspace: &Workspace) -> Outcome {
     let mut report = Report::default();
     cargo_test(workspace, &mut report)?;
+    strangers(workspace, &mut report)?;
     described(workspace, &mut report);
     match Released::build(workspace) {
         Ok(released) => {
@@ -204,6 +206,40 @@ fn cargo_test(workspace: &Workspace, report: &mut Report) -> Outcome {
         "tests: {} passed, {} failed, {} ignored, in {} test programs",
         totals.passed, totals.failed, totals.ignored, totals.programs
     ));
+    Ok(())
+}
+
+/// The crates below `testing/strangers`, each on its own: they use the public interface as
+/// somebody else would, from outside the workspace.
+fn strangers(workspace: &Workspace, report: &mut Report) -> Outcome {
+    let target = workspace.metadata(&["--no-deps"])?["target_directory"].clone();
+    let target = target
+        .as_str()
+        .ok_or("cargo metadata names no target directory")?;
+    for name in ["view-store", "consumer"] {
+        let dir = format!("testing/strangers/{name}");
+        announce(&dir);
+        let output = Command::new(env!("CARGO"))
+            .args(["test", "--locked", "--target-dir", target])
+            .current_dir(workspace.root.join(&dir))
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| format!("{dir}: {error}"))?;
+        let mut totals = Totals::default();
+        for line in lines_shown(Some(&*output.stdout), &mut std::io::stdout()) {
+            totals.add(&line);
+        }
+        if output.status.success() && totals.passed > 0 {
+            let passed = totals.passed;
+            report.done.push(format!("{dir}: {passed} tests passed"));
+        } else {
+            let failed = totals.failed;
+            report
+                .failures
+                .push(format!("{dir}: {failed} tests failed"));
+        }
+    }
     Ok(())
 }
 

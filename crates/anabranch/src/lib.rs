@@ -138,6 +138,10 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/views-and-tokens.md")]
     pub struct ViewsAndTokens;
 
+    #[cfg(feature = "sqlite")]
+    #[doc = include_str!("../../../docs/guide/consumers.md")]
+    pub struct Consumers;
+
     #[doc = include_str!("../../../docs/guide/sagas.md")]
     pub struct Sagas;
 

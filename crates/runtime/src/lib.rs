@@ -65,11 +65,14 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod checkpoint;
+pub mod consumer;
 mod diagnostics;
 mod entity;
 mod feed;
 mod fleet;
 mod flow;
+mod follow;
 mod hash;
 mod head_watch;
 mod host;

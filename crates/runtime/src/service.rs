@@ -12,6 +12,8 @@ use anabranch_domain::{
 use anabranch_log::{BoxFuture, Log};
 use futures_util::future::{Either, join_all, select};
 
+use crate::checkpoint::{Checkpoints, MemoryCheckpoints};
+use crate::consumer::{ConsumerContext, ConsumerHost, ConsumerParts, ConsumerSpec, StoreError};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::entity::{AnyEntity, EntityHandle, EntityHost, EntityOptions, HostError};
 use crate::fleet::Fleet;
@@ -38,6 +40,8 @@ pub struct ServiceBuilder {
     log: Arc<dyn Log>,
     time: Time,
     snapshots: Arc<dyn SnapshotStore>,
+    checkpoints: Arc<dyn Checkpoints>,
+    consumers: Vec<ConsumerSpec>,
     entities: Vec<StartEntity>,
     views: Vec<(&'static str, StartView)>,
     flows: Vec<StartFlow>,
@@ -68,6 +72,9 @@ pub enum StartError {
     /// A view does not fit together, or its store cannot be opened.
     #[error(transparent)]
     View(#[from] ViewError),
+    /// A consumer's place cannot be found, or is of another log.
+    #[error(transparent)]
+    Consumer(StoreError),
     /// The events of a process do not fit together.
     #[error("process {process}: {source}")]
     Process {
@@ -98,6 +105,7 @@ pub struct Service {
     hosted: Arc<Hosted>,
     hosts: Hosts,
     views: BTreeMap<&'static str, Arc<dyn AnyView>>,
+    consumers: BTreeMap<&'static str, Arc<ConsumerHost>>,
     dispatcher: Arc<Dispatcher>,
     head_watch: Arc<HeadWatch>,
     time: Time,
@@ -286,6 +294,21 @@ impl ServiceBuilder {
         self
     }
 
+    /// Where consumers keep their places, if they have no store of their own; in memory, if
+    /// nothing is said.
+    #[must_use]
+    pub fn checkpoints(mut self, store: Arc<dyn Checkpoints>) -> Self {
+        self.checkpoints = store;
+        self
+    }
+
+    /// Hosts this consumer.
+    #[must_use]
+    pub fn consumer(mut self, consumer: ConsumerSpec) -> Self {
+        self.consumers.push(consumer);
+        self
+    }
+
     /// Starts everything on the present async runtime.
     pub async fn start(self) -> Result<Service, StartError> {
         let diagnostics = Arc::new(Diagnostics::default());
@@ -333,6 +356,8 @@ impl ServiceBuilder {
             snapshots: self.snapshots.clone(),
         };
         let views = start_views(self.views, &context, &head_watch, &mut hosts).await?;
+        let consumers =
+            start_consumers(self.consumers, &context, self.checkpoints, &head_watch).await?;
         let mut effects = BTreeMap::new();
         for effect in self.effects {
             let name = effect.name();
@@ -378,12 +403,47 @@ impl ServiceBuilder {
             dispatcher,
             hosts,
             views,
+            consumers,
             head_watch,
             time: self.time,
             diagnostics,
             types: self.types,
         })
     }
+}
+
+/// Starts the consumers, on what `context` says of the service.
+async fn start_consumers(
+    specs: Vec<ConsumerSpec>,
+    context: &ViewContext,
+    checkpoints: Arc<dyn Checkpoints>,
+    head_watch: &HeadWatch,
+) -> Result<BTreeMap<&'static str, Arc<ConsumerHost>>, StartError> {
+    let mut consumers = BTreeMap::new();
+    for spec in specs {
+        let name = spec.name();
+        if consumers.contains_key(name) {
+            return Err(StartError::Twice {
+                what: "consumer",
+                name: name.to_owned(),
+            });
+        }
+        let parts = ConsumerParts {
+            context: ConsumerContext {
+                service: context.service.clone(),
+                name,
+                begin: Cut::start(),
+                log: context.log.clone(),
+                time: context.time.clone(),
+                checkpoints: checkpoints.clone(),
+            },
+            diagnostics: context.diagnostics.clone(),
+            head: head_watch.head(),
+        };
+        let host = ConsumerHost::start(parts, spec).await;
+        consumers.insert(name, host.map_err(StartError::Consumer)?);
+    }
+    Ok(consumers)
 }
 
 type Hosts = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
@@ -432,6 +492,8 @@ impl Service {
             log,
             time,
             snapshots: Arc::new(MemorySnapshots::new()),
+            checkpoints: Arc::new(MemoryCheckpoints::new()),
+            consumers: Vec::new(),
             entities: Vec::new(),
             views: Vec::new(),
             flows: Vec::new(),
@@ -619,6 +681,24 @@ impl Service {
         self.views.iter().map(|(&name, view)| (name, view))
     }
 
+    /// Every consumer, by name.
+    pub fn consumers(&self) -> impl Iterator<Item = (&'static str, &Arc<ConsumerHost>)> {
+        self.consumers
+            .iter()
+            .map(|(&name, consumer)| (name, consumer))
+    }
+
+    /// The consumer of this name, to operate it.
+    pub fn consumer(&self, name: &str) -> Result<&Arc<ConsumerHost>, OperateError> {
+        self.consumers.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.consumers.keys().copied().collect();
+            let known = known.join(", ");
+            OperateError::Unknown(format!(
+                "no consumer {name:?} is hosted here; known: {known}"
+            ))
+        })
+    }
+
     /// How far the log goes, as this service sees it.
     pub fn head(&self) -> anabranch_model::Cut {
         self.head_watch.head().borrow().clone()
@@ -646,6 +726,7 @@ impl Service {
             self.dispatcher.close();
             join_all(self.hosted.entities.values().map(|entity| entity.close())).await;
             join_all(self.views.values().map(|view| view.close())).await;
+            join_all(self.consumers.values().map(|consumer| consumer.close())).await;
         });
         matches!(select(closing, deadline).await, Either::Left(_))
     }
@@ -660,6 +741,9 @@ impl Service {
         }
         for view in self.views.values() {
             view.kill();
+        }
+        for consumer in self.consumers.values() {
+            consumer.kill();
         }
         self.dispatcher.close();
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use anabranch_log::BoxFuture;
 use anabranch_model::{Cut, Event, EventBatch};
 use anabranch_runtime::view::{
-    CopyId, Edit, Look, PoisonEvent, Progress, StoreError, ViewCode, ViewCopy,
+    CopyId, Edit, Intake, Look, PoisonEvent, Progress, StoreError, ViewCode, ViewCopy,
 };
 use tokio::sync::{Notify, Semaphore};
 
@@ -119,11 +119,7 @@ fn blamed(event: &Event, fault: &Fault) -> PoisonEvent {
     }
 }
 
-impl ViewCopy<Postgres> for PostgresCopy {
-    fn id(&self) -> CopyId {
-        self.id
-    }
-
+impl Intake for PostgresCopy {
     fn progress(&self) -> BoxFuture<'_, Progress> {
         let progress = locked(&self.progress).clone();
         Box::pin(async move { progress })
@@ -161,6 +157,40 @@ impl ViewCopy<Postgres> for PostgresCopy {
         })
     }
 
+    fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), StoreError>> {
+        let place = self.place.clone();
+        self.on_writer(move |writer, _| {
+            let edited = writer.transact::<StoreError>(Pace::StepByStep, |_, progress| {
+                edit(progress);
+                Ok(())
+            })?;
+            edited.map_err(|stop| match stop {
+                Stop::Code(error) => error,
+                Stop::Refused(text) => place.failed(text),
+            })
+        })
+    }
+
+    fn advance(&self, cut: Cut) -> BoxFuture<'_, Result<(), StoreError>> {
+        let from = locked(&self.progress).cut.clone();
+        *locked(&self.scanned) = Scanned { from, to: cut };
+        Box::pin(async { Ok(()) })
+    }
+
+    fn fell_back(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.fell_back.notified())
+    }
+
+    fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl ViewCopy<Postgres> for PostgresCopy {
+    fn id(&self) -> CopyId {
+        self.id
+    }
+
     fn apply_parked(
         &self,
         stream: String,
@@ -187,26 +217,6 @@ impl ViewCopy<Postgres> for PostgresCopy {
                 }
             })
         })
-    }
-
-    fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), StoreError>> {
-        let place = self.place.clone();
-        self.on_writer(move |writer, _| {
-            let edited = writer.transact::<StoreError>(Pace::StepByStep, |_, progress| {
-                edit(progress);
-                Ok(())
-            })?;
-            edited.map_err(|stop| match stop {
-                Stop::Code(error) => error,
-                Stop::Refused(text) => place.failed(text),
-            })
-        })
-    }
-
-    fn advance(&self, cut: Cut) -> BoxFuture<'_, Result<(), StoreError>> {
-        let from = locked(&self.progress).cut.clone();
-        *locked(&self.scanned) = Scanned { from, to: cut };
-        Box::pin(async { Ok(()) })
     }
 
     fn look(&self, look: Look<Postgres>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -237,14 +247,6 @@ impl ViewCopy<Postgres> for PostgresCopy {
             })
             .await
         })
-    }
-
-    fn fell_back(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.fell_back.notified())
-    }
-
-    fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
     }
 }
 

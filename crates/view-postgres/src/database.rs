@@ -2,26 +2,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anabranch_log::BoxFuture;
-use anabranch_runtime::view::{
-    Copies, CopyId, StoreError, ViewCode, ViewContext, ViewCopy, ViewStore,
-};
+use anabranch_runtime::view::{Copies, CopyId, StoreError, ViewContext};
 use anabranch_runtime::{Diagnostics, Time};
 
 use crate::address::{Address, schema};
-use crate::copy::PostgresCopy;
 use crate::line::Fault;
 use crate::store::{Pace, Postgres};
-use crate::writer::Writer;
-
-/// The copies of one view in one database.
-pub struct PostgresViewStore(Arc<Place>);
 
 /// Where the copies of a view are, and who writes there.
 pub struct Place {
     address: Result<Address, String>,
     service: String,
-    view: &'static str,
+    pub view: &'static str,
     /// Who this runtime is, for the others.
     pub writer: String,
     /// What may stand there of which copies there are, as far as this runtime knows: anything
@@ -50,13 +42,13 @@ pub fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl PostgresViewStore {
+impl Place {
     /// The view's copies at `address`.
     pub fn new(address: &str, context: &ViewContext) -> Self {
         let ViewContext { service, view, .. } = context;
         let name = context.time.random() as u32;
         let process = std::process::id();
-        Self(Arc::new(Place {
+        Self {
             address: Address::parse(address, service),
             service: service.clone(),
             view,
@@ -64,11 +56,9 @@ impl PostgresViewStore {
             known: Mutex::default(),
             diagnostics: context.diagnostics.clone(),
             time: context.time.clone(),
-        }))
+        }
     }
-}
 
-impl Place {
     /// An error of this view's store.
     pub fn failed(&self, reason: impl ToString) -> StoreError {
         StoreError::new(self.view, reason)
@@ -137,7 +127,7 @@ impl Place {
             .map(drop)
     }
 
-    fn copies(&self) -> Result<Copies, StoreError> {
+    pub fn copies(&self) -> Result<Copies, StoreError> {
         let store = self.connect_plain()?;
         let kept = self.kept(&store).map_err(|error| self.refused(error))?;
         let copies = match &kept {
@@ -170,7 +160,7 @@ impl Place {
         store.one(select, &[&self.service, &self.view], |row| row.try_get(0))
     }
 
-    fn set_copies(&self, copies: Copies) -> Result<(), StoreError> {
+    pub fn set_copies(&self, copies: Copies) -> Result<(), StoreError> {
         let json = serde_json::to_string(&copies).map_err(|error| self.failed(error))?;
         let store = self.connect_plain()?;
         let set = || -> Result<bool, Fault> {
@@ -210,7 +200,7 @@ impl Place {
         }
     }
 
-    fn remove(&self, id: CopyId) -> Result<(), StoreError> {
+    pub fn remove(&self, id: CopyId) -> Result<(), StoreError> {
         let store = self.connect_plain()?;
         let schema = self.schema(id);
         let dropped = store
@@ -255,34 +245,5 @@ pub fn said(error: anabranch_domain::HandleError) -> Fault {
     match error.downcast::<Fault>() {
         Ok(fault) => *fault,
         Err(other) => Fault::Server(other.to_string()),
-    }
-}
-
-impl ViewStore<Postgres> for PostgresViewStore {
-    fn copies(&self) -> BoxFuture<'_, Result<Copies, StoreError>> {
-        let place = self.0.clone();
-        Box::pin(blocking(place.view, move || place.copies()))
-    }
-
-    fn set_copies(&self, copies: Copies) -> BoxFuture<'_, Result<(), StoreError>> {
-        let place = self.0.clone();
-        Box::pin(blocking(place.view, move || place.set_copies(copies)))
-    }
-
-    fn open(
-        &self,
-        id: CopyId,
-        code: Arc<ViewCode<Postgres>>,
-    ) -> BoxFuture<'_, Result<Arc<dyn ViewCopy<Postgres>>, StoreError>> {
-        let place = self.0.clone();
-        Box::pin(blocking(place.view, move || {
-            let writer = Writer::open(place.clone(), id, |rows| code.set_up(rows))?;
-            Ok(Arc::new(PostgresCopy::new(place, id, code, writer)) as _)
-        }))
-    }
-
-    fn remove(&self, id: CopyId) -> BoxFuture<'_, Result<(), StoreError>> {
-        let place = self.0.clone();
-        Box::pin(blocking(place.view, move || place.remove(id)))
     }
 }

@@ -26,6 +26,25 @@ trait Handler<S>: Send + Sync {
     fn handle(&self, rows: &mut S, event: &EventRef<'_>) -> Result<(), String>;
 }
 
+/// A function that takes one event in.
+type Take<S> = Box<dyn Fn(&mut S, &EventRef<'_>) -> Result<(), HandleError> + Send + Sync>;
+
+struct Untyped<S>(Take<S>);
+
+impl<S> Handler<S> for Untyped<S> {
+    fn set_up(&self, _: &mut S) -> Result<(), HandleError> {
+        Ok(())
+    }
+
+    fn knows(&self, _: &str) -> bool {
+        true
+    }
+
+    fn handle(&self, rows: &mut S, event: &EventRef<'_>) -> Result<(), String> {
+        (self.0)(rows, event).map_err(|error| error.to_string())
+    }
+}
+
 struct Typed<V: View>(Reader<V::Event>);
 
 impl<V: View> Handler<V::Store> for Typed<V> {
@@ -73,6 +92,22 @@ impl<S: 'static> ViewCode<S> {
             fingerprint: content_hash(parts.iter().map(String::as_bytes)),
             handler: Box::new(Typed::<V>(reader)),
         })
+    }
+
+    /// A function as code: for consumers whose place is kept with what they write. It gets
+    /// the events as they are stored.
+    pub fn of_function(
+        name: &'static str,
+        function: impl Fn(&mut S, &EventRef<'_>) -> Result<(), HandleError> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name,
+            version: 1,
+            poison: Poison::Stop,
+            filter: Filter::all(),
+            fingerprint: content_hash([name.as_bytes()]),
+            handler: Box::new(Untyped(Box::new(function))),
+        }
     }
 
     /// The view's name.

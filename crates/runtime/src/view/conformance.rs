@@ -508,7 +508,7 @@ async fn a_stream_that_was_set_aside_comes_back_whole_or_not_at_all<S: Subject>(
         .iter()
         .flat_map(|batch| batch.clone())
         .flatten()
-        .filter(|event| *event.stream() == *stream && event.version >= 1)
+        .filter(|event| event.stream() == stream && event.version >= 1)
         .collect();
     let set_aside = EventBatch::from(set_aside);
     let again = copy.apply_parked(stream.clone(), set_aside.clone()).await;

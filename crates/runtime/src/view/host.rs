@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anabranch_domain::{Json, Query, Timestamp, View};
+use anabranch_domain::{Json, Query, View};
 use anabranch_log::{BoxFuture, Log, Order, VersionRange};
 use anabranch_model::{Cut, StreamId};
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::projector::Projector;
 use super::{
     Answer, Consistency, Copies, CopyId, CopyState, CopyStatus, JsonAnswer, OperateError,
     PoisonEvent, Policy, Progress, QueryError, Question, StoreError, ViewCode, ViewContext,
     ViewCopy, ViewError, ViewOptions, ViewStatus, ViewStore, ViewStoreFactory,
 };
 use crate::diagnostics::Diagnostics;
+use crate::follow::{Follow, FollowParts, Shown};
 use crate::panics::contain;
 use crate::time::Time;
 
@@ -183,17 +183,6 @@ impl Drop for Task {
     }
 }
 
-/// How far a copy is, and what it is doing.
-#[derive(Debug, Clone)]
-pub struct Shown {
-    pub cut: Cut,
-    pub state: CopyState,
-    /// When the last event that was taken in was recorded.
-    pub last_at: Option<Timestamp>,
-    /// Events of the log per second of catching up.
-    pub rate: Option<f64>,
-}
-
 impl<V: View> ViewHost<V> {
     /// Opens the copies and starts to keep them up to date.
     pub async fn start(
@@ -301,19 +290,35 @@ impl<S: 'static> Inner<S> {
         Ok(())
     }
 
+    /// How a copy follows the log.
+    fn follow_parts(self: Arc<Self>, id: CopyId) -> FollowParts {
+        FollowParts {
+            of: format!("view {}", self.code.name()),
+            log: self.log.clone(),
+            time: self.time.clone(),
+            diagnostics: self.diagnostics.clone(),
+            head: self.head.clone(),
+            filter: self.code.filter().clone(),
+            poison: self.code.poison(),
+            retry: self.options.retry,
+            parked_max: self.options.parked_max,
+            keep_every: self.options.snapshot_every,
+            caught_up: Box::new(move || {
+                let inner = self.clone();
+                Box::pin(async move { inner.swap(id).await })
+            }),
+        }
+    }
+
     /// Opens a copy and starts to keep it up to date.
     async fn run(self: Arc<Self>, id: CopyId) -> Result<Runner<S>, StoreError> {
         let copy = self.store.open(id, self.code.clone()).await?;
         let progress = copy.progress().await;
-        let (shown, watched) = watch::channel(Shown {
-            cut: progress.cut,
-            state: CopyState::CatchingUp,
-            last_at: None,
-            rate: None,
-        });
+        let (shown, watched) = watch::channel(Shown::at(progress.cut));
         let nudge = Arc::new(Notify::new());
-        let projector = Projector::new(self, copy.clone(), shown, nudge.clone(), progress.events);
-        let task = Task(tokio::spawn(projector.run()));
+        let parts = self.follow_parts(id);
+        let follow = Follow::new(parts, copy.clone(), shown, nudge.clone(), progress.events);
+        let task = Task(tokio::spawn(follow.run()));
         Ok(Runner {
             copy,
             shown: watched,
@@ -358,10 +363,11 @@ impl<S: 'static> Inner<S> {
     ) -> Result<Answer<Q::Answer>, QueryError> {
         let head = self.head.borrow().clone();
         if !head.covers(&consistency.seen) {
-            let head = self.log.head().await.map_err(|error| StoreError {
-                view: self.code.name().to_owned(),
-                reason: error.to_string(),
-            })?;
+            let head = self
+                .log
+                .head()
+                .await
+                .map_err(|error| StoreError::new(self.code.name(), error))?;
             if !head.covers(&consistency.seen) {
                 return Err(QueryError::BeyondHead {
                     seen: consistency.seen,
@@ -386,10 +392,9 @@ impl<S: 'static> Inner<S> {
             drop(reply.send((answered.unwrap_or_else(Err), progress.cut.clone())));
         }))
         .await?;
-        let (answered, cut) = answer.await.map_err(|_| StoreError {
-            view: self.code.name().to_owned(),
-            reason: "the query was given up".to_owned(),
-        })?;
+        let (answered, cut) = answer
+            .await
+            .map_err(|_| StoreError::new(self.code.name(), "the query was given up"))?;
         let stale = !cut.covers(&consistency.seen);
         if stale && consistency.policy != Policy::AllowStale {
             return Err(self.behind(&consistency.seen));
@@ -450,19 +455,12 @@ impl<S: 'static> Inner<S> {
 
     async fn status_of(&self, copy: Arc<dyn ViewCopy<S>>, shown: Shown) -> CopyStatus {
         let head = self.head.borrow().clone();
-        let lag_events = head
-            .iter()
-            .map(|(partition, count)| count.saturating_sub(shown.cut.get(partition)))
-            .sum();
-        let behind = lag_events > 0;
-        let time_left = shown.rate.filter(|rate| behind && *rate > 0.0);
+        let (lag_events, lag) = shown.lag(&head, self.time.now());
+        let time_left = shown.rate.filter(|rate| lag_events > 0 && *rate > 0.0);
         CopyStatus {
             id: copy.id(),
             lag_events,
-            lag: match shown.last_at {
-                Some(at) if behind => self.time.now().since(at),
-                _ => Duration::ZERO,
-            },
+            lag,
             time_left: time_left.map(|rate| Duration::from_secs_f64(lag_events as f64 / rate)),
             parked: copy.progress().await.parked,
             state: shown.state,
@@ -524,10 +522,7 @@ impl<S: 'static> Inner<S> {
                     .read_stream(&id, VersionRange::from(parked.version), Order::Forward);
             let mut events = Vec::new();
             while let Some(event) = read.next().await {
-                events.push(event.map_err(|error| StoreError {
-                    view: self.code.name().to_owned(),
-                    reason: error.to_string(),
-                })?);
+                events.push(event.map_err(|error| StoreError::new(self.code.name(), error))?);
             }
             if let Some(poison) = copy.apply_parked(stream.clone(), events.into()).await? {
                 return Err(OperateError::Poison(poison.to_string()));

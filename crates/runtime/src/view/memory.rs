@@ -2,16 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anabranch_log::{BoxFuture, Log, ReadMode};
+use anabranch_log::{BoxFuture, Log};
 use anabranch_model::{Cut, EventBatch, EventId, Position};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
 
 use super::{
-    Copies, CopyId, Edit, Look, PoisonEvent, Progress, StoreError, ViewCode, ViewContext, ViewCopy,
-    ViewStore, ViewStoreFactory, snapshot_stream,
+    Copies, CopyId, Edit, Intake, Look, PoisonEvent, Progress, StoreError, ViewCode, ViewContext,
+    ViewCopy, ViewStore, ViewStoreFactory, snapshot_stream,
 };
+use crate::follow::ToHead;
 use crate::snapshot::{Snapshot, SnapshotStore};
 
 /// Keeps views in memory, and a snapshot of them now and then: what
@@ -174,9 +175,9 @@ where
             .parked
             .extend(newly_parked.map(|(stream, parked)| (stream.clone(), parked.clone())));
         let filter = self.code.filter().clone();
-        let from = rows.progress.cut.clone();
-        let mut read = self.log.read(&from, filter, ReadMode::ToHead);
-        while let Some(batch) = read.next_batch().await {
+        let reading = ToHead::begin(&self.log, &rows.progress.cut, filter).await;
+        let mut reading = reading.map_err(|error| self.failed(error))?;
+        while let Some(batch) = reading.next().await {
             let batch = batch.map_err(|error| self.failed(error))?;
             let Rows { store, progress } = &mut rows;
             let taken = self.code.take_in(store, progress, &batch, Some(end));
@@ -207,14 +208,10 @@ where
     }
 }
 
-impl<S> ViewCopy<S> for MemoryCopy<S>
+impl<S> Intake for MemoryCopy<S>
 where
     S: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    fn id(&self) -> CopyId {
-        self.id
-    }
-
     fn progress(&self) -> BoxFuture<'_, Progress> {
         let progress = self.shown().clone();
         Box::pin(async { progress })
@@ -242,6 +239,42 @@ where
         })
     }
 
+    fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut rows = self.rows.write().await;
+            edit(&mut rows.progress);
+            self.show(&rows);
+            // If it cannot be kept, a restart finds out again.
+            drop(self.save(&rows).await);
+            Ok(())
+        })
+    }
+
+    fn advance(&self, cut: Cut) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut rows = self.rows.write().await;
+            rows.progress.cut.join(&cut);
+            self.show(&rows);
+            Ok(())
+        })
+    }
+
+    fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async {
+            let rows = self.rows.read().await;
+            self.save(&rows).await
+        })
+    }
+}
+
+impl<S> ViewCopy<S> for MemoryCopy<S>
+where
+    S: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    fn id(&self) -> CopyId {
+        self.id
+    }
+
     fn apply_parked(
         &self,
         stream: String,
@@ -267,38 +300,11 @@ where
         })
     }
 
-    fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            let mut rows = self.rows.write().await;
-            edit(&mut rows.progress);
-            self.show(&rows);
-            // If it cannot be kept, a restart finds out again.
-            drop(self.save(&rows).await);
-            Ok(())
-        })
-    }
-
-    fn advance(&self, cut: Cut) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            let mut rows = self.rows.write().await;
-            rows.progress.cut.join(&cut);
-            self.show(&rows);
-            Ok(())
-        })
-    }
-
     fn look(&self, look: Look<S>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let rows = self.rows.read().await;
             look(&rows.store, &rows.progress);
             Ok(())
-        })
-    }
-
-    fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async {
-            let rows = self.rows.read().await;
-            self.save(&rows).await
         })
     }
 }

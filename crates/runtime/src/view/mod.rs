@@ -13,24 +13,26 @@ mod code;
 pub mod conformance;
 mod host;
 mod memory;
-mod projector;
 mod question;
 mod store;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anabranch_domain::{Json, SchemaError};
-use anabranch_model::{Cut, Position, StreamId, Version};
+use anabranch_model::{Cut, StreamId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use crate::follow::{
+    Edit, FollowState as CopyState, Intake, ParkedStream, PoisonEvent, Progress, StoreError,
+};
 pub use code::ViewCode;
 pub use host::{AnyView, ViewSpec};
 pub(crate) use host::{ViewHost, ViewParts};
 pub use memory::MemoryViews;
 pub use question::Question;
-pub use store::{Edit, Look, ViewContext, ViewCopy, ViewStore, ViewStoreFactory};
+pub use store::{Look, ViewContext, ViewCopy, ViewStore, ViewStoreFactory};
 
 /// How fresh an answer has to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -149,27 +151,6 @@ fn because(stopped: &Option<String>) -> String {
         .map_or(String::new(), |why| format!(", but it has stopped: {why}"))
 }
 
-/// The store of a view did not do what it was asked. What was committed before is safe, and
-/// all of it can be made again from the log.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the store of view {view}: {reason}")]
-pub struct StoreError {
-    /// The view.
-    pub view: String,
-    /// What is the matter.
-    pub reason: String,
-}
-
-impl StoreError {
-    /// An error of the store of `view`. `reason` says what happened and what to do.
-    pub fn new(view: impl Into<String>, reason: impl ToString) -> Self {
-        Self {
-            view: view.into(),
-            reason: reason.to_string(),
-        }
-    }
-}
-
 /// Why a view cannot be hosted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -239,80 +220,6 @@ pub struct Copies {
     pub previous: Option<CopyId>,
     /// The one that is being built.
     pub building: Option<CopyId>,
-}
-
-/// How far a copy is: kept with its rows, in one transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Progress {
-    /// The events that it has taken in.
-    pub cut: Cut,
-    /// How many events it has taken in.
-    pub events: u64,
-    /// When the last of them was recorded: microseconds since 1970, UTC.
-    pub last_at: u64,
-    /// Events that an operator has told it to pass over.
-    pub skipped: BTreeSet<Position>,
-    /// Streams that it has set aside.
-    pub parked: BTreeMap<String, ParkedStream>,
-}
-
-/// A stream that a view has set aside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ParkedStream {
-    /// The event that it could not take in.
-    pub position: Position,
-    /// The version of that event.
-    pub version: Version,
-    /// The version of the last event that was set aside.
-    pub last: Version,
-    /// Why.
-    pub reason: String,
-}
-
-/// An event that a view cannot take in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PoisonEvent {
-    /// Where it stands.
-    pub position: Position,
-    /// Its stream.
-    pub stream: String,
-    /// Its version in the stream.
-    pub version: Version,
-    /// Its type.
-    pub event_type: String,
-    /// Why it cannot be taken in.
-    pub reason: String,
-}
-
-impl std::fmt::Display for PoisonEvent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} at {} (event {} of {}): {}",
-            self.event_type, self.position, self.version, self.stream, self.reason
-        )
-    }
-}
-
-/// What a copy is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "state")]
-#[non_exhaustive]
-pub enum CopyState {
-    /// It takes in what is behind it.
-    CatchingUp,
-    /// It has taken in everything there was.
-    CaughtUp,
-    /// It has stopped before an event; `retry` or `skip` lets it go on.
-    Stopped {
-        /// The event.
-        event: PoisonEvent,
-    },
-    /// The store or the log fails; it tries again by itself.
-    Failing {
-        /// What is the matter.
-        reason: String,
-    },
 }
 
 /// One copy, as an operator sees it.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use anabranch_log::{BoxFuture, Log};
-use anabranch_model::{Cut, EventBatch};
+use anabranch_model::EventBatch;
 
-use super::{Copies, CopyId, PoisonEvent, Progress, StoreError, ViewCode};
+use super::{Copies, CopyId, Intake, PoisonEvent, Progress, StoreError, ViewCode};
 use crate::diagnostics::Diagnostics;
 use crate::snapshot::SnapshotStore;
 use crate::time::Time;
@@ -13,25 +13,15 @@ use crate::time::Time;
 /// Looks at the rows and at how far they are, both of one moment.
 pub type Look<S> = Box<dyn FnOnce(&S, &Progress) + Send>;
 
-/// Changes the bookkeeping beside the rows.
-pub type Edit = Box<dyn FnOnce(&mut Progress) + Send>;
-
 /// One set of rows, with the cut that it stands at.
 ///
-/// Rows and [`Progress`] change together, in one transaction. No method blocks the thread that
-/// polls its future: what waits for a disk or a database runs on a thread that may.
-pub trait ViewCopy<S>: Send + Sync + 'static {
+/// Rows and [`Progress`] change together, in one transaction. [`Intake::apply`] takes events in
+/// by [`ViewCode::take_in`], and stops before the append that has an event which cannot be taken
+/// in ([`EventBatch::append_start`]). Whoever looks after [`Intake::advance`] sees progress that
+/// covers its cut.
+pub trait ViewCopy<S>: Intake {
     /// Which one.
     fn id(&self) -> CopyId;
-
-    /// How far it is. Answers at once, also while events are taken in.
-    fn progress(&self) -> BoxFuture<'_, Progress>;
-
-    /// Takes in events by [`ViewCode::take_in`], in one transaction with how far they reach.
-    /// Events that it has taken in before change nothing. Stops before the append that has an
-    /// event which cannot be taken in ([`EventBatch::append_start`]), and names the event; what
-    /// came before that append is kept.
-    fn apply(&self, batch: EventBatch) -> BoxFuture<'_, Result<Option<PoisonEvent>, StoreError>>;
 
     /// Takes in what was set aside of one stream, by [`ViewCode::take_back`]. All of it or
     /// nothing; `Some` names the event that still cannot be taken in.
@@ -41,23 +31,8 @@ pub trait ViewCopy<S>: Send + Sync + 'static {
         events: EventBatch,
     ) -> BoxFuture<'_, Result<Option<PoisonEvent>, StoreError>>;
 
-    /// Changes the bookkeeping.
-    fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), StoreError>>;
-
-    /// There is nothing for the view between where it stands and `cut`: whoever looks from now
-    /// on sees progress that covers `cut`. It need not survive a restart.
-    fn advance(&self, cut: Cut) -> BoxFuture<'_, Result<(), StoreError>>;
-
     /// Runs a query's code on rows that nobody changes meanwhile.
     fn look(&self, look: Look<S>) -> BoxFuture<'_, Result<(), StoreError>>;
-
-    /// Ready when the rows are found less far than they were: a database was put back.
-    fn fell_back(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    /// Makes sure that a restart goes on from about here.
-    fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 /// Where the copies of one view are kept.

@@ -1,29 +1,50 @@
-//! Keeps one copy of a view up to date.
-
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_domain::{Poison, Timestamp};
-use anabranch_log::ReadMode;
-use anabranch_model::{Cut, EventBatch};
+use anabranch_domain::{Poison, Retry, Timestamp};
+use anabranch_log::{BoxFuture, Log};
+use anabranch_model::{Cut, EventBatch, Filter};
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, watch};
 
-use super::host::{Inner, Shown};
-use super::{CopyState, ParkedStream, PoisonEvent, Progress, StoreError, ViewCopy};
-use crate::in_order::InOrder;
+use super::{FollowState, Intake, ParkedStream, PoisonEvent, Progress, Shown, StoreError, ToHead};
+use crate::diagnostics::Diagnostics;
+use crate::time::Time;
 
-/// How long a copy waits before it tries again what the store or the log has refused.
+/// How long it waits before it tries again what the store or the log has refused.
 const REST: Duration = Duration::from_secs(1);
 
-/// Keeps one copy up to date.
-pub struct Projector<S: 'static> {
-    inner: Arc<Inner<S>>,
-    copy: Arc<dyn ViewCopy<S>>,
+/// What is done each time that everything was taken in.
+pub type CaughtUp = Box<dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
+
+/// What following the log needs.
+pub struct FollowParts {
+    /// Who follows, for an operator: `view orders`.
+    pub of: String,
+    pub log: Arc<dyn Log>,
+    pub time: Time,
+    pub diagnostics: Arc<Diagnostics>,
+    pub head: watch::Receiver<Cut>,
+    pub filter: Filter,
+    pub poison: Poison,
+    /// How often an event that cannot be taken in is tried.
+    pub retry: Retry,
+    /// The most streams that are set aside.
+    pub parked_max: usize,
+    /// After how many events the place is kept; 0: never.
+    pub keep_every: u64,
+    pub caught_up: CaughtUp,
+}
+
+/// Follows the log.
+pub struct Follow {
+    parts: FollowParts,
+    intake: Arc<dyn Intake>,
     shown: watch::Sender<Shown>,
+    /// Wakes it after an operator has changed something.
     nudge: Arc<Notify>,
-    /// How many events the copy had taken in when it was last kept.
+    /// How many events had been taken in when the place was last kept.
     kept_at: u64,
 }
 
@@ -37,54 +58,63 @@ enum Round {
     Poison(PoisonEvent),
 }
 
-impl<S: 'static> Projector<S> {
-    /// A projector of `copy`, which has taken in this many events.
+impl Follow {
+    /// Brings events to `intake`, which has taken in `events` of them.
     pub fn new(
-        inner: Arc<Inner<S>>,
-        copy: Arc<dyn ViewCopy<S>>,
+        parts: FollowParts,
+        intake: Arc<dyn Intake>,
         shown: watch::Sender<Shown>,
         nudge: Arc<Notify>,
         events: u64,
     ) -> Self {
         Self {
-            inner,
-            copy,
+            parts,
+            intake,
             shown,
             nudge,
             kept_at: events,
         }
     }
 
+    fn note(&self, text: String) {
+        let FollowParts {
+            diagnostics, time, ..
+        } = &self.parts;
+        diagnostics.add(time.now(), text);
+    }
+
     /// Takes in everything there is and will be.
     pub async fn run(mut self) {
-        let mut head = self.inner.head.clone();
+        let mut head = self.parts.head.clone();
         loop {
             match self.catch_up().await {
                 Round::CaughtUp => {
-                    self.show(|shown| shown.state = CopyState::CaughtUp);
-                    if let Err(error) = self.inner.swap(self.copy.id()).await {
-                        self.inner.note(error.to_string());
+                    self.show(|shown| shown.state = FollowState::CaughtUp);
+                    if let Err(error) = (self.parts.caught_up)().await {
+                        self.note(error.to_string());
                     }
                     let cut = self.shown.borrow().cut.clone();
                     let news = async { head.wait_for(|head| !cut.covers(head)).await.is_ok() };
                     let nudge = pin!(self.nudge.notified());
-                    let nudge = select(nudge, self.copy.fell_back());
+                    let nudge = select(nudge, self.intake.fell_back());
                     if let Either::Left((false, _)) = select(pin!(news), nudge).await {
                         return;
                     }
                 }
                 Round::Failed(reason) => {
-                    self.show(|shown| shown.state = CopyState::Failing { reason });
-                    self.inner.time.sleep(REST).await;
+                    self.show(|shown| shown.state = FollowState::Failing { reason });
+                    self.parts.time.sleep(REST).await;
                 }
                 Round::Poison(event) => {
+                    let of = &self.parts.of;
+                    let kind = of.split(' ').next().unwrap_or(of);
                     let text = format!(
-                        "view {} has stopped before {event}; mend it, then `view retry`, or `view skip`",
-                        self.inner.code.name()
+                        "{of} has stopped before {event}; mend it, then `{kind} retry`, or `{kind} skip`"
                     );
-                    self.inner.note(text);
-                    self.show(|shown| shown.state = CopyState::Stopped { event });
+                    self.note(text);
+                    self.show(|shown| shown.state = FollowState::Stopped { event });
                     self.nudge.notified().await;
+                    self.show(|shown| shown.state = FollowState::CatchingUp);
                 }
             }
         }
@@ -96,40 +126,36 @@ impl<S: 'static> Projector<S> {
 
     /// Takes in everything there is now.
     async fn catch_up(&mut self) -> Round {
-        let head = match self.inner.log.head().await {
-            Ok(head) => head,
-            Err(error) => return Round::Failed(error.to_string()),
+        let from = self.intake.progress().await.cut;
+        let FollowParts { log, filter, .. } = &self.parts;
+        let mut reading = match ToHead::begin(log, &from, filter.clone()).await {
+            Ok(reading) => reading,
+            Err(reason) => return Round::Failed(reason),
         };
-        let from = self.copy.progress().await.cut;
+        let head = reading.head().clone();
         let behind = |cut: &Cut| {
             let missing = head
                 .iter()
                 .map(|(p, count)| count.saturating_sub(cut.get(p)));
             missing.sum::<u64>()
         };
-        let (missing, began) = (behind(&from), self.inner.time.monotonic());
+        let (missing, began) = (behind(&from), self.parts.time.monotonic());
         if missing > 1000 {
-            self.show(|shown| shown.state = CopyState::CatchingUp);
+            self.show(|shown| shown.state = FollowState::CatchingUp);
         }
-        let filter = self.inner.code.filter().clone();
-        let mut read = self.inner.log.read(&from, filter, ReadMode::ToHead);
-        let mut order = InOrder::from(&from);
-        while let Some(batch) = read.next_batch().await {
+        while let Some(batch) = reading.next().await {
             let batch = match batch {
                 Ok(batch) => batch,
-                Err(error) => return Round::Failed(error.to_string()),
+                Err(reason) => return Round::Failed(reason),
             };
-            if let Err(disorder) = order.check(&batch) {
-                return Round::Failed(disorder);
-            }
             let taken = self.take_in(batch).await;
             let Progress {
                 cut,
                 events,
                 last_at,
                 ..
-            } = self.copy.progress().await;
-            let took = self.inner.time.monotonic().saturating_sub(began);
+            } = self.intake.progress().await;
+            let took = self.parts.time.monotonic().saturating_sub(began);
             let took = took.as_secs_f64();
             let done = missing - behind(&cut).min(missing);
             self.show(|shown| {
@@ -145,7 +171,7 @@ impl<S: 'static> Projector<S> {
             self.keep_sometimes(events).await;
             tokio::task::yield_now().await;
         }
-        if let Err(error) = self.copy.advance(head.clone()).await {
+        if let Err(error) = self.intake.advance(head.clone()).await {
             return Round::Failed(error.to_string());
         }
         self.show(|shown| shown.cut.join(&head));
@@ -155,23 +181,23 @@ impl<S: 'static> Projector<S> {
     async fn take_in(&mut self, batch: EventBatch) -> Result<Option<PoisonEvent>, StoreError> {
         let mut attempt = 1;
         loop {
-            let Some(poison) = self.copy.apply(batch.clone()).await? else {
+            let Some(poison) = self.intake.apply(batch.clone()).await? else {
                 return Ok(None);
             };
-            let retry = self.inner.options.retry;
+            let retry = self.parts.retry;
             if retry.goes_on_after(attempt) {
                 let seed = u128::from(poison.position.offset);
-                self.inner
+                self.parts
                     .time
                     .sleep(retry.delay_after(attempt, seed))
                     .await;
                 attempt += 1;
                 continue;
             }
-            let parked = self.copy.progress().await.parked.len();
-            let may_park = self.inner.code.poison() == Poison::Park
+            let parked = self.intake.progress().await.parked.len();
+            let may_park = self.parts.poison == Poison::Park
                 && !poison.stream.is_empty()
-                && parked < self.inner.options.parked_max;
+                && parked < self.parts.parked_max;
             if !may_park {
                 return Ok(Some(poison));
             }
@@ -181,13 +207,9 @@ impl<S: 'static> Projector<S> {
     }
 
     async fn set_aside(&self, poison: PoisonEvent) -> Result<(), StoreError> {
-        let text = format!(
-            "view {} sets {} aside: {poison}",
-            self.inner.code.name(),
-            poison.stream
-        );
-        self.inner.note(text);
-        self.copy
+        let text = format!("{} sets {} aside: {poison}", self.parts.of, poison.stream);
+        self.note(text);
+        self.intake
             .edit(Box::new(move |progress: &mut Progress| {
                 let parked = ParkedStream {
                     position: poison.position,
@@ -201,11 +223,11 @@ impl<S: 'static> Projector<S> {
     }
 
     async fn keep_sometimes(&mut self, events: u64) {
-        let every = self.inner.options.snapshot_every;
+        let every = self.parts.keep_every;
         if every > 0 && events >= self.kept_at + every {
             self.kept_at = events;
-            if let Err(error) = self.copy.keep().await {
-                self.inner.note(error.to_string());
+            if let Err(error) = self.intake.keep().await {
+                self.note(error.to_string());
             }
         }
     }

@@ -1,0 +1,453 @@
+//! Views in SQLite: a file for each copy, with the rows and how far they are.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use anabranch_domain::View;
+use anabranch_env::Disk;
+use anabranch_log::BoxFuture;
+use anabranch_model::{Cut, EventBatch};
+use anabranch_runtime::ServiceBuilder;
+use anabranch_runtime::view::{
+    Copies, CopyId, Edit, Intake, Look, PoisonEvent, Progress, StoreError, ViewCode, ViewContext,
+    ViewCopy, ViewSpec, ViewStore, ViewStoreFactory,
+};
+use rusqlite::OptionalExtension as _;
+
+use crate::sqlite::{Sqlite, connect, locked, make_private};
+
+/// Keeps views in SQLite, in files of one directory: for
+/// [`ServiceBuilder::view_on`].
+#[derive(Clone)]
+pub struct SqliteViews {
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+impl SqliteViews {
+    /// In files of `dir`, which is made if need be. `disk` makes and removes them.
+    pub fn in_dir(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> Self {
+        let dir = dir.into();
+        Self { dir, disk }
+    }
+}
+
+impl ViewStoreFactory<Sqlite> for SqliteViews {
+    fn store(&self, context: &ViewContext) -> Arc<dyn ViewStore<Sqlite>> {
+        Arc::new(SqliteViewStore {
+            view: context.view,
+            dir: self.dir.clone(),
+            disk: self.disk.clone(),
+        })
+    }
+}
+
+/// Views in SQLite, for a service.
+pub trait InSqlite {
+    /// Hosts this view in SQLite, in files of this directory.
+    #[must_use]
+    fn view_in_sqlite<V: View<Store = Sqlite>>(
+        self,
+        spec: ViewSpec<V>,
+        disk: Arc<dyn Disk>,
+        dir: impl Into<PathBuf>,
+    ) -> Self;
+}
+
+impl InSqlite for ServiceBuilder {
+    fn view_in_sqlite<V: View<Store = Sqlite>>(
+        self,
+        spec: ViewSpec<V>,
+        disk: Arc<dyn Disk>,
+        dir: impl Into<PathBuf>,
+    ) -> Self {
+        self.view_on(spec, SqliteViews::in_dir(disk, dir))
+    }
+}
+
+/// Copies of a view, as files of one directory.
+struct SqliteViewStore {
+    view: &'static str,
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+impl SqliteViewStore {
+    fn path(&self, id: CopyId) -> PathBuf {
+        let Self { view, dir, .. } = self;
+        dir.join(format!("{view}.v{}.g{}.sqlite", id.version, id.generation))
+    }
+}
+
+/// The rows' writer, and how far they are for readers.
+struct SqliteCopy {
+    id: CopyId,
+    path: PathBuf,
+    code: Arc<ViewCode<Sqlite>>,
+    writer: Arc<Mutex<Writer>>,
+    /// What the writer's progress was when it was last free: for those who must not wait.
+    progress: Arc<Mutex<Progress>>,
+    /// How far there is nothing for the view behind what the rows include.
+    scanned: Arc<Mutex<Cut>>,
+    /// Connections for queries that nobody uses now.
+    idle: Arc<Mutex<Vec<Sqlite>>>,
+}
+
+struct Writer {
+    view: &'static str,
+    store: Sqlite,
+    progress: Progress,
+    /// Changes when another connection has written.
+    data_version: i64,
+}
+
+/// The most connections that wait for queries.
+const IDLE_MAX: usize = 4;
+
+/// Makes an error of the view's store.
+fn failed<E: ToString>(view: &'static str) -> impl Fn(E) -> StoreError {
+    move |reason| StoreError::new(view, reason)
+}
+
+/// Runs code that blocks on a thread that may.
+async fn blocking<T: Send + 'static>(
+    view: &'static str,
+    code: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let ran = tokio::task::spawn_blocking(code).await;
+    ran.unwrap_or_else(|error| Err(failed(view)(error)))
+}
+
+impl ViewStore<Sqlite> for SqliteViewStore {
+    fn copies(&self) -> BoxFuture<'_, Result<Copies, StoreError>> {
+        let path = self.dir.join(format!("{}.copies.sqlite", self.view));
+        let (disk, dir) = (self.disk.clone(), self.dir.clone());
+        let view = self.view;
+        Box::pin(blocking(view, move || {
+            disk.create_dir(&dir).map_err(failed(view))?;
+            make_private(&*disk, &path).map_err(failed(view))?;
+            let connection = connect(&path).map_err(failed(view))?;
+            let kept: Option<String> = connection
+                .execute_batch("CREATE TABLE IF NOT EXISTS copies (json TEXT NOT NULL)")
+                .and_then(|()| {
+                    connection
+                        .query_row("SELECT json FROM copies", [], |row| row.get(0))
+                        .optional()
+                })
+                .map_err(failed(view))?;
+            match kept {
+                Some(json) => serde_json::from_str(&json).map_err(failed(view)),
+                None => Ok(Copies::default()),
+            }
+        }))
+    }
+
+    fn set_copies(&self, copies: Copies) -> BoxFuture<'_, Result<(), StoreError>> {
+        let path = self.dir.join(format!("{}.copies.sqlite", self.view));
+        let view = self.view;
+        Box::pin(blocking(view, move || {
+            let json = serde_json::to_string(&copies).map_err(failed(view))?;
+            let mut connection = connect(&path).map_err(failed(view))?;
+            let transaction = connection.transaction().map_err(failed(view))?;
+            transaction
+                .execute("DELETE FROM copies", [])
+                .and_then(|_| transaction.execute("INSERT INTO copies VALUES (?1)", [json]))
+                .map_err(failed(view))?;
+            transaction.commit().map_err(failed(view))
+        }))
+    }
+
+    fn open(
+        &self,
+        id: CopyId,
+        code: Arc<ViewCode<Sqlite>>,
+    ) -> BoxFuture<'_, Result<Arc<dyn ViewCopy<Sqlite>>, StoreError>> {
+        let path = self.path(id);
+        let disk = self.disk.clone();
+        let view = self.view;
+        Box::pin(blocking(view, move || {
+            make_private(&*disk, &path).map_err(failed(view))?;
+            let writer = Writer::open(&code, &path)?;
+            Ok(Arc::new(SqliteCopy {
+                id,
+                path,
+                code,
+                progress: Arc::new(Mutex::new(writer.progress.clone())),
+                scanned: Arc::new(Mutex::new(writer.progress.cut.clone())),
+                writer: Arc::new(Mutex::new(writer)),
+                idle: Arc::default(),
+            }) as _)
+        }))
+    }
+
+    fn remove(&self, id: CopyId) -> BoxFuture<'_, Result<(), StoreError>> {
+        let path = self.path(id);
+        let disk = self.disk.clone();
+        let view = self.view;
+        Box::pin(blocking(view, move || {
+            for suffix in ["", "-wal", "-shm"] {
+                let mut file = path.clone().into_os_string();
+                file.push(suffix);
+                let file = PathBuf::from(file);
+                if disk.exists(&file).map_err(failed(view))? {
+                    disk.remove(&file).map_err(failed(view))?;
+                }
+            }
+            Ok(())
+        }))
+    }
+}
+
+impl Writer {
+    fn open(code: &ViewCode<Sqlite>, path: &Path) -> Result<Self, StoreError> {
+        let view = code.name();
+        let mut store = Sqlite {
+            connection: connect(path).map_err(failed(view))?,
+        };
+        let table = "CREATE TABLE IF NOT EXISTS anabranch_progress (json TEXT NOT NULL)";
+        store
+            .connection
+            .execute_batch(table)
+            .map_err(failed(view))?;
+        begin(view, &store)?;
+        // Within the transaction: two runtimes may begin with one file.
+        if let Some(progress) = read_progress(view, &store)? {
+            end(view, &store, Ok(()))?;
+            return Self {
+                view,
+                store,
+                progress,
+                data_version: 0,
+            }
+            .up_to_date();
+        }
+        let made = code
+            .set_up(&mut store)
+            .map_err(failed(view))
+            .and_then(|()| {
+                let json = serde_json::to_string(&Progress::default()).map_err(failed(view))?;
+                let inserted = store.execute("INSERT INTO anabranch_progress VALUES (?1)", [json]);
+                inserted.map_err(failed(view))
+            });
+        end(view, &store, made)?;
+        Self {
+            view,
+            store,
+            progress: Progress::default(),
+            data_version: 0,
+        }
+        .up_to_date()
+    }
+
+    /// With what another runtime may have written to the same file.
+    fn up_to_date(mut self) -> Result<Self, StoreError> {
+        self.refresh()?;
+        Ok(self)
+    }
+
+    fn refresh(&mut self) -> Result<(), StoreError> {
+        let view = self.view;
+        let version = self
+            .store
+            .one("PRAGMA data_version", [], |row| row.get(0))
+            .map_err(failed(view))?
+            .unwrap_or_default();
+        if version != self.data_version {
+            self.data_version = version;
+            self.progress = read_progress(view, &self.store)?.unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Runs `code` in a transaction with a copy of the progress; both are kept if it succeeds.
+    fn transact<E>(
+        &mut self,
+        code: impl FnOnce(&mut Sqlite, &mut Progress) -> Result<(), E>,
+    ) -> Result<Result<(), E>, StoreError> {
+        let view = self.view;
+        begin(view, &self.store)?;
+        // A second runtime on this file counts no event twice: it goes on where the first is.
+        if let Err(error) = self.refresh() {
+            return end(view, &self.store, Err(error));
+        }
+        let mut progress = self.progress.clone();
+        match code(&mut self.store, &mut progress) {
+            Ok(()) => {
+                let written = write_progress(view, &self.store, &progress);
+                end(view, &self.store, written)?;
+                self.progress = progress;
+                Ok(Ok(()))
+            }
+            Err(error) => {
+                self.store
+                    .connection
+                    .execute_batch("ROLLBACK")
+                    .map_err(failed(view))?;
+                Ok(Err(error))
+            }
+        }
+    }
+}
+
+fn begin(view: &'static str, store: &Sqlite) -> Result<(), StoreError> {
+    let connection = &store.connection;
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK").map_err(failed(view))?;
+    }
+    connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .map_err(failed(view))
+}
+
+fn end<T>(
+    view: &'static str,
+    store: &Sqlite,
+    done: Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let connection = &store.connection;
+    match done {
+        Ok(value) => {
+            connection.execute_batch("COMMIT").map_err(failed(view))?;
+            Ok(value)
+        }
+        Err(error) => {
+            connection.execute_batch("ROLLBACK").map_err(failed(view))?;
+            Err(error)
+        }
+    }
+}
+
+fn read_progress(view: &'static str, store: &Sqlite) -> Result<Option<Progress>, StoreError> {
+    let json: Option<String> = store
+        .one("SELECT json FROM anabranch_progress", [], |row| row.get(0))
+        .map_err(failed(view))?;
+    json.map(|json| serde_json::from_str(&json).map_err(failed(view)))
+        .transpose()
+}
+
+fn write_progress(
+    view: &'static str,
+    store: &Sqlite,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    let json = serde_json::to_string(progress).map_err(failed(view))?;
+    let written = store.execute("UPDATE anabranch_progress SET json = ?1", [json]);
+    written.map(|_| ()).map_err(failed(view))
+}
+
+impl SqliteCopy {
+    /// Runs `code` on the writer, on a thread that may block.
+    fn on_writer<T: Send + 'static>(
+        &self,
+        code: impl FnOnce(&mut Writer, &ViewCode<Sqlite>) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let (writer, of) = (self.writer.clone(), self.code.clone());
+        let (progress, scanned) = (self.progress.clone(), self.scanned.clone());
+        Box::pin(blocking(of.name(), move || {
+            let mut writer = locked(&writer);
+            let done = code(&mut writer, &of);
+            // Also after an error: another runtime may have written.
+            locked(&progress).clone_from(&writer.progress);
+            locked(&scanned).join(&writer.progress.cut);
+            done
+        }))
+    }
+}
+
+impl Intake for SqliteCopy {
+    fn progress(&self) -> BoxFuture<'_, Progress> {
+        let progress = locked(&self.progress).clone();
+        Box::pin(async { progress })
+    }
+
+    fn apply(&self, batch: EventBatch) -> BoxFuture<'_, Result<Option<PoisonEvent>, StoreError>> {
+        self.on_writer(move |writer, code| {
+            let taken =
+                writer.transact(|store, progress| code.take_in(store, progress, &batch, None))?;
+            let Err(poison) = taken else {
+                return Ok(None);
+            };
+            // Nothing of the batch was kept; the appends before the event's are taken in again.
+            let end = batch.append_start(poison.position);
+            let again = writer
+                .transact(|store, progress| code.take_in(store, progress, &batch, Some(end)))?;
+            again.map_err(|other| {
+                code.failed(format!(
+                    "an event that was taken in before is refused now: {other}"
+                ))
+            })?;
+            Ok(Some(*poison))
+        })
+    }
+
+    fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.on_writer(move |writer, _| {
+            writer.transact::<StoreError>(|_, progress| {
+                edit(progress);
+                Ok(())
+            })?
+        })
+    }
+
+    fn advance(&self, cut: Cut) -> BoxFuture<'_, Result<(), StoreError>> {
+        locked(&self.scanned).join(&cut);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl ViewCopy<Sqlite> for SqliteCopy {
+    fn id(&self) -> CopyId {
+        self.id
+    }
+
+    fn apply_parked(
+        &self,
+        stream: String,
+        events: EventBatch,
+    ) -> BoxFuture<'_, Result<Option<PoisonEvent>, StoreError>> {
+        self.on_writer(move |writer, code| {
+            let taken = writer.transact(|store, progress| {
+                code.take_back(store, progress, &stream, &events)
+                    .map(|_| ())
+            })?;
+            Ok(taken.err().map(|poison| *poison))
+        })
+    }
+
+    fn look(&self, look: Look<Sqlite>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (idle, path) = (self.idle.clone(), self.path.clone());
+        // What was scanned before the rows are looked at: the rows can only be further.
+        let scanned = locked(&self.scanned).clone();
+        let view = self.code.name();
+        Box::pin(blocking(view, move || {
+            let waiting = locked(&idle).pop();
+            let store = match waiting {
+                Some(store) => store,
+                None => {
+                    let connection = connect(&path).map_err(failed(view))?;
+                    let set = "PRAGMA query_only = ON";
+                    connection.execute_batch(set).map_err(failed(view))?;
+                    Sqlite { connection }
+                }
+            };
+            // Rows and position are read from one state of the file.
+            let begun = store.connection.execute_batch("BEGIN DEFERRED");
+            begun.map_err(failed(view))?;
+            let looked = read_progress(view, &store).map(|progress| {
+                let mut progress = progress.unwrap_or_default();
+                progress.cut.join(&scanned);
+                look(&store, &progress);
+            });
+            end(view, &store, looked)?;
+            let mut idle = locked(&idle);
+            if idle.len() < IDLE_MAX {
+                idle.push(store);
+            }
+            Ok(())
+        }))
+    }
+}
