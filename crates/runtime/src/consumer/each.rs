@@ -11,12 +11,14 @@ use crate::checkpoint::Checkpoint;
 use crate::follow::{Edit, Intake, PoisonEvent, Progress, StoreError};
 use crate::panics::message;
 
+type Handler<T> = Box<dyn Fn(T) -> BoxFuture<'static, Result<(), HandleError>> + Send + Sync>;
+
 /// What a consumer runs.
 pub enum Function {
     /// For each event.
-    Each(Box<dyn Fn(Event) -> BoxFuture<'static, Result<(), HandleError>> + Send + Sync>),
+    Each(Handler<Event>),
     /// For each batch.
-    Batches(Box<dyn Fn(Vec<Event>) -> BoxFuture<'static, Result<(), HandleError>> + Send + Sync>),
+    Batches(Handler<Vec<Event>>),
 }
 
 /// Runs a function for events, and keeps the place behind it.

@@ -95,7 +95,7 @@ impl Shard {
             return None;
         }
         let mut batch = std::mem::replace(&mut live.open, Batch::new());
-        if batch.len() == 0 {
+        if batch.appends_nothing() {
             self.confirm(stream, batch, &[]);
             return None;
         }

@@ -161,6 +161,10 @@ impl Batch {
         self.decided.is_empty()
     }
 
+    pub const fn appends_nothing(&self) -> bool {
+        self.events.is_empty() && self.settled.is_empty()
+    }
+
     /// How many events it appends, all told.
     pub const fn len(&self) -> usize {
         self.events.len() + self.settled.len()
