@@ -68,7 +68,7 @@ pub enum SendError {
         stream: String,
     },
     /// Did not happen: nobody here has entities of this category.
-    #[error("no entities of category {category:?} are hosted here; known: {known}")]
+    #[error("nobody here takes commands of category {category:?}; known: {known}")]
     NotHosted {
         /// The category.
         category: String,
