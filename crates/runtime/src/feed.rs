@@ -1,8 +1,8 @@
-//! Brings the events of the log to the instances, and knows how far all of them are durable.
+//! Which events of the log are on their way to instances, and how far all of them are durable.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_domain::Cut;
 use anabranch_model::Position;
@@ -11,37 +11,17 @@ use tokio::sync::Notify;
 /// The most events that are on their way at once.
 const ON_THE_WAY_MAX: usize = 4096;
 
-/// What the feed and the shards tell each other.
+/// The events that are brought to the instances of one kind. It goes in rounds: each begins at
+/// what is durable, and what belongs to an earlier one does not count any more.
 #[derive(Default)]
 pub struct Feed {
-    pub ledger: Arc<Ledger>,
-    /// Wakes the feed.
-    pub nudge: Notify,
-    /// The feed goes back to what is durable.
-    pub rewind: AtomicBool,
-    /// The feed takes over again: a shard has lost what it knew.
-    pub retake: AtomicBool,
-}
-
-impl Feed {
-    /// Lets the feed go back to what is durable.
-    pub fn rewind(&self) {
-        self.rewind.store(true, Ordering::Release);
-        self.nudge.notify_one();
-    }
-
-    /// Lets the feed take over again, and go back.
-    pub fn take_over_again(&self) {
-        self.retake.store(true, Ordering::Release);
-        self.rewind();
-    }
-}
-
-/// Which events are on their way.
-#[derive(Default)]
-pub struct Ledger {
     inner: Mutex<Inner>,
+    /// Rung when there is room.
     room: Notify,
+    /// Rung when a round begins.
+    begun: Notify,
+    /// A shard has lost what it knew of open instances.
+    has_lost: AtomicBool,
 }
 
 #[derive(Default)]
@@ -51,74 +31,127 @@ struct Inner {
     given_back: Option<Position>,
     /// Behind the last event that was handed out, or passed over.
     end: Cut,
-    /// Grows when the feed goes back.
     round: u64,
 }
 
 /// One event on its way. Dropped before it is done, it was given back: the feed does not
 /// forget it.
 pub struct Ticket {
-    ledger: Arc<Ledger>,
+    feed: Arc<Feed>,
     position: Position,
     round: u64,
     is_done: bool,
 }
 
-impl Ledger {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+impl Inner {
+    fn begin(&mut self, cut: Cut) {
+        self.on_the_way.clear();
+        self.given_back = None;
+        self.end = cut;
+        self.round += 1;
+    }
+
+    fn done(&self) -> Cut {
+        let mut cut = self.end.clone();
+        for position in self.on_the_way.iter().chain(&self.given_back) {
+            if cut.includes(*position) {
+                cut.set(position.partition, position.offset);
+            }
+        }
+        cut
+    }
+}
+
+impl Feed {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins, or begins again, from `cut`.
-    pub fn begin(&self, cut: &Cut) {
-        let mut inner = self.lock();
-        inner.on_the_way.clear();
-        inner.given_back = None;
-        inner.end = cut.clone();
-        inner.round += 1;
+    /// Begins at `cut`.
+    pub fn begin(&self, cut: Cut) {
+        self.lock().begin(cut);
     }
 
-    /// Hands an event out, as soon as there is room.
-    pub async fn hand_out(self: &Arc<Self>, position: Position) -> Ticket {
+    /// Goes back to what is durable.
+    pub fn rewind(&self) {
+        {
+            let mut inner = self.lock();
+            let done = inner.done();
+            inner.begin(done);
+        }
+        self.room.notify_waiters();
+        self.begun.notify_waiters();
+    }
+
+    /// Goes back, because a shard has lost what it knew.
+    pub fn take_over_again(&self) {
+        self.has_lost.store(true, Ordering::Release);
+        self.rewind();
+    }
+
+    /// Whether a shard has lost what it knew since this was asked last.
+    pub fn has_lost(&self) -> bool {
+        self.has_lost.swap(false, Ordering::AcqRel)
+    }
+
+    /// Which round it is.
+    pub fn round(&self) -> u64 {
+        self.lock().round
+    }
+
+    /// Ready with the round once that is another one than `round`.
+    pub async fn another_round(&self, round: u64) -> u64 {
+        loop {
+            let begun = self.begun.notified();
+            let now = self.round();
+            if now != round {
+                return now;
+            }
+            begun.await;
+        }
+    }
+
+    /// Hands an event out, as soon as there is room; `None` if the round is over.
+    pub async fn hand_out(self: &Arc<Self>, position: Position, round: u64) -> Option<Ticket> {
         loop {
             let room = self.room.notified();
             {
                 let mut inner = self.lock();
+                if inner.round != round {
+                    return None;
+                }
                 if inner.on_the_way.len() < ON_THE_WAY_MAX {
                     inner.on_the_way.insert(position);
-                    return Ticket {
-                        ledger: self.clone(),
+                    return Some(Ticket {
+                        feed: self.clone(),
                         position,
-                        round: inner.round,
+                        round,
                         is_done: false,
-                    };
+                    });
                 }
             }
             room.await;
         }
     }
 
-    /// How often the feed has begun.
-    pub fn round(&self) -> u64 {
-        self.lock().round
+    /// Everything in `cut` was handed out or is of no interest; false if the round is over.
+    pub fn pass(&self, cut: &Cut, round: u64) -> bool {
+        let mut inner = self.lock();
+        let goes_on = inner.round == round;
+        if goes_on {
+            inner.end.join(cut);
+        }
+        goes_on
     }
 
-    /// Everything in `cut` was handed out or is of no interest.
-    pub fn pass(&self, cut: &Cut) {
-        self.lock().end.join(cut);
+    /// Behind the last event that was handed out, or passed over.
+    pub fn end(&self) -> Cut {
+        self.lock().end.clone()
     }
 
     /// Events up to here are durable where they belong: the feed may begin here again.
     pub fn done(&self) -> Cut {
-        let inner = self.lock();
-        let mut cut = inner.end.clone();
-        let first = inner.on_the_way.iter().chain(&inner.given_back);
-        for position in first {
-            if cut.includes(*position) {
-                cut.set(position.partition, position.offset);
-            }
-        }
-        cut
+        self.lock().done()
     }
 }
 
@@ -136,7 +169,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut inner = self.ledger.lock();
+        let mut inner = self.feed.lock();
         if inner.round != self.round {
             return;
         }
@@ -145,7 +178,7 @@ impl Drop for Ticket {
             inner.given_back = Some(self.position);
         }
         drop(inner);
-        self.ledger.room.notify_one();
+        self.feed.room.notify_one();
     }
 }
 
@@ -155,24 +188,40 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_given_back_or_is_on_its_way_is_read_again() {
-        let ledger = Arc::new(Ledger::default());
-        ledger.begin(&Cut::at(3));
+        let feed = Arc::new(Feed::default());
+        feed.begin(Cut::at(3));
+        let round = feed.round();
         let mut tickets = Vec::new();
         for offset in 3..8 {
-            tickets.push(ledger.hand_out(Position::at(offset)).await);
-            ledger.pass(&Cut::at(offset + 1));
+            tickets.push(feed.hand_out(Position::at(offset), round).await.unwrap());
+            assert!(feed.pass(&Cut::at(offset + 1), round));
         }
-        assert_eq!(ledger.done(), Cut::at(3));
+        assert_eq!(feed.done(), Cut::at(3));
         let mut tickets = tickets.into_iter();
         tickets.next().unwrap().done();
-        assert_eq!(ledger.done(), Cut::at(4));
+        assert_eq!(feed.done(), Cut::at(4));
         let on_the_way = tickets.next().unwrap();
         drop(tickets.next().unwrap());
         tickets.for_each(Ticket::done);
-        assert_eq!(ledger.done(), Cut::at(4));
+        assert_eq!(feed.done(), Cut::at(4));
         on_the_way.done();
-        assert_eq!(ledger.done(), Cut::at(5));
-        ledger.begin(&Cut::at(5));
-        assert_eq!(ledger.done(), Cut::at(5));
+        assert_eq!(feed.done(), Cut::at(5));
+        feed.rewind();
+        assert_eq!(feed.end(), Cut::at(5));
+    }
+
+    #[tokio::test]
+    async fn what_belongs_to_an_earlier_round_changes_nothing() {
+        let feed = Arc::new(Feed::default());
+        feed.begin(Cut::at(3));
+        let round = feed.round();
+        let late = feed.hand_out(Position::at(3), round).await.unwrap();
+        assert!(feed.pass(&Cut::at(9), round));
+        feed.rewind();
+        assert_eq!(feed.another_round(round).await, round + 1);
+        assert!(!feed.pass(&Cut::at(20), round));
+        assert!(feed.hand_out(Position::at(4), round).await.is_none());
+        late.done();
+        assert_eq!(feed.end(), Cut::at(3));
     }
 }

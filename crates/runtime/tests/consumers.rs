@@ -56,7 +56,9 @@ impl Stage {
             let (seen, bad) = (seen.clone(), bad.clone());
             async move {
                 let text = text(&event);
-                match bad.lock().unwrap().contains(&text) {
+                // A panic must not poison the lock.
+                let is_bad = bad.lock().unwrap().contains(&text);
+                match is_bad {
                     true if text == "panic" => panic!("its code is wrong"),
                     true => return Err(HandleError::from("no such address")),
                     false => seen.lock().unwrap().push(text),

@@ -134,13 +134,7 @@ impl EachEvent {
             if let Some(first) = wanted.first().cloned()
                 && let Err(reason) = self.run(wanted).await
             {
-                return Some(PoisonEvent {
-                    position: first.position,
-                    stream: first.stream().to_string(),
-                    version: first.version,
-                    event_type: first.event_type().to_string(),
-                    reason,
-                });
+                return Some(PoisonEvent::of(&first, reason));
             }
             for event in together {
                 self.passed(event);

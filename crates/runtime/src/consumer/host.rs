@@ -86,7 +86,7 @@ impl ConsumerHost {
                 time: context.time.clone(),
                 diagnostics: parts.diagnostics.clone(),
                 head: parts.head.clone(),
-                filter: spec.consumer.filter,
+                filter: Some(spec.consumer.filter),
                 poison: Poison::Stop,
                 retry: spec.retry,
                 parked_max: 0,

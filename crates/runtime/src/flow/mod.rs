@@ -15,6 +15,8 @@ mod dispatcher;
 mod effects;
 mod host;
 mod hosted;
+mod intake;
+mod place;
 mod under_way;
 
 use anabranch_domain::Rejection;

@@ -1,7 +1,8 @@
 //! The one way to follow the log: read to the head, go on when it grows, check for gaps, try
 //! again, stop before a poison event or set its stream aside, and keep the place.
 //!
-//! Views and consumers are what takes events in ([`Intake`]); the loop is the same for all.
+//! Views, consumers, processes and sagas are what takes events in ([`Intake`]); the loop is the
+//! same for all.
 
 mod read;
 mod run;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use anabranch_domain::Timestamp;
 use anabranch_log::BoxFuture;
-use anabranch_model::{Cut, EventBatch, Position, Version};
+use anabranch_model::{Cut, Event, EventBatch, Position, Version};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -42,7 +43,8 @@ pub trait Intake: Send + Sync + 'static {
     /// restart.
     fn advance(&self, cut: Cut) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Ready when it is found less far than it was: a database was put back.
+    /// Ready when it is found less far than it was: a database was put back. Polled between
+    /// batches too; then the events are brought again from where it stands.
     fn fell_back(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
@@ -118,6 +120,19 @@ pub struct PoisonEvent {
     pub event_type: String,
     /// Why it cannot be taken in.
     pub reason: String,
+}
+
+impl PoisonEvent {
+    /// This event; `reason` says why it cannot be taken in.
+    pub fn of(event: &Event, reason: String) -> Self {
+        Self {
+            position: event.position,
+            stream: event.stream().to_string(),
+            version: event.version,
+            event_type: event.event_type().to_string(),
+            reason,
+        }
+    }
 }
 
 impl std::fmt::Display for PoisonEvent {

@@ -8,23 +8,27 @@ use crate::in_order::InOrder;
 /// Reads what the log holds now behind a place, and makes sure that nothing is left out.
 pub struct ToHead {
     head: Cut,
-    read: EventStream,
+    read: Option<EventStream>,
     order: InOrder,
 }
 
 impl ToHead {
-    /// Begins at `from`.
-    pub async fn begin(log: &Arc<dyn Log>, from: &Cut, filter: Filter) -> Result<Self, String> {
+    /// Begins at `from`; without a filter, no event is read.
+    pub async fn begin(
+        log: &Arc<dyn Log>,
+        from: &Cut,
+        filter: Option<Filter>,
+    ) -> Result<Self, String> {
         Ok(Self {
             head: log.head().await.map_err(|error| error.to_string())?,
-            read: log.read(from, filter, ReadMode::ToHead),
+            read: filter.map(|filter| log.read(from, filter, ReadMode::ToHead)),
             order: InOrder::from(from),
         })
     }
 
     /// The next events, in order; `None` when everything up to [`ToHead::head`] was given.
     pub async fn next(&mut self) -> Option<Result<EventBatch, String>> {
-        let batch = match self.read.next_batch().await? {
+        let batch = match self.read.as_mut()?.next_batch().await? {
             Ok(batch) => batch,
             Err(error) => return Some(Err(error.to_string())),
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anabranch_domain::{Poison, Retry, Timestamp};
 use anabranch_log::{BoxFuture, Log};
 use anabranch_model::{Cut, EventBatch, Filter};
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, watch};
 
@@ -26,7 +27,8 @@ pub struct FollowParts {
     pub time: Time,
     pub diagnostics: Arc<Diagnostics>,
     pub head: watch::Receiver<Cut>,
-    pub filter: Filter,
+    /// What it is brought; `None`: nothing but how far the log goes.
+    pub filter: Option<Filter>,
     pub poison: Poison,
     /// How often an event that cannot be taken in is tried.
     pub retry: Retry,
@@ -54,6 +56,8 @@ enum Round {
     CaughtUp,
     /// The store or the log failed.
     Failed(String),
+    /// What takes events in has fallen back.
+    FellBack,
     /// An event cannot be taken in.
     Poison(PoisonEvent),
 }
@@ -101,7 +105,9 @@ impl Follow {
                         return;
                     }
                 }
+                Round::FellBack => {}
                 Round::Failed(reason) => {
+                    self.note_failing(&reason);
                     self.show(|shown| shown.state = FollowState::Failing { reason });
                     self.parts.time.sleep(REST).await;
                 }
@@ -113,7 +119,8 @@ impl Follow {
                     );
                     self.note(text);
                     self.show(|shown| shown.state = FollowState::Stopped { event });
-                    self.nudge.notified().await;
+                    let nudge = pin!(self.nudge.notified());
+                    select(nudge, self.intake.fell_back()).await;
                     self.show(|shown| shown.state = FollowState::CatchingUp);
                 }
             }
@@ -122,6 +129,17 @@ impl Follow {
 
     fn show(&self, change: impl FnOnce(&mut Shown)) {
         self.shown.send_modify(change);
+    }
+
+    /// Says once that it fails, not at each attempt.
+    fn note_failing(&self, reason: &str) {
+        let known = matches!(&self.shown.borrow().state, FollowState::Failing { reason: known } if known == reason);
+        if !known {
+            self.note(format!(
+                "{} cannot go on, tries again: {reason}",
+                self.parts.of
+            ));
+        }
     }
 
     /// Takes in everything there is now.
@@ -169,6 +187,9 @@ impl Follow {
                 Err(error) => return Round::Failed(error.to_string()),
             }
             self.keep_sometimes(events).await;
+            if self.intake.fell_back().now_or_never().is_some() {
+                return Round::FellBack;
+            }
             tokio::task::yield_now().await;
         }
         if let Err(error) = self.intake.advance(head.clone()).await {

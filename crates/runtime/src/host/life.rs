@@ -174,7 +174,7 @@ impl Shard {
     }
 
     pub fn unpark(&mut self, stream: &StreamId) -> bool {
-        let round = self.shared.feed.ledger.round() + 1;
+        let round = self.shared.feed.round() + 1;
         let held_max = self.shared.options.held_max;
         let Some(slot) = self.slots.get_mut(stream) else {
             return false;

@@ -158,7 +158,7 @@ impl ShardHandle {
                     panics::message(&*panic)
                 ));
                 // It has forgotten what was on its way, what is open, and every timer.
-                from_round = shared.feed.ledger.round() + 1;
+                from_round = shared.feed.round() + 1;
                 shared.feed.take_over_again();
             }
         });

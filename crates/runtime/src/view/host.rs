@@ -298,7 +298,7 @@ impl<S: 'static> Inner<S> {
             time: self.time.clone(),
             diagnostics: self.diagnostics.clone(),
             head: self.head.clone(),
-            filter: self.code.filter().clone(),
+            filter: Some(self.code.filter().clone()),
             poison: self.code.poison(),
             retry: self.options.retry,
             parked_max: self.options.parked_max,

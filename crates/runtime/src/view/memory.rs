@@ -175,7 +175,7 @@ where
             .parked
             .extend(newly_parked.map(|(stream, parked)| (stream.clone(), parked.clone())));
         let filter = self.code.filter().clone();
-        let reading = ToHead::begin(&self.log, &rows.progress.cut, filter).await;
+        let reading = ToHead::begin(&self.log, &rows.progress.cut, Some(filter)).await;
         let mut reading = reading.map_err(|error| self.failed(error))?;
         while let Some(batch) = reading.next().await {
             let batch = batch.map_err(|error| self.failed(error))?;

@@ -1,0 +1,250 @@
+//! Where a runtime begins that takes over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_domain::{Cut, StreamId};
+use anabranch_model::{EventId, Filter, Position, content_hash};
+use serde::{Deserialize, Serialize};
+
+use crate::follow::ToHead;
+use crate::host::{Host, Message, Touched};
+use crate::kinds::Listening;
+use crate::snapshot::Snapshot;
+
+/// How long to wait before a runtime tries again to take over.
+const REST: Duration = Duration::from_secs(1);
+
+/// Where a runtime begins that takes over. Lost, everything is consumed again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Place {
+    /// What was consumed is durable up to here.
+    consumed: Cut,
+    /// Journals were looked through up to here.
+    journals: Cut,
+    /// Those of them that have not ended and wait for something.
+    open: Vec<StreamId>,
+    /// Those that have not ended and wait for nothing.
+    #[serde(default)]
+    idle: Vec<StreamId>,
+    /// Events that an operator has told it to pass over.
+    #[serde(default)]
+    skipped: BTreeSet<Position>,
+}
+
+/// How far journals were looked through when the place was kept last, and when to keep it
+/// again.
+#[derive(Default)]
+struct Kept {
+    journals: Cut,
+    /// How many instances there were: keeping costs time for each.
+    instances: u64,
+}
+
+/// Where the consuming of events begins.
+pub struct Begins {
+    pub consumed: Cut,
+    pub skipped: BTreeSet<Position>,
+}
+
+/// How many events a cut includes.
+pub fn count(cut: &Cut) -> u64 {
+    cut.iter().map(|(_, count)| count).sum()
+}
+
+/// Finds and keeps the place of one process or saga.
+pub struct Places {
+    pub kind: Arc<dyn Listening>,
+    pub host: Host,
+    keep_every: u64,
+    kept: tokio::sync::Mutex<Kept>,
+}
+
+impl Places {
+    pub fn new(kind: Arc<dyn Listening>, host: Host, keep_every: u64) -> Self {
+        Self {
+            kind,
+            host,
+            keep_every,
+            kept: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub fn note(&self, text: String) {
+        let text = format!("{}: {text}", self.kind.name());
+        self.host.shared.note(text);
+    }
+
+    /// Names what the place depends on: the categories and types that are listened to.
+    fn listening(&self) -> u128 {
+        let (mut categories, mut types) = self.kind.listens_to();
+        categories.sort_unstable();
+        types.sort_unstable();
+        let categories = categories.iter().map(|name| name.as_bytes());
+        let types = types.iter().map(|name| name.as_bytes());
+        content_hash(categories.chain([&b""[..]]).chain(types))
+    }
+
+    fn stream(&self) -> Result<StreamId, String> {
+        let name = format!("$flow/{}", self.kind.name());
+        StreamId::system(name).map_err(|error| error.to_string())
+    }
+
+    /// Takes over, as often as it takes.
+    pub async fn taken_over(&self) -> Begins {
+        loop {
+            match self.take_over().await {
+                Ok(begins) => return begins,
+                Err(reason) => {
+                    self.note(format!("cannot take over yet: {reason}"));
+                    self.host.shared.time.sleep(REST).await;
+                }
+            }
+        }
+    }
+
+    /// Looks for journals that have not ended, and lets their instances go on.
+    async fn take_over(&self) -> Result<Begins, String> {
+        let place = self.load().await?;
+        let mut open: BTreeSet<StreamId> = place.open.into_iter().collect();
+        let mut idle: BTreeSet<StreamId> = place.idle.into_iter().collect();
+        for (stream, touched) in self.touched(&place.journals).await? {
+            idle.remove(&stream);
+            if touched.has_ended {
+                open.remove(&stream);
+            } else {
+                open.insert(stream);
+            }
+        }
+        *self.kept.lock().await = Kept {
+            journals: place.journals,
+            instances: (open.len() + idle.len()) as u64,
+        };
+        let messages = idle
+            .into_iter()
+            .map(|stream| (stream.clone(), Message::Idle(stream)));
+        let resumed = open
+            .into_iter()
+            .map(|stream| (stream.clone(), Message::Resume(stream)));
+        for (stream, message) in messages.chain(resumed) {
+            let sent = self.host.tell(&stream, message).await;
+            sent.map_err(|error| error.to_string())?;
+        }
+        Ok(Begins {
+            consumed: place.consumed,
+            skipped: place.skipped,
+        })
+    }
+
+    /// The place that was kept, as far as it fits the log.
+    async fn load(&self) -> Result<Place, String> {
+        let shared = &self.host.shared;
+        let kept = shared.snapshots.load(&self.stream()?).await;
+        let head = shared.log.head().await.map_err(|e| e.to_string())?;
+        let place: Place = match kept {
+            Ok(Some(kept)) => {
+                let mut place: Place = serde_json::from_slice(&kept.state).unwrap_or_default();
+                if kept.fingerprint != self.listening() {
+                    // It listens to something else than it did: what it has not heard of that
+                    // is heard now, as if the place had been lost.
+                    place.consumed = Cut::start();
+                }
+                place
+            }
+            Ok(None) => Place::default(),
+            Err(error) => {
+                self.note(error.to_string());
+                Place::default()
+            }
+        };
+        let fits = head.covers(&place.consumed) && head.covers(&place.journals);
+        Ok(if fits { place } else { Place::default() })
+    }
+
+    /// The journals that have grown since `from`, whoever has written to them.
+    async fn touched(&self, from: &Cut) -> Result<BTreeMap<StreamId, Touched>, String> {
+        let filter = Filter::category(self.kind.name());
+        let mut reading = ToHead::begin(&self.host.shared.log, from, Some(filter)).await?;
+        let mut touched = BTreeMap::new();
+        while let Some(batch) = reading.next().await {
+            for event in &batch? {
+                let event = event.map_err(|error| error.to_string())?;
+                let stream = StreamId::system(event.stream).map_err(|e| e.to_string())?;
+                let grown = Touched {
+                    length: event.version + 1,
+                    has_ended: self.kind.is_last(event.event_type),
+                };
+                touched.insert(stream, grown);
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Keeps the place when the log has grown by enough since it was kept, as far as `at`.
+    pub async fn keep_sometimes(&self, at: &Cut, skipped: BTreeSet<Position>) {
+        let due = {
+            let kept = self.kept.lock().await;
+            let every = self.keep_every.max(kept.instances);
+            count(at) >= count(&kept.journals).saturating_add(every)
+        };
+        if due {
+            self.keep(skipped).await;
+        }
+    }
+
+    /// Keeps the place.
+    pub async fn keep(&self, skipped: BTreeSet<Position>) {
+        let mut kept = self.kept.lock().await;
+        let kept_now = async {
+            let place = self.find(&kept.journals, skipped).await?;
+            self.save(&place).await?;
+            Ok::<_, String>(place)
+        };
+        match kept_now.await {
+            Ok(place) => {
+                kept.instances = (place.open.len() + place.idle.len()) as u64;
+                kept.journals = place.journals;
+            }
+            Err(reason) => self.note(format!("the place to begin at was not kept: {reason}")),
+        }
+    }
+
+    /// Where a restart would begin. A second runtime may have written journals too, which the
+    /// shards learn here.
+    async fn find(&self, from: &Cut, skipped: BTreeSet<Position>) -> Result<Place, String> {
+        let shared = &self.host.shared;
+        let consumed = shared.feed.done();
+        let skipped = skipped.into_iter().filter(|at| !consumed.includes(*at));
+        let mut place = Place {
+            skipped: skipped.collect(),
+            consumed,
+            journals: shared.log.head().await.map_err(|e| e.to_string())?,
+            ..Place::default()
+        };
+        for (stream, touched) in self.touched(from).await? {
+            let message = Message::Touched(stream.clone(), touched);
+            let told = self.host.tell(&stream, message).await;
+            told.map_err(|error| error.to_string())?;
+        }
+        let known = self.host.ask_all(Message::Open).await;
+        for (stream, known) in known.ok_or("a shard has ended")? {
+            match known.waiting {
+                true => place.open.push(stream),
+                false => place.idle.push(stream),
+            }
+        }
+        Ok(place)
+    }
+
+    async fn save(&self, place: &Place) -> Result<(), String> {
+        let snapshot = Snapshot {
+            fingerprint: self.listening(),
+            version: 0,
+            last_event: EventId::from_u128(0),
+            state: serde_json::to_vec(place).map_err(|e| e.to_string())?,
+        };
+        let saved = self.host.shared.snapshots.save(&self.stream()?, snapshot);
+        saved.await.map_err(|e| e.to_string())
+    }
+}
