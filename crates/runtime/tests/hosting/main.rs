@@ -2,11 +2,14 @@
 //! still.
 
 mod bounds;
+mod calls;
 mod effects;
 mod entities;
+mod entity_memory;
 mod faults;
 mod flows;
 mod numbers;
 mod one_host;
 mod promises;
 mod support;
+mod take_over;
