@@ -65,6 +65,7 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+mod builder;
 pub mod checkpoint;
 pub mod consumer;
 mod diagnostics;
@@ -88,6 +89,7 @@ pub mod snapshot;
 mod time;
 pub mod view;
 
+pub use builder::{ServiceBuilder, StartError};
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use entity::{AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, SendOptions};
 pub use fleet::{Fleet, Whereabouts};
@@ -95,5 +97,5 @@ pub use flow::{AnyFlow, CallError, Circuit, CircuitState, DeadLetter, FlowOption
 pub use host::{Accepted, Description, InstanceStatus, Recorded, Status};
 pub use port::{Delivered, Port};
 pub use send_error::SendError;
-pub use service::{Service, ServiceBuilder, StartError};
+pub use service::Service;
 pub use time::{ManualTime, Sleeper, Time};

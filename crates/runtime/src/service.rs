@@ -1,508 +1,54 @@
+//! A service that runs.
+
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_domain::saga::{RegisterError, SagaCommand, SagaType};
-use anabranch_domain::types::{CategoryTypes, EventTypes, ReaderTypes, ServiceTypes};
+use anabranch_domain::saga::SagaCommand;
+use anabranch_domain::types::ServiceTypes;
 use anabranch_domain::{
-    Command, CommandEnvelope, CommandId, Cut, Effect, Entity, Event, Json, Process, Query, Retry,
-    Role, Saga, SchemaError, StreamId, View,
+    Command, CommandEnvelope, CommandId, Cut, Entity, Json, Query, Role, Saga, StreamId, View,
 };
-use anabranch_log::{BoxFuture, Log};
+use anabranch_log::BoxFuture;
 use futures_util::future::{Either, join_all, select};
 
-use crate::checkpoint::{Checkpoints, MemoryCheckpoints};
-use crate::consumer::{ConsumerContext, ConsumerHost, ConsumerParts, ConsumerSpec, StoreError};
+use crate::consumer::ConsumerHost;
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::entity::{AnyEntity, EntityHandle, EntityHost, EntityOptions, HostError};
-use crate::fleet::Fleet;
-use crate::flow::{
-    AnyFlow, CallError, Circuit, DeadLetter, Dispatcher, EffectHost, Effects, FlowHost,
-    FlowOptions, FlowParts, Hosted,
-};
-use crate::head_watch::{HeadWatch, HeadWatches};
-use crate::host::HostParts;
-use crate::kinds::{ProcessKind, SagaKind};
+use crate::entity::{AnyEntity, EntityHandle, EntityHost};
+use crate::flow::{AnyFlow, Circuit, DeadLetter, Dispatcher, Hosted};
+use crate::head_watch::HeadWatch;
 use crate::port::{Ask, Delivered, Dispatch, Port, Problem, Reply, Request, Subject};
-use crate::registry;
 use crate::send_error::SendError;
-use crate::snapshot::{MemorySnapshots, SnapshotStore};
 use crate::time::Time;
 use crate::view::{
-    Answer, AnyView, Consistency, JsonAnswer, MemoryViews, OperateError, QueryError, Question,
-    ViewContext, ViewError, ViewHost, ViewParts, ViewSpec, ViewStoreFactory,
+    Answer, AnyView, Consistency, JsonAnswer, OperateError, QueryError, Question, ViewHost,
 };
 
-/// Declares what a service owns, then starts it.
-pub struct ServiceBuilder {
-    name: String,
-    log: Arc<dyn Log>,
-    time: Time,
-    snapshots: Arc<dyn SnapshotStore>,
-    checkpoints: Arc<dyn Checkpoints>,
-    consumers: Vec<ConsumerSpec>,
-    entities: Vec<StartEntity>,
-    views: Vec<(&'static str, StartView)>,
-    flows: Vec<StartFlow>,
-    effects: Vec<EffectHost>,
-    elsewhere: Option<Arc<dyn Port>>,
-    head_watches: Option<Arc<HeadWatches>>,
-    retry: Retry,
-    types: ServiceTypes,
-    letters_max: usize,
-}
-
-type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn AnyEntity>);
-type StartEntity = Box<dyn FnOnce(HostParts) -> Result<Typed, HostError> + Send>;
-
-type TypedView = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn AnyView>);
-type StartView =
-    Box<dyn FnOnce(ViewParts) -> BoxFuture<'static, Result<TypedView, ViewError>> + Send>;
-
-type StartFlow = Box<dyn FnOnce(FlowParts) -> Result<(Arc<dyn AnyFlow>, Begin), StartError> + Send>;
-type Begin = Box<dyn FnOnce() + Send>;
-
-/// Why a service does not start. Nothing was started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Something that it hosts does not fit together.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// A view does not fit together, or its store cannot be opened.
-    #[error(transparent)]
-    View(#[from] ViewError),
-    /// A consumer's place cannot be found, or is of another log.
-    #[error(transparent)]
-    Consumer(StoreError),
-    /// The events of a process do not fit together.
-    #[error("process {process}: {source}")]
-    Process {
-        /// The process.
-        process: &'static str,
-        /// What does not fit.
-        source: SchemaError,
-    },
-    /// A saga cannot be run.
-    #[error(transparent)]
-    Saga(#[from] RegisterError),
-    /// Two things have one name.
-    #[error("{what} {name:?} is registered twice; each name means one thing")]
-    Twice {
-        /// What they are.
-        what: &'static str,
-        /// Their name.
-        name: String,
-    },
-}
+/// What is hosted, by the type of it.
+pub type Hosts = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
 /// A running service: hosts entities, views, processes and sagas on one log.
 ///
 /// Dropping it ends everything at once, as a crash would; [`Service::shutdown`] ends it in
 /// order.
 pub struct Service {
-    name: String,
-    hosted: Arc<Hosted>,
-    hosts: Hosts,
-    views: BTreeMap<&'static str, Arc<dyn AnyView>>,
-    consumers: BTreeMap<&'static str, Arc<ConsumerHost>>,
-    dispatcher: Arc<Dispatcher>,
-    head_watch: Arc<HeadWatch>,
-    time: Time,
-    diagnostics: Arc<Diagnostics>,
-    types: ServiceTypes,
-}
-
-impl ServiceBuilder {
-    /// The types of events that it writes and reads, as far as it is declared; see
-    /// [`registry::check`](crate::registry::check).
-    pub fn types(&self) -> &ServiceTypes {
-        &self.types
-    }
-
-    fn reads<E: Event>(&mut self, what: &str, name: &str, categories: &[&str]) {
-        self.types.readers.push(ReaderTypes {
-            what: what.to_owned(),
-            name: name.to_owned(),
-            categories: categories.iter().map(|&c| c.to_owned()).collect(),
-            events: EventTypes::of::<E>(),
-        });
-    }
-
-    /// Hosts the entities of this type.
-    #[must_use]
-    pub fn entity<E: Entity>(self) -> Self {
-        self.entity_with::<E>(EntityOptions::default())
-    }
-
-    /// Hosts the entities of this type, in this way.
-    #[must_use]
-    pub fn entity_with<E: Entity>(mut self, options: EntityOptions) -> Self {
-        self.types.entities.push(CategoryTypes {
-            category: E::CATEGORY.to_owned(),
-            events: EventTypes::of::<E::Event>(),
-        });
-        self.entities.push(Box::new(move |parts| {
-            let host = EntityHost::start::<E>(parts, options)?;
-            Ok((TypeId::of::<E>(), host.clone() as _, host as _))
-        }));
-        self
-    }
-
-    /// Hosts this view in memory. A snapshot of it is kept now and then.
-    #[must_use]
-    pub fn view<V: View>(self, spec: ViewSpec<V>) -> Self
-    where
-        V::Store: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync,
-    {
-        self.view_on(spec, MemoryViews)
-    }
-
-    /// Hosts this view in `stores`. The crates of stores bring a function for theirs: for
-    /// example `view_in_sqlite` of `anabranch-view-sqlite`.
-    #[must_use]
-    pub fn view_on<V: View>(
-        mut self,
-        spec: ViewSpec<V>,
-        stores: impl ViewStoreFactory<V::Store>,
-    ) -> Self {
-        self.reads::<V::Event>("view", V::NAME, V::CATEGORIES);
-        self.views.push((
-            V::NAME,
-            Box::new(move |parts| {
-                Box::pin(async move {
-                    let host = ViewHost::start(parts, spec, Box::new(stores)).await?;
-                    Ok((TypeId::of::<V>(), host.clone() as _, host as _))
-                })
-            }),
-        ));
-        self
-    }
-
-    /// Hosts the instances of this process.
-    #[must_use]
-    pub fn process<P: Process>(self) -> Self
-    where
-        P::Event: Clone,
-    {
-        self.process_with::<P>(FlowOptions::default())
-    }
-
-    /// Hosts the instances of this process, in this way.
-    #[must_use]
-    pub fn process_with<P: Process>(mut self, options: FlowOptions) -> Self
-    where
-        P::Event: Clone,
-    {
-        self.reads::<P::Event>("process", P::NAME, P::CATEGORIES);
-        self.types.journals.push(P::NAME.to_owned());
-        self.flows.push(Box::new(move |parts| {
-            let kind = ProcessKind::<P>::new().map_err(|source| StartError::Process {
-                process: P::NAME,
-                source,
-            })?;
-            let host = FlowHost::start(Arc::new(kind), parts, options)?;
-            Ok((host.clone() as _, Box::new(move || host.begin())))
-        }));
-        self
-    }
-
-    /// Hosts the instances of this saga.
-    #[must_use]
-    pub fn saga<S: Saga>(self) -> Self {
-        self.saga_with::<S>(FlowOptions::default())
-    }
-
-    /// Hosts the instances of this saga, in this way.
-    #[must_use]
-    pub fn saga_with<S: Saga>(mut self, options: FlowOptions) -> Self {
-        self.reads::<S::Event>("saga", S::NAME, S::CATEGORIES);
-        self.types.journals.push(S::NAME.to_owned());
-        self.flows.push(Box::new(move |parts| {
-            let kind = SagaKind::new(SagaType::of::<S>()?);
-            let host = FlowHost::start(Arc::new(kind), parts, options)?;
-            Ok((host.clone() as _, Box::new(move || host.begin())))
-        }));
-        self
-    }
-
-    /// How the effect `F` is called: with what it holds and the key that is the same for every
-    /// attempt.
-    #[must_use]
-    pub fn effect<F, C, R>(mut self, call: C) -> Self
-    where
-        F: Effect,
-        C: Fn(F, CommandId) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
-    {
-        self.effects.push(EffectHost::new::<F, C, R>(call));
-        self
-    }
-
-    /// As [`ServiceBuilder::effect`], and how to ask what became of a call: `None` says that
-    /// it was never carried out.
-    #[must_use]
-    pub fn effect_asked<F, C, R, A, S>(mut self, call: C, ask: A) -> Self
-    where
-        F: Effect,
-        C: Fn(F, CommandId) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
-        A: Fn(F, CommandId) -> S + Send + Sync + 'static,
-        S: Future<Output = Result<Option<F::Outcome>, CallError>> + Send + 'static,
-    {
-        let host = EffectHost::new::<F, C, R>(call).asked_by::<F, A, S>(ask);
-        self.effects.push(host);
-        self
-    }
-
-    /// It will stand beside the services of this fleet: what it sends finds them, and one look
-    /// at the log tells all of them what is new.
-    #[must_use]
-    pub fn beside(mut self, fleet: &Fleet) -> Self {
-        self.head_watches = Some(fleet.head_watches());
-        self.port(fleet.port())
-    }
-
-    /// Who delivers to entities, processes and sagas that are hosted elsewhere.
-    #[must_use]
-    pub fn port(mut self, elsewhere: Arc<dyn Port>) -> Self {
-        self.elsewhere = Some(elsewhere);
-        self
-    }
-
-    /// When a process's command is tried again; after the greatest number of attempts it is a
-    /// dead letter.
-    #[must_use]
-    pub fn delivery(mut self, retry: Retry) -> Self {
-        self.retry = retry;
-        self
-    }
-
-    /// The most dead letters that are kept. Beyond it the oldest is no longer listed and cannot
-    /// be edited; nothing is lost, because what is not answered stands in its sender's journal
-    /// and is sent again after a restart.
-    #[must_use]
-    pub fn dead_letters_max(mut self, letters_max: usize) -> Self {
-        self.letters_max = letters_max;
-        self
-    }
-
-    /// Where snapshots of entities and of views in memory are kept; in memory, if nothing is said.
-    #[must_use]
-    pub fn snapshots(mut self, store: Arc<dyn SnapshotStore>) -> Self {
-        self.snapshots = store;
-        self
-    }
-
-    /// Where consumers keep their places, if they have no store of their own; in memory, if
-    /// nothing is said.
-    #[must_use]
-    pub fn checkpoints(mut self, store: Arc<dyn Checkpoints>) -> Self {
-        self.checkpoints = store;
-        self
-    }
-
-    /// Hosts this consumer.
-    #[must_use]
-    pub fn consumer(mut self, consumer: ConsumerSpec) -> Self {
-        self.consumers.push(consumer);
-        self
-    }
-
-    /// Starts everything on the present async runtime.
-    pub async fn start(self) -> Result<Service, StartError> {
-        let diagnostics = Arc::new(Diagnostics::default());
-        let mut entities = BTreeMap::new();
-        let mut hosts = BTreeMap::new();
-        let parts = HostParts {
-            log: self.log.clone(),
-            time: self.time.clone(),
-            snapshots: self.snapshots.clone(),
-            source: self.name.clone(),
-            diagnostics: diagnostics.clone(),
-        };
-        for start in self.entities {
-            let (id, host, entity) = start(parts.clone())?;
-            let category = entity.category();
-            if entities.insert(category, entity).is_some() {
-                return Err(StartError::Twice {
-                    what: "category",
-                    name: category.to_owned(),
-                });
-            }
-            hosts.insert(id, host);
-        }
-        // A log that ends with its program has no later reader to tell.
-        if self.log.capabilities().survives_restart {
-            for types in &self.types.entities {
-                if let Err(why) = registry::record(&*self.log, &self.name, types).await {
-                    let category = &types.category;
-                    let text = format!("the types of {category} were not registered: {why}");
-                    diagnostics.add(self.time.now(), text);
-                }
-            }
-        }
-        let (time, told) = (self.time.clone(), diagnostics.clone());
-        let head_watch = match &self.head_watches {
-            Some(head_watches) => head_watches.of(&self.log, time, told),
-            None => Arc::new(HeadWatch::start(self.log.clone(), time, told)),
-        };
-        let context = ViewContext {
-            service: self.name.clone(),
-            view: "",
-            log: self.log.clone(),
-            time: self.time.clone(),
-            diagnostics: diagnostics.clone(),
-            snapshots: self.snapshots.clone(),
-        };
-        let views = start_views(self.views, &context, &head_watch, &mut hosts).await?;
-        let consumers =
-            start_consumers(self.consumers, &context, self.checkpoints, &head_watch).await?;
-        let mut effects = BTreeMap::new();
-        for effect in self.effects {
-            let name = effect.name();
-            if effects.insert(name, effect).is_some() {
-                return Err(StartError::Twice {
-                    what: "effect",
-                    name: name.to_owned(),
-                });
-            }
-        }
-        let dispatcher = Arc::new(Dispatcher::new(
-            self.time.clone(),
-            diagnostics.clone(),
-            Effects(effects),
-            self.elsewhere,
-            self.retry,
-            self.letters_max,
-        ));
-        let mut flows: BTreeMap<&'static str, Arc<dyn AnyFlow>> = BTreeMap::new();
-        let mut begin = Vec::new();
-        for start in self.flows {
-            let parts = FlowParts {
-                host: parts.clone(),
-                head: head_watch.head(),
-                dispatcher: dispatcher.clone(),
-            };
-            let (flow, begins) = start(parts)?;
-            let name = flow.name();
-            if entities.contains_key(name) || flows.insert(name, flow).is_some() {
-                return Err(StartError::Twice {
-                    what: "category",
-                    name: name.to_owned(),
-                });
-            }
-            begin.push(begins);
-        }
-        let hosted = Arc::new(Hosted { entities, flows });
-        dispatcher.connect(hosted.clone());
-        begin.into_iter().for_each(|begin| begin());
-        Ok(Service {
-            name: self.name,
-            hosted,
-            dispatcher,
-            hosts,
-            views,
-            consumers,
-            head_watch,
-            time: self.time,
-            diagnostics,
-            types: self.types,
-        })
-    }
-}
-
-/// Starts the consumers, on what `context` says of the service.
-async fn start_consumers(
-    specs: Vec<ConsumerSpec>,
-    context: &ViewContext,
-    checkpoints: Arc<dyn Checkpoints>,
-    head_watch: &HeadWatch,
-) -> Result<BTreeMap<&'static str, Arc<ConsumerHost>>, StartError> {
-    let mut consumers = BTreeMap::new();
-    for spec in specs {
-        let name = spec.name();
-        if consumers.contains_key(name) {
-            return Err(StartError::Twice {
-                what: "consumer",
-                name: name.to_owned(),
-            });
-        }
-        let parts = ConsumerParts {
-            context: ConsumerContext {
-                service: context.service.clone(),
-                name,
-                begin: Cut::start(),
-                log: context.log.clone(),
-                time: context.time.clone(),
-                checkpoints: checkpoints.clone(),
-            },
-            diagnostics: context.diagnostics.clone(),
-            head: head_watch.head(),
-        };
-        let host = ConsumerHost::start(parts, spec).await;
-        consumers.insert(name, host.map_err(StartError::Consumer)?);
-    }
-    Ok(consumers)
-}
-
-type Hosts = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
-
-/// Starts the views, each with its own name in `context`, and puts their hosts among `hosts`.
-async fn start_views(
-    starts: Vec<(&'static str, StartView)>,
-    context: &ViewContext,
-    head_watch: &HeadWatch,
-    hosts: &mut Hosts,
-) -> Result<BTreeMap<&'static str, Arc<dyn AnyView>>, StartError> {
-    let mut views = BTreeMap::new();
-    for (view, start) in starts {
-        let context = context.clone();
-        let parts = ViewParts {
-            context: ViewContext { view, ..context },
-            head: head_watch.head(),
-        };
-        let (id, host, any) = start(parts).await?;
-        if views.insert(view, any).is_some() {
-            return Err(StartError::Twice {
-                what: "view",
-                name: view.to_owned(),
-            });
-        }
-        hosts.insert(id, host);
-    }
-    Ok(views)
+    pub(crate) name: String,
+    pub(crate) hosted: Arc<Hosted>,
+    pub(crate) hosts: Hosts,
+    pub(crate) views: BTreeMap<&'static str, Arc<dyn AnyView>>,
+    pub(crate) consumers: BTreeMap<&'static str, Arc<ConsumerHost>>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) head_watch: Arc<HeadWatch>,
+    pub(crate) time: Time,
+    pub(crate) diagnostics: Arc<Diagnostics>,
+    pub(crate) types: ServiceTypes,
 }
 
 impl Service {
     /// The types of events that it writes and reads.
     pub fn types(&self) -> &ServiceTypes {
         &self.types
-    }
-
-    /// Begins to declare the service of this name on this log.
-    pub fn builder(name: impl Into<String>, log: Arc<dyn Log>, time: Time) -> ServiceBuilder {
-        let name = name.into();
-        ServiceBuilder {
-            types: ServiceTypes {
-                service: name.clone(),
-                ..ServiceTypes::default()
-            },
-            name,
-            log,
-            time,
-            snapshots: Arc::new(MemorySnapshots::new()),
-            checkpoints: Arc::new(MemoryCheckpoints::new()),
-            consumers: Vec::new(),
-            entities: Vec::new(),
-            views: Vec::new(),
-            flows: Vec::new(),
-            effects: Vec::new(),
-            elsewhere: None,
-            head_watches: None,
-            retry: DELIVERY,
-            letters_max: LETTERS_MAX,
-        }
     }
 
     /// The service's name.
@@ -775,12 +321,3 @@ impl Drop for Service {
         self.kill();
     }
 }
-
-/// How many dead letters are kept, if nothing is said.
-const LETTERS_MAX: usize = 10_000;
-
-/// When a process's command is tried again, if nothing is said: for about a quarter of an hour.
-const DELIVERY: Retry = Retry {
-    attempts_max: Some(40),
-    ..Retry::DEFAULT
-};

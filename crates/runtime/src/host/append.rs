@@ -5,11 +5,13 @@ use anabranch_log::{AppendError, Appended, Placed};
 use anabranch_model::Position;
 
 use super::item::Item;
+use super::kind::{Drive, Standing};
+use super::out::Out;
 use super::outcome::{Said, Sent, Step, goes_on_contended, step, taken};
 use super::shard::{Known, Shard};
 use super::slot::{Batch, Decided, Durable, Flight, Slot, State};
 use super::timers::Due;
-use super::{Drive, Out, Standing};
+
 use crate::send_error::SendError;
 
 /// For so many turns machines do not share appends, after others have written to one of them.

@@ -6,10 +6,11 @@ use anabranch_domain::{Event, Note, Remembered, StreamId};
 use anabranch_log::{BoxFuture, Placed};
 use anabranch_model::{Cut, NewEvent, Position};
 
+use super::desk::Verdict;
 use super::item::{Item, Outcome};
 use super::recall;
 use super::shard::{Done, Shard};
-use super::slot::{Batch, Decided, Durable, Verdict};
+use super::slot::{Batch, Decided, Durable};
 use super::status::{Accepted, Recorded};
 use crate::send_error::SendError;
 

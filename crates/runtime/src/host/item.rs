@@ -7,7 +7,7 @@ use anabranch_log::Expect;
 use anabranch_model::{Cut, StreamId};
 use tokio::sync::oneshot;
 
-use super::Input;
+use super::out::Input;
 use super::status::Accepted;
 use crate::feed::Ticket;
 use crate::send_error::SendError;

@@ -7,11 +7,13 @@ use std::time::Duration;
 use anabranch_domain::{StreamId, Timestamp};
 
 use super::item::Item;
+use super::kind::{Drive, Standing};
 use super::load::{LoadError, load_newest};
+use super::out::Out;
 use super::shard::{Done, Known, Shard};
+use super::shared::Shared;
 use super::slot::{Durable, Live, Slot, State};
 use super::timers::Due;
-use super::{Drive, Out, Shared, Standing};
 use crate::panics::contain;
 use crate::send_error::SendError;
 use crate::snapshot::Snapshot;

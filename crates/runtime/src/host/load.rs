@@ -6,7 +6,7 @@ use anabranch_domain::StreamId;
 use anabranch_log::{Order, ReadError, VersionRange};
 use anabranch_model::Version;
 
-use super::Shared;
+use super::shared::Shared;
 use super::slot::{Durable, Live};
 use crate::panics::contain;
 use crate::snapshot::Snapshot;

@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Shared;
 use super::item::Item;
 use super::shard::{self, Gauge, Message};
+use super::shared::Shared;
 use crate::panics;
 use crate::send_error::SendError;
 

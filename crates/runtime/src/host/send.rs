@@ -55,7 +55,7 @@ impl Shard {
     /// Sends what was decided, of each machine that has nothing in flight; that of several in
     /// one append, because the log takes one large append faster than many small ones.
     pub fn send_decided(&mut self) {
-        let limits = self.shared.limits;
+        let limits = self.shared.writer.limits;
         let combines = self.shared.combines && self.apart == 0;
         if !self.eager.is_empty() {
             self.apart = self.apart.saturating_sub(1);

@@ -13,10 +13,10 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
 use super::item::{Item, Key, Outcome};
 use super::load::LoadError;
 use super::rejections::Rejections;
+use super::shared::Shared;
 use super::slot::{Flight, Live, Slot, State};
 use super::status::{InstanceStatus, Status};
 use super::timers::{Due, Timers};

@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use anabranch_domain::{Rejection, Remembered};
 use anabranch_model::{EventId, Meta, NewEvent, Position, StreamId, Version};
 
+use super::desk::Verdict;
 use super::item::Item;
-use super::{Machine, Out};
+use super::kind::Machine;
+use super::out::Out;
 use crate::panics::contain;
-use crate::send_error::SendError;
 
 /// A machine: what it is doing, and what waits for it.
 pub struct Slot {
@@ -102,15 +102,6 @@ pub struct Decided {
     /// Which of the batch's settled outcomes is its own.
     pub settled: Option<usize>,
     pub verdict: Verdict,
-}
-
-/// What became of an input, once its events are durable.
-pub enum Verdict {
-    Done,
-    Rejected(Rejection),
-    /// What was answered before.
-    Repeat(Remembered),
-    Failed(SendError),
 }
 
 impl Slot {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anabranch_domain::{StreamId, Timestamp};
 use anabranch_log::BoxFuture;
 
-use super::Input;
+use super::out::Input;
 use crate::hash::HashMap;
 use crate::time::Time;
 

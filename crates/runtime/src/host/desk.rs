@@ -1,0 +1,196 @@
+//! Where a machine decides: from what it has made to events as they are stored.
+
+use std::sync::Arc;
+
+use anabranch_domain::{Event, EventKind, Rejection, Remembered, SAGA_HEADER, StreamId, Timestamp};
+use anabranch_model::{EventId, EventType, Limits, Meta, NewEvent};
+
+use super::item::{Ask, Item};
+use super::out::Out;
+use super::recall::{CONTENT_HEADER, content_text};
+use crate::send_error::SendError;
+use crate::time::Time;
+
+/// What writes the events of one kind.
+pub struct Writer {
+    /// The service.
+    pub source: String,
+    /// The types of events, ready to be stored.
+    pub types: Vec<EventType>,
+    pub limits: Limits,
+    /// Whether events say what they depend on beyond their partition.
+    pub many_partitions: bool,
+    pub time: Time,
+}
+
+/// What became of an input, once its events are durable.
+pub enum Verdict {
+    Done,
+    Rejected(Rejection),
+    /// What was answered before.
+    Repeat(Remembered),
+    Failed(SendError),
+}
+
+/// What a machine has made of an input.
+pub struct Made {
+    /// The events to append.
+    pub events: Vec<NewEvent>,
+    /// What to send once they are durable.
+    pub outs: Vec<Out>,
+    /// The answer to who asked.
+    pub verdict: Verdict,
+}
+
+impl Made {
+    /// Nothing to append, and this answer.
+    pub const fn nothing(verdict: Verdict) -> Self {
+        Self {
+            events: Vec::new(),
+            outs: Vec::new(),
+            verdict,
+        }
+    }
+
+    /// These events and what to send; then who asked is told this.
+    pub fn of(events: Vec<NewEvent>, outs: Vec<Out>, answer: Result<(), Rejection>) -> Self {
+        let verdict = match answer {
+            Ok(()) => Verdict::Done,
+            Err(rejection) => Verdict::Rejected(rejection),
+        };
+        Self {
+            events,
+            outs,
+            verdict,
+        }
+    }
+}
+
+/// Why a machine has made nothing of an input.
+pub enum Undecided {
+    /// The open batch has no room. The machine is as it was.
+    NoRoom,
+    /// It cannot be done, and who asked is told why. The machine is as it was.
+    Told(SendError),
+    /// The machine may be half way: its memory is dropped.
+    Broken(String),
+}
+
+/// An event, ready but for its id and what it says beside its data.
+pub struct Draft {
+    kind: EventKind,
+    data: Vec<u8>,
+}
+
+impl Draft {
+    /// Encodes an event.
+    pub fn of<V: Event>(event: &V) -> Result<Self, SendError> {
+        let mut data = Vec::new();
+        let encoded = event.encode(&mut data);
+        encoded.map_err(|error| SendError::Invalid(error.to_string()))?;
+        Ok(Self {
+            kind: event.kind(),
+            data,
+        })
+    }
+
+    /// Encodes events, in order.
+    pub fn all<V: Event>(events: &[V]) -> Result<Vec<Self>, SendError> {
+        events.iter().map(Self::of).collect()
+    }
+}
+
+/// What the events that a command records say beside their data.
+pub fn meta_of(writer: &Writer, ask: &Ask) -> Meta {
+    let mut meta = Meta {
+        source: Some(writer.source.clone()),
+        causation_id: Some(ask.id.to_string()),
+        correlation_id: ask.correlation_id.clone(),
+        ..Meta::default()
+    };
+    if writer.many_partitions {
+        meta.causes = ask.causes.clone();
+    }
+    if let (false, Some(saga)) = (ask.role.is_plain(), &ask.reply_to) {
+        let saga = saga.to_string();
+        meta.headers.insert(SAGA_HEADER.to_owned(), saga);
+    }
+    if let Some(content) = ask.content {
+        let text = content_text(content);
+        meta.headers.insert(CONTENT_HEADER.to_owned(), text);
+    }
+    meta
+}
+
+/// Where a machine decides: it makes events of drafts.
+pub struct Desk<'a> {
+    pub stream: &'a StreamId,
+    pub now: Timestamp,
+    pub writer: &'a Writer,
+    /// What all events of a journal say beside their data.
+    pub meta: Option<&'a Arc<Meta>>,
+    /// What the open batch holds already.
+    pub events: usize,
+    pub bytes: usize,
+}
+
+impl Desk<'_> {
+    /// The events as they are stored, their ids and their cause following from the command.
+    pub fn of_command(&self, item: &Item, drafts: Vec<Draft>) -> Result<Vec<NewEvent>, Undecided> {
+        let (Some(ask), false) = (&item.ask, drafts.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let meta = meta_of(self.writer, ask);
+        let events = self
+            .events(drafts, Arc::new(meta), |index| ask.id.event_id(index))
+            .map_err(Undecided::Told)?;
+        let checked = self.writer.limits.check(&events);
+        checked.map_err(|error| Undecided::Told(SendError::Invalid(error.to_string())))?;
+        let limits = &self.writer.limits;
+        let bytes = self.bytes + events.iter().map(size_of_event).sum::<usize>();
+        let count = self.events + events.len();
+        if self.events > 0 && (count > limits.batch_events_max || bytes > limits.batch_bytes_max) {
+            return Err(Undecided::NoRoom);
+        }
+        Ok(events)
+    }
+
+    /// The events of a journal as they are stored.
+    pub fn of_journal(&self, drafts: Vec<Draft>) -> Result<Vec<NewEvent>, SendError> {
+        let millis = self.writer.time.now().micros() / 1000;
+        let id = |_| EventId::v7(millis, self.writer.time.random());
+        self.events(drafts, self.meta.cloned().unwrap_or_default(), id)
+    }
+
+    fn events(
+        &self,
+        drafts: Vec<Draft>,
+        meta: Arc<Meta>,
+        id: impl Fn(u32) -> EventId,
+    ) -> Result<Vec<NewEvent>, SendError> {
+        let event = |(index, draft): (usize, Draft)| {
+            let Draft { kind, data } = draft;
+            let mut types = self.writer.types.iter();
+            let known = types.find(|t| t.as_str() == kind.name);
+            let event_type = known.cloned().ok_or_else(|| {
+                SendError::Invalid(format!(
+                    "{kind} is not among the kinds that its event type declares"
+                ))
+            })?;
+            let mut new = NewEvent::new(id(index as u32), self.stream.clone(), event_type, data);
+            new.schema_version = kind.version;
+            new.meta = Some(meta.clone());
+            Ok(new)
+        };
+        drafts.into_iter().enumerate().map(event).collect()
+    }
+}
+
+/// At least what the log's limits count.
+pub fn size_of_event(event: &NewEvent) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let meta = event.meta.as_deref().map_or(0, |meta| {
+        text(&meta.source) + text(&meta.causation_id) + text(&meta.correlation_id)
+    });
+    event.data.len() + meta + event.stream.as_str().len() + 64
+}
