@@ -129,3 +129,9 @@ pub struct DiskStats {
     /// Device flushes asked for: syncs of files and directories, and direct writes.
     pub syncs: u64,
 }
+
+/// Whether the process or the machine may open no more files just now (`EMFILE`, `ENFILE`):
+/// nothing is wrong with the file.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}

@@ -14,7 +14,7 @@ pub mod sim;
 use std::sync::Arc;
 
 pub use clock::Clock;
-pub use disk::{Disk, DiskLock, DiskStats, File, OpenMode};
+pub use disk::{Disk, DiskLock, DiskStats, File, OpenMode, is_out_of_files};
 pub use rng::{Rng, SplitMix64};
 
 /// All of it, as one value to hand around. Cheap to clone.

@@ -8,7 +8,8 @@ use anabranch_env::OpenMode;
 use anabranch_log::ReadError;
 
 use crate::index::{IndexError, Merge, Run, SealedIndex, Source};
-use crate::store::{Part, PartIndex, Store};
+use crate::part::{Part, PartIndex};
+use crate::store::Store;
 use crate::sync::read;
 
 /// How many parts make a run, and how many runs the next larger one.

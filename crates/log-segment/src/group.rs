@@ -10,7 +10,8 @@ use anabranch_model::{BlockEntry, NewEvent, record};
 
 use crate::buffer::AlignedBuf;
 use crate::format::{FRAME_HEADER, FrameHeader, Spot, frame_len, seal_frame};
-use crate::store::{Part, Store};
+use crate::part::Part;
+use crate::store::Store;
 use crate::sync::Completion;
 
 /// What an append needs besides itself; found out once, outside the lock where it can be.

@@ -15,18 +15,23 @@
 //! * an index is written after its events are durable, and checked against them when used.
 
 mod admin;
+mod beside;
 mod buffer;
 mod catalog;
 #[cfg(test)]
 mod documented;
+mod files;
 mod format;
 mod group;
 mod heads;
 mod index;
 mod lookups;
+mod lost;
 mod open;
 mod options;
+mod part;
 mod reader;
+mod reading;
 mod sabotage;
 mod sequencer;
 mod store;
@@ -38,10 +43,9 @@ mod upkeep;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anabranch_env::Env;
 use anabranch_log::{
@@ -61,9 +65,10 @@ use sabotage::Bug;
 pub use sabotage::Bug;
 pub use upgrade::{UpgradeReport, upgrade};
 
+use beside::Reader;
 use reader::{BackwardSource, ForwardSource, StreamSource};
 use store::Store;
-use sync::{Signal, lock};
+use sync::lock;
 use writer::Writer;
 
 /// A log in a directory of this machine.
@@ -95,17 +100,6 @@ pub struct Stats {
     pub ahead_bytes: u64,
 }
 
-/// Keeps a read-only log up to date.
-struct Reader {
-    store: Arc<Store>,
-    gate: Mutex<()>,
-    bell: Signal,
-    closing: AtomicBool,
-}
-
-/// How often a read-only log looks for new events while somebody follows it.
-const REFRESH_EVERY: Duration = Duration::from_millis(20);
-
 impl SegmentLog {
     /// Opens the log in `dir` for writing; makes the directory and the log if need be.
     ///
@@ -131,20 +125,17 @@ impl SegmentLog {
 
     /// Opens the log in `dir` for reading, beside a writer or without one. Changes nothing.
     ///
-    /// Beside a writer it shows what is known to be durable, at most a moment late. Shows
-    /// what can be read of a damaged log, and an error in the place of the rest.
+    /// It shows what is known to be durable: beside a writer at most a moment late. Where a
+    /// power cut has ended the writer, the last appends may be missing until a writer has
+    /// opened the log again and settled them. Shows what can be read of a damaged log, and
+    /// an error in the place of the rest.
     pub fn open_read_only(
         env: Env,
         dir: impl AsRef<Path>,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let store = open::open_reader(env, dir.as_ref())?;
-        let reader = Arc::new(Reader {
-            store: store.clone(),
-            gate: Mutex::new(()),
-            bell: Signal::default(),
-            closing: AtomicBool::new(false),
-        });
+        let store = beside::open_reader(env, dir.as_ref())?;
+        let reader = Arc::new(Reader::new(store.clone(), options.index_memory));
         let log = Self {
             store,
             role: Role::Reader(reader.clone()),
@@ -152,16 +143,7 @@ impl SegmentLog {
             threads: Mutex::default(),
         };
         if options.background == Background::Threads {
-            log.spawn("anabranch-refresh", move || {
-                while !reader.closing.load(Ordering::Acquire) {
-                    reader.bell.wait(REFRESH_EVERY);
-                    if reader.store.tail.is_followed()
-                        && let Err(error) = open::refresh(&reader.store, &reader.gate)
-                    {
-                        reader.store.note(error.to_string());
-                    }
-                }
-            })?;
+            log.spawn("anabranch-refresh", move || reader.refresh_until_closed())?;
         }
         Ok(log)
     }
@@ -217,7 +199,7 @@ impl SegmentLog {
             }
             Role::Reader(reader) => {
                 let before = self.store.published();
-                open::refresh(&self.store, &reader.gate).is_ok() && self.store.published() > before
+                reader.refresh().is_ok() && self.store.published() > before
             }
         }
     }
@@ -275,7 +257,7 @@ impl SegmentLog {
     fn refreshed(&self) -> Result<(), ReadError> {
         match &self.role {
             Role::Writer(_) => Ok(()),
-            Role::Reader(reader) => open::refresh(&self.store, &reader.gate),
+            Role::Reader(reader) => reader.refresh(),
         }
     }
 }

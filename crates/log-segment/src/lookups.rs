@@ -8,7 +8,8 @@ use anabranch_model::{EventId, PartitionId, Position, Query};
 
 use crate::group::{Prepared, SealedAnswers};
 use crate::index::{Lookup, Term, term_key};
-use crate::store::{PartIndex, Store};
+use crate::part::PartIndex;
+use crate::store::Store;
 use crate::sync::{lock, read};
 use crate::writer::{RETRY_AFTER, Writer};
 

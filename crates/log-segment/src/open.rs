@@ -19,10 +19,12 @@ use crate::group::Spare;
 use crate::heads::Heads;
 use crate::index::ActiveIndex;
 use crate::options::{Durability, Options, WriteMethod};
+use crate::part::{Part, PartIndex, Segment, segment_path};
+use crate::reading::read_up_to;
 use crate::sequencer::{End, Sequencer};
-use crate::store::{Part, PartIndex, Segment, Store, read_up_to, segment_path};
+use crate::store::Store;
 use crate::survey::{Contents, LIVE_FILE, LOCK_FILE, MARK_FILE, Survey, io_open};
-use crate::sync::{lock, read, write};
+use crate::sync::{read, write};
 use crate::upkeep::{next_segment_bytes, write_mark};
 use crate::writer::{Committer, DurablePoint, Marker, Upkeep, Writer};
 
@@ -70,7 +72,7 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
     let mut store = Store::new(env, dir.to_owned(), mark.identity, false);
     store.planted = options.planted();
     let store = Arc::new(store);
-    let mut contents = Contents::take(&store, &survey)?;
+    let mut contents = Contents::take(&store, &survey, 0)?;
     if store.bug(crate::Bug::CutDamagedMiddle) {
         contents.cut_at_damage();
     }
@@ -178,7 +180,7 @@ pub(crate) fn put_mark(env: &Env, dir: &Path, mark: &Mark) -> Result<(), OpenErr
     let mut bytes = vec![0; MARK_FILE_BYTES];
     let at = mark.slot_offset() as usize;
     bytes[at..at + PAGE].copy_from_slice(&mark.encode());
-    crate::store::write_file(env, &dir.join(MARK_FILE), &bytes)
+    crate::part::write_file(env, &dir.join(MARK_FILE), &bytes)
         .map_err(|e| io_open("making the mark file", e))
 }
 
@@ -493,7 +495,7 @@ fn rewrite_tail(
     frames[..DATA_START as usize].copy_from_slice(&header.encode());
     let path = segment_path(&store.dir, segment_id);
     frames.resize(capacity as usize, 0);
-    crate::store::write_file(&store.env, &path, &frames)?;
+    crate::part::write_file(&store.env, &path, &frames)?;
 
     for part in parts.iter() {
         if part.end() > durable && part.first < durable {
@@ -593,200 +595,4 @@ fn choose_method(store: &Store, options: &Options) -> Result<(WriteMethod, usize
         Err(_) if options.write_method == WriteMethod::Auto => Ok(buffered),
         Err(error) => Err(io_open("writing past the page cache", error)),
     }
-}
-
-/// Opens the log in `dir` for reading, beside a writer or without one.
-pub(crate) fn open_reader(env: Env, dir: &Path) -> Result<Arc<Store>, OpenError> {
-    let not_found = || OpenError::NotFound {
-        path: dir.display().to_string(),
-    };
-    if !env
-        .disk
-        .exists(dir)
-        .map_err(|e| io_open("looking for the log", e))?
-    {
-        return Err(not_found());
-    }
-    let mut survey = Survey::take(&env, dir)?;
-    if survey.is_empty() {
-        return Err(not_found());
-    }
-    let identity = survey.identity().ok_or_else(|| OpenError::Damaged {
-        file: MARK_FILE.to_owned(),
-        what: "neither the mark nor any segment can be read".to_owned(),
-    })?;
-    survey.keep_own(identity);
-    let store = Store::new(env, dir.to_owned(), identity, true);
-    for (file, what) in &survey.segment_problems {
-        store.note(format!("{file}: {what}"));
-    }
-    if survey.mark.is_none() {
-        let last = survey.segments.last().map_or(0, |(segment, _)| segment.id);
-        let id_of = |file: &str| {
-            file.strip_suffix(".seg")
-                .and_then(|id| id.parse::<u64>().ok())
-        };
-        let newer = |(file, _): &&(String, String)| id_of(file).is_none_or(|id| id > last);
-        if let Some((file, what)) = survey.segment_problems.iter().find(newer) {
-            return Err(OpenError::Damaged {
-                file: file.clone(),
-                what: format!(
-                    "{what}; the mark cannot be read either, so nothing tells where the log ends"
-                ),
-            });
-        }
-    }
-    let mut contents = Contents::take(&store, &survey)?;
-    for gap in &contents.gaps {
-        store.note(gap.error().to_string());
-        store.add_gap(gap.clone());
-    }
-    let parts = std::mem::take(&mut contents.parts);
-    store.change_parts(|current| *current = parts);
-    let told = told(&store, survey.mark.map_or(0, |m| m.epoch))
-        .map_err(|e| OpenError::Invalid(e.to_string()))?;
-    let end = contents.durable.max(told).min(contents.end);
-    store.set_published(end);
-    Ok(Arc::new(store))
-}
-
-/// How far a writer says that the log may be read; 0 if it does not say. Without a writer
-/// nothing that is whole is taken back any more, so all of it may be read.
-fn told(store: &Store, epoch: u64) -> Result<u64, ReadError> {
-    let path = store.dir.join(LIVE_FILE);
-    let disk = &store.env.disk;
-    let failed = |e: io::Error| crate::store::io_error(&path, &e);
-    if !disk.is_locked(&store.dir.join(LOCK_FILE)).map_err(failed)? {
-        return Ok(u64::MAX);
-    }
-    let file = match disk.open(&path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(e) => return Err(failed(e)),
-    };
-    // It may be written while it is read.
-    for _ in 0..8 {
-        let mut bytes = [0; Live::BYTES];
-        let len = read_up_to(&*file, &mut bytes, 0).map_err(failed)?;
-        if let Some(live) = Live::decode(&bytes[..len], store.identity) {
-            return Ok(if live.epoch == epoch {
-                live.published
-            } else {
-                0
-            });
-        }
-    }
-    Ok(0)
-}
-
-/// Takes in what a writer in another process has made durable since.
-pub(crate) fn refresh(store: &Store, gate: &std::sync::Mutex<()>) -> Result<(), ReadError> {
-    let _one_at_a_time = lock(gate);
-    let mut durable = store.published();
-    let mut epoch = 0;
-    // Without a mark that can be read, the frames themselves tell, a little later.
-    if let Ok(file) = store
-        .env
-        .disk
-        .open(&store.dir.join(MARK_FILE), OpenMode::Read)
-    {
-        for slot in [0, PAGE as u64] {
-            let mut page = vec![0; PAGE];
-            if let Ok(PAGE) = read_up_to(&*file, &mut page, slot)
-                && let Ok(mark) = Mark::decode(&page)
-                && mark.identity == store.identity
-            {
-                durable = durable.max(mark.durable);
-                epoch = epoch.max(mark.epoch);
-            }
-        }
-    }
-    durable = durable.max(told(store, epoch)?);
-    loop {
-        let Some(part) = store.parts().last().cloned() else {
-            if next_segment(store, None)? {
-                continue;
-            }
-            break;
-        };
-        let (mut at, mut next) = match &*read(&part.index) {
-            PartIndex::Active(index) => (index.end_offset(), index.end()),
-            PartIndex::Sealed(index) => (index.header.end_offset, index.header.end),
-        };
-        while let Ok(scanned) = store.scan(&part, at, next, u64::MAX, BytesMut::new()) {
-            if scanned.end == next {
-                break;
-            }
-            for entry in &scanned.block.entries {
-                let start = entry.start as usize - FRAME_HEADER;
-                let header = &scanned.block.bytes[start..start + FRAME_HEADER];
-                durable = durable.max(get!(u64, header, 24));
-            }
-            if let PartIndex::Active(index) = &mut *write(&part.index) {
-                store.add_block(index, &scanned.block, at)?;
-            }
-            (at, next) = (scanned.next_offset, scanned.end);
-        }
-        if !next_segment(store, Some(&part))? {
-            break;
-        }
-    }
-    let end = store
-        .parts()
-        .last()
-        .map_or(0, |part| match &*read(&part.index) {
-            PartIndex::Active(index) => index.end(),
-            PartIndex::Sealed(index) => index.header.end,
-        });
-    let durable = durable.min(end);
-    if durable > store.published() {
-        store.set_published(durable);
-        store.tail.wake();
-    }
-    Ok(())
-}
-
-/// Goes on to the segment after the last one known, if there is one by now.
-fn next_segment(store: &Store, last: Option<&Arc<Part>>) -> Result<bool, ReadError> {
-    let names = store
-        .env
-        .disk
-        .list(&store.dir)
-        .map_err(|e| crate::store::io_error(&store.dir, &e))?;
-    let known = last.map_or(0, |part| part.segment.id);
-    let is_new = |name: &String| {
-        let id = name
-            .strip_suffix(".seg")
-            .and_then(|id| id.parse::<u64>().ok());
-        id.is_some_and(|id| id > known)
-    };
-    if !names.iter().any(is_new) {
-        return Ok(false);
-    }
-    let mut survey = Survey::take(&store.env, &store.dir).map_err(|e| ReadError::Io {
-        what: "looking for new segments".to_owned(),
-        reason: e.to_string(),
-    })?;
-    survey.keep_own(store.identity);
-    let Some((segment, header)) = survey
-        .segments
-        .into_iter()
-        .find(|(segment, _)| last.is_none_or(|last| segment.id > last.segment.id))
-    else {
-        return Ok(false);
-    };
-    if let Some(last) = last {
-        if let PartIndex::Active(index) = &mut *write(&last.index) {
-            if header.first > index.end() {
-                // Its frames are not all visible yet.
-                return Ok(false);
-            }
-            index.truncate(header.first);
-        }
-        last.set_end(header.first);
-    }
-    let index = ActiveIndex::new(header.first, store.identity.hash_key, DATA_START);
-    let part = Arc::new(Part::growing(segment, DATA_START, index));
-    store.change_parts(|parts| parts.push(part));
-    Ok(true)
 }

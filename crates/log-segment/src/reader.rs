@@ -8,7 +8,8 @@ use anabranch_model::{Block, Event, EventBatch, Filter, StreamId};
 use bytes::BytesMut;
 
 use crate::index::{FramePlace, Lookup, lookups};
-use crate::store::{Part, Store};
+use crate::part::Part;
+use crate::store::Store;
 
 type Polled = Poll<Option<Result<EventBatch, ReadError>>>;
 

@@ -101,18 +101,3 @@ impl Planted {
         false
     }
 }
-
-impl crate::survey::Contents {
-    /// What [`Bug::CutDamagedMiddle`] makes of damage: the end of the log.
-    pub fn cut_at_damage(&mut self) {
-        let Some((first, offset)) = self.gaps.first().map(|gap| (gap.first, gap.offset)) else {
-            return;
-        };
-        self.gaps.clear();
-        self.parts.retain(|part| part.first < first);
-        self.end = first;
-        self.end_offset = offset;
-        self.durable = self.durable.min(first);
-        self.rest_is_empty = false;
-    }
-}

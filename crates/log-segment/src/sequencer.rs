@@ -18,7 +18,8 @@ use crate::format::{DATA_START, FrameHeader, frame_len};
 use crate::group::{Group, NewSegment, Prepared, Spare, Step, write_frame};
 use crate::heads::Heads;
 use crate::index::{ActiveIndex, Term, term_key};
-use crate::store::{Part, PartIndex, Segment, Store, segment_path};
+use crate::part::{Part, PartIndex, Segment, segment_path};
+use crate::store::Store;
 use crate::sync::{Completion, lock, read, write};
 
 pub(crate) struct Sequencer {

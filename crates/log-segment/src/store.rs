@@ -1,123 +1,29 @@
 //! What is on the disk, as readers see it: parts of segments, and blocks of frames.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use anabranch_env::{Env, File, OpenMode};
+use anabranch_env::{Env, File, is_out_of_files};
 use anabranch_log::ReadError;
 use anabranch_model::record::RecordError;
 use anabranch_model::{Block, BlockEntry, Event, EventBatch, PartitionId, Position};
 use bytes::BytesMut;
 
+use crate::files::Files;
 use crate::format::{FrameAt, LogIdentity, Spot, find_frame_magic, frame_at};
 use crate::index::{
     ActiveIndex, FramePlace, IndexError, Lookup, Run, SealedIndex, StreamSpan, stream_key,
     write_index,
 };
+use crate::part::{Part, PartIndex, Segment, write_file};
+use crate::reading::{io_error, read_frame, read_readable};
 use crate::sync::{lock, read, write};
 use crate::tail::Tail;
 
 /// How much is read at a time.
 pub(crate) const CHUNK: usize = 256 << 10;
-
-/// A segment file.
-pub(crate) struct Segment {
-    pub id: u64,
-    pub path: PathBuf,
-    /// Length of the file, in bytes.
-    pub capacity: u64,
-    reader: Mutex<Option<Arc<dyn File>>>,
-}
-
-impl Segment {
-    pub fn new(id: u64, path: PathBuf, capacity: u64) -> Self {
-        Self {
-            id,
-            path,
-            capacity,
-            reader: Mutex::default(),
-        }
-    }
-
-    pub fn name(&self) -> String {
-        self.path
-            .file_name()
-            .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
-    }
-}
-
-/// A run of a segment's frames with an index of their own.
-pub(crate) struct Part {
-    pub segment: Arc<Segment>,
-    /// Position of its first event.
-    pub first: u64,
-    /// Where its first frame begins in the segment, in bytes.
-    pub start_offset: u64,
-    /// Position after its last event; `u64::MAX` while it grows.
-    end: AtomicU64,
-    pub index: RwLock<PartIndex>,
-}
-
-pub(crate) enum PartIndex {
-    Active(Box<ActiveIndex>),
-    Sealed(Arc<SealedIndex>),
-}
-
-impl Part {
-    pub fn growing(segment: Arc<Segment>, start_offset: u64, index: ActiveIndex) -> Self {
-        Self {
-            segment,
-            first: index.first(),
-            start_offset,
-            end: AtomicU64::new(u64::MAX),
-            index: RwLock::new(PartIndex::Active(Box::new(index))),
-        }
-    }
-
-    pub fn sealed(segment: Arc<Segment>, index: SealedIndex) -> Self {
-        Self {
-            segment,
-            first: index.header.first,
-            start_offset: index.header.start_offset,
-            end: AtomicU64::new(index.header.end),
-            index: RwLock::new(PartIndex::Sealed(Arc::new(index))),
-        }
-    }
-
-    pub fn end(&self) -> u64 {
-        self.end.load(Ordering::Acquire)
-    }
-
-    pub fn set_end(&self, end: u64) {
-        self.end.store(end, Ordering::Release);
-    }
-
-    /// The file that holds the part's index once it is sealed.
-    pub fn index_path(&self) -> PathBuf {
-        let name = format!("{:010}-{:020}.idx", self.segment.id, self.first);
-        self.segment.path.with_file_name(name)
-    }
-}
-
-/// The name of a segment file.
-pub(crate) fn segment_path(dir: &Path, id: u64) -> PathBuf {
-    dir.join(format!("{id:010}.seg"))
-}
-
-/// Writes `bytes` to a new file at `path`, whole or not at all.
-pub(crate) fn write_file(env: &Env, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    if env.disk.exists(&temporary)? {
-        env.disk.remove(&temporary)?;
-    }
-    let file = env.disk.open(&temporary, OpenMode::Create)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_data()?;
-    env.disk.rename(&temporary, path)?;
-    env.disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
-}
 
 /// Everything that reading needs, shared by the log, its readers and its upkeep.
 pub(crate) struct Store {
@@ -137,8 +43,8 @@ pub(crate) struct Store {
     closed: AtomicBool,
     /// Events that cannot be read, ascending.
     gaps: RwLock<Vec<Gap>>,
-    /// How many segment files are open for reading.
-    open_files: AtomicUsize,
+    /// Segment and index files that are open for reading.
+    pub files: Arc<Files>,
     pub read_only: bool,
     pub counters: Counters,
     /// What went wrong and was mended, for `info`.
@@ -186,9 +92,6 @@ impl Gap {
     }
 }
 
-/// The most segment files kept open for reading.
-const OPEN_FILES_MAX: usize = 128;
-
 /// A run of frames as read from a segment.
 pub(crate) struct Scanned {
     pub block: Block,
@@ -201,6 +104,7 @@ pub(crate) struct Scanned {
 impl Store {
     pub fn new(env: Env, dir: PathBuf, identity: LogIdentity, read_only: bool) -> Self {
         Self {
+            files: Arc::new(Files::new(env.disk.clone())),
             env,
             dir,
             identity,
@@ -211,7 +115,6 @@ impl Store {
             tail: Tail::default(),
             closed: AtomicBool::new(false),
             gaps: RwLock::default(),
-            open_files: AtomicUsize::new(0),
             read_only,
             counters: Counters::default(),
             notes: Mutex::default(),
@@ -245,8 +148,42 @@ impl Store {
         self.closed.load(Ordering::Acquire)
     }
 
-    pub fn add_gap(&self, gap: Gap) {
-        write(&self.gaps).push(gap);
+    pub fn set_gaps(&self, gaps: Vec<Gap>) {
+        *write(&self.gaps) = gaps;
+    }
+
+    /// Position after the last event found, or known to be lost.
+    pub fn end(&self) -> u64 {
+        let found = self.parts().last().map_or(0, |part| {
+            let indexed = match &*read(&part.index) {
+                PartIndex::Active(index) => index.end(),
+                PartIndex::Sealed(index) => index.header.end,
+            };
+            indexed.min(part.end())
+        });
+        read(&self.gaps)
+            .last()
+            .map_or(found, |gap| found.max(gap.end))
+    }
+
+    /// Does without the filters of old parts when all of them take more than `budget` bytes
+    /// of memory.
+    pub fn limit_filters(&self, budget: usize) {
+        let mut used = 0;
+        for run in self.runs().iter().rev() {
+            used += run.memory();
+            if used > budget {
+                run.give_up_filter();
+            }
+        }
+        for part in self.parts().iter().rev() {
+            if let PartIndex::Sealed(index) = &*read(&part.index) {
+                used += index.memory();
+                if used > budget {
+                    index.give_up_filters();
+                }
+            }
+        }
     }
 
     pub fn parts(&self) -> Arc<Vec<Arc<Part>>> {
@@ -299,32 +236,9 @@ impl Store {
 
     /// The segment's file, open for reading.
     pub fn file(&self, segment: &Segment) -> Result<Arc<dyn File>, ReadError> {
-        let mut reader = lock(&segment.reader);
-        if let Some(file) = &*reader {
-            return Ok(file.clone());
-        }
-        let file = self
-            .env
-            .disk
-            .open(&segment.path, OpenMode::Read)
-            .map_err(|e| io_error(&segment.path, &e))?;
-        *reader = Some(file.clone());
-        drop(reader);
-        if self.open_files.fetch_add(1, Ordering::Relaxed) >= OPEN_FILES_MAX {
-            self.close_files(segment.id);
-        }
-        Ok(file)
-    }
-
-    /// Closes the segment files that nobody is reading just now, but for `except`.
-    fn close_files(&self, except: u64) {
-        for part in self.parts().iter().filter(|p| p.segment.id != except) {
-            if let Ok(mut reader) = part.segment.reader.try_lock()
-                && reader.take().is_some()
-            {
-                self.open_files.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
+        segment
+            .file(&self.files)
+            .map_err(|e| io_error(&segment.path, &e))
     }
 
     /// Reads frames of `part` from byte `offset`, whose first event must stand at
@@ -554,6 +468,10 @@ impl Store {
         };
         match sealed(&index) {
             Ok(answer) => Ok(answer),
+            // The file is whole: it would only be built again in vain.
+            Err(IndexError::Io(error)) if is_out_of_files(&error) => {
+                Err(io_error(&part.index_path(), &error))
+            }
             Err(error) => {
                 self.note(format!(
                     "{}: {error}; it was built again from {}",
@@ -606,9 +524,8 @@ impl Store {
             let bytes = write_index(&index, self.identity, part.segment.id, part.start_offset);
             let path = part.index_path();
             write_file(&self.env, &path, &bytes)
-                .and_then(|()| self.env.disk.open(&path, OpenMode::Read))
                 .ok()
-                .and_then(|file| SealedIndex::open(file).ok())
+                .and_then(|()| SealedIndex::open_at(self.files.clone(), path).ok())
         };
         let replaced = match sealed {
             Some(sealed) => PartIndex::Sealed(Arc::new(sealed)),
@@ -778,70 +695,6 @@ fn no_event(position: u64) -> ReadError {
 fn malformed(error: RecordError) -> ReadError {
     ReadError::Io {
         what: "decoding stored events".to_owned(),
-        reason: error.to_string(),
-    }
-}
-
-/// Reads until `buf` is full or the file ends; returns how many bytes.
-pub(crate) fn read_up_to(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut len = 0;
-    while len < buf.len() {
-        match file.read_at(&mut buf[len..], offset + len as u64) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(len)
-}
-
-/// Reads as many bytes as can be read before the end of the file or the first unreadable
-/// page.
-pub(crate) fn read_readable(
-    file: &dyn File,
-    buf: &mut [u8],
-    offset: u64,
-) -> (usize, Option<io::Error>) {
-    if let Ok(len) = read_up_to(file, buf, offset) {
-        return (len, None);
-    }
-    const PAGE: u64 = 4096;
-    let mut len = 0;
-    while len < buf.len() {
-        let at = offset + len as u64;
-        let step = (PAGE - at % PAGE) as usize;
-        let step = step.min(buf.len() - len);
-        match read_up_to(file, &mut buf[len..len + step], at) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(error) => return (len, Some(error)),
-        }
-    }
-    (len, None)
-}
-
-/// The frame at `spot`, if it is whole.
-pub(crate) fn read_frame(
-    file: &dyn File,
-    capacity: u64,
-    spot: Spot,
-) -> Option<crate::format::FrameHeader> {
-    let room = capacity.checked_sub(spot.offset)?;
-    let mut buf = vec![0; 1024];
-    loop {
-        let len = read_up_to(file, &mut buf, spot.offset).ok()?;
-        match frame_at(&buf[..len], room, spot, true) {
-            FrameAt::Frame(header) => return Some(header),
-            FrameAt::Short(needed) if needed > buf.len() => buf.resize(needed, 0),
-            _ => return None,
-        }
-    }
-}
-
-pub(crate) fn io_error(path: &Path, error: &io::Error) -> ReadError {
-    ReadError::Io {
-        what: format!("reading {}", path.display()),
         reason: error.to_string(),
     }
 }

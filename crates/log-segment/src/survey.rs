@@ -14,7 +14,9 @@ use crate::format::{
     SegmentHeader, Spot, find_frame_magic, frame_at,
 };
 use crate::index::{ActiveIndex, SealedIndex};
-use crate::store::{Gap, Part, Segment, Store, read_readable, read_up_to};
+use crate::part::{Part, Segment};
+use crate::reading::{read_readable, read_up_to};
+use crate::store::{Gap, Store};
 
 /// The name of the mark file.
 pub(crate) const MARK_FILE: &str = "mark";
@@ -337,14 +339,15 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Reads the index headers, and the frames that no index covers.
-    pub fn take(store: &Store, survey: &Survey) -> Result<Self, OpenError> {
+    /// Reads the index headers, and the frames that no index covers. Every event before
+    /// `known` was durable before the survey was taken.
+    pub fn take(store: &Store, survey: &Survey, known: u64) -> Result<Self, OpenError> {
         let mark = survey.mark;
         let mut contents = Self {
             parts: Vec::new(),
             gaps: Vec::new(),
             end: 0,
-            durable: mark.map_or(0, |m| m.durable),
+            durable: mark.map_or(0, |m| m.durable).max(known),
             end_offset: DATA_START,
             rest_is_empty: true,
             mark,
@@ -402,11 +405,9 @@ impl Contents {
             };
             match open_index(store, &path) {
                 Ok(index)
-                    if index.header.identity == store.identity
-                        && index.header.segment_id == segment.id
-                        && index.header.first == position
-                        && index.header.start_offset == offset
-                        && index.header.end > position
+                    if index
+                        .header
+                        .fits(store.identity, segment.id, position, offset)
                         && index.header.end <= end
                         && index.header.end_offset <= segment.capacity =>
                 {
@@ -471,7 +472,7 @@ impl Contents {
             confirmed = confirmed.max(durable);
             let (first, end, end_offset) = {
                 let index = crate::sync::read(&part.index);
-                let crate::store::PartIndex::Active(index) = &*index else {
+                let crate::part::PartIndex::Active(index) = &*index else {
                     unreachable!("a part that was scanned is indexed in memory");
                 };
                 (index.first(), index.end(), index.end_offset())
@@ -498,6 +499,11 @@ impl Contents {
             // No frame here. What comes after?
             let behind = limit_position.unwrap_or(u64::MAX);
             let rest = find_frame(store, segment, end_offset, end, behind)?;
+            if store.read_only && rest.frame.is_some() && has_grown(store, &part, end_offset, end) {
+                // A writer was at work between the two looks: look again.
+                self.parts.retain(|p| !Arc::ptr_eq(p, &part));
+                continue;
+            }
             self.rest_is_empty = rest.is_empty;
             confirmed = confirmed.max(rest.durable);
             match rest.frame {
@@ -541,9 +547,22 @@ impl Contents {
         }
     }
 
+    /// What [`crate::Bug::CutDamagedMiddle`] makes of damage: the end of the log.
+    pub fn cut_at_damage(&mut self) {
+        let Some((first, offset)) = self.gaps.first().map(|gap| (gap.first, gap.offset)) else {
+            return;
+        };
+        self.gaps.clear();
+        self.parts.retain(|part| part.first < first);
+        self.end = first;
+        self.end_offset = offset;
+        self.durable = self.durable.min(first);
+        self.rest_is_empty = false;
+    }
+
     /// Ends a part that was scanned at `end`.
     fn cut_part(&mut self, part: &Arc<Part>, first: u64, end: u64) {
-        if let crate::store::PartIndex::Active(index) = &mut *crate::sync::write(&part.index) {
+        if let crate::part::PartIndex::Active(index) = &mut *crate::sync::write(&part.index) {
             index.truncate(end);
         }
         if end == first {
@@ -553,13 +572,20 @@ impl Contents {
     }
 }
 
+/// Whether there is a frame now where a run of frames had ended.
+fn has_grown(store: &Store, part: &Part, offset: u64, end: u64) -> bool {
+    store
+        .scan(part, offset, end, u64::MAX, BytesMut::new())
+        .is_ok_and(|scanned| scanned.end > end)
+}
+
 fn file_name(path: &Path) -> String {
     path.file_name()
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
 fn open_index(store: &Store, path: &Path) -> Result<SealedIndex, crate::index::IndexError> {
-    SealedIndex::open(store.env.disk.open(path, OpenMode::Read)?)
+    SealedIndex::open_at(store.files.clone(), path.to_owned())
 }
 
 /// Indexes the run of good frames that begins at `offset`; also gives the greatest durable
@@ -597,7 +623,7 @@ fn scan_run(
             let header = &scanned.block.bytes[start..start + crate::format::FRAME_HEADER];
             durable = durable.max(crate::format::get!(u64, header, 24));
         }
-        if let crate::store::PartIndex::Active(index) = &mut *crate::sync::write(&part.index) {
+        if let crate::part::PartIndex::Active(index) = &mut *crate::sync::write(&part.index) {
             store
                 .add_block(index, &scanned.block, at)
                 .map_err(|e| OpenError::Damaged {
@@ -691,7 +717,7 @@ fn find_frame(
         while let Some(found) = find_frame_magic(&buf[from..len]) {
             let start = at + (from + found) as u64;
             from += found + crate::format::FRAME_ALIGN;
-            let good = crate::store::read_frame(&*file, segment.capacity, spot(start))
+            let good = crate::reading::read_frame(&*file, segment.capacity, spot(start))
                 .filter(|h| h.first > position && h.end() <= limit);
             if let Some(header) = good {
                 rest.durable = rest.durable.max(header.durable);

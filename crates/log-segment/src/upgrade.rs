@@ -12,7 +12,8 @@ use crate::format::{
     Spot, crc32c, get, seal_frame,
 };
 use crate::open::{make_dir, put_mark};
-use crate::store::{read_up_to, segment_path};
+use crate::part::segment_path;
+use crate::reading::read_up_to;
 use crate::survey::{LOCK_FILE, MARK_FILE, io_open};
 
 /// The format that is read.

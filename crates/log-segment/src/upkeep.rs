@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anabranch_env::OpenMode;
-
 use crate::catalog::MergeJob;
 use crate::format::Mark;
 use crate::group::Spare;
 use crate::index::{IndexError, SealedIndex, write_index};
 use crate::options::{Background, Durability, Options};
-use crate::store::{Counters, Part, PartIndex, write_file};
+use crate::part::{Part, PartIndex, write_file};
+use crate::store::Counters;
 use crate::sync::{lock, read, write};
 use crate::writer::{Marker, Upkeep, Writer, disk_says};
 
@@ -148,8 +147,8 @@ impl Writer {
         let path = part.index_path();
         write_file(&self.store.env, &path, &bytes)?;
         Counters::add(&self.store.counters.index_bytes, bytes.len());
-        let file = self.store.env.disk.open(&path, OpenMode::Read)?;
-        let sealed = SealedIndex::open(file).map_err(io::Error::other)?;
+        let files = self.store.files.clone();
+        let sealed = SealedIndex::open_at(files, path).map_err(io::Error::other)?;
         let id_max = sealed.header.id_max;
         // In small steps: appends take the same lock.
         for chunk in heads.chunks(256) {
@@ -168,29 +167,8 @@ impl Writer {
             old
         };
         drop(old);
-        self.limit_filters();
+        self.store.limit_filters(self.options.index_memory / 4);
         Ok(())
-    }
-
-    /// Does without the filters of old parts when all of them take more than their share
-    /// of memory.
-    fn limit_filters(&self) {
-        let budget = self.options.index_memory / 4;
-        let mut used = 0;
-        for run in self.store.runs().iter().rev() {
-            used += run.memory();
-            if used > budget {
-                run.give_up_filter();
-            }
-        }
-        for part in self.store.parts().iter().rev() {
-            if let PartIndex::Sealed(index) = &*read(&part.index) {
-                used += index.memory();
-                if used > budget {
-                    index.give_up_filters();
-                }
-            }
-        }
     }
 
     /// Writes segments ahead, up to the number asked for; true if it made one.

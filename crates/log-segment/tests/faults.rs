@@ -5,6 +5,8 @@
     reason = "the tests are about real time limits and the files of a log"
 )]
 
+#[path = "faults/files.rs"]
+mod files;
 #[path = "faults/forged.rs"]
 mod forged;
 #[path = "faults/heads.rs"]
@@ -15,6 +17,8 @@ mod hook;
 mod interval;
 #[path = "faults/panics.rs"]
 mod panics;
+#[path = "faults/readers.rs"]
+mod readers;
 #[expect(dead_code, reason = "what other tests share")]
 mod support;
 #[path = "faults/timeouts.rs"]

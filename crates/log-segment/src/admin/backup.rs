@@ -14,10 +14,11 @@ use super::manifest::{Entry, MANIFEST_FILE, Manifest};
 use super::report::Progress;
 use super::verify::decode;
 use super::walk::{Frames, Look};
+use crate::beside::open_reader;
 use crate::format::{DATA_START, FrameHeader, Live, Mark, PAGE, SegmentHeader};
 use crate::index::{ActiveIndex, stream_key, write_index};
-use crate::open::{MARK_FILE_BYTES, make_dir, open_reader};
-use crate::store::{segment_path, write_file};
+use crate::open::{MARK_FILE_BYTES, make_dir};
+use crate::part::{segment_path, write_file};
 use crate::survey::{LIVE_FILE, MARK_FILE, io_open};
 
 /// What was copied.

@@ -3,9 +3,9 @@ use std::path::Path;
 use anabranch_env::{Env, OpenMode};
 use anabranch_log::OpenError;
 
+use crate::beside;
 use crate::format::FORMAT_VERSION;
-use crate::open;
-use crate::store::PartIndex;
+use crate::part::PartIndex;
 use crate::survey::{LOCK_FILE, Survey, io_open};
 use crate::sync::read;
 
@@ -57,7 +57,7 @@ pub struct SegmentInfo {
 /// writer.
 pub fn info(env: Env, dir: impl AsRef<Path>) -> Result<Info, OpenError> {
     let dir = dir.as_ref();
-    let store = open::open_reader(env.clone(), dir)?;
+    let store = beside::open_reader(env.clone(), dir)?;
     let survey = Survey::take(&env, dir)?;
     let written = env
         .disk

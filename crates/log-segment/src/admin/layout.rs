@@ -8,7 +8,7 @@ use anabranch_log::OpenError;
 
 use super::report::Damage;
 use crate::format::{LogIdentity, SegmentHeader};
-use crate::store::Segment;
+use crate::part::Segment;
 use crate::survey::{LOCK_FILE, MARK_FILE, Survey, io_open};
 
 /// A directory as it was found.

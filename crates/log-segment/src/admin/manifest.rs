@@ -8,7 +8,8 @@ use anabranch_log::OpenError;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::format::LogIdentity;
-use crate::store::{read_readable, write_file};
+use crate::part::write_file;
+use crate::reading::read_readable;
 use crate::survey::io_open;
 
 /// The name of the manifest.

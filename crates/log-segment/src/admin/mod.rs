@@ -20,12 +20,3 @@ pub use info::{Info, SegmentInfo, info};
 pub use repair::{Action, Loss, LostEvent, RepairPlan, plan_repair};
 pub use report::{Damage, Progress, Remark, VerifyReport};
 pub use verify::verify;
-
-/// The type of an event that stands for one that is lost.
-pub(crate) const LOST_TYPE: &str = "$EventLost";
-/// The category of the streams of such events.
-pub(crate) const LOST_CATEGORY: &str = "$lost";
-/// The header of such an event that names the stream's key, in hexadecimal.
-pub(crate) const LOST_KEY_HEADER: &str = "lost-stream-key";
-/// The header of such an event that names the version it had in its stream.
-pub(crate) const LOST_VERSION_HEADER: &str = "lost-version";

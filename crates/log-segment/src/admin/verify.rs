@@ -10,14 +10,14 @@ use anabranch_model::{EventRef, Position, StreamId};
 use super::layout::{Layout, Place};
 use super::report::{Damage, Progress, Remark, VerifyReport};
 use super::walk::{Frames, Look};
-use super::{LOST_CATEGORY, LOST_TYPE};
 use crate::format::{
     DATA_START, FORMAT_VERSION, FRAME_HEADER, FrameHeader, Live, PAGE, SegmentHeader,
 };
 use crate::heads::Heads;
 use crate::index::{ActiveIndex, IndexError, Run, SealedIndex, stream_key, write_index};
+use crate::lost::{LOST_CATEGORY, LOST_TYPE};
 use crate::open::MARK_FILE_BYTES;
-use crate::store::read_readable;
+use crate::reading::read_readable;
 use crate::survey::{LIVE_FILE, LOCK_FILE, MARK_FILE, io_open};
 
 /// Memory for the versions of streams, in bytes. Streams beyond it are checked within a

@@ -8,7 +8,7 @@ use anabranch_env::File;
 use crate::format::{
     FRAME_ALIGN, FRAME_HEADER, FrameAt, FrameHeader, PAGE, Spot, find_frame_magic, frame_at,
 };
-use crate::store::read_readable;
+use crate::reading::read_readable;
 
 const CHUNK: usize = 1 << 20;
 

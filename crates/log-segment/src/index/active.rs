@@ -2,7 +2,7 @@ use hashbrown::{HashMap, HashTable};
 
 use anabranch_model::{Block, EventRef};
 
-use crate::admin::{LOST_CATEGORY, LOST_KEY_HEADER, LOST_TYPE, LOST_VERSION_HEADER};
+use crate::lost::lost_version;
 use crate::sabotage::Planted;
 
 use super::{FramePlace, Lookup, NONE, StreamSpan, Term, id_key, term_key};
@@ -410,16 +410,6 @@ impl ActiveIndex {
     pub fn terms(&self) -> impl Iterator<Item = (u64, &[u32])> {
         self.terms.iter().map(|(&key, rels)| (key, rels.as_slice()))
     }
-}
-
-/// The stream and version of the event that `event` says is lost, if it says so.
-fn lost_version(event: &EventRef<'_>) -> Option<(u128, u64)> {
-    if event.event_type != LOST_TYPE || event.category() != LOST_CATEGORY {
-        return None;
-    }
-    let key = u128::from_str_radix(event.meta.header(LOST_KEY_HEADER)?, 16).ok()?;
-    let version = event.meta.header(LOST_VERSION_HEADER)?.parse().ok()?;
-    (version < u64::MAX).then_some((key, version))
 }
 
 /// Adds every frame of `block`, whose bytes stand at `base` in the segment, to `index`.

@@ -3,7 +3,7 @@
 
 use std::sync::RwLock;
 
-use super::IndexError;
+use super::error::IndexError;
 use crate::sync::{read, write};
 
 /// Bits a key gets: about one false answer in a hundred.

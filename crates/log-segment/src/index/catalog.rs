@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use anabranch_env::File;
 
-use super::IndexError;
 use super::bloom::{Bloom, LazyBloom};
+use super::error::IndexError;
 use super::pages::{Array, ArrayCursor, PageReader, PageStream};
 use super::sealed::{SealedIndex, guess, salt};
 use crate::format::{FORMAT_VERSION, LogIdentity, PAGE, get};
@@ -192,7 +192,7 @@ impl Merge {
         for source in sources {
             let (array, pages, version_at) = match source {
                 Source::Part(index) => {
-                    let (array, pages) = index.stream_heads();
+                    let (array, pages) = index.stream_heads()?;
                     (array, pages, 24)
                 }
                 Source::Run(run) => (run.entries, run.pages(), 16),

@@ -10,6 +10,7 @@
 mod active;
 mod bloom;
 mod catalog;
+mod error;
 mod pages;
 mod sealed;
 
@@ -18,9 +19,10 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 pub(crate) use active::{ActiveIndex, index_block};
 pub(crate) use catalog::{Merge, Run, Source};
+pub(crate) use error::IndexError;
 #[cfg(test)]
 pub(crate) use sealed::ENTRY_SIZES;
-pub(crate) use sealed::{IndexError, SealedIndex, write_index};
+pub(crate) use sealed::{SealedIndex, write_index};
 
 /// No event.
 pub(crate) const NONE: u32 = u32::MAX;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anabranch_env::File;
 
-use super::IndexError;
+use super::error::IndexError;
 use crate::format::{PAGE, crc32c, get};
 
 pub(crate) const CONTENT: usize = PAGE - 4;

@@ -1,13 +1,15 @@
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anabranch_env::File;
-use thiserror::Error;
 
 use super::active::ActiveIndex;
 use super::bloom::{Bloom, LazyBloom};
+use super::error::{IndexError, damaged};
 use super::pages::{Array, PageReader, PageWriter};
 use super::{FramePlace, Lookup, StreamSpan, id_key};
+use crate::files::{Files, Slot};
 use crate::format::{FORMAT_VERSION, LogIdentity, PAGE, get};
 
 const MAGIC: &[u8; 8] = b"ANABIDX\0";
@@ -19,27 +21,33 @@ const TERM_SIZE: usize = 20;
 #[cfg(test)]
 pub(crate) const ENTRY_SIZES: [usize; 4] = [FRAME_SIZE, STREAM_SIZE, ID_SIZE, TERM_SIZE];
 
-/// Why an index cannot answer. It can be built again from its segment.
-#[derive(Debug, Error)]
-pub(crate) enum IndexError {
-    #[error("{what}")]
-    Damaged { offset: u64, what: &'static str },
-    #[error("format version {found} is newer than {FORMAT_VERSION}")]
-    Newer { found: u32 },
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-fn damaged<T>(what: &'static str) -> Result<T, IndexError> {
-    Err(IndexError::Damaged { offset: 0, what })
-}
-
 /// The index of a part of a segment, in a file.
 pub(crate) struct SealedIndex {
-    file: Arc<dyn File>,
+    file: IndexFile,
     pub header: IndexHeader,
     stream_filter: LazyBloom,
     id_filter: LazyBloom,
+}
+
+/// The file of an index.
+enum IndexFile {
+    /// Open for as long as it is needed.
+    Open(Arc<dyn File>),
+    /// Opened when it is read.
+    Named {
+        files: Arc<Files>,
+        slot: Arc<Slot>,
+        path: PathBuf,
+    },
+}
+
+impl IndexFile {
+    fn get(&self) -> io::Result<Arc<dyn File>> {
+        match self {
+            Self::Open(file) => Ok(file.clone()),
+            Self::Named { files, slot, path } => files.get(slot, path),
+        }
+    }
 }
 
 /// What an index file says of itself.
@@ -68,6 +76,15 @@ pub(crate) struct IndexHeader {
 }
 
 impl IndexHeader {
+    /// Whether it is the index of the part that begins there, with at least one event.
+    pub fn fits(&self, identity: LogIdentity, segment_id: u64, first: u64, offset: u64) -> bool {
+        self.identity == identity
+            && self.segment_id == segment_id
+            && self.first == first
+            && self.start_offset == offset
+            && self.end > first
+    }
+
     fn salt(&self) -> u32 {
         salt(self.identity, self.segment_id, self.first)
     }
@@ -299,11 +316,22 @@ pub(super) fn guess(key: u64, count: u32) -> u32 {
 impl SealedIndex {
     /// Opens an index file; reads and checks its header only.
     pub fn open(file: Arc<dyn File>) -> Result<Self, IndexError> {
+        Self::of(IndexFile::Open(file))
+    }
+
+    /// As [`SealedIndex::open`]; keeps the file open only while it is in use.
+    pub fn open_at(files: Arc<Files>, path: PathBuf) -> Result<Self, IndexError> {
+        let slot = Arc::default();
+        Self::of(IndexFile::Named { files, slot, path })
+    }
+
+    fn of(source: IndexFile) -> Result<Self, IndexError> {
+        let file = source.get()?;
         let mut page = [0; PAGE];
         file.read_exact_at(&mut page, 0)?;
         let header = IndexHeader::decode(&page)?;
         let pages = PageReader {
-            file: file.clone(),
+            file,
             salt: header.salt(),
         };
         pages.page(0, &mut page)?;
@@ -312,18 +340,18 @@ impl SealedIndex {
             return Err(IndexError::Newer { found });
         }
         Ok(Self {
-            file,
+            file: source,
             header,
             stream_filter: LazyBloom::default(),
             id_filter: LazyBloom::default(),
         })
     }
 
-    fn pages(&self) -> PageReader {
-        PageReader {
-            file: self.file.clone(),
+    fn pages(&self) -> Result<PageReader, IndexError> {
+        Ok(PageReader {
+            file: self.file.get()?,
             salt: self.header.salt(),
-        }
+        })
     }
 
     /// Bytes of filters held in memory.
@@ -338,8 +366,8 @@ impl SealedIndex {
     }
 
     /// The streams, ascending by key, and where to read them.
-    pub fn stream_heads(&self) -> (Array, PageReader) {
-        (self.header.streams, self.pages())
+    pub fn stream_heads(&self) -> Result<(Array, PageReader), IndexError> {
+        Ok((self.header.streams, self.pages()?))
     }
 
     /// The events whose id may be `id`. The caller looks at them to be sure.
@@ -349,12 +377,12 @@ impl SealedIndex {
         }
         let key = id_key(self.header.identity.hash_key, id);
         let (start, len) = self.header.id_bloom;
-        let load = || self.pages().blob(start, 0, len as usize);
+        let load = || self.pages()?.blob(start, 0, len as usize);
         if !self.id_filter.may_contain(key, load)? {
             return Ok(Vec::new());
         }
         let ids = self.header.ids;
-        let mut cursor = ids.cursor(self.pages());
+        let mut cursor = ids.cursor(self.pages()?);
         let mut at = cursor.partition_point(guess(key, ids.count), |e| get!(u64, e, 0) < key)?;
         let mut rels = Vec::new();
         while at < ids.count {
@@ -371,12 +399,12 @@ impl SealedIndex {
     fn stream_entry(&self, key: u128) -> Result<Option<(StreamSpan, u32)>, IndexError> {
         let high = (key >> 64) as u64;
         let (start, len) = self.header.stream_bloom;
-        let load = || self.pages().blob(start, 0, len as usize);
+        let load = || self.pages()?.blob(start, 0, len as usize);
         if !self.stream_filter.may_contain(high, load)? {
             return Ok(None);
         }
         let streams = self.header.streams;
-        let mut cursor = streams.cursor(self.pages());
+        let mut cursor = streams.cursor(self.pages()?);
         let at = cursor.partition_point(guess(high, streams.count), |e| get!(u128, e, 0) < key)?;
         if at >= streams.count {
             return Ok(None);
@@ -405,13 +433,13 @@ impl SealedIndex {
         };
         let (page, len) = self.header.stream_postings;
         let bytes_max = (span.count as usize * 5).min(len.saturating_sub(start) as usize);
-        let bytes = self.pages().blob(page, start as usize, bytes_max)?;
+        let bytes = self.pages()?.blob(page, start as usize, bytes_max)?;
         take_postings(&bytes, span.count)
     }
 
     fn term_entry(&self, key: u64) -> Result<Option<(u32, u32, u32)>, IndexError> {
         let terms = self.header.terms;
-        let mut cursor = terms.cursor(self.pages());
+        let mut cursor = terms.cursor(self.pages()?);
         let at = cursor.partition_point(guess(key, terms.count), |e| get!(u64, e, 0) < key)?;
         if at >= terms.count {
             return Ok(None);
@@ -432,9 +460,9 @@ impl SealedIndex {
         let Some((count, start, len)) = self.term_entry(key)? else {
             return Ok(Vec::new());
         };
-        let bytes = self
-            .pages()
-            .blob(self.header.term_postings.0, start as usize, len as usize)?;
+        let bytes =
+            self.pages()?
+                .blob(self.header.term_postings.0, start as usize, len as usize)?;
         take_postings(&bytes, count)
     }
 
@@ -481,7 +509,7 @@ impl SealedIndex {
     pub fn frames_of(&self, rels: &[u32]) -> Result<Vec<FramePlace>, IndexError> {
         let frames = self.header.frames;
         let events = (self.header.end - self.header.first).max(1);
-        let mut cursor = frames.cursor(self.pages());
+        let mut cursor = frames.cursor(self.pages()?);
         let mut found: Vec<FramePlace> = Vec::new();
         let mut hint = None;
         // Where the next frame begins, once known: events before it share the last frame.
@@ -515,7 +543,7 @@ impl SealedIndex {
     /// Of each event whose version is sure: its rel, its stream's key, its version.
     pub fn versions(&self) -> Result<Vec<(u32, u128, u64)>, IndexError> {
         let streams = self.header.streams;
-        let mut cursor = streams.cursor(self.pages());
+        let mut cursor = streams.cursor(self.pages()?);
         let mut versions = Vec::new();
         for at in 0..streams.count {
             let key = get!(u128, cursor.get(at)?, 0);
@@ -541,7 +569,7 @@ impl SealedIndex {
         }
         let mut page = [0; PAGE];
         for number in 0..(length / PAGE as u64) as u32 {
-            self.pages().page(number, &mut page)?;
+            self.pages()?.page(number, &mut page)?;
         }
         Ok(())
     }
@@ -552,7 +580,7 @@ impl SealedIndex {
         let span = (self.header.end_offset - self.header.start_offset).max(1);
         let guess =
             offset.saturating_sub(self.header.start_offset) * u64::from(frames.count) / span;
-        let mut cursor = frames.cursor(self.pages());
+        let mut cursor = frames.cursor(self.pages()?);
         let at = cursor.partition_point(guess.min(u64::from(u32::MAX)) as u32, |e| {
             u64::from(get!(u32, e, 4)) <= offset
         })?;

@@ -8,6 +8,8 @@ use anabranch_env::{Disk, DiskLock, DiskStats, Env, File, OpenMode};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     Open,
+    Opened,
+    Closed,
     Read,
     AfterRead,
     Write,
@@ -69,8 +71,10 @@ fn name(path: &Path) -> String {
 impl Disk for HookDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         self.hooks.call(Op::Open, &name(path))?;
+        let inner = self.inner.open(path, mode)?;
+        self.hooks.call(Op::Opened, &name(path))?;
         Ok(Arc::new(HookFile {
-            inner: self.inner.open(path, mode)?,
+            inner,
             name: name(path),
             hooks: self.hooks.clone(),
         }))
@@ -109,6 +113,13 @@ impl Disk for HookDisk {
     }
     fn stats(&self) -> DiskStats {
         self.inner.stats()
+    }
+}
+
+impl Drop for HookFile {
+    fn drop(&mut self) {
+        // Nobody can be told of an error here.
+        drop(self.hooks.call(Op::Closed, &self.name));
     }
 }
 

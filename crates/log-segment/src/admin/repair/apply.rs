@@ -11,13 +11,14 @@ use super::survivors::Piece;
 use super::{RepairPlan, Step, name_of, plan};
 use crate::admin::verify::decode;
 use crate::admin::walk::{Frames, Look};
-use crate::admin::{LOST_CATEGORY, LOST_KEY_HEADER, LOST_TYPE, LOST_VERSION_HEADER};
 use crate::format::{
     DATA_START, FRAME_HEADER, FrameHeader, Mark, PAGE, SegmentHeader, Spot, seal_frame,
 };
 use crate::index::{ActiveIndex, stream_key, write_index};
+use crate::lost::{LOST_CATEGORY, LOST_KEY_HEADER, LOST_TYPE, LOST_VERSION_HEADER};
 use crate::open::MARK_FILE_BYTES;
-use crate::store::{read_readable, write_file};
+use crate::part::write_file;
+use crate::reading::read_readable;
 use crate::survey::{LOCK_FILE, MARK_FILE, io_open};
 
 /// How many lost events one frame tells of.

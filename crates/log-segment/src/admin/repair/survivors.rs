@@ -13,7 +13,8 @@ use crate::admin::verify::decode;
 use crate::admin::walk::{Frames, Look};
 use crate::format::{DATA_START, FrameHeader, LogIdentity, PAGE, SegmentHeader};
 use crate::index::SealedIndex;
-use crate::store::{read_readable, segment_path};
+use crate::part::segment_path;
+use crate::reading::read_readable;
 use crate::survey::{LIVE_FILE, LOCK_FILE, MARK_FILE, io_open};
 
 /// The segments of a log, and files that are to be set aside.
