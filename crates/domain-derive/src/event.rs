@@ -268,16 +268,22 @@ impl syn::parse::Parse for TokenTreeUntilComma {
     }
 }
 
-fn implementation(
-    enum_name: &Ident,
-    options: &EnumOptions,
-    variants: &[EventVariant<'_>],
-) -> TokenStream {
-    let domain = &options.domain;
-    let (mut kinds, mut kind_arms, mut encode_arms) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut version_arms, mut nested_versions) = (Vec::new(), Vec::new());
-    let (mut decode_arms, mut nested_decodes) = (Vec::new(), Vec::new());
-    let (mut shape_arms, mut nested_shapes) = (Vec::new(), Vec::new());
+/// The arms of the functions of an event type.
+#[derive(Default)]
+struct Arms {
+    kinds: Vec<TokenStream>,
+    kind_arms: Vec<TokenStream>,
+    encode_arms: Vec<TokenStream>,
+    version_arms: Vec<TokenStream>,
+    nested_versions: Vec<TokenStream>,
+    decode_arms: Vec<TokenStream>,
+    nested_decodes: Vec<TokenStream>,
+    shape_arms: Vec<TokenStream>,
+    nested_shapes: Vec<TokenStream>,
+}
+
+fn arms(domain: &TokenStream, variants: &[EventVariant<'_>]) -> Arms {
+    let mut arms = Arms::default();
     for variant in variants {
         match variant {
             EventVariant::Own {
@@ -289,31 +295,34 @@ fn implementation(
                 let kind = quote!(#domain::EventKind { name: #name, version: #version });
                 let serde_name = ident.to_string();
                 let serde_name = serde_name.strip_prefix("r#").unwrap_or(&serde_name);
-                kinds.push(quote!(kinds.push(#kind);));
-                kind_arms.push(quote!(Self::#ident { .. } => #kind,));
-                version_arms.push(quote!(#name => ::core::option::Option::Some(#version),));
-                decode_arms.push(quote! {
+                arms.kinds.push(quote!(kinds.push(#kind);));
+                arms.kind_arms.push(quote!(Self::#ident { .. } => #kind,));
+                arms.version_arms
+                    .push(quote!(#name => ::core::option::Option::Some(#version),));
+                arms.decode_arms.push(quote! {
                     #name => #domain::__derive::decode(#kind, #serde_name, version, data),
                 });
-                shape_arms.push(quote!(#name => #domain::__derive::shape::<Self>(#serde_name),));
+                arms.shape_arms
+                    .push(quote!(#name => #domain::__derive::shape::<Self>(#serde_name),));
             }
             EventVariant::Nested { ident, inner } => {
                 let event = quote!(<#inner as #domain::Event>);
-                kinds.push(quote!(kinds.extend(#event::kinds());));
-                kind_arms.push(quote!(Self::#ident(inner) => #domain::Event::kind(inner),));
-                encode_arms
+                arms.kinds.push(quote!(kinds.extend(#event::kinds());));
+                arms.kind_arms
+                    .push(quote!(Self::#ident(inner) => #domain::Event::kind(inner),));
+                arms.encode_arms
                     .push(quote!(Self::#ident(inner) => #domain::Event::encode(inner, out),));
-                nested_versions.push(quote! {
+                arms.nested_versions.push(quote! {
                     if let ::core::option::Option::Some(version) = #event::version_of(name) {
                         return ::core::option::Option::Some(version);
                     }
                 });
-                nested_shapes.push(quote! {
+                arms.nested_shapes.push(quote! {
                     if #event::version_of(name).is_some() {
                         return #event::shape_of(name);
                     }
                 });
-                nested_decodes.push(quote! {
+                arms.nested_decodes.push(quote! {
                     if #event::version_of(name).is_some() {
                         return #event::decode(name, version, data).map(Self::#ident);
                     }
@@ -321,9 +330,30 @@ fn implementation(
             }
         }
     }
-    if encode_arms.len() < variants.len() {
-        encode_arms.push(quote!(_ => #domain::__derive::encode(self, out),));
+    if arms.encode_arms.len() < variants.len() {
+        arms.encode_arms
+            .push(quote!(_ => #domain::__derive::encode(self, out),));
     }
+    arms
+}
+
+fn implementation(
+    enum_name: &Ident,
+    options: &EnumOptions,
+    variants: &[EventVariant<'_>],
+) -> TokenStream {
+    let domain = &options.domain;
+    let Arms {
+        kinds,
+        kind_arms,
+        encode_arms,
+        version_arms,
+        nested_versions,
+        decode_arms,
+        nested_decodes,
+        shape_arms,
+        nested_shapes,
+    } = arms(domain, variants);
     let upcasts = options.upcasts.as_ref().map(|path| {
         quote! {
             fn upcasts() -> #domain::Upcasts {

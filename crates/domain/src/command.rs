@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::event::{DecodeError, EncodeError, Event};
 use crate::json::Json;
 use crate::rejection::Rejection;
-use crate::saga::StepId;
+use crate::step_id::StepId;
 use crate::wire;
 
 /// A request to one entity: any serde enum (in serde's default form), or a struct.
@@ -77,6 +77,15 @@ pub enum CommandError {
     /// The receiver's name cannot be used.
     #[error("the command's receiver: {0}")]
     Receiver(#[from] NameError),
+}
+
+impl From<EncodeError> for CommandError {
+    fn from(error: EncodeError) -> Self {
+        Self::Malformed {
+            name: error.what.to_owned(),
+            reason: error.reason,
+        }
+    }
 }
 
 /// A command to an entity, ready to send but without an id yet: who sends it gives it one

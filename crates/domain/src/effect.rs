@@ -4,7 +4,7 @@ use anabranch_model::{CommandId, StreamId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::event::EncodeError;
+use crate::codec::EncodeError;
 use crate::json::Json;
 use crate::retry::Retry;
 

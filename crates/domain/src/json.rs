@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::event::EncodeError;
+use crate::codec::EncodeError;
 
 /// A JSON text, checked but not taken apart: what commands, results and journals carry.
 /// Two are equal when their texts are.

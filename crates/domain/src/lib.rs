@@ -86,6 +86,7 @@
 // The derive macros name this crate by its full name.
 extern crate self as anabranch_domain;
 
+mod codec;
 mod command;
 mod effect;
 mod entity;
@@ -97,12 +98,17 @@ mod memory;
 pub mod process;
 mod rejection;
 mod retry;
+mod rules;
 pub mod saga;
+mod saga_start;
 mod schema;
+mod shape;
+mod step_id;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod time;
 pub mod types;
+mod upcasts;
 mod view;
 mod wire;
 
@@ -123,8 +129,9 @@ pub use process::{Action, Correlate, Input, Process, Reaction, Reply, SagaStart,
 pub use rejection::Rejection;
 pub use retry::Retry;
 pub use saga::Saga;
-pub use schema::{Reader, SchemaError, Upcasts};
+pub use schema::Reader;
 pub use time::Timestamp;
+pub use upcasts::{SchemaError, Upcasts};
 pub use view::{HandleError, Poison, Query, View};
 
 /// What the derive macros call. Not for people; may change at any time.

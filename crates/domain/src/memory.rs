@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Role;
 use crate::event::{DecodeError, EncodeError, Event, EventKind};
 use crate::rejection::Rejection;
-use crate::saga::{Rule, Rules};
+use crate::rules::{Rule, Rules};
 
 /// What an entity remembers of the commands it has seen. Made from nothing but its stream, and
 /// kept in its snapshots: it survives restarts and moves with the entity.

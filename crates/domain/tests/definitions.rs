@@ -77,109 +77,111 @@ fn a_well_formed_saga_is_registered() {
     assert_eq!(faults(define), Vec::<String>::new());
 }
 
+/// Each definition has one fault, and this is said about it.
+const FAULTS: [(Define, &str); 19] = [
+    (new, "it has no steps"),
+    (
+        || {
+            new()
+                .compensatable("a", undoable)
+                .compensatable("a", undoable)
+        },
+        "two steps are named a; give each its own name",
+    ),
+    (
+        || new().compensatable("a/b", undoable),
+        "the step name \"a/b\" is empty or holds a '/'; choose another",
+    ),
+    (
+        || new().compensatable("a", |s| undoable(s).after(["x"])),
+        "step a waits for x, which does not exist",
+    ),
+    (
+        || {
+            new()
+                .compensatable("a", |s| undoable(s).after(["c"]))
+                .compensatable("b", |s| undoable(s).after(["a"]))
+                .compensatable("c", |s| undoable(s).after(["b"]))
+        },
+        "steps wait for each other: a → c → b → a; remove one of the `after`",
+    ),
+    (
+        || {
+            new()
+                .pivot("a", forward)
+                .pivot("b", |s| forward(s).after(["a"]))
+        },
+        "steps a and b are both pivots; a saga has at most one point of no return",
+    ),
+    (
+        || new().pivot("a", |s| forward(s).for_each(|_| 2)),
+        "the pivot a has branches; a point of no return is one request",
+    ),
+    (
+        || {
+            new()
+                .pivot("pay", forward)
+                .compensatable("late", |s| undoable(s).after(["pay"]))
+        },
+        "step late can be undone, but the pivot pay does not wait for it; add late to the pivot's `after`, or make it retriable",
+    ),
+    (
+        || new().pivot("pay", forward).retriable("mail", forward),
+        "step mail cannot be undone and does not wait for the pivot pay; let it wait for the pivot, or make it compensatable",
+    ),
+    (
+        || {
+            new()
+                .compensatable("a", undoable)
+                .retriable("b", |s| forward(s).after(["a"]))
+        },
+        "step a can be undone and step b cannot, but there is no pivot between them; name the point of no return",
+    ),
+    (
+        || new().retriable("a", |s| s.changes("part")),
+        "step a asks for nothing; add `.request(…)`",
+    ),
+    (
+        || new().compensatable("a", forward),
+        "step a is compensatable but has no compensation; add `.undo(Promise::ALL, …)`",
+    ),
+    (
+        || new().retriable("a", undoable),
+        "step a is never undone, but has a compensation; remove `.undo(…)`, or make it compensatable",
+    ),
+    (
+        || {
+            new().compensatable("a", |s| {
+                forward(s).undo([Promise::Idempotent, Promise::CommutesWithLateRequest], ask)
+            })
+        },
+        "the compensation of step a does not promise CannotFail; make it so, then say so",
+    ),
+    (
+        || new().pivot("a", |s| forward(s).timeout(Duration::from_secs(1))),
+        "step a has a time-out, but from the pivot on a saga cannot be aborted; remove `.timeout(…)`",
+    ),
+    (
+        || new().retriable("a", |s| forward(s).at_most_once()),
+        "step a is retriable and at most once; only one of the two can be",
+    ),
+    (
+        || new().pivot("a", |s| forward(s).at_most_once()),
+        "step a is sent at most once, and waits for ever if the request is lost; add `.timeout(…)`",
+    ),
+    (
+        || new().retriable("a", |s| s.request(ask)),
+        "step a does not say what it changes; add `.changes(\"category\")`",
+    ),
+    (
+        || new().retriable("a", |s| forward(s).at_once(0)),
+        "step a may have no branch under way; `.at_once(…)` is at least 1",
+    ),
+];
+
 #[test]
 fn each_fault_is_named_with_what_to_do() {
-    let cases: [(Define, &str); 19] = [
-        (new, "it has no steps"),
-        (
-            || {
-                new()
-                    .compensatable("a", undoable)
-                    .compensatable("a", undoable)
-            },
-            "two steps are named a; give each its own name",
-        ),
-        (
-            || new().compensatable("a/b", undoable),
-            "the step name \"a/b\" is empty or holds a '/'; choose another",
-        ),
-        (
-            || new().compensatable("a", |s| undoable(s).after(["x"])),
-            "step a waits for x, which does not exist",
-        ),
-        (
-            || {
-                new()
-                    .compensatable("a", |s| undoable(s).after(["c"]))
-                    .compensatable("b", |s| undoable(s).after(["a"]))
-                    .compensatable("c", |s| undoable(s).after(["b"]))
-            },
-            "steps wait for each other: a → c → b → a; remove one of the `after`",
-        ),
-        (
-            || {
-                new()
-                    .pivot("a", forward)
-                    .pivot("b", |s| forward(s).after(["a"]))
-            },
-            "steps a and b are both pivots; a saga has at most one point of no return",
-        ),
-        (
-            || new().pivot("a", |s| forward(s).for_each(|_| 2)),
-            "the pivot a has branches; a point of no return is one request",
-        ),
-        (
-            || {
-                new()
-                    .pivot("pay", forward)
-                    .compensatable("late", |s| undoable(s).after(["pay"]))
-            },
-            "step late can be undone, but the pivot pay does not wait for it; add late to the pivot's `after`, or make it retriable",
-        ),
-        (
-            || new().pivot("pay", forward).retriable("mail", forward),
-            "step mail cannot be undone and does not wait for the pivot pay; let it wait for the pivot, or make it compensatable",
-        ),
-        (
-            || {
-                new()
-                    .compensatable("a", undoable)
-                    .retriable("b", |s| forward(s).after(["a"]))
-            },
-            "step a can be undone and step b cannot, but there is no pivot between them; name the point of no return",
-        ),
-        (
-            || new().retriable("a", |s| s.changes("part")),
-            "step a asks for nothing; add `.request(…)`",
-        ),
-        (
-            || new().compensatable("a", forward),
-            "step a is compensatable but has no compensation; add `.undo(Promise::ALL, …)`",
-        ),
-        (
-            || new().retriable("a", undoable),
-            "step a is never undone, but has a compensation; remove `.undo(…)`, or make it compensatable",
-        ),
-        (
-            || {
-                new().compensatable("a", |s| {
-                    forward(s).undo([Promise::Idempotent, Promise::CommutesWithLateRequest], ask)
-                })
-            },
-            "the compensation of step a does not promise CannotFail; make it so, then say so",
-        ),
-        (
-            || new().pivot("a", |s| forward(s).timeout(Duration::from_secs(1))),
-            "step a has a time-out, but from the pivot on a saga cannot be aborted; remove `.timeout(…)`",
-        ),
-        (
-            || new().retriable("a", |s| forward(s).at_most_once()),
-            "step a is retriable and at most once; only one of the two can be",
-        ),
-        (
-            || new().pivot("a", |s| forward(s).at_most_once()),
-            "step a is sent at most once, and waits for ever if the request is lost; add `.timeout(…)`",
-        ),
-        (
-            || new().retriable("a", |s| s.request(ask)),
-            "step a does not say what it changes; add `.changes(\"category\")`",
-        ),
-        (
-            || new().retriable("a", |s| forward(s).at_once(0)),
-            "step a may have no branch under way; `.at_once(…)` is at least 1",
-        ),
-    ];
-    for (define, fault) in cases {
+    for (define, fault) in FAULTS {
         assert_eq!(faults(define), [fault]);
     }
 }

@@ -12,8 +12,9 @@ use crate::entity::Decide;
 use crate::event::DecodeError;
 use crate::json::Json;
 use crate::saga::{Rule, Rules, SagaCommand};
-use crate::schema::{Reader, SchemaError};
+use crate::schema::Reader;
 use crate::time::Timestamp;
+use crate::upcasts::SchemaError;
 
 /// A registered process: its events and upcasts were checked.
 pub struct ProcessType<P: Process> {

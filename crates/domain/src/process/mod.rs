@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, CommandError, Outcome, Outgoing};
 use crate::effect::{Call, Effect};
 use crate::entity::{Decide, Entity};
-use crate::event::{EncodeError, Event};
+use crate::event::Event;
 use crate::json::Json;
 use crate::time::Timestamp;
 
+pub use crate::saga_start::SagaStart;
 pub use instance::{
     Consumed, Delivery, ProcessDecision, ProcessError, ProcessInstance, ProcessType,
 };
@@ -176,15 +177,6 @@ pub enum Action {
     Complete,
 }
 
-/// A saga to start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SagaStart {
-    /// The saga's stream, `name/key`.
-    pub saga: StreamId,
-    /// What it starts from.
-    pub input: Json,
-}
-
 impl Reaction {
     /// Does nothing.
     pub fn none() -> Self {
@@ -224,7 +216,7 @@ impl Reaction {
             at,
             data,
         });
-        self.push(timer.map(Action::Schedule).map_err(encode_error));
+        self.push(timer.map(Action::Schedule).map_err(CommandError::from));
         self
     }
 
@@ -239,7 +231,11 @@ impl Reaction {
     /// Calls the world outside; the outcome comes back as [`Input::Reply`].
     #[must_use]
     pub fn call<F: Effect>(mut self, effect: &F) -> Self {
-        self.push(Call::new(effect).map(Action::Call).map_err(encode_error));
+        self.push(
+            Call::new(effect)
+                .map(Action::Call)
+                .map_err(CommandError::from),
+        );
         self
     }
 
@@ -281,22 +277,5 @@ impl Reaction {
                 self.error.get_or_insert(error);
             }
         }
-    }
-}
-
-impl SagaStart {
-    /// The saga `S` under this key, started from `input`.
-    pub fn new<S: crate::Saga>(key: &str, input: &S::Input) -> Result<Self, CommandError> {
-        Ok(Self {
-            saga: StreamId::of(S::NAME, key)?,
-            input: Json::of(input).map_err(encode_error)?,
-        })
-    }
-}
-
-fn encode_error(error: EncodeError) -> CommandError {
-    CommandError::Malformed {
-        name: error.what.to_owned(),
-        reason: error.reason,
     }
 }

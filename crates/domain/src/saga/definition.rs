@@ -7,8 +7,8 @@ use crate::command::{Command, Outgoing};
 use crate::effect::{Call, Effect};
 use crate::entity::Entity;
 use crate::json::Json;
-use crate::process::SagaStart;
 use crate::retry::Retry;
+use crate::saga_start::SagaStart;
 use crate::view::HandleError;
 
 /// The steps of a saga, as declared. Checked when it is registered; see
@@ -119,14 +119,6 @@ impl Request {
     /// A call to the world outside.
     pub fn call<F: Effect>(effect: &F) -> Result<Self, HandleError> {
         Ok(Self::Call(Call::new(effect)?))
-    }
-
-    /// The saga `S` under this key.
-    pub fn saga<S: super::Saga>(
-        key: impl AsRef<str>,
-        input: &S::Input,
-    ) -> Result<Self, HandleError> {
-        Ok(Self::Saga(SagaStart::new::<S>(key.as_ref(), input)?))
     }
 
     /// What is asked of whom, for an operator; not what it holds, which may be long or private.

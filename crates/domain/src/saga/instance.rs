@@ -7,12 +7,12 @@ use super::definition::Request;
 use super::journal::{Operator, Parent, SagaEvent, Undo};
 use super::machine::{self, Decision, Dispatch, OperatorCommand, SagaInput, Settlement};
 use super::plan::{Plan, PlanError, SagaType};
-use super::rules::{Rule, Rules};
 use super::state::{Phase, SagaState};
-use super::step_id::StepId;
 use crate::command::{Command, CommandEnvelope, CommandError, ReplyEnvelope, Role};
 use crate::effect::CallEnvelope;
 use crate::json::Json;
+use crate::rules::{Rule, Rules};
+use crate::step_id::StepId;
 use crate::time::Timestamp;
 use crate::{CommandId, Cut, StreamId};
 

@@ -2,10 +2,10 @@ use serde::{Deserialize, Serialize};
 
 use super::definition::{Request, StepKind};
 use super::shape::DefinitionHash;
-use super::step_id::StepId;
 use crate::command::{Outcome, Role};
 use crate::json::Json;
 use crate::rejection::Rejection;
+use crate::step_id::StepId;
 use crate::time::Timestamp;
 use crate::{CommandId, Event, StreamId};
 

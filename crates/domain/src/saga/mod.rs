@@ -93,26 +93,29 @@ mod instance;
 mod journal;
 mod machine;
 mod plan;
-mod rules;
 mod shape;
 mod state;
-mod step_id;
 
-use anabranch_model::EventRef;
+use anabranch_model::{EventRef, StreamId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::command::CommandError;
 use crate::event::Event;
+use crate::json::Json;
+use crate::saga_start::SagaStart;
+use crate::view::HandleError;
+
+pub use crate::rules::{Rule, Rules};
+pub use crate::step_id::{ParseStepIdError, StepId};
 
 pub use definition::{Definition, Promise, Request, StepBuilder, StepContext, StepKind};
 pub use instance::{SagaCommand, SagaInstance, Sent, start_id};
 pub use journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
 pub use machine::{Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement, outputs};
 pub use plan::{BRANCHES_MAX, Plan, PlanError, RegisterError, SagaType, StartError};
-pub use rules::{Rule, Rules};
 pub use shape::{DefinitionError, DefinitionHash, Fault, Shape};
 pub use state::{Phase, SagaState, StepStatus};
-pub use step_id::{ParseStepIdError, StepId};
 
 /// A saga: a declared DAG of steps; see [the module](self) for an example.
 ///
@@ -152,4 +155,21 @@ pub struct Start<I> {
     pub key: String,
     /// What it starts from.
     pub input: I,
+}
+
+impl SagaStart {
+    /// The saga `S` under this key, started from `input`.
+    pub fn new<S: Saga>(key: &str, input: &S::Input) -> Result<Self, CommandError> {
+        Ok(Self {
+            saga: StreamId::of(S::NAME, key)?,
+            input: Json::of(input)?,
+        })
+    }
+}
+
+impl Request {
+    /// The saga `S` under this key.
+    pub fn saga<S: Saga>(key: impl AsRef<str>, input: &S::Input) -> Result<Self, HandleError> {
+        Ok(Self::Saga(SagaStart::new::<S>(key.as_ref(), input)?))
+    }
 }

@@ -11,8 +11,9 @@ use super::{Saga, Start};
 use crate::command::CommandError;
 use crate::event::DecodeError;
 use crate::json::Json;
-use crate::process::SagaStart;
-use crate::schema::{Reader, SchemaError};
+use crate::saga_start::SagaStart;
+use crate::schema::Reader;
+use crate::upcasts::SchemaError;
 use crate::view::HandleError;
 
 /// A registered saga: its present definition and the older ones that instances may still run

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::definition::{Request, StepKind};
 use super::journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
 use super::shape::DefinitionHash;
-use super::step_id::StepId;
 use crate::json::Json;
 use crate::rejection::Rejection;
+use crate::step_id::StepId;
 use crate::time::Timestamp;
 use crate::{CommandId, StreamId};
 
@@ -161,6 +161,19 @@ pub(super) struct InFlight<R> {
     pub second: bool,
 }
 
+impl<R: Clone> InFlight<R> {
+    /// The first attempt.
+    fn first(request: &R, wake: Option<Timestamp>) -> Self {
+        Self {
+            request: request.clone(),
+            attempt: 1,
+            wake,
+            deadline: None,
+            second: false,
+        }
+    }
+}
+
 impl SagaState {
     /// The state of an instance whose journal is empty.
     pub fn new(stream: StreamId) -> Self {
@@ -252,13 +265,8 @@ impl SagaState {
                 wake,
                 deadline,
             } => {
-                let in_flight = InFlight {
-                    request: request.clone(),
-                    attempt: 1,
-                    wake: *wake,
-                    deadline: *deadline,
-                    second: false,
-                };
+                let mut in_flight = InFlight::first(request, *wake);
+                in_flight.deadline = *deadline;
                 self.move_to(step, At::Started(Box::new(in_flight)));
             }
             SagaEvent::StepOk { step, result, .. } => {
@@ -280,16 +288,8 @@ impl SagaState {
                 request,
                 wake,
             } => {
-                let second = self
-                    .branch_mut(step)
-                    .is_some_and(|branch| matches!(branch.at, At::Undoing(_)));
-                let in_flight = InFlight {
-                    request: request.clone(),
-                    attempt: 1,
-                    wake: *wake,
-                    deadline: None,
-                    second,
-                };
+                let mut in_flight = InFlight::first(request, *wake);
+                in_flight.second = self.is_undoing(step);
                 self.move_to(step, At::Undoing(Box::new(in_flight)));
             }
             SagaEvent::StepRetried {
@@ -335,6 +335,11 @@ impl SagaState {
             SagaEvent::SagaCompleted => self.phase = Phase::Completed,
             SagaEvent::SagaCompensated => self.phase = Phase::Compensated,
         }
+    }
+
+    fn is_undoing(&self, step: &StepId) -> bool {
+        let at = self.locate(step);
+        at.is_some_and(|(index, i)| matches!(self.steps[index].branches[i].at, At::Undoing(_)))
     }
 
     fn branch_mut(&mut self, step: &StepId) -> Option<&mut Branch> {

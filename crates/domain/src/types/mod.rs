@@ -4,18 +4,16 @@
 //! ([`Held`]). [`check`] compares the two and names every change that would break somebody.
 
 mod compare;
-mod probe;
-mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 pub use compare::{Finding, FindingCode, Report, check};
-pub(crate) use probe::shape_of_variant;
-pub use shape::{Field, Mismatch, Shape};
 
 use crate::event::Event;
+
+pub use crate::shape::{Field, Mismatch, Shape};
 
 /// The types of a whole program.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

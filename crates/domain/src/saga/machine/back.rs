@@ -4,13 +4,13 @@ use super::Run;
 use super::outputs::{COMPENSATED, COMPLETED, abort_reply, completed};
 use crate::command::Outcome;
 use crate::rejection::Rejection;
+use crate::rules::Rule;
 use crate::saga::definition::{Request, StepContext, StepKind};
 use crate::saga::journal::{Parent, SagaEvent, Undo};
 use crate::saga::plan::Plan;
-use crate::saga::rules::Rule;
 use crate::saga::shape::StepShape;
 use crate::saga::state::{At, Phase};
-use crate::saga::step_id::StepId;
+use crate::step_id::StepId;
 use crate::view::HandleError;
 
 impl Run<'_> {

@@ -7,14 +7,14 @@ use super::outputs::command_id;
 use crate::CommandId;
 use crate::command::Outcome;
 use crate::json::Json;
+use crate::rules::{Rule, Rules};
 use crate::saga::definition::{Overlap, Request, StepContext, StepKind};
 use crate::saga::journal::{Parent, SagaEvent, StepDeclared};
 use crate::saga::machine::SagaTimer;
 use crate::saga::plan::Plan;
-use crate::saga::rules::{Rule, Rules};
 use crate::saga::shape::StepShape;
 use crate::saga::state::{At, Phase};
-use crate::saga::step_id::StepId;
+use crate::step_id::StepId;
 use crate::time::Timestamp;
 use crate::view::HandleError;
 

@@ -1,15 +1,15 @@
 //! What is sent: a function of the journal alone.
 
-use super::{Dispatch, SagaTimer};
+use super::values::{Dispatch, SagaTimer};
 use crate::CommandId;
 use crate::command::{Outcome, Role};
 use crate::json::Json;
 use crate::rejection::Rejection;
+use crate::rules::{Rule, Rules};
 use crate::saga::definition::StepKind;
 use crate::saga::journal::{Parent, SagaEvent, Undo};
-use crate::saga::rules::{Rule, Rules};
 use crate::saga::state::{At, InFlight, Phase, SagaState};
-use crate::saga::step_id::StepId;
+use crate::step_id::StepId;
 
 /// What `event` makes be sent, when `state` is the state after it. A function of the journal
 /// alone: replaying it gives the same commands with the same ids, bit by bit.

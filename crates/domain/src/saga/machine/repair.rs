@@ -2,11 +2,11 @@
 
 use super::{OperatorCommand, Run, Settlement};
 use crate::rejection::Rejection;
+use crate::rules::Rule;
 use crate::saga::definition::StepKind;
 use crate::saga::journal::{Operator, SagaEvent};
-use crate::saga::rules::Rule;
 use crate::saga::state::{At, Phase};
-use crate::saga::step_id::StepId;
+use crate::step_id::StepId;
 
 impl Run<'_> {
     /// Does what a person asks for, the first time; afterwards it gives the first answer.

@@ -1,7 +1,11 @@
+mod probe;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use probe::shape_of_variant;
 
 /// What data looks like, as far as serde tells: what a type asks for when it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

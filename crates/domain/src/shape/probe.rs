@@ -14,7 +14,7 @@ use serde::de::{
     MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-use super::shape::{Field, Shape};
+use super::{Field, Shape};
 
 /// The shape of what the variant `name` of `T` holds.
 pub fn shape_of_variant<T: DeserializeOwned>(name: &str) -> Shape {
