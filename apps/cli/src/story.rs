@@ -80,6 +80,8 @@ struct Saga {
     asked: BTreeMap<(StepId, bool), CommandId>,
     failed: Vec<Failed>,
     undone: Vec<String>,
+    /// What each step has last failed with.
+    words: BTreeMap<StepId, String>,
     last: usize,
 }
 
@@ -217,6 +219,7 @@ impl Gathering {
             asked: BTreeMap::new(),
             failed: Vec::new(),
             undone: Vec::new(),
+            words: BTreeMap::new(),
             last: self.told.len(),
         };
         self.sagas.insert(event.stream.to_owned(), saga);
@@ -274,9 +277,17 @@ impl Gathering {
                 step: step.to_string(),
                 why: format!("{} ({})", why.message, why.code),
             }),
+            SagaEvent::AttemptFailed {
+                step,
+                undo: false,
+                why,
+            } => drop(saga.words.insert(step.clone(), why.clone())),
             SagaEvent::StepTimedOut { step } => saga.failed.push(Failed {
                 step: step.to_string(),
-                why: "its time was up".to_owned(),
+                why: match saga.words.get(step) {
+                    Some(words) => format!("its time was up: {words}"),
+                    None => "its time was up".to_owned(),
+                },
             }),
             SagaEvent::StepUnknown { step, why } => saga.failed.push(Failed {
                 step: step.to_string(),
@@ -365,6 +376,7 @@ fn step_of(entry: &SagaEvent) -> Option<&StepId> {
     match entry {
         SagaEvent::StepStarted { step, .. }
         | SagaEvent::StepRetried { step, .. }
+        | SagaEvent::AttemptFailed { step, .. }
         | SagaEvent::StepOk { step, .. }
         | SagaEvent::StepRefused { step, .. }
         | SagaEvent::StepTimedOut { step }
@@ -405,6 +417,12 @@ fn words_of(entry: &SagaEvent) -> String {
         }
         SagaEvent::StepStarted { step, request, .. } => format!("{step} ─▶ {}", request.describe()),
         SagaEvent::StepRetried { step, attempt, .. } => format!("{step}, attempt {attempt}"),
+        SagaEvent::AttemptFailed {
+            step,
+            undo: false,
+            why,
+        } => format!("{step} fails: {why}"),
+        SagaEvent::AttemptFailed { step, why, .. } => format!("undo {step} fails: {why}"),
         SagaEvent::StepOk { step, by: who, .. } => format!("{step} is done{}", by(who)),
         SagaEvent::StepRefused { step, why, by: who } => {
             format!(

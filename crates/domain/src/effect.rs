@@ -99,6 +99,20 @@ pub struct Breaker {
     pub failures_max: u32,
     /// How long it stays open before one call tries again.
     pub open_for: Duration,
+    /// What a call comes to meanwhile.
+    pub when_open: WhenOpen,
+}
+
+/// What a call comes to while the circuit is open. It takes no place among those in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenOpen {
+    /// It is made when the circuit lets one pass.
+    #[default]
+    Wait,
+    /// The request of a saga's step that can be undone is refused at once with the code
+    /// [`CIRCUIT_OPEN`](crate::saga::CIRCUIT_OPEN), so that the saga goes back; but only if
+    /// it was never made, since otherwise it may have taken effect. Everything else waits.
+    Refuse,
 }
 
 impl Default for Breaker {
@@ -107,6 +121,7 @@ impl Default for Breaker {
         Self {
             failures_max: 5,
             open_for: Duration::from_secs(5),
+            when_open: WhenOpen::Wait,
         }
     }
 }

@@ -118,7 +118,7 @@ pub use anabranch_model::{CommandId, Cut, EventRef, StreamId};
 pub use command::{
     Command, CommandEnvelope, CommandError, Outcome, Outgoing, RecordedEvent, ReplyEnvelope, Role,
 };
-pub use effect::{Breaker, Call, CallEnvelope, CallPolicy, Effect, Repeat};
+pub use effect::{Breaker, Call, CallEnvelope, CallPolicy, Effect, Repeat, WhenOpen};
 pub use entity::{Decide, Entity};
 pub use event::{DecodeError, EncodeError, Event, EventKind, NoEvent};
 pub use instance::{Asked, Decided, EntityInstance, SAGA_HEADER};

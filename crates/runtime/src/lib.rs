@@ -93,7 +93,9 @@ pub use builder::{ServiceBuilder, StartError};
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use entity::{AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, SendOptions};
 pub use fleet::{Fleet, Whereabouts};
-pub use flow::{AnyFlow, CallError, Circuit, CircuitState, DeadLetter, FlowOptions, Letter};
+pub use flow::{
+    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivery, FlowOptions, Letter,
+};
 pub use host::{Accepted, Description, InstanceStatus, Recorded, Status};
 pub use port::{Delivered, Port};
 pub use send_error::SendError;

@@ -16,7 +16,7 @@ use futures_util::future::{Either, join_all, select};
 use crate::consumer::ConsumerHost;
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::entity::{AnyEntity, EntityHandle, EntityHost};
-use crate::flow::{AnyFlow, Circuit, DeadLetter, Dispatcher, Hosted};
+use crate::flow::{AnyFlow, Circuit, DeadLetter, Delivery, Dispatcher, Hosted};
 use crate::head_watch::HeadWatch;
 use crate::port::{Ask, Delivered, Dispatch, Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
@@ -172,6 +172,12 @@ impl Service {
     /// of this id.
     pub async fn discard_letter(&self, id: CommandId, why: &str) -> bool {
         self.dispatcher.discard_letter(id, why).await
+    }
+
+    /// What an instance of a process or saga has sent that is on its way: how often that has
+    /// failed, why, and when it is tried next.
+    pub fn sent_by(&self, instance: &StreamId) -> Vec<Delivery> {
+        self.dispatcher.of(instance)
     }
 
     /// How the third parties of the effects are doing.

@@ -9,7 +9,8 @@ use anabranch_runtime::view::{
     CopyId, CopyState, CopyStatus, JsonAnswer, ParkedStream, PoisonEvent, ViewStatus,
 };
 use anabranch_runtime::{
-    Accepted, Circuit, CircuitState, DeadLetter, Inspection, InstanceStatus, Letter, Status,
+    Accepted, Circuit, CircuitState, DeadLetter, Delivery, Inspection, InstanceStatus, Letter,
+    Status,
 };
 use anabranch_wire as wire;
 use anabranch_wire::Raw;
@@ -160,6 +161,7 @@ pub fn instance(status: &InstanceStatus) -> wire::Instance {
         retrying: described.is_some_and(|described| described.retrying),
         length: described.map_or(0, |described| described.length),
         state: described.map(|described| raw(&described.state)),
+        under_way: Vec::new(),
     }
 }
 
@@ -173,7 +175,26 @@ pub fn circuit(circuit: &Circuit) -> wire::Circuit {
         },
         failures: circuit.failures.into(),
         in_flight: circuit.in_flight as u64,
+        last_error: circuit.last_error.clone(),
+        again_at: circuit.again_at.map(|at| at.to_string()),
     }
+}
+
+/// What an instance has sent that is on its way, beside how third parties are doing.
+pub fn deliveries(sent: Vec<Delivery>, circuits: &[Circuit]) -> Vec<wire::Delivery> {
+    let delivery = |sent: Delivery| {
+        let effect = sent.effect.as_deref();
+        let called = circuits.iter().find(|known| Some(known.effect) == effect);
+        wire::Delivery {
+            id: sent.id.to_string(),
+            what: sent.what,
+            attempts: sent.attempts.into(),
+            last_error: sent.last_error,
+            again_at: sent.again_at.map(|at| at.to_string()),
+            circuit: called.map(|called| circuit(called).state),
+        }
+    };
+    sent.into_iter().map(delivery).collect()
 }
 
 pub fn letter(letter: &DeadLetter) -> wire::DeadLetter {

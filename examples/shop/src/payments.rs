@@ -276,6 +276,7 @@ const POLICY: CallPolicy = CallPolicy {
     breaker: Breaker {
         failures_max: 5,
         open_for: Duration::from_secs(1),
+        when_open: anabranch::domain::WhenOpen::Wait,
     },
 };
 

@@ -3,8 +3,8 @@
 use anabranch::model::StreamId;
 use anabranch_server::client::path;
 use anabranch_wire::{
-    Instance, OperatorName, Process, ProcessDone, Raw, Rejection, ResumeStep, SagaState, SagaStep,
-    SettleStep, Settlement, StreamDone, Why,
+    CircuitState, Instance, OperatorName, Process, ProcessDone, Raw, Rejection, ResumeStep,
+    SagaState, SagaStep, SettleStep, Settlement, StreamDone, Why,
 };
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
@@ -331,11 +331,40 @@ fn print_instance(instance: &Instance, out: &mut Output) -> Outcome {
     };
     // A saga's steps read better as a table.
     if let Ok(saga) = state.parse::<SagaState>() {
-        return print_steps(instance, saga.aborted.as_deref(), &saga.steps, out);
+        print_steps(instance, saga.aborted.as_deref(), &saga.steps, out)?;
+    } else {
+        let state: Value = state.parse().unwrap_or_default();
+        out.line("\nstate")?;
+        print_json(&state, 2, out)?;
     }
-    let state: Value = state.parse().unwrap_or_default();
-    out.line("\nstate")?;
-    print_json(&state, 2, out)
+    print_under_way(instance, out)
+}
+
+/// What is on its way, how often that has failed, and why.
+fn print_under_way(instance: &Instance, out: &mut Output) -> Outcome {
+    if instance.under_way.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    let mut table = Table::new(["under way", "failed", "circuit", "next try", "last error"]);
+    for sent in &instance.under_way {
+        table.row([
+            &*sent.what,
+            &times(sent.attempts),
+            sent.circuit.map_or("", CircuitState::name),
+            sent.again_at.as_deref().unwrap_or("now"),
+            sent.last_error.as_deref().unwrap_or(""),
+        ]);
+    }
+    table.print("nothing", out)
+}
+
+fn times(count: u64) -> String {
+    match count {
+        0 => "never".to_owned(),
+        1 => "once".to_owned(),
+        many => format!("{many} times"),
+    }
 }
 
 /// What a step waits for, in a few words.
@@ -367,6 +396,11 @@ fn print_steps(
     }
     table.print("no steps", out)?;
     for step in steps {
+        // Who is parked says it too.
+        if let (Some(error), None) = (&step.last_error, &step.parked) {
+            let (name, error) = (clean(&step.step), clean(error));
+            out.line(&format!("\n{name} has failed: {error}"))?;
+        }
         if let Some(why) = &step.parked {
             print_parked(instance, step, why, out)?;
         }

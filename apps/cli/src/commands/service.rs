@@ -50,8 +50,8 @@ pub struct DiagnosticsArgs {
 /// Show how the third parties are doing that the services call
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Closed: it is called. Open: it has only failed, so calls wait. Half-open: one call tries whether
-it works again. It closes by itself when a call succeeds.
+Closed: it is called. Open: it has only failed, so it is not called before the next try.
+Half-open: one call tries whether it works again. It closes by itself when a call succeeds.
 
 Examples:
   anabranch service circuits")]
@@ -142,6 +142,8 @@ fn print_circuits(all: &[ServiceCircuit], out: &mut Output) -> Outcome {
         "circuit",
         "failures in a row",
         "in flight",
+        "next try",
+        "last failure",
     ]);
     for ServiceCircuit { service, circuit } in all {
         table.row([
@@ -150,6 +152,8 @@ fn print_circuits(all: &[ServiceCircuit], out: &mut Output) -> Outcome {
             circuit.state.name(),
             &circuit.failures.to_string(),
             &circuit.in_flight.to_string(),
+            circuit.again_at.as_deref().unwrap_or(""),
+            circuit.last_error.as_deref().unwrap_or(""),
         ]);
     }
     table.print("no service calls a third party", out)

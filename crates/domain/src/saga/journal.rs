@@ -54,6 +54,16 @@ pub enum SagaEvent {
         /// When to look after it again.
         wake: Option<Timestamp>,
     },
+    /// An attempt came to nothing, or nobody knows to what; it is made again. Recorded when that
+    /// is said in other words than before, and once for an attempt at most.
+    AttemptFailed {
+        /// The step.
+        step: StepId,
+        /// Whether it was the compensation.
+        undo: bool,
+        /// The words of who was asked, or of who could not reach it.
+        why: String,
+    },
     /// A step took effect.
     StepOk {
         /// The step.

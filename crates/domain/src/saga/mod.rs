@@ -112,7 +112,9 @@ pub use crate::step_id::{ParseStepIdError, StepId};
 pub use definition::{Definition, Promise, Request, StepBuilder, StepContext, StepKind};
 pub use instance::{SagaCommand, SagaInstance, Sent, start_id};
 pub use journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
-pub use machine::{Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement, outputs};
+pub use machine::{
+    CIRCUIT_OPEN, Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement, outputs,
+};
 pub use plan::{BRANCHES_MAX, Plan, PlanError, RegisterError, SagaType, StartError};
 pub use shape::{DefinitionError, DefinitionHash, Fault, Shape};
 pub use state::{Phase, SagaState, StepStatus};

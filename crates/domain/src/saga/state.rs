@@ -82,6 +82,9 @@ pub struct StepStatus<'a> {
     pub asked: Option<String>,
     /// How often that was sent; 0 if it was not.
     pub attempts: u32,
+    /// Why the last attempt that has failed did so, in the words of who was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<&'a str>,
     /// When it is looked after next, if a timer is set for that: it is sent again, or its time
     /// is up.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
@@ -159,6 +162,17 @@ pub(super) struct InFlight<R> {
     pub deadline: Option<Timestamp>,
     /// Whether a compensation was sent before, which another one has replaced.
     pub second: bool,
+    /// What the last failed attempt that was recorded came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedAttempt>,
+}
+
+/// An attempt that came to nothing, or nobody knows to what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct FailedAttempt {
+    /// Which attempt was the last that had been sent.
+    pub attempt: u32,
+    pub why: String,
 }
 
 impl<R: Clone> InFlight<R> {
@@ -170,6 +184,7 @@ impl<R: Clone> InFlight<R> {
             wake,
             deadline: None,
             second: false,
+            failed: None,
         }
     }
 }
@@ -301,11 +316,16 @@ impl SagaState {
                 step,
                 attempt,
                 wake,
-            } => match self.branch_mut(step).map(|branch| &mut branch.at) {
-                Some(At::Started(waiting)) => waiting.again(*attempt, *wake),
-                Some(At::Undoing(waiting)) => waiting.again(*attempt, *wake),
-                _ => {}
-            },
+            } => {
+                if let Some(branch) = self.branch_mut(step) {
+                    branch.at.again(*attempt, *wake);
+                }
+            }
+            SagaEvent::AttemptFailed { step, undo, why } => {
+                if let Some(branch) = self.branch_mut(step) {
+                    branch.at.fails(*undo, why);
+                }
+            }
             SagaEvent::CompOk { step, .. } => self.move_to(step, At::Undone),
             SagaEvent::LateReply { step, undo, .. } => {
                 if let Some(branch) = self.branch_mut(step) {
@@ -436,24 +456,27 @@ impl Branch {
             Some((why, going_on)) => (Some(why.as_str()), *going_on),
             None => (None, false),
         };
-        let (asked, attempts, wake) = match &self.at {
+        let (asked, attempts, wake, last_error) = match &self.at {
             At::Started(waiting) => (
                 Some(waiting.request.describe()),
                 waiting.attempt,
                 waiting.wake,
+                waiting.last_error(),
             ),
             At::Undoing(waiting) => (
                 Some(waiting.request.describe()),
                 waiting.attempt,
                 waiting.wake,
+                waiting.last_error(),
             ),
-            _ => (None, 0, None),
+            _ => (None, 0, None, None),
         };
         StepStatus {
             step,
             state: self.at.name(),
             asked,
             attempts,
+            last_error,
             // The timer of what waits for a person does nothing.
             again_at: wake.filter(|_| parked.is_none() || going_on),
             parked,
@@ -467,9 +490,44 @@ impl<R> InFlight<R> {
         self.attempt = attempt;
         self.wake = wake;
     }
+
+    fn fails(&mut self, why: &str) {
+        self.failed = Some(FailedAttempt {
+            attempt: self.attempt,
+            why: why.to_owned(),
+        });
+    }
+
+    /// Whether it is worth a line of the journal that an attempt has failed with these words.
+    pub(super) fn is_news(&self, why: &str) -> bool {
+        let failed = self.failed.as_ref();
+        failed.is_none_or(|failed| failed.attempt != self.attempt && failed.why != why)
+    }
+
+    pub(super) fn last_error(&self) -> Option<&str> {
+        self.failed.as_ref().map(|failed| failed.why.as_str())
+    }
 }
 
 impl At {
+    /// It is asked again.
+    fn again(&mut self, attempt: u32, wake: Option<Timestamp>) {
+        match self {
+            Self::Started(waiting) => waiting.again(attempt, wake),
+            Self::Undoing(waiting) => waiting.again(attempt, wake),
+            _ => {}
+        }
+    }
+
+    /// The request, or its compensation, has failed.
+    fn fails(&mut self, undo: bool, why: &str) {
+        match (self, undo) {
+            (Self::Started(waiting), false) => waiting.fails(why),
+            (Self::Undoing(waiting), true) => waiting.fails(why),
+            _ => {}
+        }
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::New => "new",

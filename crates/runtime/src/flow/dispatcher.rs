@@ -14,8 +14,11 @@ use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+use super::effects::Asking;
 use super::hosted::Hosted;
-use super::under_way::{Sending, Tracked, UnderWay, is_given_up, unless_given_up};
+use super::under_way::{
+    Delivery, Sending, Tracked, Trouble, UnderWay, What, is_given_up, unless_given_up,
+};
 use super::{Effects, Style, given_up};
 use crate::diagnostics::Diagnostics;
 use crate::panics;
@@ -155,6 +158,26 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What becomes of a call, for who has asked for it.
+fn answer_to(call: &CallEnvelope, role: &Role, outcome: Outcome) -> ReplyEnvelope {
+    ReplyEnvelope {
+        to: call.reply_to.clone(),
+        from: call.reply_to.clone(),
+        id: call.key,
+        name: call.call.effect.clone(),
+        role: role.clone(),
+        outcome,
+        causes: anabranch_domain::Cut::start(),
+    }
+}
+
+fn asked_by(command: &CommandEnvelope) -> What {
+    What::Command {
+        name: command.name.clone(),
+        to: command.to.clone(),
+    }
+}
+
 impl Dispatcher {
     pub fn new(
         time: Time,
@@ -232,10 +255,39 @@ impl Dispatcher {
         }
     }
 
+    /// What an instance has sent that is on its way.
+    pub fn of(&self, from: &StreamId) -> Vec<Delivery> {
+        locked(&self.under_way).of(from)
+    }
+
     /// Something leaves; `None` if it is under way already.
-    fn begin(&self, id: CommandId, from: &StreamId, style: Style) -> Option<Tracked> {
-        let saga = (style == Style::Report).then_some(from);
-        locked(&self.under_way).begin(id, saga)
+    fn begin(&self, id: CommandId, from: &StreamId, style: Style, what: What) -> Option<Tracked> {
+        let is_saga = style == Style::Report;
+        locked(&self.under_way).begin(id, from, is_saga, what)
+    }
+
+    /// An attempt has failed; the next one is made at `until` on the monotonic clock. True if
+    /// that is said in other words than before.
+    fn fails(&self, id: CommandId, attempts: u32, reason: String, until: Duration) -> bool {
+        let wait = until.saturating_sub(self.time.monotonic());
+        let trouble = Trouble {
+            attempts,
+            reason,
+            again_at: Some(self.time.now() + wait),
+        };
+        locked(&self.under_way).fails(id, trouble)
+    }
+
+    /// Tells a saga what its call has come to so far, so that whoever looks at the saga knows.
+    fn report(self: &Arc<Self>, call: &CallEnvelope, role: &Role) {
+        let reason = {
+            let under_way = locked(&self.under_way);
+            let trouble = under_way.trouble(call.key);
+            trouble.map(|trouble| trouble.reason.clone())
+        };
+        if let Some(reason) = reason {
+            self.bring(answer_to(call, role, Outcome::Unavailable(reason)));
+        }
     }
 
     fn arrived(&self, id: CommandId) {
@@ -267,7 +319,7 @@ impl Dispatcher {
         if locked(&self.dead).letters.contains_key(&command.id) {
             return;
         }
-        let Some(sending) = self.begin(command.id, &from, style) else {
+        let Some(sending) = self.begin(command.id, &from, style, asked_by(&command)) else {
             return;
         };
         let this = self.clone();
@@ -309,15 +361,34 @@ impl Dispatcher {
     /// Makes a call, and brings its outcome to who waits. `again` says that an earlier runtime
     /// may have made it.
     pub fn call(self: &Arc<Self>, call: CallEnvelope, role: Role, style: Style, again: bool) {
-        let Some(sending) = self.begin(call.key, &call.reply_to, style) else {
+        let effect = call.call.effect.clone();
+        let what = What::Call { effect };
+        let Some(sending) = self.begin(call.key, &call.reply_to, style, what) else {
+            if style == Style::Report {
+                self.report(&call, &role);
+            }
             return;
         };
         let this = self.clone();
         self.spawn(async move {
             let key = call.key;
             this.before(&role).await;
-            let sending = sending.as_deref();
-            let called = this.effects.call(&this.time, &call, again, sending).await;
+            let fails = |attempts, reason, until| {
+                if this.fails(key, attempts, reason, until) && style == Style::Report {
+                    this.report(&call, &role);
+                }
+            };
+            let asking = Asking {
+                time: &this.time,
+                diagnostics: &this.diagnostics,
+                envelope: &call,
+                role: &role,
+                style,
+                again,
+                sending: sending.as_deref(),
+                fails: &fails,
+            };
+            let called = this.effects.call(&asking).await;
             let Some(outcome) = called else {
                 return this.arrived(key);
             };
@@ -329,16 +400,7 @@ impl Dispatcher {
                 return;
             }
             drop(locked(&this.dead).remove(key));
-            this.reply(ReplyEnvelope {
-                to: call.reply_to.clone(),
-                from: call.reply_to,
-                id: call.key,
-                name: call.call.effect,
-                role,
-                outcome,
-                causes: anabranch_domain::Cut::start(),
-            })
-            .await;
+            this.reply(answer_to(&call, &role, outcome)).await;
             this.arrived(key);
         });
     }
@@ -394,7 +456,9 @@ impl Dispatcher {
                         return self.bury(asked, from, letter, reason, attempt);
                     }
                     let wait = retry.delay_after(attempt, command.id.as_u128());
-                    let rest = self.time.sleep(wait.max(hint.unwrap_or_default()));
+                    let until = self.time.monotonic() + wait.max(hint.unwrap_or_default());
+                    self.fails(asked, attempt, reason, until);
+                    let rest = self.time.sleep_until(until);
                     if unless_given_up(sending, rest).await.is_none() {
                         return;
                     }
@@ -590,7 +654,8 @@ impl Dispatcher {
                     command.id = CommandId::derived(command.id.as_u128(), &parts);
                     command.data = data;
                 }
-                if self.begin(id, &letter.from, Style::Insist).is_none() {
+                let what = asked_by(&command);
+                if self.begin(id, &letter.from, Style::Insist, what).is_none() {
                     return true;
                 }
                 let this = self.clone();

@@ -5,8 +5,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anabranch_domain::saga::CIRCUIT_OPEN;
 use anabranch_domain::{
-    Call, CallEnvelope, CallPolicy, CommandId, Effect, Json, Outcome, Rejection, Repeat,
+    Call, CallEnvelope, CallPolicy, CommandId, Effect, Json, Outcome, Rejection, Repeat, Role,
+    Timestamp, WhenOpen,
 };
 use anabranch_log::BoxFuture;
 use futures_util::FutureExt;
@@ -14,7 +16,9 @@ use futures_util::future::{Either, select};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use super::Style;
 use super::under_way::{Sending, is_given_up, unless_given_up};
+use crate::diagnostics::Diagnostics;
 use crate::panics::{self, contain};
 use crate::time::Time;
 
@@ -51,6 +55,8 @@ pub struct EffectHost {
 #[derive(Debug, Default)]
 struct BreakerState {
     failures: u32,
+    /// Why the last of them failed.
+    last_error: Option<String>,
     /// When the circuit may be tried again, on the monotonic clock; `None`: it is closed.
     open_until: Option<Duration>,
     /// Whether a call is trying it.
@@ -68,6 +74,10 @@ pub struct Circuit {
     pub failures: u32,
     /// How many calls are under way.
     pub in_flight: usize,
+    /// Why the last of them failed, in the words of the third party or of who calls it.
+    pub last_error: Option<String>,
+    /// When one call tries whether it works again, if it is open.
+    pub again_at: Option<Timestamp>,
 }
 
 /// Whether a third party is called.
@@ -134,38 +144,61 @@ impl EffectHost {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the circuit lets a call pass.
-    async fn admitted(&self, time: &Time) {
-        loop {
-            let until = {
-                let mut breaker = self.breaker();
-                let now = time.monotonic();
-                match breaker.open_until {
-                    None => return,
-                    Some(until) if until <= now && !breaker.trying => {
-                        breaker.trying = true;
-                        return;
-                    }
-                    // Another call is trying it.
-                    Some(until) if until <= now => now + self.policy.breaker.open_for / 4,
-                    Some(until) => until,
-                }
-            };
-            time.sleep_until(until).await;
+    /// When the circuit may let a call pass; `None`: now.
+    fn open_until(&self, breaker: &BreakerState, time: &Time) -> Option<Duration> {
+        let now = time.monotonic();
+        match breaker.open_until? {
+            until if until > now => Some(until),
+            // Another call is trying it.
+            _ if breaker.trying => Some(now + self.policy.breaker.open_for / 4),
+            _ => None,
         }
     }
 
-    fn went(&self, well: bool, time: &Time) {
+    /// Lets a call pass, or says when to come back. Whoever passes an open circuit tries it for
+    /// all.
+    fn enter(&self, time: &Time) -> Result<(), Duration> {
         let mut breaker = self.breaker();
+        match self.open_until(&breaker, time) {
+            Some(until) => Err(until),
+            None => {
+                breaker.trying = breaker.open_until.is_some();
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes note of how a call went; says what has become of the circuit, if it has changed.
+    fn went(&self, failed: Option<&str>, time: &Time) -> Option<String> {
+        let mut breaker = self.breaker();
+        let was_open = breaker.open_until.is_some();
         breaker.trying = false;
-        if well {
+        let Some(reason) = failed else {
             *breaker = BreakerState::default();
-            return;
+            return was_open.then(|| format!("effect {} works again", self.name));
+        };
+        breaker.failures = breaker.failures.saturating_add(1);
+        breaker.last_error = Some(reason.to_owned());
+        let policy = self.policy.breaker;
+        if breaker.failures < policy.failures_max {
+            return None;
         }
-        breaker.failures += 1;
-        if breaker.failures >= self.policy.breaker.failures_max {
-            breaker.open_until = Some(time.monotonic() + self.policy.breaker.open_for);
-        }
+        breaker.open_until = Some(time.monotonic() + policy.open_for);
+        (!was_open).then(|| {
+            format!(
+                "effect {}: {} calls in a row have failed, so its circuit is open: what is to be \
+                 called waits, and one call tries every {:?} whether it works again; the last \
+                 failure: {reason}",
+                self.name, breaker.failures, policy.open_for
+            )
+        })
+    }
+
+    /// Why a call is not made while the circuit is open.
+    fn why_not(&self) -> String {
+        let breaker = self.breaker();
+        let last = breaker.last_error.as_deref().unwrap_or("unknown");
+        format!("not called while its circuit is open: {last}")
     }
 
     /// Runs one attempt under the time-out; a panic counts as an unknown outcome.
@@ -187,24 +220,31 @@ impl EffectHost {
         }
     }
 
-    /// One attempt, as soon as circuit and bulkhead let it pass.
+    /// One attempt, as soon as the bulkhead lets it pass. An open circuit does not: who waits
+    /// for it takes no place in the bulkhead.
     async fn guarded<T>(
         &self,
-        time: &Time,
-        sending: Option<&Sending>,
+        asking: &Asking<'_>,
         call: impl FnOnce() -> BoxFuture<'static, Result<T, CallError>>,
-    ) -> Result<T, CallError> {
-        let admitted = async {
-            let permit = self.permits.acquire().await;
-            self.admitted(time).await;
-            permit
-        };
-        let permit = unless_given_up(sending, admitted).await;
+    ) -> Tried<T> {
+        let time = asking.time;
+        let is_open = self.open_until(&self.breaker(), time);
+        if let Some(until) = is_open {
+            return Tried::Open(until);
+        }
+        let permit = unless_given_up(asking.sending, self.permits.acquire()).await;
         let _permit = match permit {
             Some(Ok(permit)) => permit,
-            Some(Err(_)) => return Err(CallError::Failed("the runtime is shutting down".into())),
-            None => return Err(CallError::Failed("nobody wants it any more".into())),
+            Some(Err(_)) => {
+                let why = "the runtime is shutting down".to_owned();
+                return Tried::Ended(Err(CallError::Failed(why)));
+            }
+            None => return Tried::GivenUp,
         };
+        // It may have opened meanwhile.
+        if let Err(until) = self.enter(time) {
+            return Tried::Open(until);
+        }
         let mut trial = Trial {
             effect: self,
             ended: false,
@@ -215,8 +255,75 @@ impl EffectHost {
         });
         let result = self.attempt(time, called).await;
         trial.ended = true;
-        self.went(matches!(result, Ok(_) | Err(CallError::Refused(_))), time);
-        result
+        let failed = match &result {
+            Ok(_) | Err(CallError::Refused(_)) => None,
+            Err(CallError::Failed(reason) | CallError::Unknown(reason)) => Some(reason.as_str()),
+        };
+        if let Some(turn) = self.went(failed, time) {
+            asking.diagnostics.add(time.now(), turn);
+        }
+        match is_given_up(asking.sending) && result.is_err() {
+            true => Tried::GivenUp,
+            false => Tried::Ended(result),
+        }
+    }
+
+    /// Makes the call, or asks what became of it.
+    async fn try_once(&self, asking: &Asking<'_>, ask_first: bool) -> Tried<Option<Json>> {
+        let (request, key) = (&asking.envelope.call.request, asking.envelope.key);
+        match (&self.ask, ask_first) {
+            (Some(ask), true) => self.guarded(asking, || ask(request.clone(), key)).await,
+            (None, true) => Tried::Never(format!(
+                "effect {} says to ask what became of a call, but not how",
+                self.name
+            )),
+            (_, false) => {
+                let called = self.guarded(asking, || (self.call)(request.clone(), key));
+                match called.await {
+                    Tried::Ended(result) => Tried::Ended(result.map(Some)),
+                    Tried::Open(until) => Tried::Open(until),
+                    Tried::GivenUp => Tried::GivenUp,
+                    Tried::Never(why) => Tried::Never(why),
+                }
+            }
+        }
+    }
+}
+
+/// What an attempt came to.
+enum Tried<T> {
+    /// It was made.
+    Ended(Result<T, CallError>),
+    /// It was not: the circuit is open until then.
+    Open(Duration),
+    /// Nobody wants it any more.
+    GivenUp,
+    /// It cannot be made, and what became of an earlier one cannot be found out.
+    Never(String),
+}
+
+/// A call that is to be made, and for whom.
+pub struct Asking<'a> {
+    pub time: &'a Time,
+    pub diagnostics: &'a Diagnostics,
+    pub envelope: &'a CallEnvelope,
+    /// The part that it plays.
+    pub role: &'a Role,
+    pub style: Style,
+    /// Whether an earlier runtime may have made it.
+    pub again: bool,
+    pub sending: Option<&'a Sending>,
+    /// Told of each attempt that has failed: how many have, why, and when the next one is made
+    /// on the monotonic clock.
+    pub fails: &'a (dyn Fn(u32, String, Duration) + Send + Sync),
+}
+
+impl Asking<'_> {
+    /// Whether the policy refuses it while the circuit is open: only a saga's step can go back.
+    fn may_be_refused(&self, policy: CallPolicy) -> bool {
+        policy.breaker.when_open == WhenOpen::Refuse
+            && self.style == Style::Report
+            && matches!(self.role, Role::Step(_))
     }
 }
 
@@ -247,20 +354,13 @@ fn malformed(error: &serde_json::Error) -> CallError {
 pub struct Effects(pub BTreeMap<&'static str, EffectHost>);
 
 impl Effects {
-    /// Makes a call under its policy. `again` says that an earlier runtime may have made it.
-    /// `None` if who has sent it gives it up meanwhile.
-    pub async fn call(
-        &self,
-        time: &Time,
-        envelope: &CallEnvelope,
-        again: bool,
-        sending: Option<&Sending>,
-    ) -> Option<Outcome> {
+    /// Makes a call under its policy. `None` if who has sent it gives it up meanwhile.
+    pub async fn call(&self, asking: &Asking<'_>) -> Option<Outcome> {
         let CallEnvelope {
             key,
-            call: Call { effect, request },
+            call: Call { effect, .. },
             ..
-        } = envelope;
+        } = asking.envelope;
         let Some(host) = self.0.get(effect.as_str()) else {
             let known: Vec<_> = self.0.keys().copied().collect();
             return Some(Outcome::Unavailable(format!(
@@ -268,44 +368,37 @@ impl Effects {
                 known.join(", ")
             )));
         };
-        let policy = host.policy;
-        let mut ask_first = again && policy.repeat == Repeat::Ask;
-        if again && policy.repeat == Repeat::Never {
+        let (policy, time) = (host.policy, asking.time);
+        if asking.again && policy.repeat == Repeat::Never {
             return Some(Outcome::Unknown(
                 "the runtime that asked for the call stopped before the answer came".to_owned(),
             ));
         }
-        let mut attempt = 1;
+        let mut ask_first = asking.again && policy.repeat == Repeat::Ask;
+        let (mut attempt, mut words) = (1, None);
         loop {
-            let result = match (&host.ask, ask_first) {
-                (Some(ask), true) => {
-                    match host
-                        .guarded(time, sending, || ask(request.clone(), *key))
-                        .await
-                    {
-                        Ok(Some(done)) => return Some(Outcome::Done(done)),
-                        Ok(None) => {
-                            ask_first = false;
-                            continue;
-                        }
-                        Err(error) => Err(error),
+            let result = match host.try_once(asking, ask_first).await {
+                Tried::Ended(result) => result,
+                Tried::GivenUp => return None,
+                Tried::Never(why) => return Some(Outcome::Unknown(why)),
+                Tried::Open(until) => {
+                    let why = host.why_not();
+                    if attempt == 1 && !asking.again && asking.may_be_refused(policy) {
+                        let no = Rejection::new(CIRCUIT_OPEN, why).for_now();
+                        return Some(Outcome::Refused(no));
                     }
-                }
-                (None, true) => {
-                    return Some(Outcome::Unknown(format!(
-                        "effect {effect} says to ask what became of a call, but not how"
-                    )));
-                }
-                (_, false) => {
-                    host.guarded(time, sending, || (host.call)(request.clone(), *key))
-                        .await
+                    // The third party's own words say more.
+                    (asking.fails)(attempt - 1, words.clone().unwrap_or(why), until);
+                    unless_given_up(asking.sending, time.sleep_until(until)).await?;
+                    continue;
                 }
             };
-            if result.is_err() && is_given_up(sending) {
-                return None;
-            }
             let reason = match result {
-                Ok(done) => return Some(Outcome::Done(done)),
+                Ok(Some(done)) => return Some(Outcome::Done(done)),
+                Ok(None) => {
+                    ask_first = false;
+                    continue;
+                }
                 Err(CallError::Refused(rejection)) => return Some(Outcome::Refused(rejection)),
                 Err(CallError::Failed(reason)) => reason,
                 Err(CallError::Unknown(reason)) => match policy.repeat {
@@ -324,8 +417,11 @@ impl Effects {
                     Outcome::Unavailable(reason)
                 });
             }
-            let rest = time.sleep(policy.retry.delay_after(attempt, key.as_u128()));
-            unless_given_up(sending, rest).await?;
+            let wait = policy.retry.delay_after(attempt, key.as_u128());
+            let until = time.monotonic() + wait;
+            words = Some(reason.clone());
+            (asking.fails)(attempt, reason, until);
+            unless_given_up(asking.sending, time.sleep_until(until)).await?;
             attempt += 1;
         }
     }
@@ -334,10 +430,13 @@ impl Effects {
     pub fn circuits(&self, time: &Time) -> Vec<Circuit> {
         let circuit = |host: &EffectHost| {
             let breaker = host.breaker();
+            let now = time.monotonic();
+            let again_at = breaker.open_until;
+            let again_at = again_at.map(|until| time.now() + until.saturating_sub(now));
             let state = match breaker.open_until {
                 None => CircuitState::Closed,
                 Some(_) if breaker.trying => CircuitState::HalfOpen,
-                Some(until) if until > time.monotonic() => CircuitState::Open,
+                Some(until) if until > now => CircuitState::Open,
                 Some(_) => CircuitState::HalfOpen,
             };
             Circuit {
@@ -346,6 +445,8 @@ impl Effects {
                 failures: breaker.failures,
                 in_flight: (host.policy.in_flight_max as usize)
                     .saturating_sub(host.permits.available_permits()),
+                last_error: breaker.last_error.clone(),
+                again_at,
             }
         };
         self.0.values().map(circuit).collect()

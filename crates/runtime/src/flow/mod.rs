@@ -29,6 +29,7 @@ pub(crate) use effects::{EffectHost, Effects};
 pub use host::FlowOptions;
 pub(crate) use host::{FlowHost, FlowParts};
 pub(crate) use hosted::Hosted;
+pub use under_way::Delivery;
 
 /// How senders treat what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

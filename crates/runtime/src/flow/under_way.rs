@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anabranch_domain::{CommandId, StreamId};
+use anabranch_domain::{CommandId, StreamId, Timestamp};
 use futures_util::future::{Either, pending, select};
 use tokio::sync::Notify;
 
@@ -73,8 +73,8 @@ pub async fn unless_given_up<T>(
 /// Everything that is being delivered.
 #[derive(Default)]
 pub struct UnderWay {
-    /// By id; of a process without more than that.
-    sent: BTreeMap<CommandId, Option<Arc<Sending>>>,
+    /// By id.
+    sent: BTreeMap<CommandId, Sent>,
     /// What each saga is sending.
     of_saga: BTreeMap<StreamId, BTreeSet<CommandId>>,
     /// Sagas that have ended while something of theirs was under way, and who may forget them
@@ -84,6 +84,51 @@ pub struct UnderWay {
 
 /// Something that was sent; `None` for what a process sends.
 pub type Tracked = Option<Arc<Sending>>;
+
+/// What was sent, from whom and to whom.
+struct Sent {
+    from: StreamId,
+    what: What,
+    tracked: Tracked,
+    trouble: Option<Box<Trouble>>,
+}
+
+/// What is asked of whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The command of this name.
+    Command { name: String, to: StreamId },
+    /// A call of this effect.
+    Call { effect: String },
+}
+
+/// Why something has not arrived yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why the last attempt failed.
+    pub reason: String,
+    /// When the next one is made.
+    pub again_at: Option<Timestamp>,
+}
+
+/// Something that a process or saga has sent and that is on its way, for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The command's id, or the call's key.
+    pub id: CommandId,
+    /// What is asked of whom; not what it holds, which may be long or private.
+    pub what: String,
+    /// The effect, if it is a call.
+    pub effect: Option<String>,
+    /// How many attempts have failed.
+    pub attempts: u32,
+    /// Why the last one has, in the words of who was asked.
+    pub last_error: Option<String>,
+    /// When the next one is made, if one has failed.
+    pub again_at: Option<Timestamp>,
+}
 
 impl UnderWay {
     pub fn len(&self) -> usize {
@@ -95,23 +140,70 @@ impl UnderWay {
         self.sent.contains_key(&id)
     }
 
-    /// Something leaves; `None` if it is under way already. `saga` says which saga sends it.
-    pub fn begin(&mut self, id: CommandId, saga: Option<&StreamId>) -> Option<Tracked> {
+    /// Something leaves; `None` if it is under way already. What a saga sends is tracked.
+    pub fn begin(
+        &mut self,
+        id: CommandId,
+        from: &StreamId,
+        is_saga: bool,
+        what: What,
+    ) -> Option<Tracked> {
         if self.sent.contains_key(&id) {
             return None;
         }
-        let tracked = saga.map(|saga| Arc::new(Sending::new(saga.clone())));
-        if let Some(saga) = saga {
-            self.of_saga.entry(saga.clone()).or_default().insert(id);
+        let tracked = is_saga.then(|| Arc::new(Sending::new(from.clone())));
+        if is_saga {
+            self.of_saga.entry(from.clone()).or_default().insert(id);
         }
-        self.sent.insert(id, tracked.clone());
+        let sent = Sent {
+            from: from.clone(),
+            what,
+            tracked: tracked.clone(),
+            trouble: None,
+        };
+        self.sent.insert(id, sent);
         Some(tracked)
+    }
+
+    /// An attempt has failed. True if that is said in other words than before.
+    pub fn fails(&mut self, id: CommandId, trouble: Trouble) -> bool {
+        let Some(sent) = self.sent.get_mut(&id) else {
+            return false;
+        };
+        let before = sent.trouble.replace(Box::new(trouble.clone()));
+        before.is_none_or(|before| before.reason != trouble.reason)
+    }
+
+    /// Why the last attempt failed, if one has.
+    pub fn trouble(&self, id: CommandId) -> Option<&Trouble> {
+        self.sent.get(&id)?.trouble.as_deref()
+    }
+
+    /// What an instance has sent that is on its way.
+    pub fn of(&self, from: &StreamId) -> Vec<Delivery> {
+        let of_it = self.sent.iter().filter(|(_, sent)| sent.from == *from);
+        let delivery = |(&id, sent): (&CommandId, &Sent)| {
+            let (what, effect) = match &sent.what {
+                What::Command { name, to } => (format!("{name} to {to}"), None),
+                What::Call { effect } => (format!("call {effect}"), Some(effect.clone())),
+            };
+            let trouble = sent.trouble.as_deref();
+            Delivery {
+                id,
+                what,
+                effect,
+                attempts: trouble.map_or(0, |trouble| trouble.attempts),
+                last_error: trouble.map(|trouble| trouble.reason.clone()),
+                again_at: trouble.and_then(|trouble| trouble.again_at),
+            }
+        };
+        of_it.map(delivery).collect()
     }
 
     /// It no longer is under way. Returns the saga that was waiting for this, and who may
     /// forget it now.
     pub fn arrived(&mut self, id: CommandId) -> Option<(StreamId, BTreeSet<StreamId>)> {
-        let sending = self.sent.remove(&id).flatten()?;
+        let sending = self.sent.remove(&id)?.tracked?;
         sending.set(&sending.is_over);
         let others = self.of_saga.get_mut(&sending.from)?;
         others.remove(&id);
@@ -124,7 +216,7 @@ impl UnderWay {
 
     /// Does not try it again. Returns it if it is still under way.
     pub fn give_up(&mut self, id: CommandId) -> Tracked {
-        let sending = self.sent.get(&id)?.clone()?;
+        let sending = self.sent.get(&id)?.tracked.clone()?;
         sending.set(&sending.given_up);
         Some(sending)
     }
@@ -135,7 +227,10 @@ impl UnderWay {
         let Some(ids) = self.of_saga.get(saga) else {
             return true;
         };
-        for sending in ids.iter().filter_map(|id| self.sent.get(id)?.as_ref()) {
+        for sending in ids
+            .iter()
+            .filter_map(|id| self.sent.get(id)?.tracked.as_ref())
+        {
             sending.set(&sending.given_up);
         }
         let waiting = self.ended.entry(saga.clone()).or_default();

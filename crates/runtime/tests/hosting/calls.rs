@@ -37,6 +37,7 @@ impl Effect for Charge {
             breaker: Breaker {
                 failures_max: 3,
                 open_for: Duration::from_secs(20),
+                ..Breaker::default()
             },
         }
     }

@@ -43,6 +43,7 @@ impl<const REPEAT: u8> Effect for Pay<REPEAT> {
             breaker: Breaker {
                 failures_max: 100,
                 open_for: Duration::from_secs(20),
+                ..Breaker::default()
             },
         }
     }

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod calls;
+mod circuits;
 mod effects;
 mod entities;
 mod entity_memory;

@@ -109,7 +109,11 @@ async fn show(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
             .as_ref()
             .is_none_or(|described| described.length > 0);
     if is_there {
-        return reply(&convert::instance(&status));
+        let under_way = convert::deliveries(owner.sent_by(&stream), &owner.circuits());
+        return reply(&wire::Instance {
+            under_way,
+            ..convert::instance(&status)
+        });
     }
     Err(Refusal::not_found(
         "not-found",

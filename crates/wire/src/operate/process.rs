@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::service::CircuitState;
 use crate::problem::Rejection;
 use crate::raw::Raw;
 
@@ -56,6 +57,29 @@ pub struct Instance {
     /// Its state; of a saga it is a [`SagaState`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Raw>,
+    /// What it has sent that is on its way, when one instance was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub under_way: Vec<Delivery>,
+}
+
+/// Something that a process or saga has sent and that is on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Delivery {
+    /// The command's id, or the call's key.
+    pub id: String,
+    /// What is asked of whom.
+    pub what: String,
+    /// How many attempts have failed.
+    pub attempts: u64,
+    /// Why the last one has, in the words of who was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When the next one is made, if one has failed; in RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_at: Option<String>,
+    /// Of a call: whether the third party is called now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<CircuitState>,
 }
 
 impl Instance {
@@ -93,6 +117,9 @@ pub struct SagaStep {
     /// How often it has asked.
     #[serde(default)]
     pub attempts: u64,
+    /// Why the last attempt that has failed did so, in the words of who was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
     /// When it is looked after next.
     #[serde(default)]
     pub again_at: Option<String>,

@@ -62,6 +62,12 @@ pub struct Circuit {
     pub failures: u64,
     /// How many calls are under way.
     pub in_flight: u64,
+    /// Why the last of them failed, in the words of the third party or of who calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When one call tries whether it works again, if it is open; in RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_at: Option<String>,
 }
 
 /// Whether a third party is called.

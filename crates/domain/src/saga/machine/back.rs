@@ -185,8 +185,12 @@ impl Run<'_> {
                 by: None,
             }),
             // R5: whatever else it is, it is asked again.
-            Outcome::Unavailable(_) | Outcome::Unknown(_) => return,
-            Outcome::Refused(why) if why.try_again => return,
+            Outcome::Unavailable(why) | Outcome::Unknown(why) => {
+                return self.fails(step, true, &why);
+            }
+            Outcome::Refused(why) if why.try_again => {
+                return self.fails(step, true, &why.to_string());
+            }
             Outcome::Refused(why) => {
                 // A child that has completed is undone by another saga; one that says no for
                 // any other reason may still be going on.

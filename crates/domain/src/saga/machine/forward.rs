@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::Run;
-use super::outputs::command_id;
+use super::outputs::{CIRCUIT_OPEN, command_id};
 use crate::CommandId;
 use crate::command::Outcome;
 use crate::json::Json;
+use crate::rejection::Rejection;
 use crate::rules::{Rule, Rules};
 use crate::saga::definition::{Overlap, Request, StepContext, StepKind};
 use crate::saga::journal::{Parent, SagaEvent, StepDeclared};
@@ -214,8 +215,10 @@ impl Run<'_> {
                 result,
                 by: None,
             }),
-            Outcome::Unavailable(_) => return,
-            Outcome::Refused(why) if why.try_again => return,
+            Outcome::Unavailable(why) => return self.fails(step, false, &why),
+            Outcome::Refused(why) if why.try_again && !self.may_go_back(index, step, &why) => {
+                return self.fails(step, false, &why.to_string());
+            }
             Outcome::Refused(why) if kind == StepKind::Retriable => {
                 return self.park(
                     step,
@@ -231,10 +234,53 @@ impl Run<'_> {
                 });
                 self.abort(reason, None);
             }
-            Outcome::Unknown(_) if kind == StepKind::Retriable => return,
+            Outcome::Unknown(why) if kind == StepKind::Retriable => {
+                return self.fails(step, false, &why);
+            }
             Outcome::Unknown(why) => return self.unknown(kind, step, why),
         }
         self.go_on();
+    }
+
+    /// Whether the saga goes back because a circuit is open: the step can be undone, and its
+    /// request never left, so that there is nothing to undo.
+    fn may_go_back(&self, index: usize, step: &StepId, why: &Rejection) -> bool {
+        let shape = &self.state.steps[index];
+        let branch = &shape.branches[step.branch as usize];
+        why.code == CIRCUIT_OPEN
+            && shape.kind == StepKind::Compensatable
+            && matches!(&branch.at, At::Started(waiting)
+                if waiting.attempt == 1 && waiting.failed.is_none())
+    }
+
+    /// An attempt came to nothing, or nobody knows to what; the next one is made when the step's
+    /// timer says so. The words are kept for whoever looks.
+    pub(super) fn fails(&mut self, step: &StepId, undo: bool, why: &str) {
+        let Some((index, branch)) = self.state.locate(step) else {
+            return;
+        };
+        let why: String = why.chars().take(WORDS_MAX).collect();
+        let is_news = match (&self.state.steps[index].branches[branch].at, undo) {
+            (At::Started(waiting), false) => waiting.is_news(&why),
+            (At::Undoing(waiting), true) => waiting.is_news(&why),
+            _ => false,
+        };
+        if is_news {
+            let step = step.clone();
+            self.emit(SagaEvent::AttemptFailed { step, undo, why });
+        }
+    }
+
+    /// What `step` has last failed with, as the end of a sentence.
+    fn last_words(&self, step: &StepId) -> String {
+        let branch = self.state.locate(step);
+        let branch = branch.map(|(index, branch)| &self.state.steps[index].branches[branch]);
+        let words = match branch.map(|branch| &branch.at) {
+            Some(At::Started(waiting)) => waiting.last_error(),
+            Some(At::Undoing(waiting)) => waiting.last_error(),
+            _ => None,
+        };
+        words.map_or_else(String::new, |words| format!(": {words}"))
     }
 
     /// Nobody will find out what became of a step: before the pivot the saga goes back; the
@@ -304,13 +350,19 @@ impl Run<'_> {
         let may_abort = shape.kind == StepKind::Compensatable;
         let late = deadline.is_some_and(|deadline| self.now >= deadline);
         if may_abort && (late || !shape.retry.goes_on_after(attempt)) {
+            let words = self.last_words(step);
             self.emit(SagaEvent::StepTimedOut { step: step.clone() });
-            self.abort(format!("step {step} did not answer in time"), None);
+            self.abort(format!("step {step} did not answer in time{words}"), None);
             return;
         }
         if shape.at_most_once && self.rules.keep(Rule::AtMostOnce) {
             if late {
-                self.unknown(shape.kind, step, "it did not answer in time".to_owned());
+                let words = self.last_words(step);
+                self.unknown(
+                    shape.kind,
+                    step,
+                    format!("it did not answer in time{words}"),
+                );
             }
             return;
         }
@@ -328,12 +380,19 @@ impl Run<'_> {
         if attempt > shape.alert_after && !alerted {
             self.emit(SagaEvent::Parked {
                 step: step.clone(),
-                why: format!("no answer after {} attempts", attempt - 1),
+                why: format!(
+                    "no answer after {} attempts{}",
+                    attempt - 1,
+                    self.last_words(step)
+                ),
                 going_on: true,
             });
         }
     }
 }
+
+/// The most characters that are kept of why an attempt has failed.
+const WORDS_MAX: usize = 1000;
 
 fn receiver(request: &Request) -> String {
     match request {

@@ -18,8 +18,8 @@ use crate::rejection::Rejection;
 use crate::rules::{Rule, Rules};
 use crate::time::Timestamp;
 
-pub use outputs::outputs;
 pub(super) use outputs::outstanding;
+pub use outputs::{CIRCUIT_OPEN, outputs};
 
 pub use values::{Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement};
 

@@ -129,6 +129,9 @@ pub(super) fn command_id(
     }
 }
 
+/// The code of the refusal of a call that was not made because the circuit of its third party is
+/// open.
+pub const CIRCUIT_OPEN: &str = "circuit-open";
 /// The code of the "no" to an abort of what has completed.
 pub(super) const COMPLETED: &str = "saga-completed";
 /// The code by which one who has started a saga hears that it has gone back.
