@@ -75,7 +75,10 @@ fn run(cli: Cli, settings: Settings) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "io", format!("cannot start: {error}")))?;
-    runtime.block_on(dispatch::run(cli.command, settings))
+    runtime.block_on(async {
+        stop::let_large_writes_fail()?;
+        dispatch::run(cli.command, settings).await
+    })
 }
 
 fn report(failure: &Failure, form: Form) -> ExitCode {

@@ -1,4 +1,4 @@
-//! Being asked to stop: Ctrl-C and SIGTERM.
+//! Signals: being asked to stop by Ctrl-C and SIGTERM, and SIGXFSZ.
 
 use std::pin::pin;
 use std::process;
@@ -7,6 +7,23 @@ use futures_util::future::{Either, select};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Exit, Failure};
+
+/// Lets a write beyond the largest file that the process may have (`ulimit -f`) fail as any
+/// other, with words. By itself SIGXFSZ ends the process in its midst. Once somebody listens for
+/// a signal it does nothing by itself any more, for as long as the process lives.
+pub fn let_large_writes_fail() -> Result<(), Failure> {
+    take(SignalKind::from_raw(libc::SIGXFSZ)).map(drop)
+}
+
+fn take(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            "io",
+            format!("cannot listen for signals: {error}"),
+        )
+    })
+}
 
 /// Waits for Ctrl-C or SIGTERM. From the moment it is made these no longer end the process
 /// by themselves, so whoever makes it must wait on it.
@@ -19,15 +36,6 @@ pub struct StopSignal {
 impl StopSignal {
     /// Takes over both signals.
     pub fn new() -> Result<Self, Failure> {
-        let take = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::new(
-                    Exit::Failed,
-                    "io",
-                    format!("cannot listen for signals: {error}"),
-                )
-            })
-        };
         Ok(Self {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,

@@ -653,6 +653,9 @@ mod tests {
     struct Failing(Arc<dyn File>);
 
     impl File for Failing {
+        fn is_at(&self, path: &Path) -> io::Result<bool> {
+            self.0.is_at(path)
+        }
         fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
             self.0.read_at(buf, offset)
         }

@@ -85,6 +85,10 @@ impl Disk for ReadCounting {
 }
 
 impl File for CountingFile {
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.file.is_at(path)
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = self.file.read_at(buf, offset)?;
         self.read.fetch_add(read as u64, Ordering::Relaxed);

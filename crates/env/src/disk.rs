@@ -44,7 +44,8 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Takes the lock file at `path` for this process and writes `note` into it, or tells
-    /// what the holder wrote: `Ok(Err(note))`. The lock ends with its value or its process.
+    /// what the holder wrote: `Ok(Err(note))`. The lock ends with its value or its process,
+    /// and not with its file: removing that lets nobody in. One lock for each directory.
     fn lock(&self, path: &Path, note: &str) -> io::Result<Result<Box<dyn DiskLock>, String>>;
 
     /// Whether another value or process holds the lock file at `path`. Changes nothing.
@@ -82,6 +83,10 @@ pub trait File: Send + Sync {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+
+    /// Whether `path` still names this file: it was not removed, moved or replaced, nor any
+    /// directory above it.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 
     /// Cuts or extends (with zeros) to this length.
     fn set_len(&self, len: u64) -> io::Result<()>;

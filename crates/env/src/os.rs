@@ -9,10 +9,10 @@
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::{Clock, Disk, DiskLock, DiskStats, File, OpenMode, Rng, SplitMix64};
@@ -39,6 +39,8 @@ impl OsDisk {
 
 struct OsFile {
     file: fs::File,
+    /// Device and number of the file, once somebody has asked.
+    inode: OnceLock<(u64, u64)>,
     direct: bool,
     counters: Arc<Counters>,
 }
@@ -63,6 +65,7 @@ impl Disk for OsDisk {
         }
         Ok(Arc::new(OsFile {
             file: options.open(path)?,
+            inode: OnceLock::new(),
             direct: mode == OpenMode::WriteDirect,
             counters: self.counters.clone(),
         }))
@@ -107,23 +110,42 @@ impl Disk for OsDisk {
     }
 
     fn lock(&self, path: &Path, note: &str) -> io::Result<Result<Box<dyn DiskLock>, String>> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        match file.try_lock() {
-            Ok(()) => {
+        let dir = fs::File::open(parent(path))?;
+        let dir_taken = match try_patiently(&dir) {
+            Err(fs::TryLockError::Error(error)) if locks_no_directories(&error) => Ok(()),
+            tried => tried,
+        };
+        let taken = dir_taken.and_then(|()| {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)
+                .map_err(fs::TryLockError::Error)?;
+            try_patiently(&file).map(|()| file)
+        });
+        match taken {
+            Ok(mut file) => {
                 file.set_len(0)?;
                 file.rewind()?;
                 file.write_all(note.as_bytes())?;
-                Ok(Ok(Box::new(OsLock { _file: file })))
+                Ok(Ok(Box::new(OsLock {
+                    _file: file,
+                    _dir: dir,
+                })))
             }
             Err(fs::TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                file.take(256).read_to_string(&mut holder)?;
+                match fs::File::open(path) {
+                    Ok(file) => file.take(256).read_to_string(&mut holder)?,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+                    Err(e) => return Err(e),
+                };
+                if holder.is_empty() {
+                    "its lock file was removed".clone_into(&mut holder);
+                }
                 Ok(Err(holder))
             }
             Err(fs::TryLockError::Error(error)) => Err(error),
@@ -131,15 +153,7 @@ impl Disk for OsDisk {
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
-        match OpenOptions::new().read(true).open(path) {
-            Ok(file) => match file.try_lock_shared() {
-                Ok(()) => Ok(false),
-                Err(fs::TryLockError::WouldBlock) => Ok(true),
-                Err(fs::TryLockError::Error(error)) => Err(error),
-            },
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(e),
-        }
+        Ok(is_held(path)? || is_held(parent(path))?)
     }
 
     fn is_world_writable(&self, dir: &Path) -> io::Result<bool> {
@@ -160,9 +174,56 @@ impl Disk for OsDisk {
     }
 }
 
-/// The kernel drops the lock when the file closes.
+/// The directory that a file lies in.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Takes the lock of an open file or directory, if nobody holds it for longer than it takes
+/// to look whether somebody does.
+fn try_patiently(file: &fs::File) -> Result<(), fs::TryLockError> {
+    const TRIES: u32 = 100;
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            tried => return tried,
+        }
+    }
+    file.try_lock()
+}
+
+/// Whether the file system, such as one on a network, has no locks for directories.
+fn locks_no_directories(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    matches!(
+        code,
+        Some(libc::EBADF | libc::EINVAL | libc::EISDIR | libc::ENOLCK | libc::EOPNOTSUPP)
+    )
+}
+
+/// Whether somebody holds the lock of the file or directory at `path`.
+fn is_held(path: &Path) -> io::Result<bool> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(fs::TryLockError::WouldBlock) => Ok(true),
+        Err(fs::TryLockError::Error(error)) if locks_no_directories(&error) => Ok(false),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// The kernel drops the locks when the files close. The directory is locked with the file, so
+/// that who removes the file lets nobody in.
 struct OsLock {
     _file: fs::File,
+    _dir: fs::File,
 }
 
 impl DiskLock for OsLock {}
@@ -192,6 +253,29 @@ impl File for OsFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let inode = |of: fs::Metadata| (of.dev(), of.ino());
+        let own = match self.inode.get() {
+            Some(own) => *own,
+            None => {
+                let own = inode(self.file.metadata()?);
+                *self.inode.get_or_init(|| own)
+            }
+        };
+        match fs::metadata(path) {
+            Ok(found) => Ok(inode(found) == own),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -410,6 +494,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_knows_whether_it_is_where_it_was() {
+        let dir = TempDir::new();
+        let disk = OsDisk::new();
+        disk.create_dir(&dir.path("d")).unwrap();
+        let path = dir.path("d/x");
+        let file = create(&dir, "d/x");
+        assert!(file.is_at(&path).unwrap());
+        disk.rename(&path, &dir.path("d/y")).unwrap();
+        assert!(!file.is_at(&path).unwrap());
+        assert!(file.is_at(&dir.path("d/y")).unwrap());
+        create(&dir, "d/x");
+        assert!(!file.is_at(&path).unwrap(), "another file has its name");
+        fs::rename(dir.path("d"), dir.path("e")).unwrap();
+        assert!(!file.is_at(&dir.path("d/y")).unwrap());
+        fs::remove_dir_all(dir.path("e")).unwrap();
+        assert!(!file.is_at(&dir.path("e/y")).unwrap());
+    }
+
+    #[test]
     fn a_lock_is_refused_with_the_holders_note_and_free_after() {
         let dir = TempDir::new();
         let disk = OsDisk::new();
@@ -421,6 +524,42 @@ mod tests {
         let _held = disk.lock(&path, "pid 18").unwrap().ok().unwrap();
         let refused = disk.lock(&path, "pid 19").unwrap();
         assert_eq!(refused.err().as_deref(), Some("pid 18"));
+    }
+
+    #[test]
+    fn a_lock_holds_although_its_file_was_removed() {
+        let dir = TempDir::new();
+        let disk = OsDisk::new();
+        let path = dir.path("lock");
+        let held = disk.lock(&path, "pid 17").unwrap().ok().unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(disk.is_locked(&path).unwrap());
+        let refused = disk.lock(&path, "pid 18").unwrap();
+        assert_eq!(refused.err().as_deref(), Some("its lock file was removed"));
+        drop(held);
+        assert!(!disk.is_locked(&path).unwrap());
+        assert!(disk.lock(&path, "pid 18").unwrap().is_ok());
+    }
+
+    #[test]
+    fn who_looks_whether_a_lock_is_held_keeps_nobody_from_taking_it() {
+        let dir = TempDir::new();
+        let path = dir.path("lock");
+        drop(OsDisk::new().lock(&path, "").unwrap());
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        OsDisk::new().is_locked(&path).unwrap();
+                    }
+                });
+            }
+            let taken = (0..1000).filter(|_| OsDisk::new().lock(&path, "").unwrap().is_ok());
+            let taken = taken.count();
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(taken, 1000);
+        });
     }
 
     #[test]

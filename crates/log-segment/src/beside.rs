@@ -130,26 +130,35 @@ fn told(store: &Store, live: &[u8], epoch: Option<u64>) -> u64 {
 }
 
 /// What the mark says: how far the log is durable, and the epoch of who wrote it.
-fn marked(store: &Store) -> (u64, Option<u64>) {
+fn marked(store: &Store) -> Result<(u64, Option<u64>), ReadError> {
     let mut best: (u64, Option<u64>) = (0, None);
+    let mut another = false;
     // Without a mark that can be read, the frames themselves tell, a little later.
     let Ok(file) = store
         .env
         .disk
         .open(&store.dir.join(MARK_FILE), OpenMode::Read)
     else {
-        return best;
+        return Ok(best);
     };
     for slot in [0, PAGE as u64] {
         let mut page = vec![0; PAGE];
         if let Ok(PAGE) = read_up_to(&*file, &mut page, slot)
             && let Ok(mark) = Mark::decode(&page)
-            && mark.identity == store.identity
         {
-            best = (best.0.max(mark.durable), best.1.max(Some(mark.epoch)));
+            another |= mark.identity != store.identity;
+            if mark.identity == store.identity {
+                best = (best.0.max(mark.durable), best.1.max(Some(mark.epoch)));
+            }
         }
     }
-    best
+    if another && best.1.is_none() {
+        return Err(ReadError::Io {
+            what: format!("reading on in {}", store.dir.display()),
+            reason: "another log was put in its place; open it again".to_owned(),
+        });
+    }
+    Ok(best)
 }
 
 impl Reader {
@@ -180,7 +189,7 @@ impl Reader {
         let _one_at_a_time = lock(&self.gate);
         let store = &*self.store;
         let before = store.published();
-        let (marked, epoch) = marked(store);
+        let (marked, epoch) = marked(store)?;
         let live = read_live(&store.env, &store.dir)
             .map_err(|e| crate::reading::io_error(&store.dir.join(LIVE_FILE), &e))?;
         let known = marked.max(told(store, &live, epoch)).max(before);

@@ -105,6 +105,11 @@ impl SegmentLog {
     ///
     /// Recovers from a crash: cuts a torn tail, writes what may not have reached the disk
     /// again. Refuses a log whose acknowledged events are damaged at its end.
+    ///
+    /// Where the process has a limit for the size of files (`ulimit -f`), the system sends
+    /// SIGXFSZ before the write fails, and that signal ends a process that does not listen for
+    /// it. A program that may meet such a limit listens, for example with
+    /// `tokio::signal::unix::signal(SignalKind::from_raw(libc::SIGXFSZ))`.
     pub fn open(env: Env, dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         let writer = Arc::new(open::open_writer(env, dir.as_ref(), options.clone())?);
         let log = Self {

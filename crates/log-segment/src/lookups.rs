@@ -176,18 +176,21 @@ impl Writer {
             if low >= high {
                 continue;
             }
+            let range =
+                (low - part.first) as u32..u32::try_from(high - part.first).unwrap_or(u32::MAX);
             let mut candidates: Vec<u32> = Vec::new();
             for item in &query.items {
                 let rels = if let Some(tag) = item.tags.first() {
                     let key = term_key(hash_key, Term::Tag(tag));
-                    self.store.lookup_in(part, &Lookup::Terms(vec![key]))?
+                    self.store
+                        .lookup_in(part, &Lookup::Terms(vec![key]), &range)?
                 } else if item.types.is_empty() {
                     return Ok(Some(low));
                 } else {
                     let key =
                         |t: &anabranch_model::EventType| term_key(hash_key, Term::Type(t.as_str()));
                     let keys = item.types.iter().map(key).collect();
-                    self.store.lookup_in(part, &Lookup::Terms(keys))?
+                    self.store.lookup_in(part, &Lookup::Terms(keys), &range)?
                 };
                 candidates.extend(rels);
             }

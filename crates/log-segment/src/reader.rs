@@ -7,7 +7,7 @@ use anabranch_log::{BatchSource, Order, ReadError, VersionRange};
 use anabranch_model::{Block, Event, EventBatch, Filter, StreamId};
 use bytes::BytesMut;
 
-use crate::index::{FramePlace, Lookup, lookups};
+use crate::index::{FramePlace, Lookup, StreamSpan, lookups};
 use crate::part::Part;
 use crate::store::Store;
 
@@ -152,9 +152,8 @@ impl ForwardSource {
         let whole = part.end().min(self.store.published()) - part.first;
         self.place = match best {
             Some((count, lookup)) if count * SELECTIVE <= whole => {
-                let mut rels = self.store.lookup_in(&part, lookup)?;
-                let (from, to) = (self.position - part.first, end - part.first);
-                rels.retain(|&rel| (from..to).contains(&u64::from(rel)));
+                let range = (self.position - part.first) as u32..(end - part.first) as u32;
+                let rels = self.store.lookup_in(&part, lookup, &range)?;
                 let frames = self.store.frames_in(&part, &rels)?;
                 Place::Pick {
                     part,
@@ -312,7 +311,8 @@ impl BackwardSource {
             if let Some((count, lookup)) = best
                 && count * 2 <= u64::from(end)
             {
-                self.picked = Some((part.clone(), self.store.lookup_in(part, lookup)?));
+                let rels = self.store.lookup_in(part, lookup, &(0..end))?;
+                self.picked = Some((part.clone(), rels));
             }
         }
         Ok(match &mut self.picked {
@@ -345,6 +345,10 @@ pub(crate) struct StreamSource {
     /// What is left of the part being read, in order of reading.
     rels: Vec<u32>,
     part: Option<Arc<Part>>,
+    /// Backward, in a part that grows: the event to go on from.
+    walk: Option<u32>,
+    /// Whether the parts before the first version asked for were passed over.
+    sought: bool,
 }
 
 impl StreamSource {
@@ -364,6 +368,8 @@ impl StreamSource {
             parts,
             rels: Vec::new(),
             part: None,
+            walk: None,
+            sought: false,
         }
     }
 
@@ -393,6 +399,13 @@ impl StreamSource {
 
     /// Looks the stream up in the next part that may have it.
     fn next_part(&mut self) -> Result<bool, ReadError> {
+        if let (Some(part), Some(from)) = (self.part.clone(), self.walk.take()) {
+            self.take_rels(&part, Some(from), None)?;
+            return Ok(true);
+        }
+        if !std::mem::replace(&mut self.sought, true) {
+            self.seek()?;
+        }
         while let Some(part) = self.parts.pop() {
             if part.first >= self.until {
                 continue;
@@ -412,32 +425,71 @@ impl StreamSource {
                 }
                 continue;
             }
-            let mut rels = self.store.with_index(
-                &part,
-                |a| a.stream_rels(self.key),
-                |s| s.stream_rels(self.key),
-            )?;
-            if u64::from(span.count) == span.next_version - span.first_version
-                && rels.len() == span.count as usize
-            {
-                // Versions are dense here, so they tell the places.
-                let from = self.range.0.start.saturating_sub(span.first_version);
-                let to = (self.range.0.end - span.first_version).min(rels.len() as u64);
-                rels.truncate(to as usize);
-                rels.drain(..(from as usize).min(rels.len()));
-            }
-            rels.retain(|&rel| part.first + u64::from(rel) < self.until);
-            if self.order == Order::Backward {
-                rels.reverse();
-            }
-            if rels.is_empty() {
+            self.take_rels(&part, None, Some(span))?;
+            if self.rels.is_empty() && self.walk.is_none() {
                 continue;
             }
-            self.rels = rels;
             self.part = Some(part);
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Forward from a version: passes over the parts before the one that has it. The newest
+    /// are asked first: late versions are asked for more often than early ones.
+    fn seek(&mut self) -> Result<(), ReadError> {
+        if self.order == Order::Backward || self.range.0.start == 0 {
+            return Ok(());
+        }
+        // The oldest is last.
+        for at in 0..self.parts.len() {
+            let span = self.store.stream_in(&self.parts[at], self.key)?;
+            if span.is_some_and(|span| span.first_version <= self.range.0.start) {
+                self.parts.truncate(at + 1);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds events of the stream in a part, from event `from` back or all of them.
+    fn take_rels(
+        &mut self,
+        part: &Arc<Part>,
+        from: Option<u32>,
+        span: Option<StreamSpan>,
+    ) -> Result<(), ReadError> {
+        let end = u32::try_from(self.until.saturating_sub(part.first)).unwrap_or(u32::MAX);
+        let range = (end, &self.range.0);
+        if self.order == Order::Backward {
+            self.rels.clear();
+            let rels = &mut self.rels;
+            let walked = Store::walk_back(part, self.key, from, range, BACKWARD_CHUNK, rels);
+            if let Some(more) = walked {
+                self.walk = more;
+                return Ok(());
+            }
+        }
+        let mut rels = self.store.stream_rels(part, self.key, range)?;
+        if let Some(span) = span
+            && u64::from(span.count) == span.next_version - span.first_version
+            && rels.len() == span.count as usize
+        {
+            // Versions are dense here, so they tell the places.
+            let from = self.range.0.start.saturating_sub(span.first_version);
+            let to = (self.range.0.end - span.first_version).min(rels.len() as u64);
+            rels.truncate(to as usize);
+            rels.drain(..(from as usize).min(rels.len()));
+        }
+        if let Some(from) = from {
+            // It was sealed since.
+            rels.retain(|&rel| rel <= from);
+        }
+        if self.order == Order::Backward {
+            rels.reverse();
+        }
+        self.rels = rels;
+        Ok(())
     }
 }
 

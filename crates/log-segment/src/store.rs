@@ -1,6 +1,7 @@
 //! What is on the disk, as readers see it: parts of segments, and blocks of frames.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -24,6 +25,9 @@ use crate::tail::Tail;
 
 /// How much is read at a time.
 pub(crate) const CHUNK: usize = 256 << 10;
+
+/// How many events of a stream are looked at while appends wait.
+const WALK_STEPS: usize = 4096;
 
 /// Everything that reading needs, shared by the log, its readers and its upkeep.
 pub(crate) struct Store {
@@ -544,9 +548,63 @@ impl Store {
         self.with_index(part, |a| a.lookup_count(lookup), |s| s.lookup_count(lookup))
     }
 
-    /// The events of a part that a lookup gives, ascending.
-    pub fn lookup_in(&self, part: &Arc<Part>, lookup: &Lookup) -> Result<Vec<u32>, ReadError> {
-        self.with_index(part, |a| a.lookup(lookup), |s| s.lookup(lookup))
+    /// The events of a part in `range` that a lookup gives, ascending.
+    pub fn lookup_in(
+        &self,
+        part: &Arc<Part>,
+        lookup: &Lookup,
+        range: &Range<u32>,
+    ) -> Result<Vec<u32>, ReadError> {
+        self.with_index(
+            part,
+            |a| a.lookup(lookup, range),
+            |s| {
+                let mut rels = s.lookup(lookup)?;
+                rels.retain(|rel| range.contains(rel));
+                Ok(rels)
+            },
+        )
+    }
+
+    /// Goes back through the events of a stream in a part that grows, as
+    /// [`ActiveIndex::walk_back`] does. `None`: the part is sealed.
+    pub fn walk_back(
+        part: &Part,
+        key: u128,
+        from: Option<u32>,
+        range: (u32, &Range<u64>),
+        steps: usize,
+        rels: &mut Vec<u32>,
+    ) -> Option<Option<u32>> {
+        match &*read(&part.index) {
+            PartIndex::Active(index) => Some(index.walk_back(key, from, range, steps, rels)),
+            PartIndex::Sealed(_) => None,
+        }
+    }
+
+    /// The events of a part that belong to a stream and stand before event `end`, oldest
+    /// first: all with versions in `versions`, and perhaps others.
+    pub fn stream_rels(
+        &self,
+        part: &Arc<Part>,
+        key: u128,
+        (end, versions): (u32, &Range<u64>),
+    ) -> Result<Vec<u32>, ReadError> {
+        let mut rels = Vec::new();
+        let mut from = None;
+        // In steps: whoever appends to the part waits meanwhile.
+        while let Some(more) =
+            Self::walk_back(part, key, from, (end, versions), WALK_STEPS, &mut rels)
+        {
+            if more.is_none() {
+                rels.reverse();
+                return Ok(rels);
+            }
+            from = more;
+        }
+        let mut rels = self.with_index(part, |a| a.stream_rels(key), |s| s.stream_rels(key))?;
+        rels.retain(|&rel| rel < end);
+        Ok(rels)
     }
 
     /// The frames that hold these events of a part.

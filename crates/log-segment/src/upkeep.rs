@@ -11,7 +11,7 @@ use crate::format::Mark;
 use crate::group::Spare;
 use crate::index::{IndexError, SealedIndex, write_index};
 use crate::options::{Background, Durability, Options};
-use crate::part::{Part, PartIndex, write_file};
+use crate::part::{Part, PartIndex, segment_path, write_file};
 use crate::store::Counters;
 use crate::sync::{lock, read, write};
 use crate::writer::{Marker, Upkeep, Writer, disk_says};
@@ -71,6 +71,9 @@ impl Writer {
         }
         let mut upkeep = lock(&self.upkeep);
         let upkeep = &mut *upkeep;
+        if self.has_given_up() {
+            return false;
+        }
         let to_seal = lock(&self.sequencer).part_to_seal();
         if let Some(part) = to_seal {
             return self.try_seal(upkeep, &part);
@@ -85,6 +88,7 @@ impl Writer {
             return false;
         }
         let went_on = match upkeep.merge.take() {
+            _ if self.check_place().is_err() => return false,
             None => MergeJob::next(&self.store).map(|job| upkeep.merge = job),
             Some(mut job) => job.step().and_then(|done| {
                 if done {
@@ -111,7 +115,7 @@ impl Writer {
         if now < upkeep.retry_at {
             return false;
         }
-        match self.seal(part) {
+        match self.check_place().and_then(|()| self.seal(part)) {
             Ok(()) => true,
             Err(error) => {
                 self.store.note(disk_says(
@@ -182,7 +186,8 @@ impl Writer {
         upkeep.next_spare += 1;
         let ready = path.with_extension("pre");
         let made = self
-            .write_ahead(&path, capacity)
+            .check_place()
+            .and_then(|()| self.write_ahead(&path, capacity))
             .and_then(|()| self.store.env.disk.rename(&path, &ready));
         match made {
             Ok(()) => {
@@ -257,13 +262,18 @@ impl Writer {
 
     /// Syncs what was written without a sync of its own.
     fn sync_now(&self) {
-        let (file, point) = {
+        let (file, id, point) = {
             let committer = lock(&self.committer);
-            (committer.file.clone(), self.durable_point())
+            let id = committer.segment_id;
+            (committer.file.clone(), id, self.durable_point())
         };
         let Some(file) = file else { return };
+        let path = segment_path(&self.store.dir, id);
+        let synced = self
+            .sync_late(&*file)
+            .and_then(|()| self.check_file(&*file, &path));
         // A failure was told and noted, and stays.
-        if self.sync_late(&*file).is_ok() {
+        if synced.is_ok() {
             self.set_synced_point(point);
         }
     }
@@ -285,6 +295,7 @@ impl Writer {
         if self.unsynced() {
             self.sync_now();
         }
+        self.check_place()?;
         loop {
             let part = lock(&self.sequencer).part_to_seal();
             let Some(part) = part else { break };

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -25,6 +25,7 @@ use crate::group::{Group, NewSegment, Prepared, Spare, Step};
 use crate::options::{Background, Durability, Options, WriteMethod};
 use crate::sequencer::{BROKEN, Sequencer};
 use crate::store::{Counters, Store};
+use crate::survey::MARK_FILE;
 use crate::sync::{Completion, Outcome, Signal, WakerSet, lock};
 
 /// How long appends are refused after a write failed, before the next attempt.
@@ -57,8 +58,11 @@ pub(crate) struct Writer {
     space: WakerSet,
     last_group_appends: AtomicUsize,
     slow: AtomicBool,
-    /// With `Durability::Interval`: a sync failed, and nothing after it can be trusted.
-    sync_failed: AtomicBool,
+    /// The log takes no more appends until it is opened again: its files are gone, or a late
+    /// sync failed.
+    given_up: AtomicBool,
+    /// The mark file, which tells whether the directory is still the log's.
+    anchor: Arc<dyn File>,
     pub closing: AtomicBool,
     pub lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
@@ -127,6 +131,7 @@ impl Writer {
         lock: Option<Box<dyn DiskLock>>,
     ) -> Self {
         Self {
+            anchor: marker.mark_file.clone(),
             store,
             options,
             method,
@@ -146,7 +151,7 @@ impl Writer {
             space: WakerSet::default(),
             last_group_appends: AtomicUsize::new(0),
             slow: AtomicBool::new(false),
-            sync_failed: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             lock: Mutex::new(lock),
         }
@@ -374,7 +379,13 @@ impl Writer {
         group.buf.pad_to(frames_end.next_multiple_of(self.align));
         Counters::add(&self.store.counters.commits, 1);
         Counters::add(&self.store.counters.commit_bytes, group.buf.len());
-        let written = self.write_synced(&*file, group.buf.bytes(), group.start - group.lead as u64);
+        let written = self
+            .write_synced(&*file, group.buf.bytes(), group.start - group.lead as u64)
+            .and_then(|()| match self.options.durability {
+                Durability::Sync => self.check_file(&*file, &segment.path),
+                // That is looked at as often as it is synced.
+                Durability::Interval(_) => Ok(()),
+            });
         group.buf.truncate(frames_end);
         written.map_err(|e| {
             // These pages may be lost although the cache shows them: the file is done with.
@@ -431,20 +442,50 @@ impl Writer {
     /// final: a second sync of the same pages proves nothing, so the log takes no more
     /// appends until it is opened again, which writes its end anew.
     pub fn sync_late(&self, file: &dyn File) -> io::Result<()> {
-        if self.sync_failed.load(Ordering::Acquire) {
+        if self.has_given_up() {
             return Err(io::Error::other("an earlier sync failed"));
         }
         let synced = file.sync_data();
         if let Err(error) = &synced {
-            self.sync_failed.store(true, Ordering::Release);
-            let reason = disk_says(
+            self.give_up(disk_says(
                 "syncing acknowledged events, which a power cut may take now; close the log and open it again",
                 error,
-            );
-            self.store.note(reason.clone());
-            lock(&self.sequencer).trouble = Some((reason, Duration::MAX));
+            ));
         }
         synced
+    }
+
+    /// Takes no more appends until the log is opened again.
+    fn give_up(&self, reason: String) {
+        self.given_up.store(true, Ordering::Release);
+        self.store.note(reason.clone());
+        lock(&self.sequencer).trouble = Some((reason, Duration::MAX));
+    }
+
+    pub fn has_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Refuses to go on when the directory of the log was removed, moved or replaced, perhaps
+    /// by another log's: nothing is to be written there.
+    pub fn check_place(&self) -> io::Result<()> {
+        self.check_file(&*self.anchor, &self.store.dir.join(MARK_FILE))
+    }
+
+    /// As [`Writer::check_place`], for the file that events were written to: what has no name
+    /// any more is not acknowledged.
+    pub fn check_file(&self, file: &dyn File, path: &Path) -> io::Result<()> {
+        if file.is_at(path)? {
+            return Ok(());
+        }
+        let reason = format!(
+            "{} was removed, moved or replaced while the log was open; put it back where it was, close the log and open it again",
+            path.display()
+        );
+        if !self.has_given_up() {
+            self.give_up(reason.clone());
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, reason))
     }
 
     /// Makes the segment file of a group: header first, then its name.
@@ -454,6 +495,7 @@ impl Writer {
         new: NewSegment,
         previous: u64,
     ) -> io::Result<Arc<dyn File>> {
+        self.check_place()?;
         let disk = &self.store.env.disk;
         let segment = &group.part.segment;
         let spare = match new.spare {
@@ -500,7 +542,7 @@ impl Writer {
 
     /// Makes a file of zeros, all of its blocks written, so that later writes to it change
     /// no metadata. Leaves nothing behind when it fails.
-    pub fn write_ahead(&self, path: &std::path::Path, capacity: u64) -> io::Result<()> {
+    pub fn write_ahead(&self, path: &Path, capacity: u64) -> io::Result<()> {
         let disk = &self.store.env.disk;
         let free = disk.free_bytes(&self.store.dir)?;
         if free < capacity.saturating_add(self.options.reserve_bytes) {
@@ -604,7 +646,7 @@ impl Writer {
             let now = self.store.env.clock.monotonic();
             // The first append after a failed write tries a new segment at once; one that
             // could not be made is not tried again before its time.
-            if outcome == Outcome::NotWritten && !self.sync_failed.load(Ordering::Acquire) {
+            if outcome == Outcome::NotWritten && !self.has_given_up() {
                 sequencer.trouble = Some((reason.clone(), now + RETRY_AFTER));
             }
             dropped
@@ -677,8 +719,13 @@ impl Writer {
 /// What the disk said, for people.
 pub(crate) fn disk_says(doing: &str, error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!("{doing}: disk full ({error}); make room")
+        }
+        io::ErrorKind::FileTooLarge => {
+            format!(
+                "{doing}: this process may not write files as large ({error}); raise its limit (`ulimit -f`, `LimitFSIZE`)"
+            )
         }
         io::ErrorKind::ReadOnlyFilesystem => {
             format!("{doing}: the disk is mounted read-only ({error}); remount it for writing")

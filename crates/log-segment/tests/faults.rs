@@ -17,6 +17,8 @@ mod hook;
 mod interval;
 #[path = "faults/panics.rs"]
 mod panics;
+#[path = "faults/place.rs"]
+mod place;
 #[path = "faults/readers.rs"]
 mod readers;
 #[expect(dead_code, reason = "what other tests share")]

@@ -234,6 +234,10 @@ impl CarelessFile {
 }
 
 impl File for CarelessFile {
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.below.is_at(path)
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.below.read_at(buf, offset)
     }

@@ -141,6 +141,18 @@ pub async fn run(args: ReadArgs, context: &Context) -> Outcome {
 
 async fn positioned(log: &dyn Log, args: &ReadArgs) -> Outcome<EventStream> {
     let filter = args.which.filter();
+    let partitions = log.capabilities().partitions;
+    if let Some(position) = args.from
+        && position.partition.0 >= partitions
+    {
+        // The cut before the partition's first event would be that of the log's start.
+        let what = format!(
+            "--from {position}: the log has no partition {}; it has {partitions}, counted from 0",
+            position.partition.0
+        );
+        let remedy = "use a position that was read from this log";
+        return Err(Failure::usage(what).remedy(remedy).into());
+    }
     let head = log.head().await?;
     if !args.reverse {
         let mode = if args.follow {

@@ -182,3 +182,29 @@ fn what_is_larger_than_the_limits_is_refused() {
         assert!(stderr.contains("safe: nothing was written"), "{stderr}");
     }
 }
+
+#[test]
+fn an_append_beyond_the_largest_file_that_may_be_says_what_is_the_matter() {
+    let scratch = Scratch::new("append-file-size");
+    let mut shell = scratch.command("append order/1 --type Placed");
+    let program = shell.get_program().to_owned();
+    shell = {
+        let mut limited = std::process::Command::new("sh");
+        limited
+            .arg("-c")
+            .arg("ulimit -c 0; ulimit -f 2000; exec \"$0\" \"$@\"")
+            .arg(program)
+            .args(shell.get_args())
+            .current_dir(scratch.path(""))
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        limited
+    };
+    let done = done(shell);
+    // A segment may be begun smaller where the disk allows no more.
+    if done.code != Some(0) {
+        assert!(done.code.is_some(), "a signal ended it: {done:?}");
+        assert!(done.stderr.contains("ulimit -f"), "{}", done.stderr);
+    }
+}

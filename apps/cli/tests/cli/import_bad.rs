@@ -248,3 +248,21 @@ fn an_import_whose_acknowledgements_nobody_reads_is_not_a_success() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("error[acks-not-read]"), "{stderr}");
 }
+
+#[test]
+fn nothing_is_acknowledged_once_the_log_was_deleted() {
+    let scratch = Scratch::new("import-deleted");
+    let mut import = scratch.start("import - --acks --log ./log");
+    import.send(lines("a/b", 0..1).trim_end());
+    assert_ne!(import.line(), "");
+    std::fs::remove_dir_all(scratch.path("log")).unwrap();
+    import.send(lines("a/b", 1..2).trim_end());
+    assert_eq!(import.line(), "");
+    let done = import.finish();
+    assert_ne!(done.code, Some(0));
+    assert!(
+        done.stderr.contains("removed, moved or replaced"),
+        "{}",
+        done.stderr
+    );
+}

@@ -158,3 +158,16 @@ fn output_that_cannot_be_written_is_a_failure() {
         "{stderr}"
     );
 }
+
+#[test]
+fn a_position_in_a_partition_that_is_not_there_is_refused() {
+    let scratch = filled("read-partition");
+    for way in ["", "--reverse", "--follow", "--stream a/b"] {
+        for position in ["7:0", "7:2", "1:0"] {
+            let stderr = scratch
+                .run(&format!("read --from {position} {way}"))
+                .fails(2);
+            assert!(stderr.contains("the log has no partition"), "{stderr}");
+        }
+    }
+}

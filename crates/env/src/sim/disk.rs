@@ -103,6 +103,14 @@ impl SimDisk {
         }
     }
 
+    /// Whether `path` names this file.
+    pub(super) fn names(&self, path: &Path, node: &NodeRef) -> io::Result<bool> {
+        let place = place(path)?;
+        let state = self.state();
+        let found = state.tree.file(&place);
+        Ok(found.is_some_and(|found| Arc::ptr_eq(found, node)))
+    }
+
     /// The clock that slow calls advance.
     pub fn clock(&self) -> &Arc<SimClock> {
         &self.clock

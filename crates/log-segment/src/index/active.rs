@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use hashbrown::{HashMap, HashTable};
 
 use anabranch_model::{Block, EventRef};
@@ -335,6 +337,39 @@ impl ActiveIndex {
         rels
     }
 
+    /// Goes back through a stream's events, from the one at `from`, or else from its last.
+    /// Puts those before event `end` with versions in `versions` into `rels`, newest first.
+    /// Looks at no more than `steps` events; gives the one to go on from, if there may be more.
+    pub fn walk_back(
+        &self,
+        key: u128,
+        from: Option<u32>,
+        (end, versions): (u32, &Range<u64>),
+        steps: usize,
+        rels: &mut Vec<u32>,
+    ) -> Option<u32> {
+        let last = || {
+            self.streams
+                .find(key as u64, |e| e.key == key)
+                .map(|e| e.last)
+        };
+        let mut rel = from.or_else(last)?;
+        // Those that may be taken back are no place to stop at, and few.
+        while rel != NONE && rel >= end {
+            rel = self.previous[rel as usize];
+        }
+        for _ in 0..steps {
+            if rel == NONE || self.versions[rel as usize] < versions.start {
+                return None;
+            }
+            if self.versions[rel as usize] < versions.end {
+                rels.push(rel);
+            }
+            rel = self.previous[rel as usize];
+        }
+        (rel != NONE).then_some(rel)
+    }
+
     /// Puts the events of a stream, oldest first, into `rels`.
     pub fn rels_of(&self, entry: &StreamEntry, rels: &mut Vec<u32>) {
         rels.clear();
@@ -363,17 +398,31 @@ impl ActiveIndex {
         }
     }
 
-    /// The events a lookup gives, ascending.
-    pub fn lookup(&self, lookup: &Lookup) -> Vec<u32> {
-        let mut rels: Vec<u32> = match lookup {
-            Lookup::Streams(keys) => keys.iter().flat_map(|&key| self.stream_rels(key)).collect(),
-            Lookup::Terms(keys) => keys
-                .iter()
-                .filter_map(|key| self.terms.get(key))
-                .flatten()
-                .copied()
-                .collect(),
-        };
+    /// The events in `range` that a lookup gives, ascending. Costs what lies behind the
+    /// beginning of the range, at most.
+    pub fn lookup(&self, lookup: &Lookup, range: &Range<u32>) -> Vec<u32> {
+        let mut rels: Vec<u32> = Vec::new();
+        match lookup {
+            Lookup::Streams(keys) => {
+                for &key in keys {
+                    let entry = self.streams.find(key as u64, |e| e.key == key);
+                    let mut rel = entry.map_or(NONE, |e| e.last);
+                    while rel != NONE && rel >= range.start {
+                        if rel < range.end {
+                            rels.push(rel);
+                        }
+                        rel = self.previous[rel as usize];
+                    }
+                }
+            }
+            Lookup::Terms(keys) => {
+                for &key in keys {
+                    let from = self.term_rels(key, range.start);
+                    let count = from.partition_point(|&rel| rel < range.end);
+                    rels.extend_from_slice(&from[..count]);
+                }
+            }
+        }
         rels.sort_unstable();
         rels
     }
@@ -468,9 +517,34 @@ mod tests {
         assert_eq!(index.find_id(99), None);
         assert_eq!(index.stream_rels(1), [0, 2]);
         let a = term_key(1, Term::Tag("a"));
-        assert_eq!(index.lookup(&Lookup::Terms(vec![a])), [0, 2]);
+        let terms = Lookup::Terms(vec![a]);
+        assert_eq!(index.lookup(&terms, &(0..u32::MAX)), [0, 2]);
+        assert_eq!(index.lookup(&terms, &(1..3)), [2]);
+        assert_eq!(index.lookup(&terms, &(0..2)), [0]);
+        let streams = Lookup::Streams(vec![1, 2]);
+        assert_eq!(index.lookup(&streams, &(0..u32::MAX)), [0, 1, 2]);
+        assert_eq!(index.lookup(&streams, &(1..2)), [1]);
         assert_eq!(index.term_rels(a, 1), [2]);
         assert_eq!(index.frame_of(2).unwrap().offset, 8192 + 128);
+    }
+
+    #[test]
+    fn the_last_events_of_a_stream_cost_no_more_than_themselves() {
+        let mut index = ActiveIndex::new(0, 1, 8192);
+        for version in 0..1_000 {
+            push(&mut index, u128::from(version), 7, version, "a");
+        }
+        let mut rels = Vec::new();
+        // Eleven steps: the eleventh finds that the range is over.
+        let more = index.walk_back(7, None, (u32::MAX, &(990..u64::MAX)), 11, &mut rels);
+        assert_eq!((more, rels.len(), rels[0]), (None, 10, 999));
+        rels.clear();
+        let mut from = index.walk_back(7, None, (500, &(0..400)), 64, &mut rels);
+        while from.is_some() {
+            from = index.walk_back(7, from, (500, &(0..400)), 64, &mut rels);
+        }
+        assert_eq!(rels, (0..400).rev().collect::<Vec<u32>>());
+        assert_eq!(index.walk_back(8, None, (9, &(0..9)), 64, &mut rels), None);
     }
 
     #[test]

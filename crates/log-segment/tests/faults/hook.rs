@@ -124,6 +124,10 @@ impl Drop for HookFile {
 }
 
 impl File for HookFile {
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.inner.is_at(path)
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.hooks.call(Op::Read, &self.name)?;
         let read = self.inner.read_at(buf, offset);

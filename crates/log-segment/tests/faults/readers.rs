@@ -1,11 +1,11 @@
-//! F6, F7, F8, F16: what a reader sees beside a writer, and without one.
+//! F6, F7, F8, F12, F16: what a reader sees beside a writer, and without one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anabranch_env::Env;
 use anabranch_env::sim::{self, Calls, Fault, FaultKind, Survival};
-use anabranch_log::{Append, Log, ReadMode};
+use anabranch_log::{Append, Log, Order, ReadMode, VersionRange};
 use anabranch_log_segment::{Background, Options, SegmentLog, WriteMethod};
 use anabranch_model::{Cut, EventId, EventType, Filter, NewEvent, PartitionId, StreamId};
 use futures_executor::block_on;
@@ -221,4 +221,48 @@ fn a_reader_is_told_when_the_last_event_rots_before_it_was_read() {
     append(&log, 2);
     assert_eq!(head(&reader), 3);
     assert_eq!(read(&reader, 2).0.len(), 1);
+}
+
+#[test]
+fn the_last_event_of_a_long_stream_is_read_without_the_others() {
+    let (env, disk, _) = sim::env(5);
+    let options = Options {
+        segment_bytes: 8 << 20,
+        first_segment_bytes: Some(8 << 20),
+        ..simulated()
+    };
+    let log = SegmentLog::open(env, "log", options).unwrap();
+    log.prepare();
+    let stream = StreamId::new("long/1").unwrap();
+    let of_stream = |i: u64| {
+        let id = EventId::from_u128(u128::from(i) + 1);
+        NewEvent::new(id, stream.clone(), EventType::new("T").unwrap(), "1")
+    };
+    for batch in 0..20 {
+        let events = (batch * 1_000..(batch + 1) * 1_000).map(of_stream);
+        block_on(log.append(Append::events(events.collect::<Vec<_>>()))).unwrap();
+    }
+    // What stands before is not looked at: it could not be read.
+    for position in 0..19 {
+        rot(&disk, position * 1_000);
+    }
+    let versions = |range, order| {
+        let mut read = log.read_stream(&stream, range, order);
+        let mut versions = Vec::new();
+        while let Some(event) = block_on(read.next())
+            && let Ok(event) = event
+        {
+            versions.push(event.version);
+            if versions.len() == 500 {
+                break;
+            }
+        }
+        versions
+    };
+    let last = versions(VersionRange::from(19_990), Order::Forward);
+    assert_eq!(last, (19_990..20_000).collect::<Vec<_>>());
+    let back = versions(VersionRange::ALL, Order::Backward);
+    assert_eq!(back, (19_500..20_000).rev().collect::<Vec<_>>());
+    let bounded = versions(VersionRange(19_500..19_600), Order::Backward);
+    assert_eq!(bounded, (19_500..19_600).rev().collect::<Vec<_>>());
 }
