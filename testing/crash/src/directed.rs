@@ -29,6 +29,7 @@ pub fn directed(engine: &dyn Engine) -> Checked {
         case(2).what_was_taken_back_matches_nothing()?;
         case(3).a_segment_without_a_durable_name_is_not_built_on()?;
         case(4).damage_below_the_periodic_mark_is_told()?;
+        case(5).a_torn_mark_leaves_the_one_before_it()?;
     }
     Ok(())
 }
@@ -210,6 +211,39 @@ impl<'e> Case<'e> {
         drop(machine);
         self.disk.crash(Survival::Nothing);
         self.tells_damage_at_the_end("a second of rest")
+    }
+
+    /// The power is cut at each call in turn while a second mark is written. The first one
+    /// still tells that what it covers was there: also when everything behind is damaged too.
+    fn a_torn_mark_leaves_the_one_before_it(self) -> Checked {
+        let machine = self.open()?;
+        for number in 0..3 {
+            self.append(machine.as_ref(), number)?;
+        }
+        self.rest(machine.as_ref());
+        let covered = self.last_written();
+        drop(machine);
+        self.disk.crash(Survival::Nothing);
+        for calls in 1..40 {
+            for seed in 0..3 {
+                let case = self.fork();
+                let machine = case.open()?;
+                case.append(machine.as_ref(), 3)?;
+                case.disk.strike_at(calls);
+                case.rest(machine.as_ref());
+                if !case.disk.is_struck() {
+                    return Ok(());
+                }
+                drop(machine);
+                case.disk.crash(Survival::Any(seed));
+                if let Some((path, offset)) = &covered {
+                    let flipped = case.disk.flip_bit(path, *offset, 0);
+                    flipped.map_err(|e| Violation::new(Wrong::Unavailable, e.to_string()))?;
+                }
+                case.tells_damage_at_the_end("a cut while the next mark was written")?;
+            }
+        }
+        Ok(())
     }
 
     /// Damages the last event, which was acknowledged and which a mark covers.
