@@ -19,6 +19,7 @@ mod append;
 pub mod bare;
 mod category;
 mod child;
+mod config;
 mod counting;
 mod dir;
 mod drive;
@@ -45,6 +46,7 @@ use std::process::Command;
 
 pub use anabranch_log_segment::Durability;
 pub use child::run_child;
+pub use config::Config;
 pub use engine::{Engine, OpenLog, Segments};
 pub use error::BenchError;
 pub use figures::{Figures, Ratio};
@@ -52,7 +54,7 @@ pub use hosted::{
     Built, Hosted, HostedConfig, HostedReport, IdleConfig, IdleReport, Sagas, ViewConfig,
     ViewReport, measure_hosted, measure_idle, measure_views,
 };
-pub use measure::{Config, measure};
+pub use measure::measure;
 pub use report::Report;
 pub use workload::Workload;
 

@@ -1,4 +1,3 @@
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,50 +8,15 @@ use tokio::runtime::Runtime;
 
 use crate::Tools;
 use crate::append::{Compared, Rounds, best_bare, compare, log_contender};
-use crate::bare;
+use crate::config::Config;
 use crate::dir::BenchDir;
 use crate::drive::Written;
 use crate::engine::OpenLog;
 use crate::error::BenchError;
 use crate::follow::follow;
-use crate::peers::{self, Peer};
+use crate::peers;
 use crate::replay::replay;
 use crate::report::{About, Report};
-use crate::workload::Workload;
-
-/// What to measure.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// The work.
-    pub workload: Workload,
-    /// How long each contender appends, over all rounds.
-    pub seconds: Duration,
-    /// How many rounds.
-    pub rounds: usize,
-    /// The size of the file that the bare loop writes ahead, in bytes.
-    pub bare_file_bytes: u64,
-    /// Which other systems do the same work.
-    pub peers: Vec<Peer>,
-    /// Below which directory to write. The measurement makes one of its own there.
-    pub dir: PathBuf,
-    /// Whether that directory stays.
-    pub keep: bool,
-}
-
-impl Config {
-    /// The usual measurement of `workload`, with its files below `dir`.
-    pub fn new(workload: Workload, dir: PathBuf) -> Self {
-        Self {
-            workload,
-            seconds: Duration::from_secs(10),
-            rounds: 5,
-            bare_file_bytes: bare::FILE_BYTES,
-            peers: Vec::new(),
-            dir,
-            keep: false,
-        }
-    }
-}
 
 /// Events that a replay reads at most, so that they stay in the page cache.
 const REPLAY_EVENTS_MAX: u64 = 10_000_000;

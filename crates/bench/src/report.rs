@@ -6,10 +6,10 @@ use anabranch_log_segment::Durability;
 use serde::Serialize;
 
 use crate::append::{BareFigures, Compared, LogFigures, PeerFigures};
+use crate::config::Config;
 use crate::figures::{Figures, Ratio};
 use crate::follow::Followed;
 use crate::machine;
-use crate::measure::Config;
 use crate::replay::Replayed;
 use crate::table::{Table, count, number};
 

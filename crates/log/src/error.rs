@@ -3,6 +3,8 @@ use std::time::Duration;
 use anabranch_model::{EventId, LimitError, NameError, Position, StreamId, Version};
 use thiserror::Error;
 
+use crate::expect::Expect;
+
 /// Why an append was not acknowledged. Every variant says whether it may have happened.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AppendError {
@@ -15,7 +17,7 @@ pub enum AppendError {
         /// The stream.
         stream: StreamId,
         /// What was expected.
-        expected: crate::Expect,
+        expected: Expect,
         /// Its last version; `None`: it is empty.
         actual: Option<Version>,
     },
@@ -66,12 +68,12 @@ impl AppendError {
     }
 }
 
-fn expected_text(expected: crate::Expect) -> String {
+fn expected_text(expected: Expect) -> String {
     match expected {
-        crate::Expect::Any => "any state".to_owned(),
-        crate::Expect::Empty => "an empty stream".to_owned(),
-        crate::Expect::Exists => "an existing stream".to_owned(),
-        crate::Expect::At(version) => format!("version {version}"),
+        Expect::Any => "any state".to_owned(),
+        Expect::Empty => "an empty stream".to_owned(),
+        Expect::Exists => "an existing stream".to_owned(),
+        Expect::At(version) => format!("version {version}"),
     }
 }
 

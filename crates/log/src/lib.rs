@@ -57,13 +57,15 @@
 pub mod conformance;
 mod contract;
 mod error;
+mod expect;
 mod memory;
 mod stream;
 
 pub use contract::{
-    Append, Appended, AtomicBatches, Capabilities, Condition, Expect, Log, Order, Placed, ReadMode,
+    Append, Appended, AtomicBatches, Capabilities, Condition, Log, Order, Placed, ReadMode,
     VersionRange,
 };
 pub use error::{AppendError, OpenError, ReadError, Rejection};
+pub use expect::Expect;
 pub use memory::MemoryLog;
 pub use stream::{BatchSource, BoxFuture, EventStream};

@@ -1,40 +1,11 @@
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::meta::{Meta, MetaRef, encode_meta};
 use crate::name::{EventId, EventType, StreamId, category_of};
-use crate::place::{Cut, Position, Version};
-use crate::record::{self, RecordError};
-
-/// What an event may carry beside its data. All of it is optional.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Meta {
-    /// Media type of the data; `None` means `application/json`.
-    pub content_type: Option<String>,
-    /// The service that wrote it.
-    pub source: Option<String>,
-    /// Id of the command or event that caused it.
-    pub causation_id: Option<String>,
-    /// Id of the whole story it belongs to.
-    pub correlation_id: Option<String>,
-    /// W3C trace context, so that consumers can link to the producer's trace.
-    pub traceparent: Option<String>,
-    /// Labels for finding events and for append conditions, by custom `key:value`.
-    pub tags: Vec<String>,
-    /// The user's own names and values.
-    pub headers: BTreeMap<String, String>,
-    /// What it depends on beyond its own partition's prefix; empty on a one-partition log.
-    pub causes: Cut,
-}
-
-impl Meta {
-    /// Whether it says nothing.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
+use crate::place::{Position, Version};
 
 /// An event to append: a fact that the log does not hold yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,59 +59,6 @@ impl NewEvent {
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.meta_mut().headers.insert(name.into(), value.into());
         self
-    }
-}
-
-/// The metadata of a stored event, decoded on demand.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct MetaRef<'a>(pub(crate) &'a [u8]);
-
-impl<'a> MetaRef<'a> {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// All of it, decoded.
-    pub fn decode(&self) -> Result<Meta, RecordError> {
-        record::decode_meta(self.0)
-    }
-
-    /// The tags, in the order they were written.
-    pub fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        record::meta_fields(self.0).filter_map(|field| match field {
-            Ok((record::META_TAG, value)) => std::str::from_utf8(value).ok(),
-            _ => None,
-        })
-    }
-
-    /// The value of one header.
-    pub fn header(&self, name: &str) -> Option<&'a str> {
-        record::meta_fields(self.0)
-            .find_map(|field| match field {
-                Ok((record::META_HEADER, value)) => {
-                    record::split_header(value).filter(|(key, _)| *key == name)
-                }
-                _ => None,
-            })
-            .map(|(_, value)| value)
-    }
-
-    /// Media type of the data; `None` means `application/json`.
-    pub fn content_type(&self) -> Option<&'a str> {
-        record::meta_fields(self.0).find_map(|field| match field {
-            Ok((record::META_CONTENT_TYPE, value)) => std::str::from_utf8(value).ok(),
-            _ => None,
-        })
-    }
-}
-
-impl fmt::Debug for MetaRef<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.decode() {
-            Ok(meta) => fmt::Debug::fmt(&meta, f),
-            Err(error) => write!(f, "<{error}>"),
-        }
     }
 }
 
@@ -255,7 +173,7 @@ impl Event {
     pub fn stored(new: &NewEvent, position: Position, version: Version, recorded_at: u64) -> Self {
         let mut meta = Vec::new();
         if let Some(m) = &new.meta {
-            record::encode_meta(m, &mut meta);
+            encode_meta(m, &mut meta);
         }
         EventRef {
             position,

@@ -5,7 +5,8 @@ use std::io::Write as _;
 
 use serde::de::IgnoredAny;
 
-use crate::event::{EventRef, Meta};
+use crate::event::EventRef;
+use crate::meta::Meta;
 use crate::record::RecordError;
 
 /// The names that the JSON form has for the parts of an event. Headers stand beside them,

@@ -12,20 +12,23 @@ mod event;
 mod filter;
 mod json;
 mod limits;
+mod meta;
 mod name;
 mod place;
 pub mod record;
 mod token;
+mod varint;
 
 pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIter, Reach};
 pub use command_id::{CommandId, content_hash};
-pub use event::{Event, EventRef, Meta, MetaRef, NewEvent};
+pub use event::{Event, EventRef, NewEvent};
 pub use filter::{Filter, Query, QueryItem};
 pub use json::{
     ATTRIBUTES, JSON_DEPTH_MAX, is_json_media_type, is_json_too_deep, rfc3339, to_cloud_event,
     write_cloud_event,
 };
 pub use limits::{LimitError, Limits};
+pub use meta::{Meta, MetaRef};
 pub use name::{EventId, EventType, NameError, StreamId};
 pub use place::{Cut, ParsePositionError, PartitionId, Position, Version};
 pub use token::{Session, TOKEN_CHARS_MAX, TokenError, TokenKey, TokenSeal};

@@ -16,48 +16,20 @@
 //! data     := varint(length) bytes
 //! ```
 
-use thiserror::Error;
-
-use crate::event::{EventRef, Meta, MetaRef, NewEvent};
+use crate::event::{EventRef, NewEvent};
+use crate::meta::MetaRef;
 use crate::name::EventId;
-use crate::place::{PartitionId, Position, Version};
+use crate::place::{Position, Version};
+use crate::varint::{Cursor, put_bytes, put_varint};
+
+pub use crate::meta::encode_meta;
+pub use crate::varint::RecordError;
 
 const SAME_STREAM: u8 = 0x01;
 const SAME_TYPE: u8 = 0x02;
 const ID_STEP: u8 = 0x04;
 const HAS_META: u8 = 0x08;
 const KNOWN_FLAGS: u8 = SAME_STREAM | SAME_TYPE | ID_STEP | HAS_META;
-
-pub(crate) const META_CONTENT_TYPE: u8 = 1;
-const META_SOURCE: u8 = 2;
-const META_CAUSATION: u8 = 3;
-const META_CORRELATION: u8 = 4;
-const META_TRACEPARENT: u8 = 5;
-pub(crate) const META_TAG: u8 = 6;
-pub(crate) const META_HEADER: u8 = 7;
-const META_CAUSES: u8 = 8;
-/// Set in the number of a field that a reader must know. A record that has one sets a flag
-/// too, so that a reader that does not look at its metadata stops as well.
-const META_MUST_KNOW: u8 = 0x40;
-
-/// Bytes that are no record. Checksums keep damaged bytes from getting here, so this
-/// tells of a writer that is wrong or hostile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("malformed event record: {0}")]
-pub struct RecordError(pub &'static str);
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
 
 /// Appends the records of `events` to `out`. `versions` has one entry for each event.
 pub fn encode(out: &mut Vec<u8>, events: &[NewEvent], versions: &[Version]) {
@@ -130,176 +102,6 @@ pub fn encoded_len_max(events: &[NewEvent]) -> usize {
         event.stream.as_str().len() + event.event_type.as_str().len() + event.data.len() + meta + 56
     };
     events.iter().map(len).sum()
-}
-
-/// Appends the byte form of `meta` to `out`.
-pub fn encode_meta(meta: &Meta, out: &mut Vec<u8>) {
-    let mut put = |tag: u8, value: &[u8]| {
-        out.push(tag);
-        put_bytes(out, value);
-    };
-    for (tag, text) in [
-        (META_CONTENT_TYPE, &meta.content_type),
-        (META_SOURCE, &meta.source),
-        (META_CAUSATION, &meta.causation_id),
-        (META_CORRELATION, &meta.correlation_id),
-        (META_TRACEPARENT, &meta.traceparent),
-    ] {
-        if let Some(text) = text {
-            put(tag, text.as_bytes());
-        }
-    }
-    for tag in &meta.tags {
-        put(META_TAG, tag.as_bytes());
-    }
-    for (name, value) in &meta.headers {
-        let mut bytes = Vec::with_capacity(name.len() + value.len() + 2);
-        put_bytes(&mut bytes, name.as_bytes());
-        bytes.extend_from_slice(value.as_bytes());
-        put(META_HEADER, &bytes);
-    }
-    for (partition, count) in meta.causes.iter() {
-        let mut bytes = Vec::new();
-        put_varint(&mut bytes, u64::from(partition.0));
-        put_varint(&mut bytes, count);
-        put(META_CAUSES, &bytes);
-    }
-}
-
-pub(crate) fn decode_meta(bytes: &[u8]) -> Result<Meta, RecordError> {
-    let mut meta = Meta::default();
-    for field in meta_fields(bytes) {
-        let (tag, value) = field?;
-        let text = || {
-            std::str::from_utf8(value)
-                .map(str::to_owned)
-                .map_err(|_| RecordError("a metadata field is not UTF-8"))
-        };
-        match tag {
-            META_CONTENT_TYPE => meta.content_type = Some(text()?),
-            META_SOURCE => meta.source = Some(text()?),
-            META_CAUSATION => meta.causation_id = Some(text()?),
-            META_CORRELATION => meta.correlation_id = Some(text()?),
-            META_TRACEPARENT => meta.traceparent = Some(text()?),
-            META_TAG => meta.tags.push(text()?),
-            META_HEADER => {
-                let (name, value) =
-                    split_header(value).ok_or(RecordError("a header is malformed"))?;
-                meta.headers.insert(name.to_owned(), value.to_owned());
-            }
-            META_CAUSES => {
-                let mut cursor = Cursor {
-                    bytes: value,
-                    at: 0,
-                };
-                let partition = u32::try_from(cursor.varint()?)
-                    .map_err(|_| RecordError("a cause names no partition"))?;
-                meta.causes.set(PartitionId(partition), cursor.varint()?);
-            }
-            _ if tag & META_MUST_KNOW != 0 => {
-                return Err(RecordError(
-                    "a metadata field must be understood and is not known here",
-                ));
-            }
-            // A field of a later version: readers that do not know it pass over it.
-            _ => {}
-        }
-    }
-    Ok(meta)
-}
-
-/// The fields of encoded metadata: tag and value.
-pub(crate) fn meta_fields(
-    bytes: &[u8],
-) -> impl Iterator<Item = Result<(u8, &[u8]), RecordError>> + use<'_> {
-    let mut cursor = Cursor { bytes, at: 0 };
-    std::iter::from_fn(move || {
-        if cursor.at >= cursor.bytes.len() {
-            return None;
-        }
-        let field = (|| {
-            let number = cursor.varint()?;
-            // Numbers of more than seven bits are nobody's yet: what matters is their bit.
-            let tag = match u8::try_from(number) {
-                Ok(tag) if tag < 0x80 => tag,
-                _ => 0x80 | (number as u8 & META_MUST_KNOW),
-            };
-            Ok((tag, cursor.run()?))
-        })();
-        if field.is_err() {
-            cursor.at = cursor.bytes.len();
-        }
-        Some(field)
-    })
-}
-
-pub(crate) fn split_header(value: &[u8]) -> Option<(&str, &str)> {
-    let mut cursor = Cursor {
-        bytes: value,
-        at: 0,
-    };
-    let name = std::str::from_utf8(cursor.run().ok()?).ok()?;
-    let value = std::str::from_utf8(&value[cursor.at..]).ok()?;
-    Some((name, value))
-}
-
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    #[inline]
-    fn byte(&mut self) -> Result<u8, RecordError> {
-        let byte = *self
-            .bytes
-            .get(self.at)
-            .ok_or(RecordError("it ends early"))?;
-        self.at += 1;
-        Ok(byte)
-    }
-
-    #[inline]
-    fn varint(&mut self) -> Result<u64, RecordError> {
-        let first = self.byte()?;
-        if first < 0x80 {
-            return Ok(u64::from(first));
-        }
-        let mut value = u64::from(first & 0x7f);
-        for shift in (7..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(RecordError("a number is too long"))
-    }
-
-    #[inline]
-    fn take(&mut self, len: u64) -> Result<&'a [u8], RecordError> {
-        let end = usize::try_from(len)
-            .ok()
-            .and_then(|len| self.at.checked_add(len))
-            .ok_or(RecordError("a length is too large"))?;
-        let run = self
-            .bytes
-            .get(self.at..end)
-            .ok_or(RecordError("it ends early"))?;
-        self.at = end;
-        Ok(run)
-    }
-
-    #[inline]
-    fn run(&mut self) -> Result<&'a [u8], RecordError> {
-        let len = self.varint()?;
-        self.take(len)
-    }
-
-    #[inline]
-    fn text(&mut self) -> Result<&'a str, RecordError> {
-        std::str::from_utf8(self.run()?).map_err(|_| RecordError("a name is not UTF-8"))
-    }
 }
 
 /// Reads the records of one body.

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::provider::ProviderClient;
 
+pub use crate::provider::Receipt;
+
 /// What is asked of a payment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PaymentCommand {
@@ -253,13 +255,6 @@ pub struct Refund {
     pub payment: String,
     /// In thousandths of a pound.
     pub mills: u64,
-}
-
-/// What the provider has done.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Receipt {
-    /// What the provider calls it.
-    pub reference: String,
 }
 
 /// The provider remembers keys, so whatever is unclear is asked again under the same one.

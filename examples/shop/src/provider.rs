@@ -23,7 +23,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
 
-use crate::payments::Receipt;
+/// What the provider has done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Receipt {
+    /// What the provider calls it.
+    pub reference: String,
+}
 
 /// How the provider behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

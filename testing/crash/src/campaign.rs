@@ -3,8 +3,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::engine::Engine;
-use crate::run::{Report, Settings, run};
+use crate::run::run;
 use crate::violation::Violation;
+use crate::world::{Report, Settings};
 
 /// Many runs of one engine: seed after seed until enough crash states were seen.
 #[derive(Debug, Clone, Copy)]

@@ -9,8 +9,8 @@ use anabranch_model::{Event, Filter};
 
 use crate::engine::Machine;
 use crate::life::Life;
-use crate::run::World;
 use crate::violation::{Violation, Wrong};
+use crate::world::World;
 
 /// What became of the events of a log that may be damaged.
 struct Findings {

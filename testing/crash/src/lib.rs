@@ -39,12 +39,14 @@ mod run;
 mod segment;
 mod violation;
 mod workload;
+mod world;
 
 pub use campaign::{Campaign, Failed, Totals};
 pub use careless::Flaw;
 pub use directed::directed;
 pub use engine::{Engine, Machine};
 pub use model::Model;
-pub use run::{Report, Settings, run};
+pub use run::run;
 pub use segment::Segment;
 pub use violation::{Violation, Wrong};
+pub use world::{Report, Settings};

@@ -15,9 +15,9 @@ use crate::engine::Machine;
 use crate::follower::{Account, Follower};
 use crate::model::{Attempt, event_id};
 use crate::poll::drive;
-use crate::run::World;
 use crate::violation::{Violation, Wrong, brief};
 use crate::workload;
+use crate::world::World;
 
 pub(crate) struct Life<'w, 'e> {
     world: &'w mut World<'e>,

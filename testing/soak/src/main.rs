@@ -14,7 +14,7 @@ use anabranch::env::Env;
 use anabranch::runtime::Time;
 use anabranch_shop::provider::{self, Mood};
 
-use run::Settings;
+use run::{PROVIDER, Settings};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,9 +32,6 @@ Usage: anabranch-soak [OPTIONS]
 Prints JSON lines: what the process takes, by the minute, and a verdict. The log is removed.
 
 Exit codes: 0 flat but for the log, 1 not, 2 wrong usage.";
-
-/// What the program calls itself with to be the payment provider, which is not measured.
-const PROVIDER: &str = "--be-the-provider";
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread()

@@ -24,9 +24,11 @@ use anabranch_shop::stock::{Stock, StockCommand};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::PROVIDER;
 use crate::measure::Taken;
 use crate::verdict::{Verdict, grown};
+
+/// What the program calls itself with to be the payment provider, which is not measured.
+pub const PROVIDER: &str = "--be-the-provider";
 
 /// How long, how fast, and what goes wrong.
 pub struct Settings {

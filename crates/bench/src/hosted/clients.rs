@@ -8,8 +8,8 @@ use anabranch_model::{EventType, Filter};
 use anabranch_runtime::{Accepted, SendError, Service};
 use tokio::sync::oneshot;
 
+use super::config::{HostedConfig, Sagas};
 use super::shop::{self, Checkout, Dispatching, Ledger, LedgerCommand, Line, Order, OrderCommand};
-use super::{HostedConfig, Sagas};
 use crate::drive::Client;
 use crate::error::BenchError;
 

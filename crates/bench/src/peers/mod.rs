@@ -14,24 +14,17 @@ mod postgres;
 #[cfg(feature = "peers")]
 mod redis;
 #[cfg(feature = "peers")]
+mod served;
+#[cfg(feature = "peers")]
 mod server;
 #[cfg(feature = "peers")]
 mod sqlite;
 
 use std::fmt;
 
-#[cfg(feature = "peers")]
-use anabranch_log::BoxFuture;
-
-#[cfg(feature = "peers")]
-use crate::append::Contender;
 use crate::append::{PeerEntry, ReadyPeer};
 use crate::dir::BenchDir;
-#[cfg(feature = "peers")]
-use crate::drive::Length;
 use crate::error::BenchError;
-#[cfg(feature = "peers")]
-use crate::figures::Slice;
 use crate::workload::Workload;
 
 /// Another system.
@@ -84,42 +77,6 @@ async fn ready(peer: Peer, dir: &BenchDir, workload: &Workload) -> Result<ReadyP
         Peer::Postgres => postgres::start(&data, workload).await,
         Peer::Redis => redis::start(&data, workload).await,
         Peer::Nats => nats::start(&data, workload).await,
-    }
-}
-
-#[cfg(feature = "peers")]
-fn failed(peer: &'static str, reason: &str) -> BenchError {
-    BenchError::Peer {
-        peer,
-        reason: reason.to_owned(),
-    }
-}
-
-/// Clients and the server that they are connected to, which is stopped after them.
-#[cfg(feature = "peers")]
-struct Served<C> {
-    clients: C,
-    _server: server::Server,
-}
-
-#[cfg(feature = "peers")]
-impl<C: Contender> Served<C> {
-    fn new(clients: C, server: server::Server) -> Self {
-        Self {
-            clients,
-            _server: server,
-        }
-    }
-}
-
-#[cfg(feature = "peers")]
-impl<C: Contender> Contender for Served<C> {
-    fn slice(&mut self, length: Length) -> BoxFuture<'_, Result<Slice, BenchError>> {
-        self.clients.slice(length)
-    }
-
-    fn settle(&mut self) -> BoxFuture<'_, ()> {
-        self.clients.settle()
     }
 }
 

@@ -10,8 +10,8 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Config, NoTls, Statement};
 use uuid::Uuid;
 
+use super::served::{Served, failed};
 use super::server::{Server, free_address, version};
-use super::{Served, failed};
 use crate::append::{Driven, ReadyPeer, sources};
 use crate::drive::Client;
 use crate::error::BenchError;

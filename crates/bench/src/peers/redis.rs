@@ -10,8 +10,8 @@ use anabranch_model::NewEvent;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+use super::served::{Served, failed};
 use super::server::{Server, connect, free_address, version};
-use super::{Served, failed};
 use crate::append::{Driven, ReadyPeer, sources};
 use crate::drive::Client;
 use crate::error::BenchError;

@@ -9,7 +9,7 @@ use anabranch_model::NewEvent;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::failed;
+use super::served::failed;
 use crate::append::{Contender, Driven, ReadyPeer, sources};
 use crate::drive::{Client, Length};
 use crate::error::BenchError;

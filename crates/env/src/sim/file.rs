@@ -4,9 +4,9 @@ use std::io;
 use std::path::Path;
 use std::sync::MutexGuard;
 
-use super::SECTOR_BYTES;
 use super::disk::{SimDisk, State, Verdict, done, errno, lock, power_cut};
 use super::fault::{Calls, FaultKind};
+use super::sector::SECTOR_BYTES;
 use super::tally::Hit;
 use super::tree::NodeRef;
 use crate::{File, OpenMode};

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use super::SECTOR_BYTES;
 use super::crash::Mood;
+use super::sector::SECTOR_BYTES;
 use super::tally::{Hit, Tally};
 use crate::SplitMix64;
 

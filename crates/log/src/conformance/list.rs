@@ -3,7 +3,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Subject;
 use super::need::Need;
-use super::report::Outcome;
+use super::outcome::Outcome;
 use super::stage::Stage;
 
 /// One thing that every engine must do.

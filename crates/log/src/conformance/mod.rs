@@ -39,6 +39,7 @@ mod list;
 mod make;
 mod model;
 mod need;
+mod outcome;
 mod report;
 mod stage;
 
@@ -49,7 +50,8 @@ use crate::Log;
 
 pub use list::{Case, cases, cases_as_markdown, check, check_lacking};
 pub use need::Need;
-pub use report::{Finding, Outcome, Report, run};
+pub use outcome::Outcome;
+pub use report::{Finding, Report, run};
 
 /// An engine under test: a place that holds one log.
 ///

@@ -1,0 +1,40 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::bare;
+use crate::peers::Peer;
+use crate::workload::Workload;
+
+/// What to measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The work.
+    pub workload: Workload,
+    /// How long each contender appends, over all rounds.
+    pub seconds: Duration,
+    /// How many rounds.
+    pub rounds: usize,
+    /// The size of the file that the bare loop writes ahead, in bytes.
+    pub bare_file_bytes: u64,
+    /// Which other systems do the same work.
+    pub peers: Vec<Peer>,
+    /// Below which directory to write. The measurement makes one of its own there.
+    pub dir: PathBuf,
+    /// Whether that directory stays.
+    pub keep: bool,
+}
+
+impl Config {
+    /// The usual measurement of `workload`, with its files below `dir`.
+    pub fn new(workload: Workload, dir: PathBuf) -> Self {
+        Self {
+            workload,
+            seconds: Duration::from_secs(10),
+            rounds: 5,
+            bare_file_bytes: bare::FILE_BYTES,
+            peers: Vec::new(),
+            dir,
+            keep: false,
+        }
+    }
+}
