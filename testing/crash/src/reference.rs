@@ -8,6 +8,10 @@
 //! It keeps the contract and tests the checker: right, it must pass; with any [`Bug`], it
 //! must be caught.
 
+mod bug;
+mod frames;
+mod wrong;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +24,6 @@ use anabranch_log::{
     Append, AppendError, Appended, AtomicBatches, BatchSource, BoxFuture, Capabilities, Condition,
     EventStream, Log, OpenError, Order, Placed, ReadError, ReadMode, Rejection, VersionRange,
 };
-use anabranch_model::record::{self, Records};
 use anabranch_model::{
     Cut, Event, EventBatch, EventId, Filter, LimitError, Limits, PartitionId, Position, StreamId,
     Version,
@@ -28,79 +31,10 @@ use anabranch_model::{
 
 use crate::engine::{Engine, Machine};
 
-/// What can be made wrong about the reference log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bug {
-    /// Answers before the sync.
-    AcknowledgeBeforeSync,
-    /// Shows events to readers before the sync.
-    PublishBeforeSync,
-    /// Ignores the error of a sync and answers.
-    IgnoreSyncError,
-    /// Calls sync again when it failed, and believes the second answer.
-    RetrySync,
-    /// Does not sync the directory after the rename.
-    NoDirectorySync,
-    /// Renames the rewritten file before it is synced.
-    RenameBeforeSync,
-    /// Believes frames without looking at their hash.
-    SkipHash,
-    /// Writes each event as a frame of its own.
-    SplitBatches,
-    /// Forgets the last batch when it opens.
-    LoseTheLast,
-    /// Exchanges the last two batches when it opens.
-    Reorder,
-    /// Adds an event when it opens.
-    Invent,
-    /// Flips a bit of the last event's data when it opens.
-    ChangeData,
-    /// Drops headers and tags when it opens.
-    DropMeta,
-    /// Does not know after opening which ids were written.
-    ForgetIds,
-    /// Takes no notice of conditions.
-    IgnoreConditions,
-    /// Says "conflict" and writes all the same.
-    WriteTheRefused,
-    /// Says "unavailable" when it does not know.
-    ClaimNothingWritten,
-    /// A follower passes over an event now and then.
-    FollowerSkips,
-    /// A follower that waits is not woken.
-    FollowerSleeps,
-    /// Who waits for an answer is not woken.
-    AppendSleeps,
-    /// Backward reads leave out the first event.
-    BackwardStopsEarly,
-}
+pub use bug::Bug;
 
-impl Bug {
-    /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::AcknowledgeBeforeSync,
-        Self::PublishBeforeSync,
-        Self::IgnoreSyncError,
-        Self::RetrySync,
-        Self::NoDirectorySync,
-        Self::RenameBeforeSync,
-        Self::SkipHash,
-        Self::SplitBatches,
-        Self::LoseTheLast,
-        Self::Reorder,
-        Self::Invent,
-        Self::ChangeData,
-        Self::DropMeta,
-        Self::ForgetIds,
-        Self::IgnoreConditions,
-        Self::WriteTheRefused,
-        Self::ClaimNothingWritten,
-        Self::FollowerSkips,
-        Self::FollowerSleeps,
-        Self::AppendSleeps,
-        Self::BackwardStopsEarly,
-    ];
-}
+use frames::{header, put_frame, read_frames};
+use wrong::recover_wrongly;
 
 /// The reference log, right or with a bug.
 #[derive(Debug, Clone, Copy, Default)]
@@ -269,9 +203,6 @@ impl Index {
 
 const FILE: &str = "events";
 const NEW_FILE: &str = "events.new";
-const MAGIC: u32 = 0x7265_6631;
-const HEADER_BYTES: usize = 16;
-const FRAME_HEAD_BYTES: usize = 28;
 
 impl Inner {
     fn recover(env: &Env, dir: PathBuf, bug: Option<Bug>) -> io::Result<Self> {
@@ -535,176 +466,10 @@ fn create_anew(env: &Env, path: &Path) -> io::Result<Arc<dyn File>> {
     env.disk.open(path, OpenMode::Create)
 }
 
-fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, &byte| {
-            let mixed = (hash ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            mixed ^ (mixed >> 29)
-        })
-}
-
-fn header(number: u64) -> Vec<u8> {
-    let mut bytes = number.to_le_bytes().to_vec();
-    let check = hash(0, &bytes);
-    bytes.extend_from_slice(&check.to_le_bytes());
-    bytes
-}
-
 fn unavailable(error: &io::Error) -> AppendError {
     AppendError::Unavailable {
         reason: error.to_string(),
         retry_after: None,
-    }
-}
-
-/// One frame: magic, length, first position, count, time, records, hash.
-fn put_frame(out: &mut Vec<u8>, number: u64, events: &[Event]) -> io::Result<()> {
-    let Some(first) = events.first() else {
-        return Ok(());
-    };
-    let mut news = Vec::new();
-    for event in events {
-        news.push(as_new(event)?);
-    }
-    let versions: Vec<Version> = events.iter().map(|event| event.version).collect();
-    let mut body = Vec::new();
-    record::encode(&mut body, &news, &versions);
-    let start = out.len();
-    out.extend_from_slice(&MAGIC.to_le_bytes());
-    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    out.extend_from_slice(&first.position.offset.to_le_bytes());
-    out.extend_from_slice(&(events.len() as u32).to_le_bytes());
-    out.extend_from_slice(&first.recorded_at.to_le_bytes());
-    out.extend_from_slice(&body);
-    let check = hash(number, &out[start..]);
-    out.extend_from_slice(&check.to_le_bytes());
-    Ok(())
-}
-
-fn as_new(event: &Event) -> io::Result<anabranch_model::NewEvent> {
-    let invalid = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
-    let event_type = anabranch_model::EventType::new(event.event_type());
-    let meta = event.meta();
-    let meta = if meta.is_empty() {
-        None
-    } else {
-        Some(Arc::new(meta.decode().map_err(|e| invalid(&e))?))
-    };
-    Ok(anabranch_model::NewEvent {
-        id: event.id,
-        stream: event.stream_id(),
-        event_type: event_type.map_err(|e| invalid(&e))?,
-        schema_version: event.schema_version,
-        data: event.data_bytes(),
-        meta,
-    })
-}
-
-/// The events of all frames up to the first that is not as it should be.
-fn read_frames(bytes: &[u8], bug: Option<Bug>) -> Vec<Event> {
-    let mut events = Vec::new();
-    let word = |at: usize| -> Option<u64> {
-        let part = bytes.get(at..at + 8)?;
-        Some(u64::from_le_bytes(part.try_into().ok()?))
-    };
-    let half = |at: usize| -> Option<u32> {
-        let part = bytes.get(at..at + 4)?;
-        Some(u32::from_le_bytes(part.try_into().ok()?))
-    };
-    let number = word(0).filter(|_| word(8).is_some_and(|h| h == hash(0, &bytes[..8])));
-    let Some(number) = number else {
-        return events;
-    };
-    let mut at = HEADER_BYTES;
-    let frame = |at: usize, next: u64| -> Option<(usize, Vec<Event>)> {
-        let len = half(at + 4)? as usize;
-        let body_end = (at + FRAME_HEAD_BYTES).checked_add(len)?;
-        let check = word(body_end)?;
-        let hash_fits =
-            bug == Some(Bug::SkipHash) || check == hash(number, bytes.get(at..body_end)?);
-        if half(at)? != MAGIC || !hash_fits || word(at + 8)? != next {
-            return None;
-        }
-        let body = bytes.get(at + FRAME_HEAD_BYTES..body_end)?;
-        let records = Records::new(body, Position::at(next), word(at + 20)?);
-        let events = records.map(|r| r.ok().map(|event| event.to_event()));
-        let events = events.collect::<Option<Vec<Event>>>()?;
-        (events.len() == half(at + 16)? as usize).then_some((body_end + 8, events))
-    };
-    while let Some((next, batch)) = frame(at, events.len() as u64) {
-        events.extend(batch);
-        at = next;
-    }
-    events
-}
-
-/// The bugs that show when the log is opened.
-fn recover_wrongly(events: &mut Vec<Event>, bug: Option<Bug>) {
-    let Some(last) = events.last().cloned() else {
-        return;
-    };
-    let batch = |event: &Event| event.recorded_at == last.recorded_at;
-    let start = events.iter().position(batch).unwrap_or(0);
-    let replace = |event: &Event, change: &dyn Fn(&mut anabranch_model::NewEvent)| {
-        let mut new = as_new(event).ok()?;
-        change(&mut new);
-        Some(Event::stored(
-            &new,
-            event.position,
-            event.version,
-            event.recorded_at,
-        ))
-    };
-    match bug {
-        Some(Bug::LoseTheLast) => events.truncate(start),
-        Some(Bug::Reorder) if start > 0 => {
-            let (one, two) = (events[start - 1].clone(), events[start].clone());
-            let moved = |from: &Event, to: &Event| {
-                let new = as_new(from).ok()?;
-                Some(Event::stored(
-                    &new,
-                    to.position,
-                    from.version,
-                    to.recorded_at,
-                ))
-            };
-            if let (Some(a), Some(b)) = (moved(&two, &one), moved(&one, &two)) {
-                events[start - 1] = a;
-                events[start] = b;
-            }
-        }
-        Some(Bug::Invent) => {
-            let mut invented = replace(&last, &|new| {
-                new.id = EventId::from_u128(new.id.as_u128() ^ 1 << 100);
-            });
-            if let Some(event) = &mut invented {
-                event.position.offset += 1;
-                event.version += 1;
-                event.recorded_at += 1;
-            }
-            events.extend(invented);
-        }
-        Some(Bug::ChangeData) => {
-            let changed = replace(&last, &|new| {
-                let mut data = new.data.to_vec();
-                if let Some(byte) = data.last_mut() {
-                    *byte ^= 4;
-                }
-                new.data = data.into();
-            });
-            if let (Some(changed), Some(last)) = (changed, events.last_mut()) {
-                *last = changed;
-            }
-        }
-        Some(Bug::DropMeta) => {
-            for event in events {
-                if let Some(bare) = replace(event, &|new| new.meta = None) {
-                    *event = bare;
-                }
-            }
-        }
-        _ => {}
     }
 }
 
