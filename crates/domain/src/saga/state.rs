@@ -346,11 +346,8 @@ impl SagaState {
                 content,
                 refused,
             } => {
-                let answered = Answered {
-                    content: *content,
-                    refused: refused.clone(),
-                };
-                self.asked.insert(*id, answered);
+                let (content, refused) = (*content, refused.clone());
+                self.asked.insert(*id, Answered { content, refused });
             }
             SagaEvent::SagaCompleted => self.phase = Phase::Completed,
             SagaEvent::SagaCompensated => self.phase = Phase::Compensated,
