@@ -15,7 +15,7 @@ pub enum Address {
 
 /// A text that is no address. Says nothing of what follows the scheme: it may hold a
 /// password.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum AddressError {
     /// There is no text.
     #[error("the log's address is empty; write a directory, for example ./.anabranch/log")]
@@ -51,6 +51,13 @@ pub enum AddressError {
     /// Text after `memory:`.
     #[error("a log in memory has no name; write just memory:")]
     NamedMemory,
+}
+
+impl std::fmt::Debug for AddressError {
+    /// The words: `main` prints this.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 /// Engines of the platform that a build may have.

@@ -178,7 +178,7 @@ pub enum ReadError {
 }
 
 /// Why a log could not be opened. Nothing was changed.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum OpenError {
     /// Another process has it.
     #[error("{path} is open in another process ({holder}); stop it, or open read-only")]
@@ -239,4 +239,11 @@ pub enum OpenError {
     /// The address or an option cannot be used.
     #[error("{0}")]
     Invalid(String),
+}
+
+impl std::fmt::Debug for OpenError {
+    /// The words: `main` prints this.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }

@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_domain::saga::{RegisterError, SagaType};
+use anabranch_domain::saga::{Called, RegisterError, SagaType};
 use anabranch_domain::types::{CategoryTypes, EventTypes, ReaderTypes, ServiceTypes};
 use anabranch_domain::{
     CommandId, Cut, Effect, Entity, Event, Process, Retry, Saga, SchemaError, View,
@@ -13,7 +13,7 @@ use anabranch_log::{BoxFuture, Log};
 
 use crate::checkpoint::{Checkpoints, MemoryCheckpoints};
 use crate::consumer::{ConsumerContext, ConsumerHost, ConsumerParts, ConsumerSpec, StoreError};
-use crate::diagnostics::Diagnostics;
+use crate::diagnostics::{Alert, AlertSink, Diagnostics, alerts_to_stderr};
 use crate::entity::{AnyEntity, EntityHost, EntityOptions, HostError};
 use crate::fleet::Fleet;
 use crate::flow::{
@@ -27,6 +27,7 @@ use crate::registry;
 use crate::service::{Hosts, Service};
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
 use crate::time::Time;
+use crate::unwritten::{Owned, Unwritten};
 use crate::view::{
     AnyView, MemoryViews, ViewContext, ViewError, ViewHost, ViewParts, ViewSpec, ViewStoreFactory,
 };
@@ -48,6 +49,9 @@ pub struct ServiceBuilder {
     retry: Retry,
     types: ServiceTypes,
     letters_max: usize,
+    alerts: AlertSink,
+    /// Whether a service beside it has this category.
+    owned_beside: Option<Owned>,
 }
 
 type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn AnyEntity>);
@@ -61,7 +65,7 @@ type StartFlow = Box<dyn FnOnce(FlowParts) -> Result<(Arc<dyn AnyFlow>, Begin), 
 type Begin = Box<dyn FnOnce() + Send>;
 
 /// Why a service does not start. Nothing was started.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum StartError {
     /// Something that it hosts does not fit together.
     #[error(transparent)]
@@ -83,6 +87,17 @@ pub enum StartError {
     /// A saga cannot be run.
     #[error(transparent)]
     Saga(#[from] RegisterError),
+    /// A saga calls what is not registered.
+    #[error(
+        "saga {saga}, step {}: the effect {:?} is not registered; add .effect::<{}, _, _>(|effect, key| …) where the service is built",
+        called.step, called.effect, short(called.type_name)
+    )]
+    NoEffect {
+        /// The saga.
+        saga: &'static str,
+        /// The step, and what it calls.
+        called: Box<Called>,
+    },
     /// Two things have one name.
     #[error("{what} {name:?} is registered twice; each name means one thing")]
     Twice {
@@ -116,6 +131,8 @@ impl Service {
             head_watches: None,
             retry: DELIVERY,
             letters_max: LETTERS_MAX,
+            alerts: alerts_to_stderr(),
+            owned_beside: None,
         }
     }
 }
@@ -226,7 +243,16 @@ impl ServiceBuilder {
         self.reads::<S::Event>("saga", S::NAME, S::CATEGORIES);
         self.types.journals.push(S::NAME.to_owned());
         self.flows.push(Box::new(move |parts| {
-            let kind = SagaKind::new(SagaType::of::<S>()?);
+            let saga = SagaType::of::<S>()?;
+            let registered = &parts.dispatcher.effects;
+            let missing = |called: &Called| !registered.0.contains_key(called.effect);
+            if let Some(called) = saga.calls().into_iter().find(missing) {
+                return Err(StartError::NoEffect {
+                    saga: S::NAME,
+                    called: Box::new(called),
+                });
+            }
+            let kind = SagaKind::new(saga);
             let host = FlowHost::start(Arc::new(kind), parts, options)?;
             Ok((host.clone() as _, Box::new(move || host.begin())))
         }));
@@ -267,6 +293,7 @@ impl ServiceBuilder {
     #[must_use]
     pub fn beside(mut self, fleet: &Fleet) -> Self {
         self.head_watches = Some(fleet.head_watches());
+        self.owned_beside = Some(fleet.owned());
         self.port(fleet.port())
     }
 
@@ -274,6 +301,15 @@ impl ServiceBuilder {
     #[must_use]
     pub fn port(mut self, elsewhere: Arc<dyn Port>) -> Self {
         self.elsewhere = Some(elsewhere);
+        self
+    }
+
+    /// Who is told at once of what a person should know: something is parked or has stopped, a
+    /// circuit is open. If nothing is said, it is a line on the standard error; `|_| {}` silences
+    /// it. The diagnostics have it in any case.
+    #[must_use]
+    pub fn alerts(mut self, sink: impl Fn(&Alert) + Send + Sync + 'static) -> Self {
+        self.alerts = Arc::new(sink);
         self
     }
 
@@ -318,7 +354,7 @@ impl ServiceBuilder {
 
     /// Starts everything on the present async runtime.
     pub async fn start(self) -> Result<Service, StartError> {
-        let diagnostics = Arc::new(Diagnostics::default());
+        let diagnostics = Arc::new(Diagnostics::new(self.name.clone(), self.alerts));
         let mut entities = BTreeMap::new();
         let mut hosts = BTreeMap::new();
         let parts = HostParts {
@@ -365,20 +401,10 @@ impl ServiceBuilder {
         let views = start_views(self.views, &context, &head_watch, &mut hosts).await?;
         let consumers =
             start_consumers(self.consumers, &context, self.checkpoints, &head_watch).await?;
-        let mut effects = BTreeMap::new();
-        for effect in self.effects {
-            let name = effect.name();
-            if effects.insert(name, effect).is_some() {
-                return Err(StartError::Twice {
-                    what: "effect",
-                    name: name.to_owned(),
-                });
-            }
-        }
         let dispatcher = Arc::new(Dispatcher::new(
             self.time.clone(),
             diagnostics.clone(),
-            Effects(effects),
+            effects_by_name(self.effects)?,
             self.elsewhere,
             self.retry,
             self.letters_max,
@@ -404,6 +430,14 @@ impl ServiceBuilder {
         let hosted = Arc::new(Hosted { entities, flows });
         dispatcher.connect(hosted.clone());
         begin.into_iter().for_each(|begin| begin());
+        let unwritten = Unwritten {
+            log: self.log,
+            time: self.time.clone(),
+            diagnostics: diagnostics.clone(),
+            readers: self.types.readers.clone(),
+            owned_beside: self.owned_beside,
+        };
+        unwritten.tell(&dispatcher, hosted.clone());
         Ok(Service {
             name: self.name,
             hosted,
@@ -417,6 +451,36 @@ impl ServiceBuilder {
             types: self.types,
         })
     }
+}
+
+impl std::fmt::Debug for StartError {
+    /// The words: `main` prints this.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// The name of a type without the modules that it is in.
+fn short(type_name: &str) -> &str {
+    let plain = type_name.split('<').next().unwrap_or(type_name);
+    match plain.rfind("::") {
+        Some(at) => &type_name[at + 2..],
+        None => type_name,
+    }
+}
+
+fn effects_by_name(all: Vec<EffectHost>) -> Result<Effects, StartError> {
+    let mut effects = BTreeMap::new();
+    for effect in all {
+        let name = effect.name();
+        if effects.insert(name, effect).is_some() {
+            return Err(StartError::Twice {
+                what: "effect",
+                name: name.to_owned(),
+            });
+        }
+    }
+    Ok(Effects(effects))
 }
 
 /// Starts the consumers, on what `context` says of the service.

@@ -46,6 +46,17 @@ impl Fleet {
         self.head_watches.clone()
     }
 
+    /// Whether a service has this category, or has had it.
+    pub(crate) fn owned(&self) -> Arc<dyn Fn(&str) -> bool + Send + Sync> {
+        let inner = Arc::downgrade(&self.inner);
+        Arc::new(move |category| {
+            inner.upgrade().is_some_and(|inner| {
+                let found = inner.find(Subject::Category(category));
+                !matches!(found, Whereabouts::Nowhere { .. })
+            })
+        })
+    }
+
     /// Delivers between the services; [`ServiceBuilder::beside`](crate::ServiceBuilder::beside) is the usual way
     /// to it.
     pub fn port(&self) -> Arc<dyn Port> {

@@ -87,10 +87,11 @@ mod send_error;
 mod service;
 pub mod snapshot;
 mod time;
+mod unwritten;
 pub mod view;
 
 pub use builder::{ServiceBuilder, StartError};
-pub use diagnostics::{Diagnostic, Diagnostics};
+pub use diagnostics::{Alert, Diagnostic, Diagnostics};
 pub use entity::{AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, SendOptions};
 pub use fleet::{Fleet, Whereabouts};
 pub use flow::{

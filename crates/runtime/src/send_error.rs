@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// Why a command was not acknowledged. Every variant says whether it may have happened;
 /// [`SendError::did_not_happen`] tells them apart for programs.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum SendError {
     /// Did not happen: the entity says no.
     #[error("{0}")]
@@ -101,6 +101,13 @@ pub enum SendError {
         /// What is the matter.
         reason: String,
     },
+}
+
+impl std::fmt::Debug for SendError {
+    /// The words: `main` prints this.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl SendError {

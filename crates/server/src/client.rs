@@ -81,7 +81,7 @@ pub struct Reply {
 }
 
 /// Why there is no answer.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum ClientError {
     /// Did not happen: not an address.
     #[error("{0:?} is not an address such as http://127.0.0.1:4077")]
@@ -102,6 +102,13 @@ pub enum ClientError {
         /// What went wrong.
         reason: String,
     },
+}
+
+impl std::fmt::Debug for ClientError {
+    /// The words: `main` prints this.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl Client {

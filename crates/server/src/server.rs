@@ -53,7 +53,7 @@ pub struct Server {
 }
 
 /// Why nothing is served.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum ServeError {
     /// An address that others than this machine can reach.
     #[error(
@@ -68,6 +68,13 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl std::fmt::Debug for ServeError {
+    /// The words: `main` prints this.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl Server {

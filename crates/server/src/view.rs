@@ -36,9 +36,11 @@ async fn ask(
     headers: HeaderMap,
 ) -> Answer {
     let mut session = session_of(&shared, &headers).await?;
-    let policy = policy_of(&headers, &mut parameters)?;
-    let question = question_of(parameters)?;
     let owner = owner(&shared, Subject::View(&view))?;
+    let fields = owner.view(&view).ok().and_then(|view| view.fields(&query));
+    let fields = fields.unwrap_or_default();
+    let policy = policy_of(&headers, &mut parameters, fields)?;
+    let question = question_of(parameters, fields)?;
     let consistency = Consistency {
         seen: session.seen().clone(),
         policy,
@@ -58,10 +60,16 @@ async fn ask(
     Ok(response)
 }
 
-/// The header says it, else the parameter `policy`.
-fn policy_of(headers: &HeaderMap, parameters: &mut Parameters) -> Result<Policy, Refusal> {
+/// The header says it, else the parameter `policy`; the header alone where that is a field of
+/// the query's own.
+fn policy_of(
+    headers: &HeaderMap,
+    parameters: &mut Parameters,
+    fields: &[&str],
+) -> Result<Policy, Refusal> {
     let text = match one(headers, &POLICY_HEADER)? {
         Some(value) => Some(value.to_str().unwrap_or_default().to_owned()),
+        None if fields.contains(&"policy") => None,
         None => parameters.take("policy")?,
     };
     let Some(text) = text else {
@@ -79,8 +87,16 @@ fn policy_of(headers: &HeaderMap, parameters: &mut Parameters) -> Result<Policy,
     }
 }
 
-/// The query's fields: JSON in the parameter `q`, or every parameter one of them.
-fn question_of(mut parameters: Parameters) -> Result<Question, Refusal> {
+/// The query's fields: JSON in the parameter `q`, or every parameter one of them. Of a query
+/// that has a field `q` they are the parameters, unless `q` is the only one and is an object.
+fn question_of(mut parameters: Parameters, fields: &[&str]) -> Result<Question, Refusal> {
+    let is_object = |(name, text): &(String, String)| {
+        name == "q" && text.trim_start().starts_with('{') && Json::new(text.as_str()).is_ok()
+    };
+    let is_json = matches!(&parameters.0[..], [only] if is_object(only));
+    if fields.contains(&"q") && !is_json {
+        return Ok(Question::Fields(parameters.0));
+    }
     let Some(json) = parameters.take("q")? else {
         return Ok(Question::Fields(parameters.0));
     };

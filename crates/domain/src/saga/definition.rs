@@ -84,6 +84,18 @@ pub struct StepBuilder<I> {
     pub(super) alert_after: u32,
     pub(super) at_once_max: u32,
     pub(super) at_most_once: bool,
+    pub(super) calls: Vec<Called>,
+}
+
+/// An effect that a step calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// The step.
+    pub step: String,
+    /// The effect's name.
+    pub effect: &'static str,
+    /// The effect's type.
+    pub type_name: &'static str,
 }
 
 /// What a step asks for.
@@ -225,6 +237,7 @@ impl<I> Definition<I> {
             alert_after: 10,
             at_once_max: 1000,
             at_most_once: false,
+            calls: Vec::new(),
         }));
         self
     }
@@ -283,6 +296,28 @@ impl<I> StepBuilder<I> {
         request: impl Fn(&I, &StepContext<'_>) -> Result<Request, HandleError> + Send + Sync + 'static,
     ) -> Self {
         self.request = Some(Box::new(request));
+        self
+    }
+
+    /// What it calls: [`StepBuilder::request`] and [`StepBuilder::calls`] in one.
+    #[must_use]
+    pub fn call<F: Effect>(
+        self,
+        effect: impl Fn(&I, &StepContext<'_>) -> Result<F, HandleError> + Send + Sync + 'static,
+    ) -> Self {
+        self.calls::<F>()
+            .request(move |input, context| Request::call(&effect(input, context)?))
+    }
+
+    /// Its request or its compensation calls the effect `F`. A service that does not register it
+    /// does not start; what is not declared is told when it is called.
+    #[must_use]
+    pub fn calls<F: Effect>(mut self) -> Self {
+        self.calls.push(Called {
+            step: self.name.clone(),
+            effect: F::NAME,
+            type_name: std::any::type_name::<F>(),
+        });
         self
     }
 

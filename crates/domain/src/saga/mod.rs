@@ -109,7 +109,7 @@ use crate::view::HandleError;
 pub use crate::rules::{Rule, Rules};
 pub use crate::step_id::{ParseStepIdError, StepId};
 
-pub use definition::{Definition, Promise, Request, StepBuilder, StepContext, StepKind};
+pub use definition::{Called, Definition, Promise, Request, StepBuilder, StepContext, StepKind};
 pub use instance::{SagaCommand, SagaInstance, Sent, start_id};
 pub use journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
 pub use machine::{

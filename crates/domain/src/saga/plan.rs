@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anabranch_model::EventRef;
 use thiserror::Error;
 
-use super::definition::{Definition, Request, StepContext};
+use super::definition::{Called, Definition, Request, StepContext};
 use super::shape::{DefinitionError, DefinitionHash, Shape};
 use super::{Saga, Start};
 use crate::command::CommandError;
@@ -141,6 +141,12 @@ impl SagaType {
         self.starter.names()
     }
 
+    /// The effects that its steps say they call.
+    pub fn calls(&self) -> Vec<Called> {
+        let calls = self.definitions.iter().map(|definition| definition.calls());
+        calls.collect::<Vec<_>>().concat()
+    }
+
     /// The instance that this event starts, if any.
     pub fn start(&self, event: &EventRef<'_>) -> Result<Option<SagaStart>, StartError> {
         if !self.categories.contains(&event.category()) {
@@ -192,6 +198,7 @@ impl Plan {
 /// A checked definition, without its input's type.
 trait Bind: Send + Sync {
     fn shape(&self) -> &Shape;
+    fn calls(&self) -> Vec<Called>;
     fn bind(&self, input: &Json) -> Result<Plan, PlanError>;
 }
 
@@ -204,6 +211,11 @@ struct Checked<I> {
 impl<I: serde::de::DeserializeOwned + Send + Sync + 'static> Bind for Checked<I> {
     fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    fn calls(&self) -> Vec<Called> {
+        let steps = self.definition.steps.iter();
+        steps.flat_map(|step| step.calls.clone()).collect()
     }
 
     fn bind(&self, input: &Json) -> Result<Plan, PlanError> {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::definition::{Request, StepKind};
-use super::journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
+use super::journal::{Parent, SagaEvent, StepDeclared, Undo};
 use super::shape::DefinitionHash;
 use crate::json::Json;
 use crate::rejection::Rejection;
@@ -337,10 +337,7 @@ impl SagaState {
                 why,
                 going_on,
             } => self.park(step, Some((why.clone(), *going_on))),
-            SagaEvent::Resumed { step, by } => {
-                let Operator { .. } = by;
-                self.park(step, None);
-            }
+            SagaEvent::Resumed { step, .. } => self.park(step, None),
             SagaEvent::OperatorAsked {
                 id,
                 content,

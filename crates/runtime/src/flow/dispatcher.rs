@@ -1,6 +1,6 @@
 //! Delivers what processes and sagas send, and brings the answers back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -95,6 +95,8 @@ pub struct Dispatcher {
     /// Commands that sagas have taken and whose answers are still to come: how often they were
     /// sent, and whether that is waited for now.
     taken: Mutex<BTreeMap<CommandId, (u32, bool)>>,
+    /// What a person was told once.
+    told: Mutex<BTreeSet<String>>,
     permits: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -200,6 +202,7 @@ impl Dispatcher {
             lanes: Mutex::default(),
             dead: Mutex::default(),
             taken: Mutex::default(),
+            told: Mutex::default(),
             permits: Arc::new(Semaphore::new(AT_ONCE_MAX)),
             tasks: Mutex::new(JoinSet::new()),
         }
@@ -234,7 +237,7 @@ impl Dispatcher {
         locked(&self.under_way).has(id)
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if locked(&self.routes).closed {
             return;
         }
@@ -276,6 +279,20 @@ impl Dispatcher {
             again_at: Some(self.time.now() + wait),
         };
         locked(&self.under_way).fails(id, trouble)
+    }
+
+    /// Says once for each step of a saga, or for each process, that what it calls is not here.
+    fn alert_not_registered(&self, call: &CallEnvelope, role: &Role) {
+        let of = call.reply_to.category();
+        let who = match role {
+            Role::Plain => format!("process {of}"),
+            Role::Step(step) | Role::Forward(step) => format!("saga {of}, step {}", step.name),
+            Role::Undo { step, .. } => format!("saga {of}, compensation of step {}", step.name),
+        };
+        let text = format!("{who}: {}", self.effects.not_registered(&call.call.effect));
+        if locked(&self.told).insert(text.clone()) {
+            self.diagnostics.alert(self.time.now(), text);
+        }
     }
 
     /// Tells a saga what its call has come to so far, so that whoever looks at the saga knows.
@@ -362,6 +379,9 @@ impl Dispatcher {
     /// may have made it.
     pub fn call(self: &Arc<Self>, call: CallEnvelope, role: Role, style: Style, again: bool) {
         let effect = call.call.effect.clone();
+        if !self.effects.0.contains_key(effect.as_str()) {
+            self.alert_not_registered(&call, &role);
+        }
         let what = What::Call { effect };
         let Some(sending) = self.begin(call.key, &call.reply_to, style, what) else {
             if style == Style::Report {

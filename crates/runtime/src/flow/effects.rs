@@ -260,7 +260,7 @@ impl EffectHost {
             Err(CallError::Failed(reason) | CallError::Unknown(reason)) => Some(reason.as_str()),
         };
         if let Some(turn) = self.went(failed, time) {
-            asking.diagnostics.add(time.now(), turn);
+            asking.diagnostics.alert(time.now(), turn);
         }
         match is_given_up(asking.sending) && result.is_err() {
             true => Tried::GivenUp,
@@ -362,11 +362,7 @@ impl Effects {
             ..
         } = asking.envelope;
         let Some(host) = self.0.get(effect.as_str()) else {
-            let known: Vec<_> = self.0.keys().copied().collect();
-            return Some(Outcome::Unavailable(format!(
-                "no effect {effect:?} is registered here; known: {}",
-                known.join(", ")
-            )));
+            return Some(Outcome::Unavailable(self.not_registered(effect)));
         };
         let (policy, time) = (host.policy, asking.time);
         if asking.again && policy.repeat == Repeat::Never {
@@ -424,6 +420,19 @@ impl Effects {
             unless_given_up(asking.sending, time.sleep_until(until)).await?;
             attempt += 1;
         }
+    }
+
+    /// Why an effect cannot be called that nobody has registered.
+    pub fn not_registered(&self, effect: &str) -> String {
+        let known: Vec<_> = self.0.keys().copied().collect();
+        format!(
+            "no effect {effect:?} is registered here: add .effect::<…, _, _>(…) for it where the \
+             service is built; registered: {}",
+            match known.is_empty() {
+                true => "none".to_owned(),
+                false => known.join(", "),
+            }
+        )
     }
 
     /// How each third party is doing.

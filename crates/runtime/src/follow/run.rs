@@ -90,6 +90,7 @@ impl Follow {
     /// Takes in everything there is and will be.
     pub async fn run(mut self) {
         let mut head = self.parts.head.clone();
+        let mut told = None;
         loop {
             match self.catch_up().await {
                 Round::CaughtUp => {
@@ -117,7 +118,12 @@ impl Follow {
                     let text = format!(
                         "{of} has stopped before {event}; mend it, then `{kind} retry`, or `{kind} skip`"
                     );
-                    self.note(text);
+                    // Stopped there again, it is no news.
+                    match told.as_ref() == Some(&event) {
+                        true => self.note(text),
+                        false => self.parts.diagnostics.alert(self.parts.time.now(), text),
+                    }
+                    told = Some(event.clone());
                     self.show(|shown| shown.state = FollowState::Stopped { event });
                     let nudge = pin!(self.nudge.notified());
                     select(nudge, self.intake.fell_back()).await;

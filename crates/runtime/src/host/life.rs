@@ -228,7 +228,7 @@ impl Shard {
 
     pub fn park(&mut self, stream: &StreamId, reason: String) {
         let text = format!("{stream} is parked: {reason}. Mend the cause, then retry it");
-        self.shared.note(text);
+        self.shared.alert(text);
         self.replace(stream, State::Parked(reason.clone()));
         self.refuse_waiting(
             stream,

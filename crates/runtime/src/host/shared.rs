@@ -114,6 +114,11 @@ impl Shared {
         self.diagnostics.add(self.time.now(), text);
     }
 
+    /// As [`Shared::note`], of what a person should know at once.
+    pub fn alert(&self, text: impl Into<String>) {
+        self.diagnostics.alert(self.time.now(), text);
+    }
+
     /// An invariant of the host does not hold, which only a fault of this program can cause.
     pub fn broken_invariant(&self, stream: &StreamId, what: &str) {
         debug_assert!(false, "{stream}: {what}");

@@ -12,6 +12,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::question::fields_of;
 use super::{
     Answer, Consistency, Copies, CopyId, CopyState, CopyStatus, JsonAnswer, OperateError,
     PoisonEvent, Policy, Progress, QueryError, Question, StoreError, ViewCode, ViewContext,
@@ -36,6 +37,10 @@ type AskByName<V> = Arc<
 pub struct ViewSpec<V: View> {
     options: ViewOptions,
     queries: BTreeMap<&'static str, AskByName<V>>,
+    /// The fields of each query whose type says which they are.
+    fields: BTreeMap<&'static str, &'static [&'static str]>,
+    /// A name that two queries have.
+    twice: Option<&'static str>,
 }
 
 impl<V: View> Default for ViewSpec<V> {
@@ -50,6 +55,8 @@ impl<V: View> ViewSpec<V> {
         Self {
             options: ViewOptions::default(),
             queries: BTreeMap::new(),
+            fields: BTreeMap::new(),
+            twice: None,
         }
     }
 
@@ -63,7 +70,10 @@ impl<V: View> ViewSpec<V> {
     /// A query that can be asked by its name, with its fields as JSON.
     #[must_use]
     pub fn query<Q: Query<View = V>>(mut self) -> Self {
-        self.queries.insert(
+        if let Some(fields) = fields_of::<Q>() {
+            self.fields.insert(Q::NAME, fields);
+        }
+        let before = self.queries.insert(
             Q::NAME,
             Arc::new(|host, question, consistency| {
                 let failed = |reason: String| QueryError::Failed {
@@ -90,6 +100,9 @@ impl<V: View> ViewSpec<V> {
                 })
             }),
         );
+        if before.is_some() {
+            self.twice = Some(Q::NAME);
+        }
         self
     }
 }
@@ -106,6 +119,9 @@ pub trait AnyView: Any + Send + Sync {
         question: Question,
         consistency: Consistency,
     ) -> BoxFuture<'_, Result<JsonAnswer, QueryError>>;
+
+    /// The names of the fields that a query has, if there is such a query and its type says so.
+    fn fields(&self, query: &str) -> Option<&'static [&'static str]>;
 
     /// Builds a new copy beside the present one; it takes its place when it has caught up.
     fn rebuild(&self) -> BoxFuture<'_, Result<CopyId, OperateError>>;
@@ -136,6 +152,7 @@ pub struct ViewParts {
 pub struct ViewHost<V: View> {
     inner: Arc<Inner<V::Store>>,
     queries: BTreeMap<&'static str, AskByName<V>>,
+    fields: BTreeMap<&'static str, &'static [&'static str]>,
 }
 
 /// What the host, its copies and its queries share.
@@ -193,6 +210,9 @@ impl<V: View> ViewHost<V> {
         let view = V::NAME;
         let name = |source| ViewError::Name { view, source };
         StreamId::of(view, "x").map_err(name)?;
+        if let Some(query) = spec.twice {
+            return Err(ViewError::QueryTwice { view, query });
+        }
         let code = ViewCode::of::<V>().map_err(|source| ViewError::Schema { view, source })?;
         let store = stores.store(&parts.context);
         let ViewContext {
@@ -222,6 +242,7 @@ impl<V: View> ViewHost<V> {
         Ok(Arc::new(Self {
             inner,
             queries: spec.queries,
+            fields: spec.fields,
         }))
     }
 
@@ -609,6 +630,10 @@ impl<V: View> AnyView for ViewHost<V> {
                 Box::pin(async { Err(error) })
             }
         }
+    }
+
+    fn fields(&self, query: &str) -> Option<&'static [&'static str]> {
+        self.fields.get(query).copied()
     }
 
     fn rebuild(&self) -> BoxFuture<'_, Result<CopyId, OperateError>> {

@@ -91,7 +91,7 @@ pub struct Answer<T> {
 }
 
 /// Why a query has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum QueryError {
     /// The view has not come as far as the client.
     #[error("view {view} stands at {have} and the answer needs {need}{}; try again later, or accept a stale answer", because(.stopped))]
@@ -145,6 +145,13 @@ pub enum QueryError {
     Store(#[from] StoreError),
 }
 
+impl std::fmt::Debug for QueryError {
+    /// The words: `main` prints this.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
 fn because(stopped: &Option<String>) -> String {
     stopped
         .as_ref()
@@ -152,7 +159,7 @@ fn because(stopped: &Option<String>) -> String {
 }
 
 /// Why a view cannot be hosted.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ViewError {
     /// The event type and its upcasts do not fit together.
@@ -162,6 +169,14 @@ pub enum ViewError {
         view: &'static str,
         /// What does not fit.
         source: SchemaError,
+    },
+    /// Two of its queries have one name.
+    #[error("query {query:?} of view {view} is registered twice; each name means one query")]
+    QueryTwice {
+        /// The view.
+        view: &'static str,
+        /// The query.
+        query: &'static str,
     },
     /// A name that cannot be used.
     #[error("view {view}: {source}")]
@@ -174,6 +189,13 @@ pub enum ViewError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl std::fmt::Debug for ViewError {
+    /// The words: `main` prints this.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 /// How views are hosted.

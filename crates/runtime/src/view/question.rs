@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use anabranch_domain::Json;
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Error as _, IntoDeserializer, Visitor};
@@ -23,11 +25,77 @@ impl Question {
     /// The query, or what is wrong.
     pub(super) fn parse<Q: DeserializeOwned>(&self) -> Result<Q, String> {
         match self {
-            Self::Json(json) => json.parse().map_err(|error| error.to_string()),
+            Self::Json(json) => {
+                let query = json.parse().map_err(|error| error.to_string())?;
+                // A field that does nothing is a mistake.
+                let given: Result<BTreeMap<String, serde::de::IgnoredAny>, _> = json.parse();
+                let given = given.unwrap_or_default();
+                if let Some(known) = fields_of::<Q>() {
+                    check_names(given.keys().map(String::as_str), known)?;
+                }
+                Ok(query)
+            }
             Self::Fields(fields) => {
                 Q::deserialize(Fields(fields)).map_err(|error| error.to_string())
             }
         }
+    }
+}
+
+/// Refuses the first of these names that is no field.
+fn check_names<'a>(names: impl IntoIterator<Item = &'a str>, known: &[&str]) -> Result<(), String> {
+    match names.into_iter().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) if known.is_empty() => {
+            Err(format!("unknown field `{name}`: the query has none"))
+        }
+        Some(name) => Err(format!(
+            "unknown field `{name}`; the query has: {}",
+            known.join(", ")
+        )),
+    }
+}
+
+/// The names of the fields that a query has, if its type says so: a struct does, one with
+/// flattened fields does not.
+pub(super) fn fields_of<Q: DeserializeOwned>() -> Option<&'static [&'static str]> {
+    let mut found = None;
+    // It never gets a value; that it asks is enough.
+    drop(Q::deserialize(Names(&mut found)));
+    found
+}
+
+/// Takes note of the names that are asked for.
+struct Names<'a>(&'a mut Option<&'static [&'static str]>);
+
+impl<'de> Deserializer<'de> for Names<'_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(Error::custom("there is no value"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        *self.0 = Some(fields);
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        option seq tuple tuple_struct map enum identifier ignored_any unit unit_struct
     }
 }
 
@@ -44,12 +112,18 @@ impl<'de> Deserializer<'de> for Fields<'_> {
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0.first() {
-            None => visitor.visit_unit(),
-            Some((name, _)) => Err(Error::custom(format!(
-                "unknown field `{name}`: the query has none"
-            ))),
-        }
+        self.check(&[])?;
+        visitor.visit_unit()
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.check(fields)?;
+        self.deserialize_any(visitor)
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(
@@ -70,7 +144,15 @@ impl<'de> Deserializer<'de> for Fields<'_> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
-        option seq tuple tuple_struct map struct enum identifier ignored_any
+        option seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl Fields<'_> {
+    /// Refuses a field that the query does not have: it would do nothing.
+    fn check(&self, known: &[&str]) -> Result<(), Error> {
+        let names = self.0.iter().map(|(name, _)| name.as_str());
+        check_names(names, known).map_err(Error::custom)
     }
 }
 
@@ -202,6 +284,18 @@ mod tests {
         );
         let none = fields(&[("x", "1")]).parse::<All>().unwrap_err();
         assert_eq!(none, "unknown field `x`: the query has none");
+    }
+
+    #[test]
+    fn a_field_that_the_query_does_not_have_is_refused_with_those_that_it_has() {
+        let said = "unknown field `lest`; the query has: country, least, sort";
+        let asked = fields(&[("country", "a"), ("least", "0"), ("lest", "5")]);
+        assert_eq!(asked.parse::<Customers>().unwrap_err(), said);
+        let json = Json::new(r#"{"country":"a","least":0,"lest":5}"#).unwrap();
+        let asked = Question::from(json);
+        assert_eq!(asked.parse::<Customers>().unwrap_err(), said);
+        assert_eq!(fields_of::<All>(), None);
+        assert_eq!(fields_of::<u64>(), None);
     }
 
     #[test]

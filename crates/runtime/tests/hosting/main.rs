@@ -14,3 +14,4 @@ mod one_host;
 mod promises;
 mod support;
 mod take_over;
+mod told;

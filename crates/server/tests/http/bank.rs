@@ -126,6 +126,25 @@ impl Query for Above {
     }
 }
 
+/// A query whose fields have names that the server has too.
+#[derive(Serialize, Deserialize)]
+struct Find {
+    q: String,
+    policy: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Query for Find {
+    type View = Balances;
+    type Answer = String;
+    const NAME: &'static str = "find";
+
+    fn answer(&self, _: &Balances) -> Result<String, HandleError> {
+        let policy = self.policy.as_deref().unwrap_or("none");
+        Ok(format!("{} {policy} {:?}", self.q, self.limit))
+    }
+}
+
 /// When an account is closed: tells the account's `archive`, which takes only numbers.
 #[derive(Default, Serialize, Deserialize)]
 struct Archiver;
@@ -213,6 +232,7 @@ pub async fn service(
     let view = ViewSpec::<Balances>::new()
         .query::<Of>()
         .query::<Above>()
+        .query::<Find>()
         .options(ViewOptions {
             retry: once,
             ..ViewOptions::default()

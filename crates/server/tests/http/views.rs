@@ -97,3 +97,40 @@ async fn a_view_whose_service_is_away_is_unavailable() {
     assert!(bank.fleet.kill("bank"));
     problem(&bank.get(OF_A).await, 503, "unavailable");
 }
+
+#[tokio::test]
+async fn a_query_may_have_fields_that_are_called_as_the_servers_own() {
+    let bank = Bank::open().await;
+    let ask = async |fields: &[(&str, &str)]| {
+        let path = path(&["views", "balances", "find"], fields);
+        good(&bank.get(&path).await)["value"].clone()
+    };
+    let fields = [("q", "red"), ("policy", "strict"), ("limit", "3")];
+    assert_eq!(ask(&fields).await, "red strict Some(3)");
+    assert_eq!(ask(&[("q", "5")]).await, "5 none None");
+    assert_eq!(
+        ask(&[("q", r#"{"q":"{}","limit":1}"#)]).await,
+        "{} none Some(1)"
+    );
+    // How to do while the view is behind is said by the header then.
+    let path = path(&["views", "balances", "find"], &fields);
+    let reply = bank.get_with(&path, &[("anabranch-policy", "stale")]).await;
+    assert_eq!(good(&reply)["value"], "red strict Some(3)");
+}
+
+#[tokio::test]
+async fn a_field_that_a_query_does_not_have_is_refused_in_the_address_and_as_json() {
+    let bank = Bank::open().await;
+    for fields in [
+        &[("account", "account/a"), ("acount", "x")][..],
+        &[("q", r#"{"account":"account/a","acount":"x"}"#)],
+    ] {
+        let path = path(&["views", "balances", "of"], fields);
+        let said = problem(&bank.get(&path).await, 400, "malformed");
+        let detail = said["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("unknown field `acount`; the query has: account"),
+            "{detail}"
+        );
+    }
+}
