@@ -1,4 +1,4 @@
-use anabranch_model::{CommandId, EventRef, StreamId, Version, content_hash};
+use anabranch_model::{CommandId, EventRef, StreamId, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Role;
@@ -18,19 +18,16 @@ pub struct EntityInstance<E: Entity> {
     state: E,
     version: Option<Version>,
     memory: CommandMemory,
-    /// Hashes of the names of sagas that were forgotten last, newest last.
+    /// The commands of sagas that were forgotten last, newest last.
     #[serde(skip)]
-    forgotten: Vec<u64>,
+    forgotten: Vec<CommandId>,
     #[serde(skip)]
     rules: Rules,
 }
 
-/// How many forgotten sagas an entity in memory knows: what one of them asks for late is refused.
+/// How many forgotten commands of sagas an entity in memory knows: one that comes late is
+/// refused. A saga that begins anew asks by other ids.
 const FORGOTTEN_MAX: usize = 64;
-
-fn hash_of(saga: &StreamId) -> u64 {
-    content_hash([saga.as_str().as_bytes()]) as u64
-}
 
 /// A command, as far as its host has to know it.
 #[derive(Debug, Clone, Copy)]
@@ -115,11 +112,20 @@ impl<E: Entity> EntityInstance<E> {
 
     /// Forgets what it remembers for a saga that has ended.
     pub fn forget(&mut self, saga: &StreamId) {
+        self.forgotten.extend(self.memory.commands_of(saga));
+        let too_many = self.forgotten.len().saturating_sub(FORGOTTEN_MAX);
+        self.forgotten.drain(..too_many);
         self.memory.forget(saga);
-        if self.forgotten.len() == FORGOTTEN_MAX {
-            self.forgotten.remove(0);
-        }
-        self.forgotten.push(hash_of(saga));
+    }
+
+    /// Whether a command, or what it is to undo, belongs to a saga that has ended.
+    fn is_forgotten(&self, asked: &Asked<'_>) -> bool {
+        let undone = match asked.role {
+            Role::Undo { of, .. } => *of,
+            _ => asked.id,
+        };
+        let mut forgotten = self.forgotten.iter();
+        forgotten.any(|id| *id == asked.id || *id == undone)
     }
 
     /// What is to be done about `command`. Nothing changes here.
@@ -132,8 +138,7 @@ impl<E: Entity> EntityInstance<E> {
     ) -> Decided<E::Event> {
         let saga = asked.saga();
         if let Some(saga) = saga
-            && !self.forgotten.is_empty()
-            && self.forgotten.contains(&hash_of(saga))
+            && self.is_forgotten(&asked)
         {
             let why = format!("{saga} has ended; what it asks for late is not done");
             return Decided::Nothing(Err(Rejection::new("forgotten", why)));

@@ -189,6 +189,12 @@ impl CommandMemory {
         }
     }
 
+    /// The commands that are remembered for a saga.
+    pub(crate) fn commands_of(&self, saga: &StreamId) -> impl Iterator<Item = CommandId> {
+        let entries = self.sagas.get(saga).into_iter().flatten();
+        entries.map(|entry| CommandId::from_u128(u128::from_le_bytes(entry.id)))
+    }
+
     /// The sagas whose commands are remembered.
     pub fn sagas(&self) -> impl Iterator<Item = &StreamId> {
         self.sagas.keys()

@@ -85,6 +85,11 @@ impl SagaInstance {
     }
 
     fn make_plan(&mut self, input: &SagaInput) -> Result<(), PlanError> {
+        if let SagaInput::Start { id, input, parent } = input
+            && self.state.begins_anew(*id, parent.as_ref())
+        {
+            self.plan = Some(self.saga.plan(input)?);
+        }
         if self.plan.is_some() {
             return Ok(());
         }

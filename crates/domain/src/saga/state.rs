@@ -162,6 +162,10 @@ pub(super) struct InFlight<R> {
     pub deadline: Option<Timestamp>,
     /// Whether a compensation was sent before, which another one has replaced.
     pub second: bool,
+    /// How often a person has asked for it anew after it was refused. Counted for sagas alone:
+    /// one that was compensated begins again only when it is asked by another id.
+    #[serde(default)]
+    pub anew: u32,
     /// What the last failed attempt that was recorded came to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedAttempt>,
@@ -185,6 +189,7 @@ impl<R: Clone> InFlight<R> {
             deadline: None,
             second: false,
             failed: None,
+            anew: 0,
         }
     }
 }
@@ -266,6 +271,7 @@ impl SagaState {
                 at: _,
             } => {
                 self.phase = Phase::Running;
+                (self.abort, self.parked) = (None, 0);
                 self.steps = steps.iter().map(StepState::new).collect();
                 self.started = Some(Started {
                     id: *id,
@@ -337,7 +343,10 @@ impl SagaState {
                 why,
                 going_on,
             } => self.park(step, Some((why.clone(), *going_on))),
-            SagaEvent::Resumed { step, .. } => self.park(step, None),
+            SagaEvent::Resumed { step, .. } => {
+                self.ask_anew(step);
+                self.park(step, None);
+            }
             SagaEvent::OperatorAsked {
                 id,
                 content,
@@ -349,6 +358,35 @@ impl SagaState {
             SagaEvent::SagaCompleted => self.phase = Phase::Completed,
             SagaEvent::SagaCompensated => self.phase = Phase::Compensated,
         }
+    }
+
+    /// A person lets a step go on that was refused.
+    fn ask_anew(&mut self, step: &StepId) {
+        let branch = self.branch_mut(step);
+        let stopped = branch.filter(|branch| matches!(branch.parked.as_deref(), Some((_, false))));
+        match stopped.map(|branch| &mut branch.at) {
+            Some(At::Started(waiting)) if matches!(waiting.request, Request::Saga(_)) => {
+                waiting.anew += 1;
+            }
+            Some(At::Undoing(waiting))
+                if matches!(waiting.request, Undo::Ask(Request::Saga(_))) =>
+            {
+                waiting.anew += 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a start by this id lets it begin again: it has gone back, and who began it asks
+    /// for it anew.
+    pub(super) fn begins_anew(&self, id: CommandId, parent: Option<&Parent>) -> bool {
+        let is_by = |started: &Started| match (&started.parent, parent) {
+            (Some(first), Some(now)) => first.stream == now.stream && first.role == now.role,
+            _ => false,
+        };
+        let started = self.started.as_ref();
+        self.phase == Phase::Compensated
+            && started.is_some_and(|started| started.id != id && is_by(started))
     }
 
     fn is_undoing(&self, step: &StepId) -> bool {

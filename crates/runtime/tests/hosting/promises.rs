@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::faults::show;
-use crate::flows::{Move, Transfer, add, add_to, builder, moving, phase, run, sum};
+use crate::flows::{Move, Transfer, add, add_to, builder, moving, numbers, phase, run, sum};
 use crate::support::{Bench, Counter, CounterCommand, CounterEvent, settle};
 
 /// A log whose appends can be held back, before the same log.
@@ -149,18 +149,18 @@ impl Saga for Boxing {
     }
 }
 
-async fn boxing_phase(service: &Service, key: &str) -> (String, bool) {
-    let shown = show(service, "boxing", key).await.description.unwrap();
+async fn phase_in(service: &Service, flow: &str) -> (String, bool) {
+    let shown = show(service, flow, "1").await.description.unwrap();
     (shown.phase, shown.needs_person)
 }
 
-async fn resume(service: &Service, step: &str) {
+async fn resume(service: &Service, flow: &str, step: &str) {
     let by = Operator {
         who: "me".to_owned(),
         why: "mended".to_owned(),
     };
     let step = step.parse().unwrap();
-    let saga = StreamId::of("boxing", "1").unwrap();
+    let saga = StreamId::of(flow, "1").unwrap();
     let command = SagaCommand::ResumeStep { step, by };
     service.command_saga(saga, &command, None).await.unwrap();
 }
@@ -174,15 +174,15 @@ async fn a_refused_compensation_succeeds_once_its_cause_is_mended_and_it_is_resu
     service.start_saga::<Boxing>("1", &input).await.unwrap();
     run(&bench, 5).await;
     assert_eq!(
-        boxing_phase(&service, "1").await,
+        phase_in(&service, "boxing").await,
         ("aborting".to_owned(), true)
     );
     // Mend the cause: now the same command would be accepted.
     add(&service, "box", 5).await;
-    resume(&service, "put").await;
+    resume(&service, "boxing", "put").await;
     run(&bench, 5).await;
     assert_eq!(
-        boxing_phase(&service, "1").await.0,
+        phase_in(&service, "boxing").await.0,
         "compensated",
         "resumed after the cause was mended, the compensation is still answered with the old refusal; journal: {:?}",
         bench.types("boxing/1").await
@@ -198,18 +198,93 @@ async fn a_refused_retriable_step_succeeds_once_its_cause_is_mended_and_it_is_re
     service.start_saga::<Boxing>("1", &input).await.unwrap();
     run(&bench, 5).await;
     assert_eq!(
-        boxing_phase(&service, "1").await,
+        phase_in(&service, "boxing").await,
         ("running".to_owned(), true)
     );
     add(&service, "noted", 1).await;
-    resume(&service, "note").await;
+    resume(&service, "boxing", "note").await;
     run(&bench, 5).await;
     assert_eq!(
-        boxing_phase(&service, "1").await.0,
+        phase_in(&service, "boxing").await.0,
         "completed",
         "journal: {:?}",
         bench.types("boxing/1").await
     );
+}
+
+/// Takes from a counter, and has nothing else to do.
+struct Taking;
+impl Saga for Taking {
+    const NAME: &'static str = "taking";
+    type Event = anabranch_domain::NoEvent;
+    type Input = Move;
+    fn define() -> Definition<Move> {
+        Definition::new(1)
+            .compensatable("note", |step| {
+                step.changes("counter")
+                    .request(|_, _| add_to("noted", 1))
+                    .undo(Promise::ALL, |_, _| add_to("noted", -1))
+            })
+            .pivot("take", |step| {
+                step.after(["note"])
+                    .changes("counter")
+                    .request(|input: &Move, _| add_to(&input.from, -input.n))
+            })
+    }
+}
+/// Lets another saga take, and cannot go back any more.
+struct Selling;
+impl Saga for Selling {
+    const NAME: &'static str = "selling";
+    type Event = anabranch_domain::NoEvent;
+    type Input = Move;
+    fn define() -> Definition<Move> {
+        Definition::new(1)
+            .pivot("pay", |step| {
+                step.changes("counter").request(|_, _| add_to("paid", 1))
+            })
+            .retriable("take", |step| {
+                step.after(["pay"])
+                    .changes("taking")
+                    .request(|input: &Move, cx| Request::saga::<Taking>(cx.key(), input))
+            })
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_was_compensated_begins_again_once_its_step_is_resumed() {
+    let bench = Bench::new();
+    let service = builder(&bench).saga::<Taking>().saga::<Selling>();
+    let service = service.start().await.unwrap();
+    let input = moving("empty", "", 1);
+    service.start_saga::<Selling>("1", &input).await.unwrap();
+    for _ in 0..2 {
+        // Resumed while nothing is mended, it is refused once more.
+        run(&bench, 5).await;
+        let phases = phase_in(&service, "selling").await;
+        assert_eq!(phases, ("running".to_owned(), true));
+        assert_eq!(phase_in(&service, "taking").await.0, "compensated");
+        resume(&service, "selling", "take").await;
+    }
+    run(&bench, 5).await;
+    add(&service, "empty", 1).await;
+    resume(&service, "selling", "take").await;
+    run(&bench, 5).await;
+    assert_eq!(phase_in(&service, "taking").await.0, "completed");
+    assert_eq!(phase_in(&service, "selling").await.0, "completed");
+    assert_eq!(numbers(&bench, "counter/empty").await, [1, -1]);
+    assert_eq!(
+        numbers(&bench, "counter/noted").await,
+        [1, -1, 1, -1, 1, -1, 1]
+    );
+    assert_eq!(numbers(&bench, "counter/paid").await, [1]);
+    // Another runtime reads the same from the journals.
+    service.kill();
+    let service = builder(&bench).saga::<Taking>().saga::<Selling>();
+    let service = service.start().await.unwrap();
+    run(&bench, 5).await;
+    assert_eq!(phase_in(&service, "taking").await.0, "completed");
+    assert_eq!(numbers(&bench, "counter/empty").await, [1, -1]);
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Run;
-use super::outputs::{CIRCUIT_OPEN, command_id};
+use super::outputs::{CIRCUIT_OPEN, Sending, command_id};
 use crate::CommandId;
 use crate::command::Outcome;
 use crate::json::Json;
@@ -21,7 +21,14 @@ use crate::view::HandleError;
 
 impl Run<'_> {
     pub(super) fn start(&mut self, id: CommandId, input: Json, parent: Option<Parent>) {
-        let (Phase::New, Some(plan)) = (self.state.phase, self.plan) else {
+        if self.state.phase == Phase::New {
+            self.begin(id, input, parent);
+        }
+    }
+
+    /// Begins, for the first time or once more.
+    pub(super) fn begin(&mut self, id: CommandId, input: Json, parent: Option<Parent>) {
+        let Some(plan) = self.plan else {
             return;
         };
         let steps = plan.shape.steps.iter().zip(&plan.branches);
@@ -171,7 +178,7 @@ impl Run<'_> {
         if shape.at_most_once && !undo {
             return deadline;
         }
-        let seed = command_id(self.state, step, undo, false, Rules::ALL, 0).as_u128();
+        let seed = command_id(self.state, step, undo, &Sending::NONE, Rules::ALL).as_u128();
         let again = self.now + shape.retry.delay_after(attempt, seed);
         Some(deadline.map_or(again, |deadline| deadline.min(again)))
     }
@@ -182,17 +189,20 @@ impl Run<'_> {
         };
         let at = &self.state.steps[index].branches[branch];
         match (&at.at, undo) {
+            // A saga that was asked anew has said no to what it was asked before.
+            (At::Started(waiting), false)
+                if waiting.anew > 0
+                    && matches!(outcome, Outcome::Refused(_))
+                    && id != command_id(self.state, step, false, &waiting.into(), self.rules) => {}
             (At::Started(_), false) => self.step_reply(index, step, outcome),
             // Nobody knew what became of the pivot, and now somebody does.
             (At::Unknown, false) if self.state.phase == Phase::Running => {
                 self.step_reply(index, step, outcome);
             }
-            (At::Undoing(waiting), true) => {
-                let rules = self.rules;
-                let attempt = waiting.attempt;
-                if id == command_id(self.state, step, true, waiting.second, rules, attempt) {
-                    self.undo_reply(index, branch, step, outcome);
-                }
+            (At::Undoing(waiting), true)
+                if id == command_id(self.state, step, true, &waiting.into(), self.rules) =>
+            {
+                self.undo_reply(index, branch, step, outcome);
             }
             // R8: the time-out, or the abort, stands first in the journal.
             (At::Unknown | At::Undoing(_) | At::Undone, false) => {

@@ -64,6 +64,12 @@ impl<'a> Run<'a> {
         // R14: what has ended only repeats how it ended, and notes what came too late.
         let ended = self.state.phase.is_terminal() && self.rules.keep(Rule::TerminalIsFinal);
         match input {
+            SagaInput::Start { id, input, parent }
+                if self.state.begins_anew(id, parent.as_ref()) =>
+            {
+                self.begin(id, input, parent);
+                Ok(())
+            }
             SagaInput::Start { parent, .. } if ended => {
                 self.dispatch.extend(end_reply(self.state, parent.as_ref()));
                 Ok(())

@@ -62,7 +62,7 @@ fn in_flight(state: &SagaState, step: &StepId, rules: Rules) -> Vec<Dispatch> {
     let kind = state.steps[index].kind;
     match &state.steps[index].branches[branch].at {
         At::Started(waiting) => {
-            let id = command_id(state, step, false, false, rules, waiting.attempt);
+            let id = command_id(state, step, false, &waiting.into(), rules);
             let role = match kind {
                 StepKind::Retriable => Role::Forward(step.clone()),
                 _ => Role::Step(step.clone()),
@@ -71,10 +71,10 @@ fn in_flight(state: &SagaState, step: &StepId, rules: Rules) -> Vec<Dispatch> {
             with_timer(id, request, role, step, waiting)
         }
         At::Undoing(waiting) => {
-            let id = command_id(state, step, true, waiting.second, rules, waiting.attempt);
+            let id = command_id(state, step, true, &waiting.into(), rules);
             let role = Role::Undo {
                 step: step.clone(),
-                of: command_id(state, step, false, false, rules, 1),
+                of: command_id(state, step, false, &Sending::FIRST, rules),
             };
             with_timer(id, waiting.request.clone(), role, step, waiting)
         }
@@ -101,16 +101,50 @@ fn with_timer<R>(
     std::iter::once(request).chain(timer).collect()
 }
 
+/// Which sending of a step it is.
+#[derive(Clone, Copy)]
+pub(super) struct Sending {
+    second: bool,
+    attempt: u32,
+    anew: u32,
+}
+
+impl Sending {
+    pub(super) const NONE: Self = Self {
+        attempt: 0,
+        ..Self::FIRST
+    };
+    const FIRST: Self = Self {
+        second: false,
+        attempt: 1,
+        anew: 0,
+    };
+}
+
+impl<R> From<&Box<InFlight<R>>> for Sending {
+    fn from(waiting: &Box<InFlight<R>>) -> Self {
+        Self {
+            second: waiting.second,
+            attempt: waiting.attempt,
+            anew: waiting.anew,
+        }
+    }
+}
+
 /// The id of what is sent for a step: a hash of the saga and the step. R2: the same for every
-/// attempt.
+/// attempt. Only a saga that was refused and is asked anew is asked by another id.
 pub(super) fn command_id(
     state: &SagaState,
     step: &StepId,
     undo: bool,
-    second: bool,
+    sending: &Sending,
     rules: Rules,
-    attempt: u32,
 ) -> CommandId {
+    let Sending {
+        second,
+        attempt,
+        anew,
+    } = *sending;
     let source = state.started.as_ref().map_or(0, |s| s.id.as_u128());
     let what: &[u8] = match (undo, second) {
         (false, _) => b"do",
@@ -119,7 +153,10 @@ pub(super) fn command_id(
     };
     let stream = state.stream.as_str().as_bytes();
     let (name, branch) = (step.name.as_bytes(), step.branch.to_be_bytes());
-    if rules.keep(Rule::SameKey) {
+    if rules.keep(Rule::SameKey) && anew > 0 {
+        let anew = anew.to_be_bytes();
+        CommandId::derived(source, &[stream, name, &branch, what, b"anew", &anew])
+    } else if rules.keep(Rule::SameKey) {
         CommandId::derived(source, &[stream, name, &branch, what])
     } else {
         CommandId::derived(
