@@ -97,6 +97,7 @@ pub use fleet::{Fleet, Whereabouts};
 pub use flow::{
     AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivery, FlowOptions, Letter,
 };
+pub use follow::Begin;
 pub use host::{Accepted, Description, InstanceStatus, Recorded, Status};
 pub use port::{Delivered, Port};
 pub use send_error::SendError;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::{Begin, ConsumerContext, ConsumerSpec, FollowState, Intake, Progress, StoreError};
+use super::{ConsumerContext, ConsumerSpec, FollowState, Intake, Progress, StoreError};
 use crate::diagnostics::Diagnostics;
 use crate::follow::{Follow, FollowParts, Shown};
 
@@ -64,10 +64,7 @@ impl ConsumerHost {
         StreamId::of(name, "x").map_err(|error| context.failed(error))?;
         let head = context.log.head().await;
         let head = head.map_err(|error| context.failed(error))?;
-        context.begin = match spec.begin {
-            Begin::Now => head.clone(),
-            Begin::At(cut) => cut,
-        };
+        context.begin = spec.begin.cut(&head);
         let intake = (spec.open)(context.clone()).await?;
         let progress = intake.progress().await;
         if !head.covers(&progress.cut) {

@@ -32,7 +32,7 @@ use anabranch_domain::{HandleError, Retry};
 use anabranch_log::BoxFuture;
 use anabranch_model::{Cut, Event, EventType, Filter};
 
-pub use crate::follow::{FollowState, Intake, PoisonEvent, Progress, StoreError};
+pub use crate::follow::{Begin, FollowState, Intake, PoisonEvent, Progress, StoreError};
 
 pub use context::ConsumerContext;
 use each::{EachEvent, Function};
@@ -72,7 +72,7 @@ impl Consumer {
 
     /// Begins at the start of the log, when it is started for the first time.
     pub fn from_start(self) -> ConsumerFrom {
-        self.begins(Begin::At(Cut::start()))
+        self.begins(Begin::Start)
     }
 
     /// Begins at what is written after it is started for the first time.
@@ -91,13 +91,6 @@ impl Consumer {
             begin,
         }
     }
-}
-
-/// Where a consumer begins that has no place yet.
-#[derive(Debug, Clone)]
-enum Begin {
-    At(Cut),
-    Now,
 }
 
 /// A consumer that knows where to begin: what it does comes next.

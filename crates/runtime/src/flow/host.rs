@@ -13,7 +13,7 @@ use super::dispatcher::Dispatcher;
 use super::intake::FlowIntake;
 use super::place::Places;
 use crate::entity::HostError;
-use crate::follow::{Follow, FollowParts, FollowState, Intake as _, PoisonEvent, Shown};
+use crate::follow::{Begin, Follow, FollowParts, FollowState, Intake as _, PoisonEvent, Shown};
 use crate::host::{
     Drive, Host, HostOptions, HostParts, Input, InstanceStatus, Item, LoadError, Message, Out,
     Outbox, Shared, load_newest, shards_default,
@@ -38,6 +38,10 @@ pub struct FlowOptions {
     pub keep_every: u64,
     /// A snapshot of an instance is kept each so many events of its journal; 0: never.
     pub snapshot_every: u64,
+    /// Where it begins to consume, when it is started for the first time; `None`: at the start.
+    /// Say so on a log that holds events already: what a process sends because of them cannot be
+    /// taken back.
+    pub begin: Option<Begin>,
 }
 
 impl Default for FlowOptions {
@@ -54,11 +58,35 @@ impl Default for FlowOptions {
             },
             keep_every: 10_000,
             snapshot_every: 1000,
+            begin: None,
         }
     }
 }
 
 impl FlowOptions {
+    /// Begins at the start of the log, when it is started for the first time.
+    #[must_use]
+    pub fn from_start(self) -> Self {
+        self.begins(Begin::Start)
+    }
+
+    /// Begins at what is written after it is started for the first time.
+    #[must_use]
+    pub fn from_now(self) -> Self {
+        self.begins(Begin::Now)
+    }
+
+    /// Begins behind what `cut` includes, when it is started for the first time.
+    #[must_use]
+    pub fn from(self, cut: Cut) -> Self {
+        self.begins(Begin::At(cut))
+    }
+
+    fn begins(mut self, begin: Begin) -> Self {
+        self.begin = Some(begin);
+        self
+    }
+
     fn host(&self) -> HostOptions {
         HostOptions {
             shards: self.shards,
@@ -118,7 +146,7 @@ impl FlowHost {
             category: kind.name(),
             source,
         })?;
-        let places = Places::new(kind, Host::start(shared), options.keep_every);
+        let places = Places::new(kind, Host::start(shared), options.keep_every, options.begin);
         let intake = Arc::new(FlowIntake::new(places, parts.dispatcher.clone()));
         let (tell, shown) = watch::channel(Shown::at(Cut::start()));
         let nudge = Arc::new(Notify::new());
@@ -174,10 +202,11 @@ impl FlowHost {
         }
     }
 
-    async fn answered(&self, stream: StreamId, input: Input) -> Result<(), SendError> {
+    async fn answered(&self, stream: StreamId, input: Input, causes: Cut) -> Result<(), SendError> {
         let (reply, answer) = oneshot::channel();
         let mut item = Item::plain(input);
         item.reply = Some(reply);
+        item.causes = causes;
         let message = Message::Input(stream.clone(), item);
         self.host().tell(&stream, message).await?;
         let outcome = answer.await.unwrap_or_else(|_| {
@@ -217,15 +246,15 @@ impl AnyFlow for FlowHost {
     fn command(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
             let input = self.kind().command(&command)?;
-            self.answered(command.to, input).await
+            self.answered(command.to, input, command.causes).await
         })
     }
 
     fn reply(&self, reply: ReplyEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
-            let (stream, id) = (reply.to.clone(), reply.id);
+            let (stream, id, causes) = (reply.to.clone(), reply.id, reply.causes.clone());
             if let Some(input) = self.kind().reply(reply) {
-                self.answered(stream, input).await?;
+                self.answered(stream, input, causes).await?;
             }
             self.parts.dispatcher.heard(id);
             Ok(())

@@ -13,6 +13,7 @@ use super::place::{Places, count};
 use crate::feed::Feed;
 use crate::follow::{Edit, Intake, PoisonEvent, Progress, StoreError};
 use crate::host::{Input, Item, Message};
+use crate::kinds::closure_of;
 use crate::panics::contain;
 
 /// Takes events in by handing them out. How far it is with what came of them, the feed knows.
@@ -120,6 +121,9 @@ impl FlowIntake {
                 };
                 let mut item = Item::plain(input);
                 item.ticket = Some(ticket);
+                if self.places.host.shared.writer.many_partitions {
+                    item.causes = closure_of(&event.as_ref());
+                }
                 let message = Message::Input(stream.clone(), item);
                 let sent = self.places.host.tell(&stream, message).await;
                 sent.map_err(|error| self.failed(error))?;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_domain::{Cut, StreamId};
-use anabranch_model::{EventId, Filter, Position, content_hash};
+use anabranch_log::{Append, AppendError, Condition, Expect, Order, VersionRange};
+use anabranch_model::{EventId, EventType, Filter, NewEvent, Position, content_hash};
 use serde::{Deserialize, Serialize};
 
-use crate::follow::ToHead;
+use crate::follow::{Begin, ToHead};
 use crate::host::{Host, Message, Touched};
 use crate::kinds::Listening;
 use crate::snapshot::Snapshot;
@@ -31,6 +32,14 @@ struct Place {
     /// Events that an operator has told it to pass over.
     #[serde(default)]
     skipped: BTreeSet<Position>,
+}
+
+/// The event that says where a process began, in the stream of its place.
+const BEGAN: &str = "$Began";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Began {
+    cut: Cut,
 }
 
 /// How far journals were looked through when the place was kept last, and when to keep it
@@ -58,15 +67,22 @@ pub struct Places {
     pub kind: Arc<dyn Listening>,
     pub host: Host,
     keep_every: u64,
+    begin: Option<Begin>,
     kept: tokio::sync::Mutex<Kept>,
 }
 
 impl Places {
-    pub fn new(kind: Arc<dyn Listening>, host: Host, keep_every: u64) -> Self {
+    pub fn new(
+        kind: Arc<dyn Listening>,
+        host: Host,
+        keep_every: u64,
+        begin: Option<Begin>,
+    ) -> Self {
         Self {
             kind,
             host,
             keep_every,
+            begin,
             kept: tokio::sync::Mutex::default(),
         }
     }
@@ -106,10 +122,15 @@ impl Places {
 
     /// Looks for journals that have not ended, and lets their instances go on.
     async fn take_over(&self) -> Result<Begins, String> {
-        let place = self.load().await?;
+        let kept = self.load().await?;
+        let is_new = kept.is_none();
+        let mut place = kept.unwrap_or_default();
+        let touched = self.touched(&place.journals).await?;
+        let began = self.began(is_new && touched.is_empty()).await?;
+        place.consumed.join(&began);
         let mut open: BTreeSet<StreamId> = place.open.into_iter().collect();
         let mut idle: BTreeSet<StreamId> = place.idle.into_iter().collect();
-        for (stream, touched) in self.touched(&place.journals).await? {
+        for (stream, touched) in touched {
             idle.remove(&stream);
             if touched.has_ended {
                 open.remove(&stream);
@@ -137,8 +158,48 @@ impl Places {
         })
     }
 
-    /// The place that was kept, as far as it fits the log.
-    async fn load(&self) -> Result<Place, String> {
+    /// Where it began when it was started for the first time. That stands in the log, because a
+    /// place may be lost; only a process that is new says where.
+    async fn began(&self, is_new: bool) -> Result<Cut, String> {
+        let (log, stream) = (&self.host.shared.log, self.stream()?);
+        loop {
+            let mut first = log.read_stream(&stream, VersionRange(0..1), Order::Forward);
+            if let Some(event) = first.next().await {
+                let event = event.map_err(|e| e.to_string())?;
+                let began: Began =
+                    serde_json::from_slice(event.data()).map_err(|e| e.to_string())?;
+                return Ok(began.cut);
+            }
+            let head = log.head().await.map_err(|e| e.to_string())?;
+            let begin = match &self.begin {
+                None | Some(Begin::Start) => return Ok(Cut::start()),
+                Some(_) if !is_new => return Ok(Cut::start()),
+                Some(begin) => begin.cut(&head),
+            };
+            if !head.covers(&begin) {
+                return Err(format!(
+                    "it is to begin at {begin}, but the log ends at {head}: that is a place of \
+                     another log"
+                ));
+            }
+            let kind = EventType::new(BEGAN).map_err(|e| e.to_string())?;
+            let data = serde_json::to_vec(&Began { cut: begin }).map_err(|e| e.to_string())?;
+            let time = &self.host.shared.time;
+            let id = EventId::v7(time.now().micros() / 1000, time.random());
+            let append = Append {
+                conditions: vec![Condition::Stream(stream.clone(), Expect::Empty)],
+                events: vec![NewEvent::new(id, stream.clone(), kind, data)],
+            };
+            match log.append(append).await {
+                // Another runtime may have said so first: what stands there counts.
+                Ok(_) | Err(AppendError::Conflict { .. }) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// The place that was kept, as far as it fits the log; `None` if there is none.
+    async fn load(&self) -> Result<Option<Place>, String> {
         let shared = &self.host.shared;
         let kept = shared.snapshots.load(&self.stream()?).await;
         let head = shared.log.head().await.map_err(|e| e.to_string())?;
@@ -152,14 +213,14 @@ impl Places {
                 }
                 place
             }
-            Ok(None) => Place::default(),
+            Ok(None) => return Ok(None),
             Err(error) => {
                 self.note(error.to_string());
-                Place::default()
+                return Ok(None);
             }
         };
         let fits = head.covers(&place.consumed) && head.covers(&place.journals);
-        Ok(if fits { place } else { Place::default() })
+        Ok(fits.then_some(place))
     }
 
     /// The journals that have grown since `from`, whoever has written to them.

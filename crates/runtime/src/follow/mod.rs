@@ -53,6 +53,28 @@ pub trait Intake: Send + Sync + 'static {
     fn keep(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
+/// Where a reader of the log begins that is started for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begin {
+    /// At the start of the log.
+    Start,
+    /// At what is written after it is started.
+    Now,
+    /// Behind what the cut includes.
+    At(Cut),
+}
+
+impl Begin {
+    /// Where that is, on a log that ends at `head`.
+    pub fn cut(&self, head: &Cut) -> Cut {
+        match self {
+            Self::Start => Cut::start(),
+            Self::Now => head.clone(),
+            Self::At(cut) => cut.clone(),
+        }
+    }
+}
+
 /// The store of a view or a consumer did not do what it was asked. What was committed before is
 /// safe, and the rest is in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

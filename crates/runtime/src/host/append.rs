@@ -2,7 +2,7 @@
 
 use anabranch_domain::{Retry, StreamId};
 use anabranch_log::{AppendError, Appended, Placed};
-use anabranch_model::Position;
+use anabranch_model::{Cut, Position};
 
 use super::item::Item;
 use super::kind::{Drive, Standing};
@@ -232,7 +232,8 @@ impl Shard {
         }
     }
 
-    pub fn send(&mut self, stream: &StreamId, out: Out, again: bool) {
+    pub fn send(&mut self, stream: &StreamId, mut out: Out, again: bool) {
+        self.add_causes(stream, &mut out);
         let Some(outbox) = self.shared.outbox.clone() else {
             return self
                 .shared
@@ -251,6 +252,23 @@ impl Shard {
                 outbox.send(stream, Out::Command(command), again);
             }
             out @ (Out::Call(..) | Out::Reply(_)) => outbox.send(stream, out, again),
+        }
+    }
+
+    /// What is sent depends on everything that its machine has heard, and on its journal.
+    fn add_causes(&mut self, stream: &StreamId, out: &mut Out) {
+        let live = self.slots.get_mut(stream).and_then(Slot::live);
+        let (true, Some(live)) = (self.shared.writer.many_partitions, live) else {
+            return;
+        };
+        let causes = match out {
+            Out::Command(command) => &mut command.causes,
+            Out::Reply(reply) => &mut reply.causes,
+            Out::Call(..) | Out::Timer(..) | Out::Ended => return,
+        };
+        causes.join(&live.causes);
+        if let Some(durable) = live.durable {
+            causes.join(&Cut::including(durable.position));
         }
     }
 

@@ -39,10 +39,15 @@ pub fn decide(
             return Ok(());
         }
     }
+    if shared.writer.many_partitions && !live.causes.covers(&item.causes) {
+        live.causes.join(&item.causes);
+        live.meta = None;
+    }
     if item.ask.is_none() && live.meta.is_none() {
         live.meta = Some(Arc::new(Meta {
             source: Some(shared.writer.source.clone()),
             correlation_id: Some(stream.to_string()),
+            causes: live.causes.clone(),
             ..Meta::default()
         }));
     }

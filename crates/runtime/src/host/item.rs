@@ -24,6 +24,8 @@ pub struct Item {
     /// The event that was brought by the feed.
     pub ticket: Option<Ticket>,
     pub reply: Option<oneshot::Sender<Outcome>>,
+    /// What it depends on, if it is no command to an entity.
+    pub causes: Cut,
     /// Also send again everything that is not answered.
     pub resume: bool,
     /// Shares no append with others: the log has refused one that it was in.
@@ -97,6 +99,7 @@ impl Item {
             ask: None,
             ticket: None,
             reply: None,
+            causes: Cut::start(),
             resume: false,
             alone: false,
             attempts: 0,

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use anabranch_domain::StreamId;
 use anabranch_log::{Order, ReadError, VersionRange};
-use anabranch_model::Version;
+use anabranch_model::{EventRef, Version};
 
+use super::kind::Drive;
 use super::shared::Shared;
 use super::slot::{Durable, Live};
 use crate::panics::contain;
@@ -95,6 +96,7 @@ async fn resume(
         return Ok(None);
     }
     let mut live = Live::new(machine);
+    take_causes(shared, &mut live, &last.as_ref())?;
     live.durable = Some(Durable {
         version,
         position: last.position,
@@ -124,12 +126,23 @@ async fn replay(
                 }
                 Err(panic) => return Err(LoadError::Panicked(format!("{}: {panic}", place()))),
             }
+            take_causes(shared, live, &event)?;
             live.durable = Some(Durable {
                 version: event.version,
                 position: event.position,
                 id: event.id,
             });
         }
+    }
+    Ok(())
+}
+
+/// Each event of a journal says what all of it depends on.
+fn take_causes(shared: &Shared, live: &mut Live, event: &EventRef<'_>) -> Result<(), LoadError> {
+    if shared.writer.many_partitions && shared.kind.drive() != Drive::Asked {
+        let meta = event.meta.decode();
+        let meta = meta.map_err(|error| LoadError::Unreadable(error.to_string()))?;
+        live.causes.join(&meta.causes);
     }
     Ok(())
 }

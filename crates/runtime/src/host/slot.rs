@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use anabranch_model::{EventId, Meta, NewEvent, Position, StreamId, Version};
+use anabranch_model::{Cut, EventId, Meta, NewEvent, Position, StreamId, Version};
 
 use super::desk::Verdict;
 use super::item::Item;
@@ -64,6 +64,9 @@ pub struct Live {
     pub measure_at: u64,
     /// What all events of a journal say beside their data.
     pub meta: Option<Arc<Meta>>,
+    /// What its decisions depend on beyond its own stream. Empty while the log has one
+    /// partition, whose order says it all.
+    pub causes: Cut,
 }
 
 /// An event that cannot be lost any more.
@@ -188,6 +191,7 @@ impl Live {
             bytes: 0,
             measure_at: 0,
             meta: None,
+            causes: Cut::start(),
         }
     }
 

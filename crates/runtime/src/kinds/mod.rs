@@ -57,7 +57,7 @@ fn planned(planned: Planned, timer: impl FnOnce(anabranch_domain::Timer) -> Inpu
 }
 
 /// On a log with one partition an event depends on what stands before it, and on nothing else.
-fn closure_of(event: &EventRef<'_>) -> Cut {
+pub fn closure_of(event: &EventRef<'_>) -> Cut {
     let mut closure = Cut::including(event.position);
     if let Ok(meta) = event.meta.decode() {
         closure.join(&meta.causes);

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod calls;
+mod causes;
 mod circuits;
 mod effects;
 mod entities;

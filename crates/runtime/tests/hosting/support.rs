@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -111,6 +112,8 @@ struct Wild {
     stream_reads: Mutex<Vec<(String, u64)>>,
     /// Reads of the whole log leave these positions out, as if they were lost on their way.
     lost: Mutex<Option<std::ops::Range<u64>>>,
+    /// How many partitions it claims to have. All it holds stands in the first.
+    partitions: AtomicU32,
 }
 
 const OPEN: usize = 1 << 30;
@@ -125,6 +128,7 @@ impl WildLog {
             appends: Mutex::default(),
             stream_reads: Mutex::default(),
             lost: Mutex::default(),
+            partitions: AtomicU32::new(1),
         }))
     }
 
@@ -169,6 +173,11 @@ impl WildLog {
         reads.map(|(_, from)| from).collect()
     }
 
+    /// Claims to have so many partitions.
+    pub fn claim_partitions(&self, partitions: u32) {
+        self.0.partitions.store(partitions, Ordering::Relaxed);
+    }
+
     /// Reads of the whole log leave these positions out; `None`: they are whole again.
     pub fn lose(&self, lost: Option<std::ops::Range<u64>>) {
         *self.0.lost.lock().unwrap() = lost;
@@ -191,7 +200,10 @@ impl WildLog {
 
 impl Log for WildLog {
     fn capabilities(&self) -> Capabilities {
-        self.0.inner.capabilities()
+        Capabilities {
+            partitions: self.0.partitions.load(Ordering::Relaxed),
+            ..self.0.inner.capabilities()
+        }
     }
 
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {

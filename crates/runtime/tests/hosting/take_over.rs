@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_domain::{Correlate, Decide, EventRef, Input, Process, Reaction};
+use anabranch_log::Log as _;
 use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
 use anabranch_runtime::{Fleet, FlowOptions, Service};
 use serde::{Deserialize, Serialize};
@@ -212,4 +213,40 @@ async fn a_process_consumes_nothing_behind_a_gap_in_the_log() {
     bench.log.lose(None);
     run(&bench, 5).await;
     assert_eq!(numbers(&bench, "counter/to-a").await, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_process_that_begins_now_never_hears_what_was_before_also_when_its_place_is_lost() {
+    let bench = Bench::new();
+    let service = builder(&bench).start().await.unwrap();
+    for n in [1, 2] {
+        add(&service, "from-a", n).await;
+    }
+    service.kill();
+    for n in [3, 4] {
+        // Each start has snapshots of its own: what was kept is lost.
+        let now = FlowOptions::default().from_now();
+        let service = builder(&bench).process_with::<Copier>(now);
+        let service = service.start().await.unwrap();
+        run(&bench, 2).await;
+        add(&service, "from-a", n).await;
+        run(&bench, 2).await;
+        service.kill();
+    }
+    assert_eq!(numbers(&bench, "counter/to-a").await, [3, 4]);
+}
+
+#[tokio::test]
+async fn a_process_begins_behind_the_cut_that_it_is_told() {
+    let bench = Bench::new();
+    let service = builder(&bench).start().await.unwrap();
+    add(&service, "from-a", 1).await;
+    let cut = bench.log.head().await.unwrap();
+    add(&service, "from-a", 2).await;
+    service.kill();
+    let behind = FlowOptions::default().from(cut);
+    let service = builder(&bench).process_with::<Copier>(behind);
+    let _service = service.start().await.unwrap();
+    run(&bench, 2).await;
+    assert_eq!(numbers(&bench, "counter/to-a").await, [2]);
 }
