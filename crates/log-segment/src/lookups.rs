@@ -1,6 +1,7 @@
 //! What the writer asks of the past: which ids were written, which heads streams have, and
 //! whether anything matches a query.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_log::{Append, AppendError, Condition, Placed, ReadError, Rejection};
@@ -8,7 +9,7 @@ use anabranch_model::{EventId, PartitionId, Position, Query};
 
 use crate::group::{Prepared, SealedAnswers};
 use crate::index::{Lookup, Term, term_key};
-use crate::part::PartIndex;
+use crate::part::{Part, PartIndex};
 use crate::store::Store;
 use crate::sync::{lock, read};
 use crate::writer::{RETRY_AFTER, Writer};
@@ -72,60 +73,9 @@ impl Writer {
         let before = unsealed.first().map_or(u64::MAX, |part| part.first);
         let mut answers = SealedAnswers {
             generation,
+            ids: self.written_before(append, &parts, &unsealed)?,
             ..SealedAnswers::default()
         };
-        // With the range of their ids. A sealed part whose index file cannot be read has
-        // its index in memory again, and may hold any.
-        let sealed: Vec<_> = parts
-            .iter()
-            // Not those that began since: what is in them may be taken back.
-            .filter(|part| part.first < before)
-            .filter(|part| !unsealed.iter().any(|p| Arc::ptr_eq(p, part)))
-            .map(|part| match &*read(&part.index) {
-                PartIndex::Sealed(index) => (part, index.header.id_min..=index.header.id_max),
-                PartIndex::Active(_) => (part, 0..=u128::MAX),
-            })
-            .collect();
-        #[cfg(feature = "sabotage")]
-        let forget = self.bug(crate::Bug::ForgetIds);
-        #[cfg(not(feature = "sabotage"))]
-        let forget = false;
-        // Where an index says that an id may be: an index knows a part of its hash only.
-        let mut candidates: Vec<(u64, usize)> = Vec::new();
-        for (i, event) in append.events.iter().enumerate() {
-            let id = event.id.as_u128();
-            for (part, ids) in sealed.iter().rev() {
-                if forget || !ids.contains(&id) {
-                    continue;
-                }
-                let found = self
-                    .store
-                    .with_index(
-                        part,
-                        |a| a.find_id(id).into_iter().collect(),
-                        |s| s.find_id(id),
-                    )
-                    .map_err(unavailable)?;
-                let positions = found.into_iter().map(|rel| part.first + u64::from(rel));
-                candidates.extend(positions.map(|position| (position, i)));
-            }
-        }
-        candidates.sort_unstable();
-        let positions = candidates.iter().map(|&(position, _)| position);
-        let failed = self.store.look_at(positions, |index, stored| {
-            let (position, i) = candidates[index];
-            match stored {
-                Ok(stored) if stored.id == append.events[i].id => {
-                    answers.ids.insert(i, position);
-                    None
-                }
-                Ok(_) => None,
-                Err(error) => Some(unavailable(error)),
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error);
-        }
         let mut unknown = Vec::new();
         {
             let mut sequencer = lock(&self.sequencer);
@@ -166,6 +116,72 @@ impl Writer {
             prepared.sealed = Some(answers);
         }
         Ok(())
+    }
+
+    /// Where events of the append stand in sealed parts, by their index in the batch.
+    fn written_before(
+        &self,
+        append: &Append,
+        parts: &[Arc<Part>],
+        unsealed: &[Arc<Part>],
+    ) -> Result<BTreeMap<usize, u64>, AppendError> {
+        let before = unsealed.first().map_or(u64::MAX, |part| part.first);
+        // The event may have been written before, by an append that this one repeats: that must
+        // not be answered as "nothing was written".
+        let perhaps_written = |error: ReadError| AppendError::Unknown {
+            reason: format!("whether its events were written before cannot be read: {error}"),
+        };
+        // With the range of their ids. A sealed part whose index file cannot be read has
+        // its index in memory again, and may hold any.
+        let sealed: Vec<_> = parts
+            .iter()
+            // Not those that began since: what is in them may be taken back.
+            .filter(|part| part.first < before)
+            .filter(|part| !unsealed.iter().any(|p| Arc::ptr_eq(p, part)))
+            .map(|part| match &*read(&part.index) {
+                PartIndex::Sealed(index) => (part, index.header.id_min..=index.header.id_max),
+                PartIndex::Active(_) => (part, 0..=u128::MAX),
+            })
+            .collect();
+        #[cfg(feature = "sabotage")]
+        let forget = self.bug(crate::Bug::ForgetIds);
+        #[cfg(not(feature = "sabotage"))]
+        let forget = false;
+        // Where an index says that an id may be: an index knows a part of its hash only.
+        let mut candidates: Vec<(u64, usize)> = Vec::new();
+        for (i, event) in append.events.iter().enumerate() {
+            let id = event.id.as_u128();
+            for (part, range) in sealed.iter().rev() {
+                if forget || !range.contains(&id) {
+                    continue;
+                }
+                let found = self
+                    .store
+                    .with_index(
+                        part,
+                        |a| a.find_id(id).into_iter().collect(),
+                        |s| s.find_id(id),
+                    )
+                    .map_err(perhaps_written)?;
+                let positions = found.into_iter().map(|rel| part.first + u64::from(rel));
+                candidates.extend(positions.map(|position| (position, i)));
+            }
+        }
+        candidates.sort_unstable();
+        let positions = candidates.iter().map(|&(position, _)| position);
+        let mut ids = BTreeMap::new();
+        let failed = self.store.look_at(positions, |index, stored| {
+            let (position, i) = candidates[index];
+            match stored {
+                Ok(stored) if stored.id == append.events[i].id => {
+                    ids.insert(i, position);
+                    None
+                }
+                Ok(_) => None,
+                Err(error) => Some(perhaps_written(error)),
+            }
+        });
+        failed.map_or(Ok(ids), Err)
     }
 
     /// Position of the first durable event in `from..to` that matches.

@@ -25,6 +25,8 @@ mod readers;
 mod support;
 #[path = "faults/timeouts.rs"]
 mod timeouts;
+#[path = "faults/unreadable.rs"]
+mod unreadable;
 
 /// Waits until something is so.
 fn until(mut so: impl FnMut() -> bool) {

@@ -30,6 +30,7 @@ pub fn directed(engine: &dyn Engine) -> Checked {
         case(3).a_segment_without_a_durable_name_is_not_built_on()?;
         case(4).damage_below_the_periodic_mark_is_told()?;
         case(5).a_torn_mark_leaves_the_one_before_it()?;
+        case(6).a_mark_that_was_not_synced_leaves_one_that_can_be_read()?;
     }
     Ok(())
 }
@@ -241,6 +242,34 @@ impl<'e> Case<'e> {
                     flipped.map_err(|e| Violation::new(Wrong::Unavailable, e.to_string()))?;
                 }
                 case.tells_damage_at_the_end("a cut while the next mark was written")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A process is killed before it has synced a mark; then the power is cut at each call of
+    /// the next opening in turn. One of the two slots can be read.
+    fn a_mark_that_was_not_synced_leaves_one_that_can_be_read(self) -> Checked {
+        let machine = self.open()?;
+        self.append(machine.as_ref(), 0)?;
+        self.rest(machine.as_ref());
+        self.append(machine.as_ref(), 1)?;
+        self.disk.clock().advance(Duration::from_secs(1));
+        // The mark is written, and not synced.
+        self.disk.strike_at(2);
+        machine.step();
+        drop(machine);
+        self.disk.kill();
+        for call in 1..100 {
+            for seed in 0..6 {
+                let case = self.fork();
+                case.disk.strike_at(call);
+                drop(case.try_open());
+                if !case.disk.is_struck() {
+                    return Ok(());
+                }
+                case.disk.crash(Survival::Any(seed));
+                drop(case.open()?);
             }
         }
         Ok(())

@@ -100,6 +100,10 @@ fn bugs_that_chance_hardly_finds_are_caught_in_cases_led_to_on_purpose() {
         (Segment::with_flaw(Flaw::NoDirSyncAtOpen), Wrong::Lost),
         (Segment::with_flaw(Flaw::NoPeriodicMark), Wrong::Lost),
         (Segment::with_flaw(Flaw::OneMarkSlot), Wrong::Lost),
+        (
+            Segment::with_flaw(Flaw::OldMarkNotSynced),
+            Wrong::Unavailable,
+        ),
     ] {
         let caught = directed(&engine).expect_err(&engine.name());
         assert_eq!(caught.wrong, wrong, "{}: {caught}", engine.name());
