@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_domain::{CommandEnvelope, CommandId, Entity, SchemaError, StreamId};
-use anabranch_log::{BoxFuture, Expect};
+use anabranch_domain::{CommandId, Entity, SchemaError, StreamId};
+use anabranch_log::BoxFuture;
 use anabranch_model::{NameError, Version};
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
@@ -16,6 +16,7 @@ use crate::host::{
     load_from_events,
 };
 use crate::kinds::{Commanded, EntityKind};
+use crate::port::Dispatch;
 use crate::send_error::SendError;
 
 /// Entities of one category, whatever their type: what dispatchers and operators use.
@@ -26,23 +27,8 @@ pub trait AnyEntity: Send + Sync + 'static {
     /// The names of the commands that it takes.
     fn commands(&self) -> &'static [&'static str];
 
-    /// Sends a command in wire form, and waits for its outcome at most this long (`None`: as
-    /// the options say).
-    fn dispatch(
-        &self,
-        command: CommandEnvelope,
-        timeout: Option<Duration>,
-    ) -> BoxFuture<'_, Result<Accepted, SendError>> {
-        self.dispatch_expecting(command, timeout, None)
-    }
-
-    /// As [`AnyEntity::dispatch`], if the entity is in the state that is expected.
-    fn dispatch_expecting(
-        &self,
-        command: CommandEnvelope,
-        timeout: Option<Duration>,
-        expect: Option<Expect>,
-    ) -> BoxFuture<'_, Result<Accepted, SendError>>;
+    /// Sends a command in wire form, and waits for its outcome.
+    fn dispatch(&self, dispatch: Dispatch) -> BoxFuture<'_, Result<Accepted, SendError>>;
 
     /// The state of an entity after its event `at`, or as it is now, made from its events
     /// alone; and what it is doing here.
@@ -182,12 +168,12 @@ impl AnyEntity for EntityHost {
         self.kind.commands()
     }
 
-    fn dispatch_expecting(
-        &self,
-        command: CommandEnvelope,
-        timeout: Option<Duration>,
-        expect: Option<Expect>,
-    ) -> BoxFuture<'_, Result<Accepted, SendError>> {
+    fn dispatch(&self, dispatch: Dispatch) -> BoxFuture<'_, Result<Accepted, SendError>> {
+        let Dispatch {
+            command,
+            timeout,
+            expect,
+        } = dispatch;
         Box::pin(async move {
             let data = command.data.as_str().as_bytes();
             let input = self.kind.command(&command.name, data)?;

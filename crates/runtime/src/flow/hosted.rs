@@ -41,23 +41,18 @@ impl Hosted {
     }
 
     async fn command(&self, dispatch: Dispatch) -> Result<Reply, SendError> {
-        let Dispatch {
-            command,
-            timeout,
-            expect,
-        } = dispatch;
-        let category = command.to.category();
+        let category = dispatch.command.to.category();
         if let Some(entity) = self.entities.get(category) {
-            let done = entity.dispatch_expecting(command, timeout, expect).await;
+            let done = entity.dispatch(dispatch).await;
             return done.map(|accepted| Reply::Delivered(Delivered::Done(accepted)));
         }
         let flow = self.flows.get(category);
         let flow = flow.ok_or_else(|| self.not_hosted(category))?;
-        if expect.is_some() {
+        if dispatch.expect.is_some() {
             let what = "a saga takes no expected version".to_owned();
             return Err(SendError::Invalid(what));
         }
-        flow.command(command).await?;
+        flow.command(dispatch.command).await?;
         Ok(Reply::Delivered(Delivered::Taken))
     }
 
