@@ -44,8 +44,9 @@ pub const COMMANDS: [(&str, &str); 11] = [
         "show how the project is built inside and how fast it is: all items, or the N-th",
     ),
     (
-        "show faults [N]",
-        "show that faults which were found do not come back: all items, or the N-th",
+        "show faults [N] [--minutes M]",
+        "show that faults which were found do not come back: all items, or the N-th; the shop at \
+         a steady rate for M minutes, 60 unless told",
     ),
 ];
 

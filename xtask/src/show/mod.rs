@@ -7,30 +7,44 @@ mod house;
 mod item;
 mod tools;
 
-use item::Item;
+use item::{Item, Run};
 
 use crate::commands::Outcome;
 use crate::process::announce;
 use crate::workspace::Workspace;
 
 /// `cargo xtask show house [N]`: how the project is built inside, and how fast it is.
-pub fn house(workspace: &Workspace, number: Option<&str>) -> Outcome {
-    run(workspace, "house", &house::ITEMS, number)
+pub fn house(workspace: &Workspace, asked: Option<&str>) -> Outcome {
+    run(workspace, "house", &house::ITEMS, asked)
 }
 
-/// `cargo xtask show faults [N]`: that faults which were found do not come back.
-pub fn faults(workspace: &Workspace, number: Option<&str>) -> Outcome {
-    run(workspace, "faults", &faults::ITEMS, number)
+/// `cargo xtask show faults [N] [--minutes M]`: that faults which were found do not come back.
+pub fn faults(workspace: &Workspace, asked: Option<&str>) -> Outcome {
+    run(workspace, "faults", &faults::ITEMS, asked)
 }
 
-fn run(workspace: &Workspace, list: &str, items: &[Item], number: Option<&str>) -> Outcome {
+/// How long an item goes on that has no end of its own.
+const MINUTES: f64 = 60.0;
+
+fn run(workspace: &Workspace, list: &str, items: &[Item], asked: Option<&str>) -> Outcome {
+    let (number, minutes) = match asked.and_then(|text| text.split_once("--minutes")) {
+        None => (asked, MINUTES),
+        Some((number, minutes)) => (
+            Some(number.trim()).filter(|number| !number.is_empty()),
+            self::minutes(minutes.trim())?,
+        ),
+    };
     let chosen = chosen(items.len(), list, number)?;
     let (mut passed, mut failed) = (0, 0);
     let mut lines = Vec::new();
     for index in chosen {
         let item = &items[index];
         announce(&format!("{list} {}: {}", index + 1, item.says));
-        let line = match (item.run)(workspace) {
+        let shown = match item.run {
+            Run::Once(run) => run(workspace),
+            Run::Minutes(run) => run(workspace, minutes),
+        };
+        let line = match shown {
             Ok(figure) => {
                 passed += 1;
                 format!("{}. passed  {}\n           {figure}", index + 1, item.says)
@@ -50,6 +64,16 @@ fn run(workspace: &Workspace, list: &str, items: &[Item], number: Option<&str>) 
     match failed {
         0 => Ok(()),
         failed => Err(format!("cargo xtask show {list}: {failed} failed")),
+    }
+}
+
+/// As many minutes as this text says.
+fn minutes(text: &str) -> Outcome<f64> {
+    match text.parse() {
+        Ok(minutes) if minutes > 0.0 && minutes < 1e6 => Ok(minutes),
+        _ => Err(format!(
+            "--minutes wants a number of minutes above 0, not {text:?}"
+        )),
     }
 }
 
@@ -73,11 +97,11 @@ mod tests {
     const ITEMS: [Item; 2] = [
         Item {
             says: "it is there",
-            run: |_| Ok("1 of 1".to_owned()),
+            run: Run::Once(|_| Ok("1 of 1".to_owned())),
         },
         Item {
             says: "it is missing",
-            run: |_| Err("nothing is there".to_owned()),
+            run: Run::Once(|_| Err("nothing is there".to_owned())),
         },
     ];
 
@@ -88,6 +112,29 @@ mod tests {
         let failed = Err("cargo xtask show x: 1 failed".to_owned());
         assert_eq!(run(&workspace, "x", &ITEMS, Some("2")), failed);
         assert_eq!(run(&workspace, "x", &ITEMS, None), failed);
+    }
+
+    #[test]
+    fn an_item_without_an_end_goes_on_for_the_minutes_that_are_asked() {
+        const LONG: [Item; 1] = [Item {
+            says: "it goes on",
+            run: Run::Minutes(|_, minutes| Err(format!("{minutes}")).or_else(expected)),
+        }];
+        fn expected(minutes: String) -> Outcome<String> {
+            if minutes == "2.5" {
+                Ok(minutes)
+            } else {
+                Err(minutes)
+            }
+        }
+        let workspace = Workspace::find().unwrap();
+        for asked in ["1 --minutes 2.5", "--minutes 2.5"] {
+            assert_eq!(run(&workspace, "x", &LONG, Some(asked)), Ok(()), "{asked}");
+        }
+        assert!(run(&workspace, "x", &LONG, Some("1")).is_err());
+        for wrong in ["1 --minutes", "--minutes -1", "--minutes x"] {
+            assert!(run(&workspace, "x", &LONG, Some(wrong)).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -56,9 +56,21 @@ fn passed(text: &str) -> u64 {
 
 /// Builds a package for release and gives the path of its program.
 pub fn released(workspace: &Workspace, package: &str, program: &str) -> Outcome<PathBuf> {
-    let arguments = ["build", "--release", "--locked", "-p", package];
-    step("release build", &mut cargo(workspace, &arguments))?;
-    Ok(workspace.target()?.join("release").join(program))
+    built(workspace, package, program, "release")
+}
+
+/// Builds a package as it is shipped, optimised as a whole: what is measured.
+pub fn shipped(workspace: &Workspace, package: &str, program: &str) -> Outcome<PathBuf> {
+    built(workspace, package, program, "dist")
+}
+
+fn built(workspace: &Workspace, package: &str, program: &str, profile: &str) -> Outcome<PathBuf> {
+    let arguments = ["build", "--profile", profile, "--locked", "-p", package];
+    step(
+        &format!("{profile} build"),
+        &mut cargo(workspace, &arguments),
+    )?;
+    Ok(workspace.target()?.join(profile).join(program))
 }
 
 /// An empty directory for what an item writes.
