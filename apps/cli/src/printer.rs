@@ -18,6 +18,8 @@ pub struct Printer {
     printed: u64,
     line: Vec<u8>,
     progress: Progress,
+    /// Only events of this story.
+    story: Option<String>,
 }
 
 impl Printer {
@@ -30,7 +32,15 @@ impl Printer {
             printed: 0,
             line: Vec::new(),
             progress: Progress::none(),
+            story: None,
         }
+    }
+
+    /// Prints only events with this correlation id, if it is some.
+    #[must_use]
+    pub fn only_story(mut self, correlation_id: Option<String>) -> Self {
+        self.story = correlation_id;
+        self
     }
 
     /// Shows how much is printed.
@@ -103,6 +113,12 @@ impl Printer {
                     .remedy("run `anabranch log verify`")
             };
             let event = event.map_err(malformed)?;
+            if let Some(story) = &self.story {
+                let meta = event.meta.decode().map_err(malformed)?;
+                if meta.correlation_id.as_ref() != Some(story) {
+                    continue;
+                }
+            }
             self.line.clear();
             match self.form {
                 Form::Text => event_text::write_event(&event, &mut self.line),

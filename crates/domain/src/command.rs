@@ -135,6 +135,9 @@ pub struct CommandEnvelope {
     /// Id of the whole story it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
+    /// W3C trace context of who sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// What the sender had seen when it decided to send it. The events that the command records
     /// become visible after these.
     #[serde(default, skip_serializing_if = "is_start")]

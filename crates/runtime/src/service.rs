@@ -121,6 +121,7 @@ impl Service {
             role: Role::Plain,
             reply_to: None,
             correlation_id: None,
+            traceparent: None,
             causes: Cut::start(),
         };
         self.deliver(envelope).await.map(|_| ())

@@ -56,7 +56,8 @@ async fn send(
         data,
         role: Role::Plain,
         reply_to: None,
-        correlation_id: None,
+        correlation_id: Some(id.to_string()),
+        traceparent: traceparent(&headers),
         causes: session.deps().clone(),
     };
     let Ok(entity) = owner.any_entity(stream.category()) else {
@@ -170,6 +171,24 @@ async fn to_saga(
         .headers_mut()
         .insert(TOKEN_HEADER, header_of(shared, &session)?);
     Ok(response)
+}
+
+/// The trace that a request belongs to (W3C Trace Context). What is no such header is passed
+/// over, as that standard says.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let mut all = headers.get_all("traceparent").iter();
+    let text = all.next()?.to_str().ok()?.trim();
+    let parts: Vec<_> = text.split('-').collect();
+    let is_hex = |part: &&str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
+    let is_one = all.next().is_none()
+        && lengths == [2, 32, 16, 2]
+        && parts.iter().all(is_hex)
+        && parts[0] != "ff"
+        && [parts[1], parts[2]]
+            .iter()
+            .all(|id| id.contains(|c| c != '0'));
+    is_one.then(|| text.to_owned())
 }
 
 /// What only an operator may say to a saga, and where.

@@ -162,6 +162,7 @@ pub fn instance(status: &InstanceStatus) -> wire::Instance {
         length: described.map_or(0, |described| described.length),
         state: described.map(|described| raw(&described.state)),
         under_way: Vec::new(),
+        letters: Vec::new(),
     }
 }
 

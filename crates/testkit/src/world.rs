@@ -270,6 +270,7 @@ impl World {
             role: Role::Plain,
             reply_to: None,
             correlation_id: None,
+            traceparent: None,
             causes,
         };
         let (port, sky) = (self.fleet.port(), self.sky.clone());

@@ -3,7 +3,7 @@
 use anabranch::model::StreamId;
 use anabranch_server::client::path;
 use anabranch_wire::{
-    CircuitState, Instance, OperatorName, Process, ProcessDone, Raw, Rejection, ResumeStep,
+    CircuitState, Instance, Letter, OperatorName, Process, ProcessDone, Raw, Rejection, ResumeStep,
     SagaState, SagaStep, SettleStep, Settlement, StreamDone, Why,
 };
 use clap::{ArgGroup, Args, Subcommand};
@@ -337,7 +337,18 @@ fn print_instance(instance: &Instance, out: &mut Output) -> Outcome {
         out.line("\nstate")?;
         print_json(&state, 2, out)?;
     }
-    print_under_way(instance, out)
+    print_under_way(instance, out)?;
+    for letter in &instance.letters {
+        let (what, id) = match &letter.what {
+            Letter::Command(sent) => (format!("{} to {}", sent.name, sent.to), &letter.id),
+            Letter::Call(sent) => (format!("call {}", sent.effect), &letter.id),
+        };
+        let (what, why) = (clean(&what), clean(&letter.reason));
+        out.line(&format!(
+            "\nnobody could take {what}: {why}\n  see `anabranch dead-letter show {id}`"
+        ))?;
+    }
+    Ok(())
 }
 
 /// What is on its way, how often that has failed, and why.

@@ -22,6 +22,7 @@ Examples:
   anabranch read --stream order/536365
   anabranch read --category order --type OrderPlaced --output jsonl | jq .data
   anabranch read --tag customer:17850 --reverse --limit 10
+  anabranch read --correlation checkout/536365
   anabranch read --from 0:1000 --follow")]
 pub struct ReadArgs {
     #[command(flatten)]
@@ -73,6 +74,9 @@ struct Which {
     /// Only events with this header; given several times, with all of them
     #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
     header: Vec<(String, String)>,
+    /// Only events with this correlation id: a story
+    #[arg(long, value_name = "ID")]
+    correlation: Option<String>,
 }
 
 /// Streams of the platform itself can be read.
@@ -126,7 +130,8 @@ pub async fn run(args: ReadArgs, context: &Context) -> Outcome {
         }
         _ => positioned(&*opened.log, &args).await?,
     };
-    let mut printer = Printer::new(Output::stdout(), form, args.limit);
+    let story = args.which.correlation.clone();
+    let mut printer = Printer::new(Output::stdout(), form, args.limit).only_story(story);
     if args.follow {
         return printer.follow(events).await;
     }
@@ -215,6 +220,7 @@ pub async fn tail(args: TailArgs, context: &Context) -> Outcome {
         .log
         .read(&head, args.which.filter(), ReadMode::Follow);
     Printer::new(Output::stdout(), form, args.limit)
+        .only_story(args.which.correlation.clone())
         .follow(events)
         .await
 }

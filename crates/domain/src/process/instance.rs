@@ -417,6 +417,7 @@ impl<P: Process> ProcessInstance<P> {
                 role: Role::Plain,
                 reply_to: Some(self.stream.clone()),
                 correlation_id: Some(self.stream.to_string()),
+                traceparent: None,
                 causes: causes.clone(),
             })
         };

@@ -224,6 +224,7 @@ impl Dispatch {
             role,
             reply_to: Some(saga.clone()),
             correlation_id: Some(saga.to_string()),
+            traceparent: None,
             causes: causes.clone(),
         };
         Ok(match self {

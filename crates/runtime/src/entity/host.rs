@@ -131,13 +131,16 @@ impl EntityHost {
         let content = comes_from_outside.then(|| self.kind.content(&input));
         let mut item = Item::plain(input);
         item.reply = Some(reply);
+        let id = options.id.unwrap_or_else(new_id);
+        let correlation_id = options.correlation_id.unwrap_or_else(|| id.to_string());
         item.ask = Some(Ask {
-            id: options.id.unwrap_or_else(new_id),
+            id,
             role: options.role,
             reply_to: options.reply_to,
             expect: options.expect,
             causes: options.causes,
-            correlation_id: options.correlation_id,
+            correlation_id: Some(correlation_id),
+            traceparent: options.traceparent,
             is_repeatable,
             content: content.flatten(),
             arrived,
@@ -182,6 +185,7 @@ impl AnyEntity for EntityHost {
                 timeout,
                 expect,
                 correlation_id: command.correlation_id,
+                traceparent: command.traceparent,
                 role: command.role,
                 reply_to: command.reply_to,
                 causes: command.causes,

@@ -93,8 +93,10 @@ pub struct SendOptions {
     pub timeout: Option<Duration>,
     /// The state that the entity is expected to be in; `None`: any.
     pub expect: Option<Expect>,
-    /// Id of the whole story it belongs to.
+    /// Id of the whole story it belongs to; `None`: the story begins with it and has its id.
     pub correlation_id: Option<String>,
+    /// W3C trace context of who sends it; it is stored with the events.
+    pub traceparent: Option<String>,
     /// The part that it plays in a saga.
     pub role: Role,
     /// The saga, or process, that waits for the outcome.

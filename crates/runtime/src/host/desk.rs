@@ -106,6 +106,7 @@ pub fn meta_of(writer: &Writer, ask: &Ask) -> Meta {
         source: Some(writer.source.clone()),
         causation_id: Some(ask.id.to_string()),
         correlation_id: ask.correlation_id.clone(),
+        traceparent: ask.traceparent.clone(),
         ..Meta::default()
     };
     if writer.many_partitions {
@@ -190,7 +191,10 @@ impl Desk<'_> {
 pub fn size_of_event(event: &NewEvent) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let meta = event.meta.as_deref().map_or(0, |meta| {
-        text(&meta.source) + text(&meta.causation_id) + text(&meta.correlation_id)
+        text(&meta.source)
+            + text(&meta.causation_id)
+            + text(&meta.correlation_id)
+            + text(&meta.traceparent)
     });
     event.data.len() + meta + event.stream.as_str().len() + 64
 }

@@ -42,6 +42,7 @@ pub struct Ask {
     pub expect: Option<Expect>,
     pub causes: Cut,
     pub correlation_id: Option<String>,
+    pub traceparent: Option<String>,
     /// Whether who sent it has given the id, and so may send it again.
     pub is_repeatable: bool,
     /// A hash of the command, if an id that was given could come with another command.

@@ -342,6 +342,7 @@ async fn a_late_request_of_a_forgotten_saga_does_not_hold_up_its_entity() {
         role: Role::Step("pay".parse().unwrap()),
         reply_to: Some(saga.clone()),
         correlation_id: None,
+        traceparent: None,
         causes: Cut::start(),
     };
     let entities = service.any_entity("counter").unwrap().clone();

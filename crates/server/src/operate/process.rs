@@ -110,8 +110,11 @@ async fn show(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
             .is_none_or(|described| described.length > 0);
     if is_there {
         let under_way = convert::deliveries(owner.sent_by(&stream), &owner.circuits());
+        let letters = owner.dead_letters().into_iter();
+        let letters = letters.filter(|letter| letter.from == stream);
         return reply(&wire::Instance {
             under_way,
+            letters: letters.map(|letter| convert::letter(&letter)).collect(),
             ..convert::instance(&status)
         });
     }

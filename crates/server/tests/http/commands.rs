@@ -1,3 +1,4 @@
+use anabranch_log::{Log, Order, VersionRange};
 use anabranch_runtime::EntityOptions;
 use serde_json::json;
 
@@ -225,4 +226,32 @@ async fn a_token_that_is_not_ours_is_refused() {
     let headers = [("anabranch-token", &*token)];
     let reply = bank.send(DEPOSIT, &headers, r#"{"amount":5}"#).await;
     problem(&reply, 400, "token-beyond-head");
+}
+
+#[tokio::test]
+async fn the_events_of_a_command_have_its_id_as_their_story_and_the_trace_of_the_request() {
+    let bank = Bank::open().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let path = "/commands/account/a?type=Deposit";
+    let body = r#"{"amount":5}"#;
+    let sent = good(&bank.send(path, &[("traceparent", trace)], body).await);
+    // What is no trace is passed over.
+    for wrong in [
+        "00-0-0-01",
+        "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+    ] {
+        good(&bank.send(path, &[("traceparent", wrong)], body).await);
+    }
+    let stream = "account/a".parse().unwrap();
+    let mut events = bank
+        .log
+        .read_stream(&stream, VersionRange::ALL, Order::Forward);
+    let first = events.next().await.unwrap().unwrap();
+    let meta = first.meta().decode().unwrap();
+    assert_eq!(meta.traceparent.as_deref(), Some(trace));
+    assert_eq!(meta.correlation_id.as_deref(), sent["command"].as_str());
+    while let Some(event) = events.next().await {
+        let meta = event.unwrap().meta().decode().unwrap();
+        assert_eq!(meta.traceparent, None);
+    }
 }

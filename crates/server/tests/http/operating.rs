@@ -109,6 +109,8 @@ async fn a_dead_letter_is_shown_edited_and_retried_or_given_up() {
     let shown = good(&bank.get(&of(0)).await);
     assert_eq!(shown["letter"]["what"]["command"]["to"], "account/archive");
     assert_eq!(shown["service"], "bank");
+    let instance = good(&bank.get("/operate/instance/archiver/a").await);
+    assert_eq!(instance["letters"].as_array().unwrap().len(), 1);
     let edited = r#"{"data":{"amounts":[1,2]}}"#;
     good(&bank.post(&format!("{}/retry", of(0)), edited).await);
     let discard = format!("{}/discard", of(1));

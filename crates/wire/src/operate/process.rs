@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::letter::DeadLetter;
 use super::service::CircuitState;
 use crate::problem::Rejection;
 use crate::raw::Raw;
@@ -60,6 +61,9 @@ pub struct Instance {
     /// What it has sent that is on its way, when one instance was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub under_way: Vec<Delivery>,
+    /// What it has sent and nobody could take, when one instance was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub letters: Vec<DeadLetter>,
 }
 
 /// Something that a process or saga has sent and that is on its way.

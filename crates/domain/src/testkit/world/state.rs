@@ -262,6 +262,7 @@ impl World {
             role: Role::Plain,
             reply_to: None,
             correlation_id: None,
+            traceparent: None,
             causes,
         };
         self.put(Duration::ZERO, Task::Deliver(Message::Command(envelope)));
