@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_env::{Env, OpenMode};
+use anabranch_env::{Env, File, OpenMode};
 use anabranch_log::{OpenError, ReadError};
 use bytes::BytesMut;
 
@@ -101,18 +101,20 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
     for (file, _, what) in &contents.index_problems {
         store.note(format!("{file}: {what}; it was built again"));
     }
-    for path in &contents.unused_indexes {
-        store
-            .env
-            .disk
-            .remove(path)
-            .map_err(|e| io_open(format!("removing {}", path.display()), e))?;
-    }
+    remove_all(&store, &contents.unused_indexes)?;
     store.change_parts(|parts| *parts = std::mem::take(&mut contents.parts));
 
     clear_probe(&store).map_err(|e| io_open("clearing the blocks for trying out the disk", e))?;
     let (method, align) = choose_method(&store, &options)?;
-    finish_open(store, options, method, align, survey, &contents, mark, held)
+    let opening = Opening {
+        options,
+        method,
+        align,
+        survey,
+        mark,
+        held,
+    };
+    finish_open(store, opening, &contents)
 }
 
 /// Makes the directory of a log, so that a power cut cannot take it away with the log in it.
@@ -184,27 +186,37 @@ pub(crate) fn put_mark(env: &Env, dir: &Path, mark: &Mark) -> Result<(), OpenErr
         .map_err(|e| io_open("making the mark file", e))
 }
 
-#[expect(clippy::too_many_arguments, reason = "called once, above")]
-fn finish_open(
-    store: Arc<Store>,
+/// What an opening has found and decided so far.
+struct Opening {
     options: Options,
     method: WriteMethod,
     align: usize,
     survey: Survey,
-    contents: &Contents,
     mark: Mark,
     held: Box<dyn anabranch_env::DiskLock>,
+}
+
+fn finish_open(
+    store: Arc<Store>,
+    opening: Opening,
+    contents: &Contents,
 ) -> Result<Writer, OpenError> {
+    let Opening {
+        options,
+        method,
+        align,
+        survey,
+        mark,
+        held,
+    } = opening;
+    let end = contents.end;
     let last_id = survey.segments.last().map_or(0, |(s, _)| s.id);
     let mut next_segment_id = last_id.max(mark.segment_id) + 1;
-    let mut end = contents.end;
-    let in_doubt = contents.end > contents.durable && !store.bug(crate::Bug::SkipTailRewrite);
     let torn = !contents.rest_is_empty && !store.bug(crate::Bug::ReuseTornTail);
-
-    // What was written but perhaps never reached the disk is written again, to a file that
-    // no failed write has touched.
     let mut must_roll = survey.segments.is_empty() || torn;
-    if in_doubt {
+    if end > contents.durable && !store.bug(crate::Bug::SkipTailRewrite) {
+        // What was written but perhaps never reached the disk is written again, to a file that
+        // no failed write has touched.
         let rewritten = rewrite_tail(&store, &options, contents.durable, end, next_segment_id)
             .map_err(|e| io_open("writing the log's end again after a crash", e))?;
         next_segment_id += 1;
@@ -213,16 +225,80 @@ fn finish_open(
             parts.push(rewritten);
         });
         must_roll = false;
-        end = contents.end;
     }
+    index_the_middle(&store);
+    must_roll |= store.parts().is_empty();
+    let (part, offset) = growing_part(&store, contents);
+    let (file, tail) = if must_roll {
+        (None, Vec::new())
+    } else {
+        let (file, tail) = open_end(&store, &part.segment, method, offset, align)?;
+        (Some(file), tail)
+    };
+    remove_all(&store, &store.open_catalogue(&survey.runs))?;
+    let (unsealed, sealed_id_max) = split_off_sealed(&store);
+    let complete = unsealed.len() == store.parts().len();
 
-    // Parts in the middle that had no index get one now.
+    store.set_published(end);
+    store.set_synced(end);
+    let point = DurablePoint {
+        position: end,
+        segment_id: part.segment.id,
+        offset,
+    };
+    let opened = mark_of_opening(mark, point, must_roll);
+    let log_bytes = survey.segments.iter().map(|(s, _)| s.capacity).sum();
+    let marker = begin_marks(&store, mark, opened)?;
+    let live_file = begin_live(&store, opened.epoch, end)?;
+    let (spares, next_spare) = take_up_spares(survey.spares);
+    let upkeep = Upkeep {
+        next_spare,
+        log_bytes,
+        retry_at: Duration::ZERO,
+        merge: None,
+    };
+    let committer = Committer {
+        file,
+        segment_id: part.segment.id,
+        live_file,
+        epoch: opened.epoch,
+    };
+    let sequencer = Sequencer::new(
+        store.clone(),
+        End {
+            next: end,
+            part,
+            offset,
+            tail,
+            unsealed,
+            next_segment_id,
+            must_roll,
+        },
+        Heads::new(options.index_memory / 4 * 3, complete),
+        sealed_id_max,
+        align,
+        options.queue_bytes_max,
+    );
+    Ok(Writer::new(
+        store,
+        options,
+        method,
+        align,
+        sequencer,
+        committer,
+        spares,
+        marker,
+        upkeep,
+        point,
+        Some(held),
+    ))
+}
+
+/// Gives index files to parts in the middle that have none.
+fn index_the_middle(store: &Store) {
     let parts = store.parts();
-    let growing = parts.last().cloned();
-    for part in parts.iter() {
-        if growing.as_ref().is_some_and(|g| Arc::ptr_eq(g, part)) {
-            continue;
-        }
+    let middle = parts.len().saturating_sub(1);
+    for part in &parts[..middle] {
         let taken = match &mut *write(&part.index) {
             PartIndex::Active(index) => Some(std::mem::replace(
                 &mut **index,
@@ -237,67 +313,68 @@ fn finish_open(
             store.replace_index(part, index);
         }
     }
+}
 
-    let (part, offset) = match growing {
-        Some(part) if matches!(&*read(&part.index), PartIndex::Active(_)) => {
-            let offset = match &*read(&part.index) {
-                PartIndex::Active(index) => index.end_offset(),
-                PartIndex::Sealed(index) => index.header.end_offset,
-            };
-            (part, offset)
-        }
-        other => {
-            // The log is new, or its end is sealed: an empty part to begin with.
-            let (segment, offset, first) = match &other {
-                Some(sealed) => (sealed.segment.clone(), contents.end_offset, contents.end),
-                None => {
-                    must_roll = true;
-                    let segment = Segment::new(0, segment_path(&store.dir, 0), 0);
-                    (Arc::new(segment), DATA_START, contents.end)
-                }
-            };
-            let index = ActiveIndex::new(first, store.identity.hash_key, offset);
-            let part = Arc::new(Part::growing(segment, offset, index));
-            store.change_parts(|parts| parts.push(part.clone()));
-            (part, offset)
-        }
-    };
-    let file = if must_roll {
-        None
-    } else {
-        let mode = if method == WriteMethod::Direct {
-            OpenMode::WriteDirect
-        } else {
-            OpenMode::Write
-        };
-        let path = &part.segment.path;
-        Some(
-            store
-                .env
-                .disk
-                .open(path, mode)
-                .map_err(|e| io_open(format!("opening {}", part.segment.name()), e))?,
-        )
-    };
-    let tail = if must_roll {
-        Vec::new()
-    } else {
-        let from = offset / align as u64 * align as u64;
-        let mut tail = vec![0; (offset - from) as usize];
-        let source = store.file(&part.segment).map_err(read_failed)?;
-        read_up_to(&*source, &mut tail, from).map_err(|e| io_open("reading the log's end", e))?;
-        tail
-    };
-
-    for useless in store.open_catalogue(&survey.runs) {
-        store
-            .env
-            .disk
-            .remove(&useless)
-            .map_err(|e| io_open(format!("removing {}", useless.display()), e))?;
+/// The part that grows, and where in its segment: the last one, or an empty one where the log
+/// is new or its end is sealed.
+fn growing_part(store: &Store, contents: &Contents) -> (Arc<Part>, u64) {
+    let last = store.parts().last().cloned();
+    if let Some(part) = &last
+        && let PartIndex::Active(index) = &*read(&part.index)
+    {
+        return (part.clone(), index.end_offset());
     }
-    // The last parts that have no index file. One before them whose file could not be
-    // written is asked as the sealed ones are, though its index is in memory.
+    let (segment, offset) = match last {
+        Some(sealed) => (sealed.segment.clone(), contents.end_offset),
+        None => {
+            let segment = Segment::new(0, segment_path(&store.dir, 0), 0);
+            (Arc::new(segment), DATA_START)
+        }
+    };
+    let index = ActiveIndex::new(contents.end, store.identity.hash_key, offset);
+    let part = Arc::new(Part::growing(segment, offset, index));
+    store.change_parts(|parts| parts.push(part.clone()));
+    (part, offset)
+}
+
+/// Opens the last segment for writing from `offset` on; also gives the bytes before it that
+/// share its block.
+fn open_end(
+    store: &Store,
+    segment: &Segment,
+    method: WriteMethod,
+    offset: u64,
+    align: usize,
+) -> Result<(Arc<dyn File>, Vec<u8>), OpenError> {
+    let mode = if method == WriteMethod::Direct {
+        OpenMode::WriteDirect
+    } else {
+        OpenMode::Write
+    };
+    let file = store
+        .env
+        .disk
+        .open(&segment.path, mode)
+        .map_err(|e| io_open(format!("opening {}", segment.name()), e))?;
+    let from = offset / align as u64 * align as u64;
+    let mut tail = vec![0; (offset - from) as usize];
+    let source = store.file(segment).map_err(read_failed)?;
+    read_up_to(&*source, &mut tail, from).map_err(|e| io_open("reading the log's end", e))?;
+    Ok((file, tail))
+}
+
+fn remove_all(store: &Store, paths: &[PathBuf]) -> Result<(), OpenError> {
+    for path in paths {
+        let removed = store.env.disk.remove(path);
+        removed.map_err(|e| io_open(format!("removing {}", path.display()), e))?;
+    }
+    Ok(())
+}
+
+/// The last parts that have no index file, and the greatest id in those before them. One before
+/// them whose file could not be written is asked as the sealed ones are, though its index is in
+/// memory.
+fn split_off_sealed(store: &Store) -> (Vec<Arc<Part>>, u128) {
     let is_active = |part: &Arc<Part>| matches!(&*read(&part.index), PartIndex::Active(_));
     let parts = store.parts();
     let sealed_count = parts
@@ -305,121 +382,83 @@ fn finish_open(
         .rposition(|p| !is_active(p))
         .map_or(0, |i| i + 1);
     let (sealed, unsealed) = parts.split_at(sealed_count);
-    let unsealed = unsealed.to_vec();
     let id_max = |part: &Arc<Part>| match &*read(&part.index) {
         PartIndex::Sealed(index) => index.header.id_max,
         PartIndex::Active(_) => u128::MAX,
     };
     let sealed_id_max = sealed.iter().map(id_max).max().unwrap_or(0);
-    let complete = unsealed.len() == store.parts().len();
+    (unsealed.to_vec(), sealed_id_max)
+}
 
-    store.set_published(end);
-    store.set_synced(end);
-    let point = DurablePoint {
-        position: end,
-        segment_id: part.segment.id,
-        offset,
+/// The mark that follows `found`. Where a new segment is to begin, it goes on naming the end of
+/// the one that was found.
+fn mark_of_opening(found: Mark, point: DurablePoint, must_roll: bool) -> Mark {
+    let (segment_id, offset) = if must_roll {
+        (found.segment_id, found.offset)
+    } else {
+        (point.segment_id, point.offset)
     };
+    Mark {
+        sequence: found.sequence + 1,
+        epoch: found.epoch + 1,
+        durable: point.position,
+        segment_id,
+        offset,
+        clean: false,
+        ..found
+    }
+}
+
+/// Writes the mark of this opening.
+fn begin_marks(store: &Store, found: Mark, opened: Mark) -> Result<Marker, OpenError> {
     let mark_file = store
         .env
         .disk
         .open(&store.dir.join(MARK_FILE), OpenMode::Write)
         .map_err(|e| io_open("opening the mark file", e))?;
     let now = store.env.clock.monotonic();
-    let log_bytes = survey.segments.iter().map(|(s, _)| s.capacity).sum();
     let mut marker = Marker {
-        mark,
+        mark: found,
         mark_file,
         marked_at: now,
         synced_at: now,
     };
-    let mut upkeep = Upkeep {
-        next_spare: 0,
-        log_bytes,
-        retry_at: Duration::ZERO,
-        merge: None,
-    };
-    let mut spares = VecDeque::new();
-    for (path, capacity) in survey.spares {
-        let number = path
-            .file_stem()
-            .and_then(|s| s.to_str())
-            .and_then(|s| s.strip_prefix("spare-"))
-            .and_then(|s| s.parse::<u64>().ok());
-        upkeep.next_spare = upkeep.next_spare.max(number.unwrap_or(0) + 1);
-        spares.push_back(Spare { path, capacity });
-    }
-    let opened = Mark {
-        sequence: mark.sequence + 1,
-        epoch: mark.epoch + 1,
-        durable: end,
-        segment_id: if must_roll {
-            mark.segment_id
-        } else {
-            point.segment_id
-        },
-        offset: if must_roll { mark.offset } else { point.offset },
-        clean: false,
-        ..mark
-    };
     // The mark that was read may be in the page cache only: the other slot is not to be
     // touched before this one is on the disk.
-    write_mark(&mut marker, mark)
+    write_mark(&mut marker, found)
         .and_then(|()| write_mark(&mut marker, opened))
         .map_err(|e| io_open("writing the mark", e))?;
+    Ok(marker)
+}
 
-    let live_path = store.dir.join(LIVE_FILE);
-    let live_file = match store.env.disk.open(&live_path, OpenMode::Write) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            store.env.disk.open(&live_path, OpenMode::Create)
-        }
+/// Tells readers in other processes of this opening.
+fn begin_live(store: &Store, epoch: u64, published: u64) -> Result<Arc<dyn File>, OpenError> {
+    let disk = &store.env.disk;
+    let path = store.dir.join(LIVE_FILE);
+    let file = match disk.open(&path, OpenMode::Write) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => disk.open(&path, OpenMode::Create),
         opened => opened,
     };
-    let live_file = live_file.map_err(|e| io_open("opening the file that tells readers", e))?;
-    let live = Live {
-        epoch: opened.epoch,
-        published: end,
-    };
-    live_file
-        .write_all_at(&live.encode(store.identity), 0)
+    let file = file.map_err(|e| io_open("opening the file that tells readers", e))?;
+    let live = Live { epoch, published };
+    file.write_all_at(&live.encode(store.identity), 0)
         .map_err(|e| io_open("telling readers", e))?;
+    Ok(file)
+}
 
-    let heads = Heads::new(options.index_memory / 4 * 3, complete);
-    let sequencer = Sequencer::new(
-        store.clone(),
-        End {
-            next: end,
-            part: part.clone(),
-            offset,
-            tail,
-            unsealed,
-            next_segment_id,
-            must_roll,
-        },
-        heads,
-        sealed_id_max,
-        align,
-        options.queue_bytes_max,
-    );
-    let committer = Committer {
-        file,
-        segment_id: part.segment.id,
-        live_file,
-        epoch: opened.epoch,
+/// The files that were written ahead, and the number of the next one.
+fn take_up_spares(found: Vec<(PathBuf, u64)>) -> (VecDeque<Spare>, u64) {
+    let number = |path: &Path| -> Option<u64> {
+        let name = path.file_stem()?.to_str()?;
+        name.strip_prefix("spare-")?.parse().ok()
     };
-    Ok(Writer::new(
-        store,
-        options,
-        method,
-        align,
-        sequencer,
-        committer,
-        spares,
-        marker,
-        upkeep,
-        point,
-        Some(held),
-    ))
+    let numbers = found.iter().map(|(path, _)| number(path).unwrap_or(0) + 1);
+    let next = numbers.max().unwrap_or(0);
+    let spares = found
+        .into_iter()
+        .map(|(path, capacity)| Spare { path, capacity })
+        .collect();
+    (spares, next)
 }
 
 fn read_failed(error: ReadError) -> OpenError {
