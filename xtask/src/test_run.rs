@@ -3,7 +3,8 @@
 //! 1. Every test and doc test of the workspace; among them the conformance suite on each
 //!    engine, and the layers and tidy checks.
 //!    Servers that some of them need are started before and stopped after.
-//!    Then those of the crates below `testing/strangers`.
+//!    Then those of the crates below `testing/strangers`, and the fuzz targets of
+//!    `testing/fuzz` over their corpus and mutations of it, for less than a minute.
 //! 2. The OpenAPI document, by the validator that others use.
 //! 3. What the documents tell a reader to type, with the released program.
 //! 4. The scripts below `testing/` that use the released program as a person would, in a
@@ -209,15 +210,15 @@ fn cargo_test(workspace: &Workspace, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// The crates below `testing/strangers`, each on its own: they use the public interface as
-/// somebody else would, from outside the workspace.
+/// The crates outside the workspace, each on its own: those below `testing/strangers` use the
+/// public interface as somebody else would; `testing/fuzz` has the fuzz targets.
 fn strangers(workspace: &Workspace, report: &mut Report) -> Outcome {
     let target = workspace.metadata(&["--no-deps"])?["target_directory"].clone();
     let target = target
         .as_str()
         .ok_or("cargo metadata names no target directory")?;
-    for name in ["view-store", "consumer"] {
-        let dir = format!("testing/strangers/{name}");
+    for name in ["strangers/view-store", "strangers/consumer", "fuzz"] {
+        let dir = format!("testing/{name}");
         announce(&dir);
         let output = Command::new(env!("CARGO"))
             .args(["test", "--locked", "--target-dir", target])

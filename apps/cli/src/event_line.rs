@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use anabranch::log::Expect;
 use anabranch::model::{
-    ATTRIBUTES, Cut, EventId, EventType, JSON_DEPTH_MAX, Meta, NewEvent, Position, StreamId,
-    is_json_media_type, is_json_too_deep,
+    self, ATTRIBUTES, Cut, EventId, EventType, HEADERS, JsonTextError, Meta, NewEvent, Position,
+    StreamId, is_json_media_type, uri_part,
 };
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -81,21 +81,28 @@ pub fn parse(line: &[u8], derived_id: EventId) -> Result<Parsed, LineError> {
     }
 }
 
-/// Checks that `data` is JSON that can be stored as it is: one value, not too deep. Gives it
-/// without the white space around it.
+/// Checks that `data` is JSON that can be stored as it is: one value that every reader can read.
+/// Gives it without the white space around it.
 pub fn check_json(data: &str) -> Result<&str, LineError> {
-    let raw: &RawValue = serde_json::from_str(data).map_err(|error| syntax(data, &error))?;
-    if is_json_too_deep(raw.get().as_bytes()) {
-        return Err(LineError {
-            column: 1,
-            reason: too_deep(),
-        });
-    }
-    Ok(raw.get())
+    model::check_json(data.as_bytes()).map_err(|error| LineError {
+        column: column(data, error.at),
+        reason: not_json(error),
+    })?;
+    Ok(data.trim_matches([' ', '\t', '\n', '\r']))
 }
 
-fn too_deep() -> String {
-    format!("the data is nested deeper than {JSON_DEPTH_MAX} levels, which most parsers refuse")
+fn not_json(error: JsonTextError) -> String {
+    format!(
+        "the data is not JSON that every reader can read: {}",
+        error.reason
+    )
+}
+
+/// The column, in characters from 1, of the byte at `at`.
+fn column(text: &str, at: usize) -> usize {
+    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
+    let is_start_of_char = |byte: &&u8| (**byte & 0xc0) != 0x80;
+    before.iter().filter(is_start_of_char).count() + 1
 }
 
 /// What serde_json says, with the place as a column of characters.
@@ -225,11 +232,13 @@ impl<'a> Form<'a> {
     }
 
     fn json_data(&self, field: &Field<'a>) -> Result<&'a [u8], LineError> {
-        let data = field.value.get().as_bytes();
-        if is_json_too_deep(data) {
-            return Err(self.wrong(field, too_deep()));
-        }
-        Ok(data)
+        let data = field.value.get();
+        model::check_json(data.as_bytes()).map_err(|error| {
+            let mut wrong = self.wrong(field, not_json(error));
+            wrong.column += column(data, error.at) - 1;
+            wrong
+        })?;
+        Ok(data.as_bytes())
     }
 
     fn plain(&self, derived_id: EventId) -> Result<EventLine, LineError> {
@@ -326,6 +335,14 @@ impl<'a> Form<'a> {
         let mut meta = self.attributes(&stream)?;
         let id = self.cloud_event_id(&mut meta, derived_id)?;
         let data = self.cloud_event_data(meta.content_type.as_deref())?;
+        // Bytes in base64 need no media type; those that are no JSON get that of bytes.
+        if self.get("datacontenttype").is_none()
+            && !data.is_empty()
+            && self.get("data_base64").is_some()
+            && model::check_json(&data).is_err()
+        {
+            meta.content_type = Some("application/octet-stream".to_owned());
+        }
         let mut event = NewEvent::new(id, stream, event_type, data);
         event.schema_version = self.schema_version(event.event_type.as_str(), &mut meta)?;
         if !meta.is_empty() {
@@ -346,26 +363,23 @@ impl<'a> Form<'a> {
                 .filter(|media_type| media_type != "application/json"),
             source: self
                 .optional_text("source")?
-                .filter(|source| source.strip_prefix('/') != Some(stream.category())),
-            causation_id: self.optional_text("causationid")?,
-            correlation_id: self.optional_text("correlationid")?,
-            traceparent: self.optional_text("traceparent")?,
+                .filter(|source| source.strip_prefix('/') != Some(&uri_part(stream.category()))),
+            causation_id: self.extension_of("causationid")?,
+            correlation_id: self.extension_of("correlationid")?,
+            traceparent: self.extension_of("traceparent")?,
             ..Meta::default()
         };
-        if let Some(tags) = self.optional_text("tags")? {
-            meta.tags = split_tags(&tags);
-        }
-        if let (Some(field), Some(causes)) = (self.get("causes"), self.optional_text("causes")?) {
-            meta.causes = parse_cut(&causes)
-                .ok_or_else(|| self.wrong(field, "`causes` is not a cut such as 0:42,1:7"))?;
-        }
         for field in &self.fields.0 {
-            if !ATTRIBUTES.contains(&&*field.name)
-                && let Some(value) = self.extension(field)?
-            {
+            if ATTRIBUTES.contains(&&*field.name) {
+                continue;
+            }
+            if field.name == HEADERS && self.has_places() {
+                self.unpack_headers(field, &mut meta)?;
+            } else if let Some(value) = self.extension(field)? {
                 meta.headers.insert(field.name.clone().into_owned(), value);
             }
         }
+        self.tags_and_causes(&mut meta)?;
         // The log gives its own places. Former ones of a log of ours are gone; what another
         // producer calls so stays with the event as a header.
         if !self.has_places() {
@@ -387,6 +401,44 @@ impl<'a> Form<'a> {
         Ok(meta)
     }
 
+    /// Headers that CloudEvents has no attributes for, as a log of ours prints them.
+    fn unpack_headers(&self, field: &Field<'a>, meta: &mut Meta) -> Result<(), LineError> {
+        let text = self.text(field)?;
+        let headers: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|_| {
+            self.wrong(
+                field,
+                format!("`{HEADERS}` is not the text of a JSON object of texts"),
+            )
+        })?;
+        meta.headers.extend(headers);
+        Ok(())
+    }
+
+    /// Ours, where they can be; what another producer calls so stays with the event as a header.
+    fn tags_and_causes(&self, meta: &mut Meta) -> Result<(), LineError> {
+        if let Some(text) = self.extension_of("tags")? {
+            let tags = split_tags(&text);
+            if self.has_places() || join_tags(&tags) == text {
+                meta.tags = tags;
+            } else {
+                meta.headers
+                    .entry("originaltags".to_owned())
+                    .or_insert(text);
+            }
+        }
+        if let Some(text) = self.extension_of("causes")? {
+            match parse_cut(&text).filter(|_| self.has_places()) {
+                Some(causes) => meta.causes = causes,
+                None => {
+                    meta.headers
+                        .entry("originalcauses".to_owned())
+                        .or_insert(text);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it says where it stood in a log of ours, in the way in which that prints it.
     fn has_places(&self) -> bool {
         let text = |name| self.get(name).and_then(|field| self.text(field).ok());
@@ -394,7 +446,13 @@ impl<'a> Form<'a> {
         position && text("sequence").is_some_and(|s| s.parse::<u64>().is_ok())
     }
 
-    /// The value of an extension attribute as text; `None` for null, which means absent.
+    fn extension_of(&self, name: &str) -> Result<Option<String>, LineError> {
+        self.get(name)
+            .map_or(Ok(None), |field| self.extension(field))
+    }
+
+    /// The value of an extension attribute as text; `None` for null, which means absent. Numbers
+    /// and truth values become the texts that CloudEvents has for them.
     fn extension(&self, field: &Field<'a>) -> Result<Option<String>, LineError> {
         let raw = field.value.get();
         match raw.as_bytes().first() {
@@ -417,6 +475,12 @@ impl<'a> Form<'a> {
         let Some(id) = self.optional_text("id")? else {
             return Ok(derived_id);
         };
+        if id.is_empty() {
+            return Err(LineError {
+                column: 1,
+                reason: "`id` is empty; source and id tell one event from another".to_owned(),
+            });
+        }
         // Two producers may give the same UUID; one of a log of ours is one event's alone.
         if let Ok(id) = id.parse()
             && (self.has_places() || meta.source.is_none())
@@ -430,21 +494,36 @@ impl<'a> Form<'a> {
     }
 
     fn cloud_event_data(&self, media_type: Option<&str>) -> Result<Vec<u8>, LineError> {
+        let is_json = media_type.is_none_or(is_json_media_type);
         match (self.get("data"), self.get("data_base64")) {
             (Some(_), Some(both)) => {
                 Err(self.wrong(both, "`data` and `data_base64` exclude each other"))
             }
             (None, Some(field)) => {
                 let text: Cow<'_, str> = self.decode(field, "a text")?;
-                base64_decode(&text).ok_or_else(|| self.wrong(field, "`data_base64` is not base64"))
+                let data = base64_decode(&text)
+                    .ok_or_else(|| self.wrong(field, "`data_base64` is not base64"))?;
+                if !data.is_empty()
+                    && is_json
+                    && self.get("datacontenttype").is_some()
+                    && let Err(error) = model::check_json(&data)
+                {
+                    return Err(self.wrong(
+                        field,
+                        format!(
+                            "`data_base64` holds no JSON: {error}; `datacontenttype` names the media type of what is no JSON"
+                        ),
+                    ));
+                }
+                Ok(data)
             }
             (Some(field), None) => {
-                let is_json = media_type.is_none_or(is_json_media_type);
                 if !is_json && field.value.get().starts_with('"') {
                     return Ok(self.text(field)?.into_bytes());
                 }
                 self.json_data(field).map(<[u8]>::to_vec)
             }
+            // An event without data: legal in CloudEvents, and kept as one.
             (None, None) => Ok(Vec::new()),
         }
     }
@@ -456,7 +535,7 @@ impl<'a> Form<'a> {
         };
         let ours = schema
             .strip_prefix("urn:event:")
-            .and_then(|rest| rest.strip_prefix(event_type))
+            .and_then(|rest| rest.strip_prefix(&*uri_part(event_type)))
             .and_then(|rest| rest.strip_prefix(':'))
             .and_then(|version| version.parse().ok());
         Ok(ours.unwrap_or_else(|| {
@@ -499,6 +578,12 @@ fn split_tags(text: &str) -> Vec<String> {
     }
     tags.retain(|tag| !tag.is_empty());
     tags
+}
+
+/// As they are printed.
+fn join_tags(tags: &[String]) -> String {
+    let escape = |tag: &String| tag.replace('\\', "\\\\").replace(',', "\\,");
+    tags.iter().map(escape).collect::<Vec<_>>().join(",")
 }
 
 fn parse_cut(text: &str) -> Option<Cut> {

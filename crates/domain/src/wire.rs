@@ -20,8 +20,10 @@ pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<&'s
     value.serialize(Untag { out })
 }
 
-/// Makes the value of variant `name` from the JSON of what it holds.
+/// Makes the value of variant `name` from the JSON of what it holds. An event without data, as
+/// CloudEvents has them, is one without fields.
 pub fn decode<T: DeserializeOwned>(name: &str, data: &[u8]) -> Result<T, Error> {
+    let data = if data.is_empty() { b"{}" } else { data };
     T::deserialize(Tagged { name, data })
 }
 
@@ -310,9 +312,6 @@ impl<'de> Tagged<'de> {
     }
 
     fn read_nothing(&self) -> Result<(), Error> {
-        if self.data.is_empty() {
-            return Ok(());
-        }
         self.read(|json| IgnoredAny::deserialize(json)).map(|_| ())
     }
 }

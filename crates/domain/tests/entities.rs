@@ -104,6 +104,17 @@ fn older_versions_are_read_through_every_step_to_the_present_one() {
     }
 }
 
+/// CloudEvents have events without data.
+#[test]
+fn an_event_without_data_is_one_without_fields() {
+    assert_eq!(
+        read("OrderConfirmed", 1, ""),
+        Ok(Some(OrderEvent::Confirmed))
+    );
+    let missing = read("OrderPlaced", 3, "").unwrap_err().to_string();
+    assert!(missing.contains("missing field"), "{missing}");
+}
+
 #[test]
 fn a_renamed_event_is_read_under_its_new_name_and_a_retired_one_is_passed_over() {
     assert_eq!(

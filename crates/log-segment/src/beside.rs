@@ -376,7 +376,7 @@ mod tests {
                 EventId::from_u128(u128::from(i) + 1),
                 StreamId::new("a/1").unwrap(),
                 EventType::new("T").unwrap(),
-                vec![b'x'; 10_000],
+                format!("\"{}\"", "x".repeat(10_000)),
             );
             block_on(log.append(Append::event(event))).unwrap();
             log.prepare();

@@ -15,7 +15,7 @@ fn event(n: u64, bytes: usize) -> Append {
         EventId::v7(n, 1),
         StreamId::new("order/1").unwrap(),
         EventType::new("Placed").unwrap(),
-        vec![b'x'; bytes],
+        format!("\"{}\"", "x".repeat(bytes - 2)),
     ))
 }
 

@@ -1,11 +1,11 @@
 //! The JSON form of a stored event: CloudEvents 1.0, structured mode.
 //! Source: CloudEvents 1.0.2, sections 3.1 and "JSON event format" 3.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
-use serde::de::IgnoredAny;
-
 use crate::event::EventRef;
+use crate::json_text::{JSON_DEPTH_MAX, check_json};
 use crate::meta::Meta;
 use crate::record::RecordError;
 
@@ -31,9 +31,15 @@ pub const ATTRIBUTES: [&str; 17] = [
     "data_base64",
 ];
 
+/// The attribute that holds, as the text of a JSON object, the headers that CloudEvents has no
+/// attributes for: those whose name is not of lower-case ASCII letters and digits, whose value
+/// has control characters, or whose name is this one or that of another part of an event.
+pub const HEADERS: &str = "headers";
+
 /// The JSON form of `event`, on one line.
 ///
-/// 64-bit numbers are strings. JSON data stands in `data` byte for byte as it was
+/// Each header is an attribute, or stands in the attribute [`HEADERS`]. An event without data has
+/// no `data`; its media type is left out where none was given. 64-bit numbers are strings. JSON data stands in `data` byte for byte as it was
 /// appended; where that could not be read back byte for byte, or not by every parser, it
 /// stands in `data_base64`. Tags are joined by commas; a comma or backslash in a tag has a
 /// backslash before it.
@@ -55,7 +61,7 @@ pub fn write_cloud_event(event: &EventRef<'_>, out: &mut Vec<u8>) -> Result<(), 
     attribute(out, "type", event.event_type);
     match &meta.source {
         Some(source) => attribute(out, "source", source),
-        None => attribute(out, "source", &format!("/{}", event.category())),
+        None => attribute(out, "source", &format!("/{}", uri_part(event.category()))),
     }
     attribute(out, "subject", event.stream);
     attribute(out, "time", &rfc3339(event.recorded_at));
@@ -65,7 +71,11 @@ pub fn write_cloud_event(event: &EventRef<'_>, out: &mut Vec<u8>) -> Result<(), 
         attribute(
             out,
             "dataschema",
-            &format!("urn:event:{}:{}", event.event_type, event.schema_version),
+            &format!(
+                "urn:event:{}:{}",
+                uri_part(event.event_type),
+                event.schema_version
+            ),
         );
     }
     for (name, value) in [
@@ -85,14 +95,83 @@ pub fn write_cloud_event(event: &EventRef<'_>, out: &mut Vec<u8>) -> Result<(), 
         let tags: Vec<String> = meta.tags.iter().map(escape).collect();
         attribute(out, "tags", &tags.join(","));
     }
-    for (name, value) in &meta.headers {
+    let (plain, others): (Vec<_>, Vec<_>) =
+        (meta.headers.iter()).partition(|(name, value)| is_extension(name, value));
+    for (name, value) in plain {
         attribute(out, name, value);
     }
-    let content_type = meta.content_type.as_deref().unwrap_or("application/json");
-    attribute(out, "datacontenttype", content_type);
-    write_data(event.data, content_type, out);
+    if !others.is_empty() {
+        let mut object = Vec::new();
+        for (name, value) in others {
+            attribute(&mut object, name, value);
+        }
+        object[0] = b'{';
+        object.push(b'}');
+        attribute(out, HEADERS, &escaped(&String::from_utf8_lossy(&object)));
+    }
+    let has_data = !event.data.is_empty();
+    let content_type = match meta.content_type.as_deref() {
+        Some(content_type) => Some(content_type),
+        None => has_data.then_some("application/json"),
+    };
+    if let Some(content_type) = content_type {
+        attribute(out, "datacontenttype", content_type);
+        if has_data || !is_json_media_type(content_type) {
+            write_data(event.data, content_type, out);
+        }
+    }
     out.push(b'}');
     Ok(())
+}
+
+/// Whether a header can be an extension attribute. Source: CloudEvents 1.0.2, sections 3
+/// ("Naming conventions") and 3.4 ("Type system": String).
+fn is_extension(name: &str, value: &str) -> bool {
+    let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.bytes().all(is_name)
+        && name != HEADERS
+        && !ATTRIBUTES.contains(&name)
+        && !value.chars().any(is_no_text)
+}
+
+/// Characters that texts of CloudEvents do not have: controls, and code points that are no
+/// characters.
+fn is_no_text(c: char) -> bool {
+    c.is_control() || matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe
+}
+
+/// `json` without characters that texts of CloudEvents do not have: those that serde_json leaves
+/// in texts, written as escapes.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_no_text(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// `text` as a part of a URI: bytes that stand for nothing else there stay, others are escaped
+/// with `%`.
+pub fn uri_part(text: &str) -> Cow<'_, str> {
+    let stays = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&b);
+    if text.bytes().all(stays) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() * 3);
+    for byte in text.bytes() {
+        if stays(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out.into()
 }
 
 fn write_data(data: &[u8], content_type: &str, out: &mut Vec<u8>) {
@@ -116,9 +195,6 @@ pub fn is_json_media_type(media_type: &str) -> bool {
     let essence = essence.to_ascii_lowercase();
     essence.ends_with("/json") || essence.ends_with("+json")
 }
-
-/// The deepest nesting of JSON that common parsers read.
-pub const JSON_DEPTH_MAX: usize = 128;
 
 /// Whether the nesting of well-formed JSON is deeper than [`JSON_DEPTH_MAX`].
 pub fn is_json_too_deep(json: &[u8]) -> bool {
@@ -149,9 +225,7 @@ fn stands_as_it_is(data: &[u8]) -> bool {
     bare(data.first())
         && bare(data.last())
         && !data.iter().any(|&b| b == b'\n' || b == b'\r')
-        && std::str::from_utf8(data).is_ok()
-        && serde_json::from_slice::<IgnoredAny>(data).is_ok()
-        && !is_json_too_deep(data)
+        && check_json(data).is_ok()
 }
 
 fn attribute(out: &mut Vec<u8>, name: &str, value: &str) {
@@ -250,9 +324,39 @@ mod tests {
     fn data_that_json_cannot_hold_byte_for_byte_is_base64() {
         assert!(json(&event(b"{\n}")).ends_with("\"data_base64\":\"ewp9\"}"));
         assert!(json(&event(b"\xff\xfe")).ends_with("\"data_base64\":\"//4=\"}"));
-        assert!(json(&event(b"")).ends_with("\"data_base64\":\"\"}"));
         assert!(json(&event(b" {}")).ends_with("\"data_base64\":\"IHt9\"}"));
         assert!(json(&event(b"{}\t")).ends_with("\"data_base64\":\"e30J\"}"));
+    }
+
+    #[test]
+    fn an_event_without_data_has_no_data_in_json() {
+        let mut new = event(b"");
+        assert!(json(&new).ends_with("\"position\":\"0:7\"}"));
+        new.meta_mut().content_type = Some("application/x+json".to_owned());
+        assert!(json(&new).ends_with("\"datacontenttype\":\"application/x+json\"}"));
+        new.meta_mut().content_type = Some("text/plain".to_owned());
+        assert!(json(&new).ends_with("\"datacontenttype\":\"text/plain\",\"data\":\"\"}"));
+    }
+
+    #[test]
+    fn headers_that_cloud_events_has_no_attributes_for_stand_in_one() {
+        let new = event(b"{}")
+            .with_header("shop", "x")
+            .with_header("X-Request-Id", "1")
+            .with_header("größe", "\"2\"")
+            .with_header("lines", "a\nb")
+            .with_header("headers", "3");
+        assert!(json(&new).contains(
+            ",\"shop\":\"x\",\"headers\":\"{\\\"X-Request-Id\\\":\\\"1\\\",\\\"größe\\\":\\\"\\\\\\\"2\\\\\\\"\\\",\
+             \\\"headers\\\":\\\"3\\\",\\\"lines\\\":\\\"a\\\\nb\\\"}\","
+        ), "{}", json(&new));
+    }
+
+    #[test]
+    fn a_source_that_is_made_of_a_category_is_a_uri() {
+        let mut new = event(b"{}");
+        new.stream = StreamId::new("größe und mehr/1").unwrap();
+        assert!(json(&new).contains("\"source\":\"/gr%C3%B6%C3%9Fe%20und%20mehr\""));
     }
 
     #[test]

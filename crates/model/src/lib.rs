@@ -11,6 +11,7 @@ mod command_id;
 mod event;
 mod filter;
 mod json;
+mod json_text;
 mod limits;
 mod meta;
 mod name;
@@ -24,9 +25,10 @@ pub use command_id::{CommandId, content_hash};
 pub use event::{Event, EventRef, NewEvent};
 pub use filter::{Filter, Query, QueryItem};
 pub use json::{
-    ATTRIBUTES, JSON_DEPTH_MAX, is_json_media_type, is_json_too_deep, rfc3339, to_cloud_event,
+    ATTRIBUTES, HEADERS, is_json_media_type, is_json_too_deep, rfc3339, to_cloud_event, uri_part,
     write_cloud_event,
 };
+pub use json_text::{JSON_DEPTH_MAX, JsonTextError, check_json};
 pub use limits::{LimitError, Limits};
 pub use meta::{Meta, MetaRef};
 pub use name::{EventId, EventType, NameError, StreamId};

@@ -1,7 +1,8 @@
 use thiserror::Error;
 
 use crate::event::NewEvent;
-use crate::json::ATTRIBUTES;
+use crate::json::{ATTRIBUTES, is_json_media_type};
+use crate::json_text::{JsonTextError, check_json};
 use crate::name::{NameError, check_name};
 
 /// How large the parts of an append may be. Checked before anything is buffered.
@@ -71,6 +72,16 @@ pub enum LimitError {
         bytes: usize,
         /// How many it may have.
         max: usize,
+    },
+    /// One event's data is called JSON and is none.
+    #[error(
+        "event {index}: its data is not JSON that every reader can read: {source}; name the media type of data that is no JSON as its content type"
+    )]
+    NotJson {
+        /// Which event of the batch, from 0.
+        index: usize,
+        /// What is wrong with the data.
+        source: JsonTextError,
     },
     /// One event's metadata is too large.
     #[error("event {index} has {bytes} bytes of headers and tags; at most {max} are allowed")]
@@ -155,6 +166,7 @@ impl Limits {
                 max: self.data_bytes_max,
             });
         }
+        check_data(event).map_err(|source| LimitError::NotJson { index, source })?;
         let name = |result: Result<(), NameError>| {
             result.map_err(|source| LimitError::Name { index, source })
         };
@@ -198,6 +210,18 @@ impl Limits {
         }
         Ok(event.data.len() + meta_bytes + event.stream.as_str().len() + 64)
     }
+}
+
+/// Data that is called JSON is JSON, or absent: whoever reads it later can.
+fn check_data(event: &NewEvent) -> Result<(), JsonTextError> {
+    let media_type = event
+        .meta
+        .as_deref()
+        .and_then(|m| m.content_type.as_deref());
+    if event.data.is_empty() || !media_type.is_none_or(is_json_media_type) {
+        return Ok(());
+    }
+    check_json(&event.data)
 }
 
 fn check_header_name(name: &str) -> Result<(), NameError> {

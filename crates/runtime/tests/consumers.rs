@@ -40,12 +40,13 @@ impl Stage {
     }
 
     async fn append(&self, category: &str, data: &str) -> Cut {
-        let event = NewEvent::new(
+        let mut event = NewEvent::new(
             EventId::from_u128(self.env.rng.next_u128()),
             StreamId::of(category, "1").unwrap(),
             EventType::new("Placed").unwrap(),
             data.to_owned().into_bytes(),
         );
+        event.meta_mut().content_type = Some("text/plain".to_owned());
         self.log.append(Append::event(event)).await.unwrap();
         self.log.head().await.unwrap()
     }

@@ -54,12 +54,14 @@ impl Stage {
 
     async fn append(&self, texts: &[&str]) -> Cut {
         let event = |text: &&str| {
-            NewEvent::new(
+            let mut event = NewEvent::new(
                 EventId::from_u128(self.env.rng.next_u128()),
                 StreamId::of("order", "1").unwrap(),
                 EventType::new("Placed").unwrap(),
                 text.as_bytes().to_vec(),
-            )
+            );
+            event.meta_mut().content_type = Some("text/plain".to_owned());
+            event
         };
         let events: Vec<_> = texts.iter().map(event).collect();
         self.log.append(Append::events(events)).await.unwrap();

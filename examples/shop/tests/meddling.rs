@@ -11,8 +11,8 @@ mod place;
 use std::time::Duration;
 
 use anabranch::domain::Entity;
-use anabranch::log::ReadMode;
-use anabranch::model::{Cut, Filter};
+use anabranch::log::{Append, ReadMode};
+use anabranch::model::{Cut, EventId, EventType, Filter, NewEvent, StreamId};
 use anabranch::runtime::view::Consistency;
 use anabranch::runtime::{EntityHandle, SendError};
 use anabranch_shop::audit::Audit;
@@ -22,6 +22,7 @@ use anabranch_shop::payments::{Charging, Payment, PaymentCommand, ToCharge};
 use anabranch_shop::provider::Mood;
 use anabranch_shop::shipping::{Shipment, ShipmentCommand};
 use anabranch_shop::stock::{ProductOf, Stock, StockCommand};
+use anabranch_shop::storefront::{AllSales, StateOf};
 
 use place::{Place, memory};
 
@@ -116,6 +117,27 @@ async fn a_return_with_the_number_of_an_order_stops_no_view_and_money_adds_up() 
     assert_eq!((history.spent_mills, history.refunded_mills), (1000, 1000));
     let states: Vec<_> = history.latest.iter().map(|e| e.state.as_str()).collect();
     assert_eq!(states, ["refunded", "confirmed"]);
+}
+
+/// CloudEvents of others may have no data, and tell of what is not here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_without_data_of_an_order_that_nobody_placed_stops_no_view() {
+    let place = Place::open("no-data", Mood::Reliable, memory()).await;
+    for (n, kind) in ["OrderConfirmed", "CheckoutBegan"].into_iter().enumerate() {
+        let (stream, kind) = (StreamId::new("order/zz"), EventType::new(kind));
+        let id = EventId::from_u128(n as u128);
+        let event = NewEvent::new(id, stream.unwrap(), kind.unwrap(), "");
+        place.shop.log.append(Append::event(event)).await.unwrap();
+    }
+    place.open_stock(10).await;
+    place.place("1", 1, 1000).await;
+    place.until("order/1", "OrderConfirmed").await;
+    let storefront = place.shop.fleet.owner_of_view("orders").unwrap();
+    let order = "1".to_owned();
+    let state = storefront.query(StateOf { order }, place.fresh().await);
+    assert_eq!(state.await.unwrap().value.unwrap().state, "confirmed");
+    let totals = storefront.query(AllSales {}, place.fresh().await);
+    assert_eq!(totals.await.unwrap().value.confirmed, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -338,7 +338,7 @@ fn stream() -> StreamId {
 fn event(number: u128) -> NewEvent {
     let event_type = EventType::new("Placed").expect("a valid event type");
     let id = EventId::v7(1_767_225_600_000, number);
-    NewEvent::new(id, stream(), event_type, format!("event {number}"))
+    NewEvent::new(id, stream(), event_type, format!("\"event {number}\""))
 }
 
 /// How many events there are for a filter.

@@ -314,6 +314,8 @@ impl<'w, 'e> Life<'w, 'e> {
                 (0, Some(event)) => {
                     let mut other = event;
                     other.data = [&other.data[..], b"!"].concat().into();
+                    // Bytes that need not be JSON.
+                    other.meta_mut().content_type = Some("text/plain".to_owned());
                     let refused = |r: &Rejection| matches!(r, Rejection::IdTaken { .. });
                     (Append::event(other), refused)
                 }

@@ -74,7 +74,7 @@ pub(crate) fn twin(rng: &mut SplitMix64, model: &Model, batch: usize) -> Append 
     let original = &model.batches[batch].append.events;
     let events = original.iter().enumerate().map(|(index, event)| NewEvent {
         id: EventId::from_u128(event_id(number, index, free)),
-        data: data(rng, event.data.len()),
+        data: data(rng, event.data.len(), is_binary(event)),
         ..event.clone()
     });
     Append::events(events.collect::<Vec<_>>())
@@ -97,7 +97,9 @@ fn new_event(rng: &mut SplitMix64, id: EventId, stream: StreamId, large: bool) -
         30..38 => 200 + rng.below(600),
         _ => rng.below(9000),
     };
-    let mut event = NewEvent::new(id, stream, event_type(rng), data(rng, len as usize));
+    let binary = rng.one_in(2);
+    let data = data(rng, len as usize, binary);
+    let mut event = NewEvent::new(id, stream, event_type(rng), data);
     event.schema_version = 1 + rng.below(3) as u32;
     for _ in 0..rng.below(3) {
         event = event.with_tag(tag(rng));
@@ -106,17 +108,33 @@ fn new_event(rng: &mut SplitMix64, id: EventId, stream: StreamId, large: bool) -
         let (name, value) = header(rng);
         event = event.with_header(name, value);
     }
+    if binary {
+        event.meta_mut().content_type = Some(BINARY.to_owned());
+    }
     if rng.one_in(10) {
-        let meta = event.meta_mut();
-        meta.content_type = Some("application/octet-stream".to_owned());
-        meta.correlation_id = Some("story".to_owned());
+        event.meta_mut().correlation_id = Some("story".to_owned());
     }
     event
 }
 
+/// The media type of data that are no JSON.
+const BINARY: &str = "application/octet-stream";
+
+fn is_binary(event: &NewEvent) -> bool {
+    (event.meta.as_ref()).is_some_and(|meta| meta.content_type.is_some())
+}
+
 /// Bytes that no compressor or zero-filler can fake; sometimes zeros, which look like
-/// unwritten blocks.
-fn data(rng: &mut SplitMix64, len: usize) -> Bytes {
+/// unwritten blocks. Where they are not binary, a text in JSON.
+fn data(rng: &mut SplitMix64, len: usize, binary: bool) -> Bytes {
+    if !binary {
+        let mut text: Vec<u8> = (0..len).map(|_| b'0' + rng.below(10) as u8).collect();
+        match &mut text[..] {
+            [] | [_] => {}
+            [first, .., last] => (*first, *last) = (b'"', b'"'),
+        }
+        return text.into();
+    }
     if rng.one_in(16) {
         return vec![0; len].into();
     }

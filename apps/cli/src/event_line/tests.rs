@@ -139,7 +139,7 @@ fn a_bad_line_names_the_column_and_the_reason() {
             53,
             "`x`",
         ),
-        (deep.as_bytes(), 35, "deeper"),
+        (deep.as_bytes(), 162, "deeper"),
         (crowded.as_bytes(), 7_899, "more than 1000 names"),
     ] {
         let shown = String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned();
@@ -160,15 +160,22 @@ fn what_is_written_as_a_cloud_event_reads_back() {
         correlation_id: Some("c2".to_owned()),
         traceparent: Some("00-x".to_owned()),
         tags: vec!["a:1,2".to_owned(), "b\\".to_owned()],
-        headers: BTreeMap::from([("shop".to_owned(), "\"x\"".to_owned())]),
+        headers: [
+            ("shop", "\"x\""),
+            ("X-Request-Id", "1"),
+            ("user_id", "2"),
+            ("größe", "3"),
+            ("lines", "a\nb"),
+            ("headers", "{}"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
         causes: parse_cut("1:4,2:9").unwrap(),
     };
     for (media_type, data) in [
         (None, &b"{\"a\": 1}"[..]),
         (None, b" {}"),
         (None, b""),
-        (None, b"no json"),
-        (None, b"\"\xff\""),
         (Some("text/plain"), b"one\ntwo \"three\""),
         (Some("text/plain"), b"\xff\xfe\x00"),
         (Some("application/octet-stream"), b"0123456789"),
@@ -237,6 +244,49 @@ fn a_sequence_and_a_position_of_another_producer_are_kept() {
     let headers = read(line).event.meta.unwrap().headers.clone();
     assert_eq!(headers["originalsequence"], "seq-00042");
     assert_eq!(headers["originalposition"], "pos-17");
+}
+
+#[test]
+fn tags_and_causes_of_another_producer_are_kept_as_they_are() {
+    let line = r#"{"specversion":"1.0","id":"1","source":"/x","subject":"a/1","type":"T","tags":",a,,b","causes":"rain","correlationid":7,"headers":"{\"a\":\"b\"}","data":{}}"#;
+    let meta = read(line).event.meta.unwrap();
+    assert_eq!(meta.headers["originaltags"], ",a,,b");
+    assert_eq!(meta.headers["originalcauses"], "rain");
+    assert_eq!(meta.headers["headers"], r#"{"a":"b"}"#);
+    assert_eq!(meta.correlation_id.as_deref(), Some("7"));
+    assert!(meta.tags.is_empty());
+}
+
+#[test]
+fn a_cloud_event_without_data_is_an_event_without_data() {
+    let line = r#"{"specversion":"1.0","id":"1","source":"/x","subject":"a/1","type":"T"}"#;
+    let event = read(line).event;
+    assert!(event.data.is_empty());
+    let stored = Event::stored(&event, Position::at(7), 3, 5);
+    let json = to_cloud_event(&stored.as_ref()).unwrap();
+    assert!(!json.contains("data"), "{json}");
+    assert!(read(&json).event.data.is_empty());
+}
+
+#[test]
+fn data_in_base64_that_is_called_json_must_be_json() {
+    let line = |media_type: &str| {
+        let line = format!(
+            r#"{{"specversion":"1.0","id":"1","source":"/x","subject":"a/1","type":"T"{media_type},"data_base64":"//4="}}"#
+        );
+        parse(line.as_bytes(), DERIVED)
+    };
+    assert!(line("").is_ok(), "bytes without a media type are bytes");
+    let typed = line(r#","datacontenttype":"Application/JSON""#);
+    assert!(typed.unwrap_err().reason.contains("holds no JSON"));
+    assert!(line(r#","datacontenttype":"image/png""#).is_ok());
+}
+
+#[test]
+fn an_empty_id_is_refused() {
+    let line = r#"{"specversion":"1.0","id":"","source":"/x","subject":"a/1","type":"T"}"#;
+    let error = parse(line.as_bytes(), DERIVED).unwrap_err();
+    assert!(error.reason.contains("`id` is empty"), "{}", error.reason);
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn what_is_no_event_is_refused_before_a_log_is_made() {
         ("append order/1 --type T --expect -1", 2, "expect"),
         ("append order/1 --type T --id 7", 2, "--id"),
         ("append order/1 --type T --header x", 2, "name=value"),
-        ("append order/1 --type T --data {", 1, "column 1"),
+        ("append order/1 --type T --data {", 1, "column 2"),
         ("append order/1 --type T --data {}{}", 1, "column 3"),
     ] {
         let stderr = scratch.run(arguments).fails(code);

@@ -47,7 +47,7 @@ fn a_log_of_many_segments_keeps_few_files_open() {
             EventId::from_u128(u128::from(i) + 1),
             stream(i),
             EventType::new("T").unwrap(),
-            vec![b'x'; 50_000],
+            format!("\"{}\"", "x".repeat(50_000)),
         )
     };
     let count = 400;

@@ -265,6 +265,7 @@ macro_rules! __conformance_cases {
                 a_tag_with_a_control_character_is_refused;
                 a_tag_longer_than_255_bytes_is_refused;
                 a_header_name_with_a_control_character_is_refused;
+                data_that_is_called_json_and_is_none_is_refused;
                 limits_are_checked_before_ids;
                 the_log_goes_on_after_a_limit_was_broken;
             }
@@ -291,6 +292,8 @@ macro_rules! __conformance_cases {
                 data_of_a_mebibyte_is_kept;
                 data_that_is_no_json_and_no_text_is_kept;
                 small_and_large_events_in_one_batch_are_kept;
+                an_event_without_data_is_kept_without;
+                json_is_kept_byte_for_byte;
                 no_metadata_reads_as_none;
                 the_content_type_is_kept;
                 the_source_is_kept;

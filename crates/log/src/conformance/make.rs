@@ -1,5 +1,7 @@
 //! Values for the cases, made so that a mistake in a case is loud.
 
+use bytes::Bytes;
+
 use anabranch_model::{EventId, EventType, Filter, NewEvent, Query, QueryItem, StreamId};
 
 use crate::Placed;
@@ -50,6 +52,12 @@ pub(super) fn typed(types: &[&str]) -> Filter {
         types: kinds(types),
         ..Filter::all()
     }
+}
+
+/// Gives `event` data that are any bytes, and says so.
+pub(super) fn set_bytes(event: &mut NewEvent, data: impl Into<Bytes>) {
+    event.data = data.into();
+    event.meta_mut().content_type = Some("application/octet-stream".to_owned());
 }
 
 /// The `n`th id of a seed: version 7, growing with `n`.

@@ -36,8 +36,9 @@ batches before it are in the log, of its own batch nothing is. Correct the line 
 command again: it goes on where it stopped. Nothing is written twice, because an event without an
 id gets one that is made of its line and all lines before it.
 
-Positions are given anew. The time of a CloudEvent stays as its header originaltime, an id that is
-no UUID as originalid. Events of the platform itself ($… streams) in what was printed from another
+Data that is called JSON must be JSON; a CloudEvent may have no data. Positions are given anew. The
+time of a CloudEvent stays as its header originaltime, the id of another producer as originalid.
+Attributes that are numbers, true or false are kept as texts. Events of the platform itself ($… streams) in what was printed from another
 log are left out.
 
 Examples:

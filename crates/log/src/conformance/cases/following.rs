@@ -11,7 +11,7 @@ use anabranch_model::{Cut, Event, Filter};
 
 use crate::conformance::check::{count, just_these, no_gap};
 use crate::conformance::drive::{Signal, together};
-use crate::conformance::make::{tagged, typed};
+use crate::conformance::make::{set_bytes, tagged, typed};
 use crate::conformance::stage::{Reader, Stage};
 use crate::{Append, Expect, ReadError, ReadMode};
 
@@ -284,7 +284,7 @@ pub fn a_stalled_follower_does_not_hold_up_the_writers(stage: &mut Stage<'_>) {
     for _ in 0..60 {
         let mut batch = stage.events("order/1", 100);
         for event in &mut batch {
-            event.data = vec![b'x'; 1_000].into();
+            set_bytes(event, vec![b'x'; 1_000]);
         }
         written.extend(stage.put_all(batch));
     }

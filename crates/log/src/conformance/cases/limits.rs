@@ -4,6 +4,7 @@ use anabranch_model::{LimitError, Limits, NewEvent, PartitionId};
 use bytes::Bytes;
 
 use crate::conformance::check::just_these;
+use crate::conformance::make::set_bytes;
 use crate::conformance::stage::Stage;
 use crate::{Append, AppendError, Expect, Rejection};
 
@@ -30,14 +31,14 @@ pub fn a_batch_without_events_is_refused(stage: &mut Stage<'_>) {
 
 pub fn data_of_the_largest_size_is_accepted(stage: &mut Stage<'_>) {
     let mut event = stage.event("order/1");
-    event.data = pattern(stage.limits().data_bytes_max);
+    set_bytes(&mut event, pattern(stage.limits().data_bytes_max));
     accepted(stage, vec![event]);
 }
 
 pub fn data_one_byte_too_large_is_refused(stage: &mut Stage<'_>) {
     let max = stage.limits().data_bytes_max;
     let mut event = stage.event("order/1");
-    event.data = pattern(max + 1);
+    set_bytes(&mut event, pattern(max + 1));
     let wanted = LimitError::DataBytes {
         index: 1,
         bytes: max + 1,
@@ -197,10 +198,37 @@ pub fn a_header_name_with_a_control_character_is_refused(stage: &mut Stage<'_>) 
     }
 }
 
+pub fn data_that_is_called_json_and_is_none_is_refused(stage: &mut Stage<'_>) {
+    let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
+    let bad: [&[u8]; 7] = [
+        b"{",
+        b" ",
+        b"{} {}",
+        b"\xff",
+        b"\xef\xbb\xbf{}",
+        b"'text'",
+        deep.as_bytes(),
+    ];
+    for data in bad {
+        for media_type in [None, Some("application/json"), Some("Text/X+JSON; a=b")] {
+            let mut event = stage.event("order/1");
+            event.data = data.to_vec().into();
+            event.meta_mut().content_type = media_type.map(str::to_owned);
+            let error = refused(stage, second(stage, event));
+            assert!(
+                matches!(error, LimitError::NotJson { index: 1, .. }),
+                "{}: {error}",
+                data.escape_ascii()
+            );
+        }
+    }
+    accepted(stage, vec![stage.event("order/1")]);
+}
+
 pub fn limits_are_checked_before_ids(stage: &mut Stage<'_>) {
     let written = stage.put(stage.event("order/1"));
     let mut event = written.new;
-    event.data = pattern(stage.limits().data_bytes_max + 1);
+    set_bytes(&mut event, pattern(stage.limits().data_bytes_max + 1));
     let error = refused(stage, vec![event]);
     assert!(matches!(error, LimitError::DataBytes { .. }), "{error}");
 }
@@ -208,7 +236,7 @@ pub fn limits_are_checked_before_ids(stage: &mut Stage<'_>) {
 pub fn the_log_goes_on_after_a_limit_was_broken(stage: &mut Stage<'_>) {
     for round in 0..3 {
         let mut event = stage.event("order/1");
-        event.data = pattern(stage.limits().data_bytes_max + 1);
+        set_bytes(&mut event, pattern(stage.limits().data_bytes_max + 1));
         refused(stage, vec![event]);
         assert_eq!(stage.put(stage.event("order/1")).placed.version, round);
     }
@@ -246,7 +274,7 @@ fn largest_batch(stage: &Stage<'_>, extra: usize) -> Vec<NewEvent> {
     let wanted = limits.batch_bytes_max + extra;
     loop {
         let mut last = stage.event("order/1");
-        last.data = Bytes::new();
+        set_bytes(&mut last, Bytes::new());
         events.push(last);
         let left = wanted - size(&events);
         let last = events.len() - 1;

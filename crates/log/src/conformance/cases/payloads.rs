@@ -6,6 +6,7 @@ use anabranch_model::{Cut, Meta, NewEvent, PartitionId};
 use bytes::Bytes;
 
 use crate::conformance::check::just_these;
+use crate::conformance::make::set_bytes;
 use crate::conformance::stage::Stage;
 
 /// Writes each as an event, one by one and once more in one batch, and reads them back.
@@ -26,7 +27,7 @@ fn kept(stage: &Stage<'_>, make: &[&dyn Fn(&mut NewEvent)]) {
 fn data_kept(stage: &Stage<'_>, data: &[Bytes]) {
     let set: Vec<_> = data
         .iter()
-        .map(|data| move |event: &mut NewEvent| event.data = data.clone())
+        .map(|data| move |event: &mut NewEvent| set_bytes(event, data.clone()))
         .collect();
     let set: Vec<&dyn Fn(&mut NewEvent)> = set.iter().map(|set| set as _).collect();
     kept(stage, &set);
@@ -57,7 +58,7 @@ pub fn every_byte_is_kept(stage: &mut Stage<'_>) {
             .into_iter()
             .map(|data| {
                 let mut event = stage.event("order/2");
-                event.data = data;
+                set_bytes(&mut event, data);
                 event
             })
             .collect(),
@@ -105,6 +106,28 @@ pub fn small_and_large_events_in_one_batch_are_kept(stage: &mut Stage<'_>) {
         stage,
         &[0, large, 1, 0, large / 2, 3].map(|len| vec![7; len].into()),
     );
+}
+
+pub fn an_event_without_data_is_kept_without(stage: &mut Stage<'_>) {
+    let no_data = |event: &mut NewEvent| event.data = Bytes::new();
+    let no_data_of_a_type = |event: &mut NewEvent| {
+        event.data = Bytes::new();
+        event.meta_mut().content_type = Some("application/cloudevents+json".to_owned());
+    };
+    kept(stage, &[&no_data, &no_data_of_a_type]);
+}
+
+pub fn json_is_kept_byte_for_byte(stage: &mut Stage<'_>) {
+    let data = [
+        "{}",
+        " null\n",
+        "{\"a\" : 1.50, \"a\":\"\\u00e9\"}",
+        "\"\\ud83d\\ude00\"",
+        "123456789012345678901234567890.0e-7",
+    ];
+    let set = data.map(|data| move |event: &mut NewEvent| event.data = data.into());
+    let set: Vec<&dyn Fn(&mut NewEvent)> = set.iter().map(|set| set as _).collect();
+    kept(stage, &set);
 }
 
 pub fn no_metadata_reads_as_none(stage: &mut Stage<'_>) {

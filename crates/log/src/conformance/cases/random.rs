@@ -5,7 +5,7 @@ use anabranch_model::{Cut, Filter, NewEvent, Query, QueryItem, StreamId};
 
 use crate::conformance::check::{just_these, just_these_backward, same_written};
 use crate::conformance::drive::together;
-use crate::conformance::make::{kind, stream};
+use crate::conformance::make::{kind, set_bytes, stream};
 use crate::conformance::model::Model;
 use crate::conformance::need::Need;
 use crate::conformance::stage::{Reader, Stage};
@@ -242,7 +242,8 @@ impl Dice {
         if self.one_in(3) {
             let len = if self.one_in(10) { 9_000 } else { 40 };
             let len = self.index(len);
-            event.data = (0..len).map(|_| self.below(256) as u8).collect();
+            let data: Vec<u8> = (0..len).map(|_| self.below(256) as u8).collect();
+            set_bytes(&mut event, data);
         }
         for tag in self.some(&TAGS) {
             event = event.with_tag(tag);
@@ -273,7 +274,7 @@ impl Dice {
         match self.below(3) {
             0 => event.stream = stream("other/1"),
             1 => event.event_type = kind("Other"),
-            _ => event.data = [&event.data[..], b"x"].concat().into(),
+            _ => set_bytes(event, [&event.data[..], b"x"].concat()),
         }
     }
 

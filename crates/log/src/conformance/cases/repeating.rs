@@ -4,7 +4,7 @@ use anabranch_model::{EventId, LimitError, NewEvent, Query};
 
 use crate::conformance::check::just_these;
 use crate::conformance::drive::together;
-use crate::conformance::make::{Written, kind, stream};
+use crate::conformance::make::{Written, kind, set_bytes, stream};
 use crate::conformance::stage::Stage;
 use crate::{Append, AppendError, Expect, Placed, Rejection};
 
@@ -192,10 +192,13 @@ pub fn an_id_taken_by_other_data_is_refused(stage: &mut Stage<'_>) {
     let written = stage.put(stage.event("order/1"));
     let mut other = written.new.clone();
     let mut data = other.data.to_vec();
-    data[0] ^= 1;
+    data[8] ^= 1;
     other.data = data.into();
     must_be_taken(&stage.refuse(Append::event(other.clone())), &written);
-    other.data = written.new.data.slice(..written.new.data.len() - 1);
+    set_bytes(
+        &mut other,
+        written.new.data.slice(..written.new.data.len() - 1),
+    );
     must_be_taken(&stage.refuse(Append::event(other)), &written);
 }
 

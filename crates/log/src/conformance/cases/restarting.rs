@@ -3,7 +3,7 @@
 use anabranch_model::{Cut, Filter, Query};
 
 use crate::conformance::check::just_these;
-use crate::conformance::make::{Written, kind, stream, tagged};
+use crate::conformance::make::{Written, kind, set_bytes, stream, tagged};
 use crate::conformance::stage::Stage;
 use crate::{Append, AppendError, Expect, ReadMode, Rejection};
 
@@ -186,7 +186,7 @@ pub fn large_batches_outlive_a_restart(stage: &mut Stage<'_>) {
     let count = stage.limits().batch_events_max.min(10_000);
     let mut written = stage.put_all(stage.events("order/1", count));
     let mut large = stage.event("order/2");
-    large.data = vec![b'x'; stage.limits().data_bytes_max].into();
+    set_bytes(&mut large, vec![b'x'; stage.limits().data_bytes_max]);
     written.push(stage.put(large));
     stage.reopen();
     just_these(&stage.read_all(), &written);

@@ -1,0 +1,119 @@
+//! The inputs that a search begins with, made by the code that writes what is decoded.
+
+use std::sync::Arc;
+
+use anabranch_domain::Json;
+use anabranch_domain::saga::SagaEvent;
+use anabranch_model::record::encode;
+use anabranch_model::{
+    Cut, EventId, EventType, Meta, NewEvent, PartitionId, Session, StreamId, TokenKey, TokenSeal,
+};
+use serde_json::json;
+
+use crate::kept;
+
+/// The inputs of a target.
+pub fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    match target {
+        "record" => vec![records(false), records(true)],
+        "token" => vec![token().into_bytes()],
+        "json_text" => texts(&[
+            r#"{"a":[1,-2.5e-7,"\ud83d\ude00ä\n",true,null],"b":{"c":{}}}"#,
+            "[[[[[[[[]]]]]]]]",
+            "1e308",
+        ]),
+        "names" => texts(&[
+            "order/536365",
+            "OrderPlaced",
+            "0:42",
+            "018f0000-0000-7000-8000-000000000001",
+            r#"{"0":5,"3":7}"#,
+        ]),
+        // Which file, where in it, and what stands there then.
+        "log_files" | "backup_files" => (0..12u8)
+            .flat_map(|file| [vec![file, 20, 0, 0, 0, 1, 2, 3], vec![file, 9, 1, 0, 0]])
+            .collect(),
+        "snapshot" => vec![kept::file(kept::save_snapshot).1],
+        "checkpoint" => vec![kept::file(kept::save_checkpoint).1],
+        "registry" => texts(&[
+            r#"{"service":"shop","kinds":[{"name":"Placed","version":1,"shape":{"kind":"unknown"}}]}"#,
+        ]),
+        "saga_journal" => vec![journal()],
+        "wire" => wire(),
+        other => panic!("there is no target {other}"),
+    }
+}
+
+fn records(full: bool) -> Vec<u8> {
+    let events: Vec<_> = (0..3u128)
+        .map(|n| {
+            let stream = StreamId::new(format!("order/{}", n / 2)).unwrap();
+            let kind = EventType::new("Placed").unwrap();
+            let mut event = NewEvent::new(EventId::from_u128(n << 60), stream, kind, "{\"a\":1}");
+            if full {
+                let mut causes = Cut::at(7);
+                causes.set(PartitionId(3), 300);
+                event.meta = Some(Arc::new(Meta {
+                    content_type: Some("application/json".to_owned()),
+                    source: Some("/shop".to_owned()),
+                    causation_id: Some("a".to_owned()),
+                    correlation_id: Some("b".to_owned()),
+                    traceparent: Some("00-1-2-01".to_owned()),
+                    tags: vec!["sku:1".to_owned()],
+                    headers: [("k".to_owned(), "v".to_owned())].into(),
+                    causes,
+                }));
+            }
+            event
+        })
+        .collect();
+    let mut body = Vec::new();
+    encode(&mut body, &events, &[0, 1, 9]);
+    body
+}
+
+fn token() -> String {
+    let mut session = Session::new();
+    session.wrote(&Cut::at(300));
+    let key = TokenKey {
+        id: 1,
+        secret: [1; 32],
+    };
+    TokenSeal::new(7, 3, key).seal(&session)
+}
+
+fn journal() -> Vec<u8> {
+    let step = "reserve".to_owned();
+    let events = [
+        json!({ "StepStarted": { "step": step } }),
+        json!({ "StepOk": { "step": step, "result": { "a": 1 } } }),
+        json!({ "StepTimedOut": { "step": step } }),
+        json!({ "AbortRequested": { "why": "x", "by": "an operator" } }),
+    ];
+    // Those that read, as this version writes them; the others still have the right words.
+    let lines = events.map(
+        |event| match serde_json::from_value::<SagaEvent>(event.clone()) {
+            Ok(event) => serde_json::to_string(&event).unwrap(),
+            Err(_) => event.to_string(),
+        },
+    );
+    lines.join("\n").into_bytes()
+}
+
+fn wire() -> Vec<Vec<u8>> {
+    let answer = |value: serde_json::Value| value.to_string().into_bytes();
+    let data = Json::from_slice(b"{\"quantity\":1}").unwrap();
+    vec![
+        answer(json!({ "type": "PlaceOrder", "data": data })),
+        answer(json!({
+            "outcome": "accepted", "token": "abc", "version": 3, "stream": "order/1",
+            "events": [{ "type": "Placed", "position": "0:7", "version": 3, "data": {} }],
+        })),
+        answer(json!({
+            "type": "urn:anabranch:problem:conflict", "title": "conflict", "status": 409,
+            "code": "conflict", "detail": "x", "happened": "no", "retry_after_ms": 50,
+        })),
+        answer(json!({ "data": [1, 2], "token": "abc", "position": "0:7", "stale": false })),
+    ]
+}
