@@ -29,8 +29,11 @@ pub fn directed(engine: &dyn Engine) -> Checked {
         case(2).what_was_taken_back_matches_nothing()?;
         case(3).a_segment_without_a_durable_name_is_not_built_on()?;
         case(4).damage_below_the_periodic_mark_is_told()?;
-        case(5).a_torn_mark_leaves_the_one_before_it()?;
-        case(6).a_mark_that_was_not_synced_leaves_one_that_can_be_read()?;
+        // Marks are written in one way, whatever the segments are.
+        if tuning % 3 == 0 {
+            case(5).a_torn_mark_leaves_the_one_before_it()?;
+            case(6).a_mark_that_was_not_synced_leaves_one_that_can_be_read()?;
+        }
     }
     Ok(())
 }

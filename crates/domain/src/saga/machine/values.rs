@@ -126,7 +126,7 @@ pub enum Dispatch {
 }
 
 /// What is to be done about an input: the events to append, atomically and at
-/// [`SagaState::length`]; what to send after that; and the answer to who asked.
+/// [`SagaState::length`](super::super::SagaState::length); what to send after that; and the answer to who asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// The events to append. When there are none, nothing has changed.
