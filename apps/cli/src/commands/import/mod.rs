@@ -38,8 +38,8 @@ id gets one that is made of its line and all lines before it.
 
 Data that is called JSON must be JSON; a CloudEvent may have no data. Positions are given anew. The
 time of a CloudEvent stays as its header originaltime, the id of another producer as originalid.
-Attributes that are numbers, true or false are kept as texts. Events of the platform itself ($… streams) in what was printed from another
-log are left out.
+Attributes that are numbers, true or false are kept as texts. Events of the platform itself ($…
+streams) in what was printed from another log are left out.
 
 Examples:
   anabranch import events.jsonl.gz
