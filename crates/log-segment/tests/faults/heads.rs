@@ -1,5 +1,6 @@
 //! F3: a look-up beside a seal.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use anabranch_log_segment::{Background, Options, SegmentLog, WriteMethod};
 use anabranch_model::{EventId, EventType, NewEvent, StreamId};
 use futures_executor::block_on;
 
-use crate::hook::{Op, hooked};
+use crate::hook::{Hooks, Op, hooked};
 use crate::support::TempDir;
 use crate::until;
 
@@ -40,36 +41,27 @@ fn hot(i: u64) -> StreamId {
     StreamId::new(format!("hot/{i}")).unwrap()
 }
 
-#[test]
-fn versions_stay_dense_while_a_part_is_sealed_beside_a_look_up() {
-    let dir = TempDir::new();
-    let mut n = 0;
-    let mut next = || {
-        n += 1;
-        n
-    };
-    // A sealed part that knows the hot streams: version 0 of each.
-    {
-        let log = SegmentLog::open(Env::os(), &dir.0, options(64 << 10)).unwrap();
-        log.prepare();
-        let first = (0..HOT)
-            .map(|i| named(format!("hot/{i}"), 1_000, next()))
-            .collect::<Vec<_>>();
-        block_on(log.append(Append::events(first))).unwrap();
-        for _ in 0..4 {
-            let fill = (0..800)
-                .map(|i| named(format!("fill/{i}"), 1_000, next()))
-                .collect::<Vec<_>>();
-            block_on(log.append(Append::events(fill))).unwrap();
-        }
-        while log.step() {}
-        log.close().unwrap();
-    }
-    let segment = 8 << 20;
-    let (env, hooks) = hooked(&Env::os());
-    let log = Arc::new(SegmentLog::open(env.clone(), &dir.0, options(segment)).unwrap());
+/// Leaves a sealed part that knows the hot streams: version 0 of each.
+fn begin_with_a_sealed_part(dir: &Path, next: &mut impl FnMut() -> u64) {
+    let log = SegmentLog::open(Env::os(), dir, options(64 << 10)).unwrap();
     log.prepare();
-    // To the next, large segment.
+    let first = (0..HOT)
+        .map(|i| named(format!("hot/{i}"), 1_000, next()))
+        .collect::<Vec<_>>();
+    block_on(log.append(Append::events(first))).unwrap();
+    for _ in 0..4 {
+        let fill = (0..800)
+            .map(|i| named(format!("fill/{i}"), 1_000, next()))
+            .collect::<Vec<_>>();
+        block_on(log.append(Append::events(fill))).unwrap();
+    }
+    while log.step() {}
+    log.close().unwrap();
+}
+
+/// Goes on to the next, large segment, and gives it versions 1 and 2 of each hot stream, and
+/// many others.
+fn fill_the_part_that_is_sealed_next(log: &SegmentLog, next: &mut impl FnMut() -> u64) {
     for _ in 0..4 {
         let fill = (0..800)
             .map(|i| named(format!("fill/{i}"), 2_000, next()))
@@ -77,7 +69,6 @@ fn versions_stay_dense_while_a_part_is_sealed_beside_a_look_up() {
         block_on(log.append(Append::events(fill))).unwrap();
     }
     while log.step() {}
-    // In the part that is about to be sealed: versions 1, 2 of each hot stream, and many others.
     for _ in 0..2 {
         let more = (0..HOT)
             .map(|i| named(format!("hot/{i}"), 2_000, next()))
@@ -90,13 +81,11 @@ fn versions_stay_dense_while_a_part_is_sealed_beside_a_look_up() {
             .collect::<Vec<_>>();
         block_on(log.append(Append::events(many))).unwrap();
     }
-    // The process dies and starts again: the cache of heads is empty now.
-    while log.step() {}
-    drop(log);
-    let log = Arc::new(SegmentLog::open(env.clone(), &dir.0, options(segment)).unwrap());
-    log.prepare();
-    // The sealing thread has read the header of the new index file: next it fills the cache
-    // of heads. The appending thread is still reading the old index, from a slow disk.
+}
+
+/// Lets the look-up wait in the old index until the seal has read its new one. Gives how far
+/// they are.
+fn hold_up_the_look_up(hooks: &Hooks) -> Arc<AtomicU8> {
     let stage = Arc::new(AtomicU8::new(0));
     let seen = stage.clone();
     hooks.set(move |op, name| {
@@ -117,6 +106,46 @@ fn versions_stay_dense_while_a_part_is_sealed_beside_a_look_up() {
         }
         Ok(())
     });
+    stage
+}
+
+fn streams_with_wrong_versions(log: &SegmentLog) -> Vec<(u64, Vec<u64>)> {
+    let mut wrong = Vec::new();
+    for i in 0..HOT {
+        let mut stream = log.read_stream(&hot(i), VersionRange::ALL, Order::Forward);
+        let mut versions = Vec::new();
+        while let Some(event) = block_on(stream.next()) {
+            versions.push(event.unwrap().version);
+        }
+        if versions != (0..versions.len() as u64).collect::<Vec<_>>() {
+            wrong.push((i, versions));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn versions_stay_dense_while_a_part_is_sealed_beside_a_look_up() {
+    let dir = TempDir::new();
+    let mut n = 0;
+    let mut next = || {
+        n += 1;
+        n
+    };
+    begin_with_a_sealed_part(&dir.0, &mut next);
+    let segment = 8 << 20;
+    let (env, hooks) = hooked(&Env::os());
+    let log = Arc::new(SegmentLog::open(env.clone(), &dir.0, options(segment)).unwrap());
+    log.prepare();
+    fill_the_part_that_is_sealed_next(&log, &mut next);
+    // The process dies and starts again: the cache of heads is empty now.
+    while log.step() {}
+    drop(log);
+    let log = Arc::new(SegmentLog::open(env.clone(), &dir.0, options(segment)).unwrap());
+    log.prepare();
+    // The sealing thread has read the header of the new index file: next it fills the cache
+    // of heads. The appending thread is still reading the old index, from a slow disk.
+    let stage = hold_up_the_look_up(&hooks);
     // An append on condition that other streams exist, of a client whose clock is a little
     // slow: its id is older than the newest sealed one, so the sealed parts must be asked.
     let mut batch = Append::event(named("other/1".to_owned(), 500, 10_000_000));
@@ -166,17 +195,7 @@ fn versions_stay_dense_while_a_part_is_sealed_beside_a_look_up() {
         ))))
         .unwrap();
     }
-    let mut wrong = Vec::new();
-    for i in 0..HOT {
-        let mut stream = log.read_stream(&hot(i), VersionRange::ALL, Order::Forward);
-        let mut versions = Vec::new();
-        while let Some(event) = block_on(stream.next()) {
-            versions.push(event.unwrap().version);
-        }
-        if versions != (0..versions.len() as u64).collect::<Vec<_>>() {
-            wrong.push((i, versions));
-        }
-    }
+    let wrong = streams_with_wrong_versions(&log);
     assert!(
         wrong.is_empty() && passed == 0,
         "{} streams with wrong versions, {passed} conditions passed",

@@ -7,8 +7,10 @@ use anabranch_model::record::{encode, encoded_len_max};
 use anabranch_model::{EventId, EventType, NameError, NewEvent, StreamId};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use super::loss::LostEvent;
+use super::names::name_of;
+use super::plan::{RepairPlan, Step, plan};
 use super::survivors::Piece;
-use super::{RepairPlan, Step, name_of, plan};
 use crate::admin::verify::decode;
 use crate::admin::walk::{Frames, Look};
 use crate::format::{
@@ -266,7 +268,7 @@ fn lost_event(
     segment: SegmentHeader,
     position: u64,
     what: &str,
-    told: Option<&super::LostEvent>,
+    told: Option<&LostEvent>,
 ) -> Result<NewEvent, NameError> {
     // The same loss gives the same id; the time 0 keeps it below the ids of other events.
     let seed = segment.identity.hash_key;

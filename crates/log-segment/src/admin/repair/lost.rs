@@ -6,8 +6,8 @@ use anabranch_env::{Env, OpenMode};
 use anabranch_log::OpenError;
 use anabranch_model::Position;
 
+use super::loss::{Loss, LostEvent};
 use super::survivors::{Found, Piece, length, open};
-use super::{Loss, LostEvent};
 use crate::admin::layout::Layout;
 use crate::admin::verify::decode;
 use crate::admin::walk::{Frames, Look};

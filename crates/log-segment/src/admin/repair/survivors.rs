@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anabranch_env::{Env, File, OpenMode};
 use anabranch_log::OpenError;
 
-use super::{LostEvent, is_own, name_of};
+use super::loss::LostEvent;
+use super::names::name_of;
 use crate::admin::layout::Layout;
 use crate::admin::verify::decode;
 use crate::admin::walk::{Frames, Look};
@@ -345,4 +346,9 @@ fn walk_segment(
     }
     survivor.end = position;
     Ok(durable)
+}
+
+/// Whether this header belongs to the log.
+fn is_own(header: &SegmentHeader, identity: LogIdentity) -> bool {
+    header.identity == identity
 }
