@@ -129,6 +129,16 @@ fn told(store: &Store, live: &[u8], epoch: Option<u64>) -> u64 {
         .map_or(0, |live| live.published)
 }
 
+/// Whether the files in the directory are, on the whole, those of this log.
+fn is_still_there(store: &Store) -> bool {
+    // What cannot be looked at now is told by what is read next.
+    Survey::take(&store.env, &store.dir).map_or(true, |survey| {
+        survey
+            .identity()
+            .is_none_or(|identity| identity == store.identity)
+    })
+}
+
 /// What the mark says: how far the log is durable, and the epoch of who wrote it.
 fn marked(store: &Store) -> Result<(u64, Option<u64>), ReadError> {
     let mut best: (u64, Option<u64>) = (0, None);
@@ -152,7 +162,8 @@ fn marked(store: &Store) -> Result<(u64, Option<u64>), ReadError> {
             }
         }
     }
-    if another && best.1.is_none() {
+    // The mark alone may be another's; then the segments are still these.
+    if another && best.1.is_none() && !is_still_there(store) {
         return Err(ReadError::Io {
             what: format!("reading on in {}", store.dir.display()),
             reason: "another log was put in its place; open it again".to_owned(),

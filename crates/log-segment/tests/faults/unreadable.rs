@@ -25,7 +25,7 @@ fn an_event_that_is_there_and_cannot_be_read_is_not_answered_as_not_written() {
                 EventId::v7(1_000 + i, u128::from(i)),
                 StreamId::new("order/1").unwrap(),
                 EventType::new("Placed").unwrap(),
-                vec![b'x'; size],
+                vec![b'7'; size],
             );
             block_on(log.append(Append::event(event)))
         };

@@ -209,7 +209,11 @@ impl Shard {
             Drive::Asked => "its code panicked",
             Drive::Insists | Drive::Reports => "it failed",
         };
-        self.park(stream, format!("{failed} {strikes} times: {reason}"));
+        let times = match strikes {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
+        self.park(stream, format!("{failed} {times}: {reason}"));
     }
 
     /// Tries again after a while; the longer, the more attempts there were.
