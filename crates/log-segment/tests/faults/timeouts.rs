@@ -49,9 +49,8 @@ fn hang(hooks: &Hooks, which: impl Fn(&str) -> bool + Send + Sync + 'static) -> 
         if op != Op::Sync || !which(name) {
             return Ok(());
         }
-        if seen.load(Ordering::SeqCst) == HANGS {
-            seen.store(HUNG, Ordering::SeqCst);
-        }
+        // In one step: a second thread must not close a gate that was opened meanwhile.
+        let _before = seen.compare_exchange(HANGS, HUNG, Ordering::SeqCst, Ordering::SeqCst);
         until(|| seen.load(Ordering::SeqCst) != HUNG);
         match seen.load(Ordering::SeqCst) {
             FAILS => Err(io::Error::from_raw_os_error(5)),
