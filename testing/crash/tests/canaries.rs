@@ -110,6 +110,24 @@ fn bugs_that_chance_hardly_finds_are_caught_in_cases_led_to_on_purpose() {
     }
 }
 
+/// The page lists the changes of a review with the bugs that are like them.
+#[test]
+fn bugs_that_reviews_planted_are_planted_here() {
+    use anabranch_log_segment::Bug;
+    let page = include_str!("../../../docs/faults.md");
+    let rows = page.lines().filter(|line| line.starts_with("| m"));
+    let named: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let bugs = Bug::ALL.map(|bug| format!("{bug:?}"));
+    let flaws = Flaw::ALL.map(|flaw| format!("{flaw:?}"));
+    let planted: Vec<&String> = bugs.iter().chain(&flaws).collect();
+    let missing: Vec<&&str> = named
+        .iter()
+        .filter(|name| !planted.iter().any(|bug| bug == *name))
+        .collect();
+    assert_eq!(named.len(), 11, "{named:?}");
+    assert!(missing.is_empty(), "not planted: {missing:?}");
+}
+
 #[test]
 fn a_failure_comes_with_a_journal_and_happens_again_from_its_seed() {
     let engine = Reference {
