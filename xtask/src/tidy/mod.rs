@@ -5,6 +5,7 @@
 //! * [`lengths`]: how long files and functions may be.
 //! * [`documents`]: Markdown; links, paths, names and commands in it.
 //! * [`dependencies`]: where other people's crates come from, and their licences.
+//! * [`tracked`]: which files the repository keeps.
 //!
 //! What clippy can check is not here but in `clippy.toml` and the workspace's lints.
 
@@ -14,6 +15,7 @@ mod finding;
 mod lengths;
 mod manifests;
 mod sources;
+mod tracked;
 
 use crate::commands::Outcome;
 use crate::workspace::Workspace;
@@ -48,6 +50,7 @@ fn findings(workspace: &Workspace) -> Outcome<Vec<Finding>> {
     found.extend(lengths::check(workspace, &files)?);
     found.extend(documents::check(workspace, &files)?);
     found.extend(dependencies::check(workspace)?);
+    found.extend(tracked::check(workspace)?);
     found.sort();
     Ok(found)
 }
