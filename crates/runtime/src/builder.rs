@@ -13,16 +13,16 @@ use anabranch_log::{BoxFuture, Log};
 
 use crate::checkpoint::{Checkpoints, MemoryCheckpoints};
 use crate::consumer::{ConsumerContext, ConsumerHost, ConsumerParts, ConsumerSpec, StoreError};
+use crate::delivery::{CallError, Dispatcher, EffectHost, Effects};
 use crate::diagnostics::{Alert, AlertSink, Diagnostics, alerts_to_stderr};
 use crate::entity::{AnyEntity, EntityHost, EntityOptions, HostError};
 use crate::fleet::Fleet;
-use crate::flow::{
-    AnyFlow, CallError, Dispatcher, EffectHost, Effects, FlowHost, FlowOptions, FlowParts, Hosted,
-};
 use crate::head_watch::{HeadWatch, HeadWatches};
 use crate::host::HostParts;
+use crate::hosted::{AnyProcess, Hosted};
 use crate::kinds::{ProcessKind, SagaKind};
 use crate::port::Port;
+use crate::process::{ProcessHost, ProcessOptions, ProcessParts};
 use crate::registry;
 use crate::service::{Hosts, Service};
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
@@ -42,7 +42,7 @@ pub struct ServiceBuilder {
     consumers: Vec<ConsumerSpec>,
     entities: Vec<StartEntity>,
     views: Vec<(&'static str, StartView)>,
-    flows: Vec<StartFlow>,
+    processes: Vec<StartProcess>,
     effects: Vec<EffectHost>,
     elsewhere: Option<Arc<dyn Port>>,
     head_watches: Option<Arc<HeadWatches>>,
@@ -61,7 +61,8 @@ type TypedView = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn AnyView>);
 type StartView =
     Box<dyn FnOnce(ViewParts) -> BoxFuture<'static, Result<TypedView, ViewError>> + Send>;
 
-type StartFlow = Box<dyn FnOnce(FlowParts) -> Result<(Arc<dyn AnyFlow>, Begin), StartError> + Send>;
+type StartProcess =
+    Box<dyn FnOnce(ProcessParts) -> Result<(Arc<dyn AnyProcess>, Begin), StartError> + Send>;
 type Begin = Box<dyn FnOnce() + Send>;
 
 /// Why a service does not start. Nothing was started.
@@ -125,7 +126,7 @@ impl Service {
             consumers: Vec::new(),
             entities: Vec::new(),
             views: Vec::new(),
-            flows: Vec::new(),
+            processes: Vec::new(),
             effects: Vec::new(),
             elsewhere: None,
             head_watches: None,
@@ -209,23 +210,23 @@ impl ServiceBuilder {
     where
         P::Event: Clone,
     {
-        self.process_with::<P>(FlowOptions::default())
+        self.process_with::<P>(ProcessOptions::default())
     }
 
     /// Hosts the instances of this process, in this way.
     #[must_use]
-    pub fn process_with<P: Process>(mut self, options: FlowOptions) -> Self
+    pub fn process_with<P: Process>(mut self, options: ProcessOptions) -> Self
     where
         P::Event: Clone,
     {
         self.reads::<P::Event>("process", P::NAME, P::CATEGORIES);
         self.types.journals.push(P::NAME.to_owned());
-        self.flows.push(Box::new(move |parts| {
+        self.processes.push(Box::new(move |parts| {
             let kind = ProcessKind::<P>::new().map_err(|source| StartError::Process {
                 process: P::NAME,
                 source,
             })?;
-            let host = FlowHost::start(Arc::new(kind), parts, options)?;
+            let host = ProcessHost::start(Arc::new(kind), parts, options)?;
             Ok((host.clone() as _, Box::new(move || host.begin())))
         }));
         self
@@ -234,15 +235,15 @@ impl ServiceBuilder {
     /// Hosts the instances of this saga.
     #[must_use]
     pub fn saga<S: Saga>(self) -> Self {
-        self.saga_with::<S>(FlowOptions::default())
+        self.saga_with::<S>(ProcessOptions::default())
     }
 
     /// Hosts the instances of this saga, in this way.
     #[must_use]
-    pub fn saga_with<S: Saga>(mut self, options: FlowOptions) -> Self {
+    pub fn saga_with<S: Saga>(mut self, options: ProcessOptions) -> Self {
         self.reads::<S::Event>("saga", S::NAME, S::CATEGORIES);
         self.types.journals.push(S::NAME.to_owned());
-        self.flows.push(Box::new(move |parts| {
+        self.processes.push(Box::new(move |parts| {
             let saga = SagaType::of::<S>()?;
             let registered = &parts.dispatcher.effects;
             let missing = |called: &Called| !registered.0.contains_key(called.effect);
@@ -253,7 +254,7 @@ impl ServiceBuilder {
                 });
             }
             let kind = SagaKind::new(saga);
-            let host = FlowHost::start(Arc::new(kind), parts, options)?;
+            let host = ProcessHost::start(Arc::new(kind), parts, options)?;
             Ok((host.clone() as _, Box::new(move || host.begin())))
         }));
         self
@@ -368,10 +369,7 @@ impl ServiceBuilder {
             let (id, host, entity) = start(parts.clone())?;
             let category = entity.category();
             if entities.insert(category, entity).is_some() {
-                return Err(StartError::Twice {
-                    what: "category",
-                    name: category.to_owned(),
-                });
+                return Err(StartError::category_twice(category));
             }
             hosts.insert(id, host);
         }
@@ -409,25 +407,25 @@ impl ServiceBuilder {
             self.retry,
             self.letters_max,
         ));
-        let mut flows: BTreeMap<&'static str, Arc<dyn AnyFlow>> = BTreeMap::new();
+        let mut processes: BTreeMap<_, Arc<dyn AnyProcess>> = BTreeMap::new();
         let mut begin = Vec::new();
-        for start in self.flows {
-            let parts = FlowParts {
+        for start in self.processes {
+            let parts = ProcessParts {
                 host: parts.clone(),
                 head: head_watch.head(),
                 dispatcher: dispatcher.clone(),
             };
-            let (flow, begins) = start(parts)?;
-            let name = flow.name();
-            if entities.contains_key(name) || flows.insert(name, flow).is_some() {
-                return Err(StartError::Twice {
-                    what: "category",
-                    name: name.to_owned(),
-                });
+            let (process, begins) = start(parts)?;
+            let name = process.name();
+            if entities.contains_key(name) || processes.insert(name, process).is_some() {
+                return Err(StartError::category_twice(name));
             }
             begin.push(begins);
         }
-        let hosted = Arc::new(Hosted { entities, flows });
+        let hosted = Arc::new(Hosted {
+            entities,
+            processes,
+        });
         dispatcher.connect(hosted.clone());
         begin.into_iter().for_each(|begin| begin());
         let unwritten = Unwritten {
@@ -450,6 +448,15 @@ impl ServiceBuilder {
             diagnostics,
             types: self.types,
         })
+    }
+}
+
+impl StartError {
+    fn category_twice(name: &str) -> Self {
+        Self::Twice {
+            what: "category",
+            name: name.to_owned(),
+        }
     }
 }
 

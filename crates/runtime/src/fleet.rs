@@ -147,8 +147,8 @@ impl Inner {
     fn remember(&self, service: &Service) {
         let mut homes = self.homes.write().unwrap_or_else(PoisonError::into_inner);
         let home = || service.name().to_owned();
-        let flows = service.flows().map(|(name, _)| name);
-        for category in service.categories().chain(flows) {
+        let processes = service.processes().map(|(name, _)| name);
+        for category in service.categories().chain(processes) {
             homes.categories.insert(category.to_owned(), home());
         }
         for (view, _) in service.views() {

@@ -68,20 +68,22 @@
 mod builder;
 pub mod checkpoint;
 pub mod consumer;
+mod delivery;
 mod diagnostics;
 mod entity;
 mod feed;
 mod fleet;
-mod flow;
 mod follow;
 mod hash;
 mod head_watch;
 mod host;
+mod hosted;
 mod in_order;
+mod intake;
 mod kinds;
 mod panics;
 pub mod port;
-
+mod process;
 pub mod registry;
 mod send_error;
 mod service;
@@ -91,15 +93,15 @@ mod unwritten;
 pub mod view;
 
 pub use builder::{ServiceBuilder, StartError};
+pub use delivery::{CallError, Circuit, CircuitState, DeadLetter, Delivery, Letter};
 pub use diagnostics::{Alert, Diagnostic, Diagnostics};
 pub use entity::{AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, SendOptions};
 pub use fleet::{Fleet, Whereabouts};
-pub use flow::{
-    AnyFlow, CallError, Circuit, CircuitState, DeadLetter, Delivery, FlowOptions, Letter,
-};
 pub use follow::Begin;
 pub use host::{Accepted, Description, InstanceStatus, Recorded, Status};
+pub use hosted::AnyProcess;
 pub use port::{Delivered, Port};
+pub use process::ProcessOptions;
 pub use send_error::SendError;
 pub use service::Service;
 pub use time::{ManualTime, Sleeper, Time};

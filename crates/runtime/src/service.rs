@@ -14,10 +14,11 @@ use anabranch_log::BoxFuture;
 use futures_util::future::{Either, join_all, select};
 
 use crate::consumer::ConsumerHost;
+use crate::delivery::{Circuit, DeadLetter, Delivery, Dispatcher};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::entity::{AnyEntity, EntityHandle, EntityHost};
-use crate::flow::{AnyFlow, Circuit, DeadLetter, Delivery, Dispatcher, Hosted};
 use crate::head_watch::HeadWatch;
+use crate::hosted::{AnyProcess, Hosted};
 use crate::port::{Ask, Delivered, Dispatch, Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
 use crate::time::Time;
@@ -81,17 +82,17 @@ impl Service {
     pub fn has(&self, subject: Subject<'_>) -> bool {
         match subject {
             Subject::Category(category) => self.hosted.owns(category),
-            Subject::Process(name) => self.hosted.flows.contains_key(name),
+            Subject::Process(name) => self.hosted.processes.contains_key(name),
             Subject::View(name) => self.views.contains_key(name),
         }
     }
 
     /// What there is here of the subject's kind.
     pub fn names_like(&self, subject: Subject<'_>) -> Vec<&'static str> {
-        let flows = self.hosted.flows.keys().copied();
+        let processes = self.hosted.processes.keys().copied();
         match subject {
-            Subject::Category(_) => self.categories().chain(flows).collect(),
-            Subject::Process(_) => flows.collect(),
+            Subject::Category(_) => self.categories().chain(processes).collect(),
+            Subject::Process(_) => processes.collect(),
             Subject::View(_) => self.views.keys().copied().collect(),
         }
     }
@@ -137,14 +138,17 @@ impl Service {
     }
 
     /// The processes and sagas, by name.
-    pub fn flows(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn AnyFlow>)> {
-        self.hosted.flows.iter().map(|(&name, flow)| (name, flow))
+    pub fn processes(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn AnyProcess>)> {
+        self.hosted
+            .processes
+            .iter()
+            .map(|(&name, process)| (name, process))
     }
 
     /// The process or saga of this name, to operate it.
-    pub fn flow(&self, name: &str) -> Result<&Arc<dyn AnyFlow>, OperateError> {
-        self.hosted.flows.get(name).ok_or_else(|| {
-            let known: Vec<_> = self.hosted.flows.keys().copied().collect();
+    pub fn process(&self, name: &str) -> Result<&Arc<dyn AnyProcess>, OperateError> {
+        self.hosted.processes.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.hosted.processes.keys().copied().collect();
             let known = known.join(", ");
             OperateError::Unknown(format!(
                 "no process or saga {name:?} is hosted here; known: {known}"
@@ -275,7 +279,13 @@ impl Service {
     pub async fn shutdown(&self, bound: Duration) -> bool {
         let deadline = self.time.sleep(bound);
         let closing = Box::pin(async {
-            join_all(self.hosted.flows.values().map(|flow| flow.close())).await;
+            join_all(
+                self.hosted
+                    .processes
+                    .values()
+                    .map(|process| process.close()),
+            )
+            .await;
             self.dispatcher.close();
             join_all(self.hosted.entities.values().map(|entity| entity.close())).await;
             join_all(self.views.values().map(|view| view.close())).await;
@@ -286,8 +296,8 @@ impl Service {
 
     /// Ends everything at once, as a crash would: what is durable stays.
     pub fn kill(&self) {
-        for flow in self.hosted.flows.values() {
-            flow.kill();
+        for process in self.hosted.processes.values() {
+            process.kill();
         }
         for entity in self.hosted.entities.values() {
             entity.kill();

@@ -9,8 +9,9 @@ use anabranch_domain::types::ReaderTypes;
 use anabranch_log::{Log, ReadMode};
 use anabranch_model::Filter;
 
+use crate::delivery::Dispatcher;
 use crate::diagnostics::Diagnostics;
-use crate::flow::{Dispatcher, Hosted};
+use crate::hosted::Hosted;
 use crate::time::Time;
 
 /// Whether a service of the fleet has this category.

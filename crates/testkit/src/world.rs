@@ -514,7 +514,7 @@ impl World {
                     service.under_way()
                 );
             }
-            for (_, instances) in service.flows() {
+            for (_, instances) in service.processes() {
                 for status in self.finish("a list", instances.list()) {
                     let described = status.description.map(|d| (d.phase, d.state));
                     let parked = status.parked.map(|why| format!(", parked: {why}"));

@@ -538,8 +538,8 @@ impl Demo {
                 return false;
             }
             if service
-                .flows()
-                .any(|(_, flow)| !flow.consumed().covers(head))
+                .processes()
+                .any(|(_, process)| !process.consumed().covers(head))
             {
                 return false;
             }
@@ -557,8 +557,8 @@ impl Demo {
     async fn halted(&self) -> Option<String> {
         let mut all = Vec::new();
         for service in self.shop.fleet.services() {
-            for (name, flow) in service.flows() {
-                if let Some(reason) = flow.stopped() {
+            for (name, process) in service.processes() {
+                if let Some(reason) = process.stopped() {
                     all.push(format!("{name} has stopped consuming before {reason}"));
                 }
             }
@@ -582,14 +582,17 @@ impl Demo {
         );
         for service in self.shop.fleet.services() {
             let name = service.name();
-            for (flow, any) in service.flows() {
+            for (process, any) in service.processes() {
                 let open = any.list().await;
                 if let Some(first) = open.first() {
                     let count = open.len();
-                    text += &format!("; {count} of {flow} are open, for example {}", first.stream);
+                    text += &format!(
+                        "; {count} of {process} are open, for example {}",
+                        first.stream
+                    );
                 }
                 if let Some(reason) = any.stopped() {
-                    text += &format!("; {flow} has stopped: {reason}");
+                    text += &format!("; {process} has stopped: {reason}");
                 }
             }
             if let Some(note) = service.diagnostics().last() {

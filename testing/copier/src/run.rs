@@ -10,7 +10,7 @@ use anabranch_log::{Log, Order, VersionRange};
 use anabranch_model::Cut;
 use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
 use anabranch_runtime::view::{Consistency, ViewOptions, ViewSpec};
-use anabranch_runtime::{EntityOptions, FlowOptions, SendOptions, Service};
+use anabranch_runtime::{EntityOptions, ProcessOptions, SendOptions, Service};
 use anabranch_view_postgres::InPostgres as _;
 use anabranch_view_sqlite::InSqlite as _;
 use tokio::task::JoinSet;
@@ -382,9 +382,9 @@ async fn service(
         snapshot_every: 200,
         ..EntityOptions::default()
     };
-    let flows = FlowOptions {
+    let options = ProcessOptions {
         keep_every: 500,
-        ..FlowOptions::default()
+        ..ProcessOptions::default()
     };
     let views = || ViewOptions {
         snapshot_every: 1000,
@@ -397,7 +397,7 @@ async fn service(
         .snapshots(snapshots)
         .entity_with::<Source>(entities.clone())
         .entity_with::<Target>(entities)
-        .process_with::<Copier>(flows)
+        .process_with::<Copier>(options)
         .view(ViewSpec::<InMemory>::new().options(views()))
         .view_in_sqlite(
             ViewSpec::<InSqlite>::new().options(views()),

@@ -54,7 +54,7 @@ fn files(workspace: &Workspace) -> Outcome<String> {
 }
 
 /// What the host of entities, processes and sagas consists of, below `crates/runtime/src`.
-const HOST: [&str; 4] = ["entity/", "flow/", "host/", "kinds/"];
+const HOST: [&str; 4] = ["entity/", "host/", "kinds/", "process/"];
 
 fn host(workspace: &Workspace) -> Outcome<String> {
     let lines = lines(&workspace.files()?, "crates/runtime/src/", &HOST);

@@ -9,7 +9,7 @@ use anabranch_runtime::Service;
 use anabranch_runtime::snapshot::MemorySnapshots;
 use serde::{Deserialize, Serialize};
 
-use crate::flows::{Copier, Transfer, add, builder, moving, run, sum};
+use crate::processes::{Copier, Transfer, add, builder, moving, run, sum};
 use crate::promises::{Level, LevelCommand};
 use crate::support::{Bench, Counter, CounterCommand, settle};
 

@@ -12,7 +12,7 @@ use anabranch_domain::{
 use anabranch_runtime::{CallError, CircuitState, Service};
 use serde::{Deserialize, Serialize};
 
-use crate::flows::{add, builder, run};
+use crate::processes::{add, builder, run};
 use crate::support::{Bench, CounterEvent, settle};
 
 /// A call to a provider.
@@ -126,7 +126,7 @@ async fn charging(bench: &Bench, provider: &Arc<Provider>) -> Service {
 
 async fn charged(service: &Service, key: &str) -> Charging {
     let stream = StreamId::of("charging", &format!("counter-{key}")).unwrap();
-    let shown = service.flow("charging").unwrap().show(stream).await;
+    let shown = service.process("charging").unwrap().show(stream).await;
     shown.description.unwrap().state.parse().unwrap()
 }
 

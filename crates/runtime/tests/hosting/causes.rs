@@ -3,7 +3,7 @@
 use anabranch_log::{Log, Order, VersionRange};
 use anabranch_model::{Cut, Event, StreamId, Version};
 
-use crate::flows::{Copier, Transfer, add, builder, moving, phase, run};
+use crate::processes::{Copier, Transfer, add, builder, moving, phase, run};
 use crate::support::Bench;
 
 async fn events(bench: &Bench, stream: &str) -> Vec<Event> {

@@ -10,7 +10,7 @@ use anabranch_runtime::{CallError, CircuitState, Service};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::show;
-use crate::flows::{builder, run};
+use crate::processes::{builder, run};
 use crate::support::Bench;
 
 /// A fee to be taken by a provider.

@@ -13,7 +13,7 @@ use anabranch_runtime::{CallError, Service};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::show;
-use crate::flows::{add, builder, run};
+use crate::processes::{add, builder, run};
 use crate::support::{Bench, CounterEvent, settle};
 
 /// A payment that is made in one of three ways.

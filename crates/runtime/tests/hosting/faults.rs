@@ -13,18 +13,18 @@ use anabranch_runtime::port::{Problem, Reply, Request};
 use anabranch_runtime::{Fleet, InstanceStatus, Port, SendError, Service, ServiceBuilder};
 use serde::{Deserialize, Serialize};
 
-use crate::flows::{
+use crate::processes::{
     Copier, Move, Transfer, add, add_to, builder, moving, numbers, one_shard, phase, run, sum,
 };
 use crate::support::{Bench, Counter, CounterCommand, CounterEvent};
 
-pub async fn show(service: &Service, flow: &str, key: &str) -> InstanceStatus {
-    let stream = StreamId::of(flow, key).unwrap();
-    service.flow(flow).unwrap().show(stream).await
+pub async fn show(service: &Service, process: &str, key: &str) -> InstanceStatus {
+    let stream = StreamId::of(process, key).unwrap();
+    service.process(process).unwrap().show(stream).await
 }
 
-async fn parked(service: &Service, flow: &str, key: &str) -> String {
-    show(service, flow, key).await.parked.unwrap_or_default()
+async fn parked(service: &Service, process: &str, key: &str) -> String {
+    show(service, process, key).await.parked.unwrap_or_default()
 }
 
 // Services that are away.
@@ -71,8 +71,8 @@ fn named(name: &str, bench: &Bench, router: &Arc<Gate>) -> ServiceBuilder {
 async fn commands_to_a_service_that_is_away_arrive_in_order_when_it_is_back() {
     let (bench, fleet) = (Bench::new(), Fleet::new());
     let router = gate(&fleet);
-    let flows = named("flows", &bench, &router).process::<Copier>();
-    fleet.join(flows.start().await.unwrap());
+    let processes = named("processes", &bench, &router).process::<Copier>();
+    fleet.join(processes.start().await.unwrap());
     let counters = || named("counters", &bench, &router).entity::<Counter>();
     let service = fleet.join(counters().start().await.unwrap());
     for n in 1..4 {
@@ -210,13 +210,13 @@ async fn a_panic_in_correlate_stops_the_process_before_the_event_and_names_it() 
         add(&service, "from-ear", n).await;
     }
     run(&bench, 5).await;
-    let flow = service.flow("fragile").unwrap();
-    let reason = flow.stopped().unwrap();
+    let process = service.process("fragile").unwrap();
+    let reason = process.stopped().unwrap();
     assert!(reason.contains("deaf to 71"), "{reason}");
     assert!(reason.contains("of counter/from-ear"), "{reason}");
     assert_eq!(numbers(&bench, "counter/to-ear").await, [1]);
     mend("ear");
-    assert!(flow.consume_again());
+    assert!(process.consume_again());
     run(&bench, 5).await;
     assert_eq!(numbers(&bench, "counter/to-ear").await, [1, 71, 2]);
 }
@@ -229,7 +229,7 @@ async fn an_event_that_cannot_be_consumed_can_be_skipped() {
         add(&service, "from-skip", n).await;
     }
     run(&bench, 5).await;
-    assert!(service.flow("fragile").unwrap().skip());
+    assert!(service.process("fragile").unwrap().skip());
     run(&bench, 5).await;
     assert_eq!(numbers(&bench, "counter/to-skip").await, [1, 2]);
 }
@@ -259,8 +259,8 @@ async fn an_instance_that_is_retried_misses_nothing_however_events_come_in_betwe
         run(&bench, 60).await;
         assert!(parked(&service, "fragile", &key).await.contains("about 72"));
         mend(&key);
-        let flow = service.flow("fragile").unwrap();
-        let retried = flow.retry(StreamId::of("fragile", &key).unwrap());
+        let process = service.process("fragile").unwrap();
+        let retried = process.retry(StreamId::of("fragile", &key).unwrap());
         let from = format!("from-{key}");
         let adding = async {
             for _ in 0..between {
@@ -493,8 +493,8 @@ async fn a_start_that_makes_too_many_events_is_refused_and_the_saga_can_be_start
     assert_eq!(sum(&service, "there").await, 3);
 }
 
-pub async fn phase_of(service: &Service, flow: &str, key: &str) -> String {
-    show(service, flow, key).await.description.unwrap().phase
+pub async fn phase_of(service: &Service, process: &str, key: &str) -> String {
+    show(service, process, key).await.description.unwrap().phase
 }
 
 /// Copies each number, but 9 as often as fits into no event.

@@ -17,10 +17,10 @@ use anabranch_log::{
 };
 use anabranch_model::{Cut, EventBatch, Filter};
 use anabranch_runtime::snapshot::MemorySnapshots;
-use anabranch_runtime::{CallError, EntityOptions, FlowOptions, Service};
+use anabranch_runtime::{CallError, EntityOptions, ProcessOptions, Service};
 use serde::{Deserialize, Serialize};
 
-use crate::flows::{add, builder, run, sum};
+use crate::processes::{add, builder, run, sum};
 use crate::support::{Bench, Counter, CounterCommand, CounterEvent, settle};
 
 fn one_shard() -> EntityOptions {
@@ -262,10 +262,10 @@ async fn who_takes_over_reads_no_more_journals_at_once_than_may_be_in_memory() {
     let start = || {
         Service::builder("test", log.clone() as Arc<dyn Log>, bench.time.clone())
             .entity::<Counter>()
-            .process_with::<Patient>(FlowOptions {
+            .process_with::<Patient>(ProcessOptions {
                 shards: 1,
                 live_max: LIVE_MAX,
-                ..FlowOptions::default()
+                ..ProcessOptions::default()
             })
             .start()
     };
@@ -311,7 +311,7 @@ async fn what_is_held_for_an_instance_that_never_starts_is_bounded() {
     run(&bench, 10).await;
     let held = bench.types("never/x").await.len();
     assert!(held < 5000, "one instance holds {held} events");
-    let status = service.flow("never").unwrap().list().await.remove(0);
+    let status = service.process("never").unwrap().list().await.remove(0);
     let parked = status.parked.unwrap();
     assert!(parked.contains("none of them has started it"), "{parked}");
     let diagnostics = service.diagnostics();

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::faults::show;
-use crate::flows::{Move, Transfer, add, add_to, builder, moving, numbers, phase, run, sum};
+use crate::processes::{Move, Transfer, add, add_to, builder, moving, numbers, phase, run, sum};
 use crate::support::{Bench, Counter, CounterCommand, CounterEvent, settle};
 
 /// A log whose appends can be held back, before the same log.
@@ -149,18 +149,18 @@ impl Saga for Boxing {
     }
 }
 
-async fn phase_in(service: &Service, flow: &str) -> (String, bool) {
-    let shown = show(service, flow, "1").await.description.unwrap();
+async fn phase_in(service: &Service, process: &str) -> (String, bool) {
+    let shown = show(service, process, "1").await.description.unwrap();
     (shown.phase, shown.needs_person)
 }
 
-async fn resume(service: &Service, flow: &str, step: &str) {
+async fn resume(service: &Service, process: &str, step: &str) {
     let by = Operator {
         who: "me".to_owned(),
         why: "mended".to_owned(),
     };
     let step = step.parse().unwrap();
-    let saga = StreamId::of(flow, "1").unwrap();
+    let saga = StreamId::of(process, "1").unwrap();
     let command = SagaCommand::ResumeStep { step, by };
     service.command_saga(saga, &command, None).await.unwrap();
 }
@@ -384,7 +384,7 @@ async fn a_child_past_its_pivot_is_undone_only_when_it_has_completed() {
     let abort = SagaCommand::AbortSaga { why };
     service.command_saga(saga, &abort, None).await.unwrap();
     run(&bench, 5).await;
-    let phase_of = async |flow: &str| match show(&service, flow, "1").await.description {
+    let phase_of = async |process: &str| match show(&service, process, "1").await.description {
         Some(described) => described.phase,
         None => "?".to_owned(),
     };

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anabranch_domain::{Correlate, Decide, EventRef, Input, Process, Reaction};
 use anabranch_log::Log as _;
 use anabranch_runtime::snapshot::{MemorySnapshots, SnapshotStore};
-use anabranch_runtime::{Fleet, FlowOptions, Service};
+use anabranch_runtime::{Fleet, ProcessOptions, Service};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::{Changing, OtherCopier, phase_of, show};
-use crate::flows::{Copier, add, builder, moving, numbers, one_shard, run, sum};
+use crate::processes::{Copier, add, builder, moving, numbers, one_shard, run, sum};
 use crate::support::{Bench, Counter, CounterCommand, CounterEvent};
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn a_long_journal_is_taken_over_from_its_snapshot() {
     let bench = Bench::new();
     let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshots::new());
     let start = || {
-        let options = FlowOptions {
+        let options = ProcessOptions {
             snapshot_every: 100,
             ..one_shard()
         };
@@ -58,7 +58,7 @@ async fn a_long_journal_is_taken_over_from_its_snapshot() {
 async fn a_snapshot_of_another_program_is_dropped() {
     let bench = Bench::new();
     let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshots::new());
-    let options = || FlowOptions {
+    let options = || ProcessOptions {
         snapshot_every: 1,
         ..one_shard()
     };
@@ -118,7 +118,7 @@ async fn instances_that_have_ended_are_not_read_by_who_takes_over() {
     }
     run(&bench, 5).await;
     assert_eq!(numbers(&bench, "counter/to").await.len(), 50);
-    assert!(service.flow("brief").unwrap().list().await.is_empty());
+    assert!(service.process("brief").unwrap().list().await.is_empty());
     drop(service);
     let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshots::new());
     let take_over = async |snapshots: &Arc<dyn SnapshotStore>| {
@@ -159,7 +159,7 @@ async fn instances_that_wait_for_nothing_are_not_read_by_who_takes_over() {
     run(&bench, 2).await;
     assert_eq!(bench.log.take_reads("copier"), [0; 0]);
     // They have not ended, and an operator sees them.
-    assert_eq!(service.flow("copier").unwrap().list().await.len(), 30);
+    assert_eq!(service.process("copier").unwrap().list().await.len(), 30);
     add(&service, "from-3", 7).await;
     run(&bench, 2).await;
     assert_eq!(numbers(&bench, "counter/to-3").await, [103, 7]);
@@ -225,7 +225,7 @@ async fn a_process_that_begins_now_never_hears_what_was_before_also_when_its_pla
     service.kill();
     for n in [3, 4] {
         // Each start has snapshots of its own: what was kept is lost.
-        let now = FlowOptions::default().from_now();
+        let now = ProcessOptions::default().from_now();
         let service = builder(&bench).process_with::<Copier>(now);
         let service = service.start().await.unwrap();
         run(&bench, 2).await;
@@ -244,7 +244,7 @@ async fn a_process_begins_behind_the_cut_that_it_is_told() {
     let cut = bench.log.head().await.unwrap();
     add(&service, "from-a", 2).await;
     service.kill();
-    let behind = FlowOptions::default().from(cut);
+    let behind = ProcessOptions::default().from(cut);
     let service = builder(&bench).process_with::<Copier>(behind);
     let _service = service.start().await.unwrap();
     run(&bench, 2).await;

@@ -8,7 +8,7 @@ use anabranch_runtime::view::{ViewOptions, ViewSpec};
 use anabranch_runtime::{EntityOptions, Service, ServiceBuilder};
 use serde::{Deserialize, Serialize};
 
-use crate::flows::{add, run};
+use crate::processes::{add, run};
 use crate::support::{Bench, Counter, CounterCommand, CounterEvent};
 
 /// What was told, line by line.

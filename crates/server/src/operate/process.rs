@@ -1,7 +1,7 @@
 use anabranch_domain::StreamId;
 use anabranch_domain::saga::SagaCommand;
 use anabranch_runtime::port::Subject;
-use anabranch_runtime::{AnyFlow, InstanceStatus, Service};
+use anabranch_runtime::{AnyProcess, InstanceStatus, Service};
 use anabranch_wire as wire;
 use axum::Router;
 use axum::extract::State;
@@ -26,23 +26,27 @@ pub fn routes() -> Router<Shared> {
         .route("/settle/{name}/{*key}", post(settle))
 }
 
-fn summary(service: &Service, flow: &dyn AnyFlow, instances: &[InstanceStatus]) -> wire::Process {
+fn summary(
+    service: &Service,
+    process: &dyn AnyProcess,
+    instances: &[InstanceStatus],
+) -> wire::Process {
     let instances: Vec<_> = instances.iter().map(convert::instance).collect();
     let needs_person =
         |instance: &&wire::Instance| instance.parked.is_some() || instance.needs_person;
     let letters = service.dead_letters().into_iter();
     let letters = letters
-        .filter(|letter| letter.from.category() == flow.name())
+        .filter(|letter| letter.from.category() == process.name())
         .count();
-    let stopped = flow.stopped();
+    let stopped = process.stopped();
     let need_a_person =
         instances.iter().filter(needs_person).count() + letters + usize::from(stopped.is_some());
     wire::Process {
-        name: flow.name().to_owned(),
+        name: process.name().to_owned(),
         service: service.name().to_owned(),
         stopped,
-        consumed: convert::cut(&flow.consumed()),
-        lag_events: convert::behind(&service.head(), &flow.consumed()),
+        consumed: convert::cut(&process.consumed()),
+        lag_events: convert::behind(&service.head(), &process.consumed()),
         open: instances.iter().filter(|instance| !instance.ended).count() as u64,
         retrying: instances
             .iter()
@@ -57,10 +61,10 @@ fn summary(service: &Service, flow: &dyn AnyFlow, instances: &[InstanceStatus]) 
 async fn list(State(shared): State<Shared>) -> Answer {
     let mut all = Vec::new();
     for service in shared.fleet.services() {
-        for (_, flow) in service.flows() {
+        for (_, process) in service.processes() {
             all.push(wire::Process {
                 instances: Vec::new(),
-                ..summary(&service, &**flow, &flow.list().await)
+                ..summary(&service, &**process, &process.list().await)
             });
         }
     }
@@ -69,8 +73,8 @@ async fn list(State(shared): State<Shared>) -> Answer {
 
 async fn instances(State(shared): State<Shared>, Names(name): Names<String>) -> Answer {
     let owner = owner(&shared, Subject::Process(&name))?;
-    let flow = owner.flow(&name)?;
-    reply(&summary(&owner, &**flow, &flow.list().await))
+    let process = owner.process(&name)?;
+    reply(&summary(&owner, &**process, &process.list().await))
 }
 
 async fn mend(
@@ -78,10 +82,10 @@ async fn mend(
     Names((name, verb)): Names<(String, String)>,
 ) -> Answer {
     let owner = owner(&shared, Subject::Process(&name))?;
-    let flow = owner.flow(&name)?;
+    let process = owner.process(&name)?;
     let done = match verb.as_str() {
-        "skip" => flow.skip(),
-        "retry" => flow.consume_again(),
+        "skip" => process.skip(),
+        "retry" => process.consume_again(),
         _ => {
             return Err(Refusal::not_found(
                 "no-such-path",
@@ -102,7 +106,7 @@ async fn mend(
 
 async fn show(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
     let owner = owner(&shared, Subject::Process(stream.category()))?;
-    let status = owner.flow(stream.category())?.show(stream.clone()).await;
+    let status = owner.process(stream.category())?.show(stream.clone()).await;
     let is_there = status.parked.is_some()
         || status
             .description
@@ -126,7 +130,11 @@ async fn show(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
 
 async fn retry(State(shared): State<Shared>, Stream(stream): Stream) -> Answer {
     let owner = owner(&shared, Subject::Process(stream.category()))?;
-    if owner.flow(stream.category())?.retry(stream.clone()).await {
+    if owner
+        .process(stream.category())?
+        .retry(stream.clone())
+        .await
+    {
         return done(&stream, "retry");
     }
     Err(Refusal::not_now(format!("{stream} is not parked")))

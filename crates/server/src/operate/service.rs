@@ -39,7 +39,7 @@ async fn services(State(shared): State<Shared>) -> Answer {
                 name: service.name().to_owned(),
                 entities,
                 views: owned(service.views().map(|(name, _)| name)),
-                processes: owned(service.flows().map(|(name, _)| name)),
+                processes: owned(service.processes().map(|(name, _)| name)),
                 under_way: service.under_way() as u64,
                 dead_letters: service.dead_letters().len() as u64,
             }

@@ -1,5 +1,7 @@
 //! Brings the events of the log to the instances of one process or saga.
 
+mod place;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,8 +10,10 @@ use anabranch_domain::{Cut, StreamId};
 use anabranch_log::BoxFuture;
 use anabranch_model::{Event, EventBatch, EventType, Filter, Position};
 
-use super::dispatcher::Dispatcher;
-use super::place::{Places, count};
+pub use place::Places;
+use place::count;
+
+use crate::delivery::Dispatcher;
 use crate::feed::Feed;
 use crate::follow::{Edit, Intake, PoisonEvent, Progress, StoreError};
 use crate::host::{Input, Item, Message};
@@ -17,7 +21,7 @@ use crate::kinds::closure_of;
 use crate::panics::contain;
 
 /// Takes events in by handing them out. How far it is with what came of them, the feed knows.
-pub struct FlowIntake {
+pub struct ProcessIntake {
     pub places: Places,
     dispatcher: Arc<Dispatcher>,
     /// The round of the feed in which events are brought: those of an earlier one come to
@@ -28,7 +32,7 @@ pub struct FlowIntake {
     last_at: AtomicU64,
 }
 
-impl FlowIntake {
+impl ProcessIntake {
     pub fn new(places: Places, dispatcher: Arc<Dispatcher>) -> Self {
         Self {
             places,
@@ -144,7 +148,7 @@ impl FlowIntake {
     }
 }
 
-impl Intake for FlowIntake {
+impl Intake for ProcessIntake {
     fn progress(&self) -> BoxFuture<'_, Progress> {
         Box::pin(async {
             let cut = self.feed().end();

@@ -7,136 +7,43 @@ use anabranch_log::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::Style;
-use super::any::AnyFlow;
-use super::dispatcher::Dispatcher;
-use super::intake::FlowIntake;
-use super::place::Places;
+use super::ProcessOptions;
+use crate::delivery::{Dispatcher, Style};
 use crate::entity::HostError;
-use crate::follow::{Begin, Follow, FollowParts, FollowState, Intake as _, PoisonEvent, Shown};
+use crate::follow::{Follow, FollowParts, FollowState, Intake as _, PoisonEvent, Shown};
 use crate::host::{
-    Drive, Host, HostOptions, HostParts, Input, InstanceStatus, Item, LoadError, Message, Out,
-    Outbox, Shared, load_newest, shards_default,
+    Drive, Host, HostParts, Input, InstanceStatus, Item, LoadError, Message, Out, Outbox, Shared,
+    load_newest,
 };
+use crate::hosted::AnyProcess;
+use crate::intake::{Places, ProcessIntake};
 use crate::kinds::Listening;
 use crate::panics::contain;
 use crate::send_error::SendError;
 
-/// How the instances of a process or a saga are hosted.
-#[derive(Debug, Clone)]
-pub struct FlowOptions {
-    /// How many tasks share the instances.
-    pub shards: usize,
-    /// How many inputs may wait at one shard before its senders wait.
-    pub mailbox_max: usize,
-    /// How many instances are kept in memory by each shard, about.
-    pub live_max: usize,
-    /// When an instance whose code failed is tried again; then it is parked.
-    pub restart: Retry,
-    /// After how many events of the log the place to begin at is kept, about: a restart looks
-    /// through so many.
-    pub keep_every: u64,
-    /// A snapshot of an instance is kept each so many events of its journal; 0: never.
-    pub snapshot_every: u64,
-    /// Where it begins to consume, when it is started for the first time; `None`: at the start.
-    /// Say so on a log that holds events already: what a process sends because of them cannot be
-    /// taken back.
-    pub begin: Option<Begin>,
-}
-
-impl Default for FlowOptions {
-    /// As many shards as the machine runs threads at once, with 10,000 instances each; five
-    /// attempts.
-    fn default() -> Self {
-        Self {
-            shards: shards_default(),
-            mailbox_max: 4096,
-            live_max: 10_000,
-            restart: Retry {
-                attempts_max: Some(5),
-                ..Retry::DEFAULT
-            },
-            keep_every: 10_000,
-            snapshot_every: 1000,
-            begin: None,
-        }
-    }
-}
-
-impl FlowOptions {
-    /// Begins at the start of the log, when it is started for the first time.
-    #[must_use]
-    pub fn from_start(self) -> Self {
-        self.begins(Begin::Start)
-    }
-
-    /// Begins at what is written after it is started for the first time.
-    #[must_use]
-    pub fn from_now(self) -> Self {
-        self.begins(Begin::Now)
-    }
-
-    /// Begins behind what `cut` includes, when it is started for the first time.
-    #[must_use]
-    pub fn from(self, cut: Cut) -> Self {
-        self.begins(Begin::At(cut))
-    }
-
-    fn begins(mut self, begin: Begin) -> Self {
-        self.begin = Some(begin);
-        self
-    }
-
-    fn host(&self) -> HostOptions {
-        HostOptions {
-            shards: self.shards,
-            mailbox_max: self.mailbox_max,
-            waiting_max: usize::MAX,
-            snapshot_every: self.snapshot_every,
-            memory_max: None,
-            live_max: self.live_max,
-            restart: self.restart,
-            unknown_attempts_max: UNKNOWN_ATTEMPTS_MAX,
-            contended_attempts_max: u32::MAX,
-            rejections_max: 0,
-            batch_events_max: BATCH_EVENTS_MAX,
-            batch_bytes_max: BATCH_BYTES_MAX,
-            held_max: HELD_MAX,
-        }
-    }
-}
-
-/// Beyond this the next decision waits for the next append.
-const BATCH_EVENTS_MAX: usize = 1000;
-const BATCH_BYTES_MAX: usize = 1 << 20;
-/// How often an append of unknown outcome is repeated before the journal is read again.
-const UNKNOWN_ATTEMPTS_MAX: u32 = 8;
-/// The most events that an instance holds which has not been started.
-const HELD_MAX: usize = 1000;
-
 /// What a host is made of.
-pub struct FlowParts {
+pub struct ProcessParts {
     pub host: HostParts,
     pub head: watch::Receiver<Cut>,
     pub dispatcher: Arc<Dispatcher>,
 }
 
 /// The instances of one process or saga, hosted.
-pub struct FlowHost {
-    intake: Arc<FlowIntake>,
-    parts: FlowParts,
+pub struct ProcessHost {
+    intake: Arc<ProcessIntake>,
+    parts: ProcessParts,
     shown: watch::Receiver<Shown>,
     nudge: Arc<Notify>,
     follow: Mutex<Option<Follow>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl FlowHost {
-    /// Starts the shards; [`FlowHost::begin`] lets them consume.
+impl ProcessHost {
+    /// Starts the shards; [`ProcessHost::begin`] lets them consume.
     pub fn start(
         kind: Arc<dyn Listening>,
-        parts: FlowParts,
-        options: FlowOptions,
+        parts: ProcessParts,
+        options: ProcessOptions,
     ) -> Result<Arc<Self>, HostError> {
         let outbox = ToDispatcher::new(parts.dispatcher.clone(), kind.drive());
         let outbox = Some(Arc::new(outbox) as _);
@@ -147,7 +54,7 @@ impl FlowHost {
             source,
         })?;
         let places = Places::new(kind, Host::start(shared), options.keep_every, options.begin);
-        let intake = Arc::new(FlowIntake::new(places, parts.dispatcher.clone()));
+        let intake = Arc::new(ProcessIntake::new(places, parts.dispatcher.clone()));
         let (tell, shown) = watch::channel(Shown::at(Cut::start()));
         let nudge = Arc::new(Notify::new());
         let follow = Follow::new(
@@ -238,7 +145,7 @@ impl FlowHost {
     }
 }
 
-impl AnyFlow for FlowHost {
+impl AnyProcess for ProcessHost {
     fn name(&self) -> &'static str {
         self.kind().name()
     }
@@ -340,7 +247,7 @@ impl AnyFlow for FlowHost {
 
 /// How the log is followed: an event that cannot be consumed is tried once, and nothing is
 /// passed over. The place is kept when the intake says so.
-fn follow_parts(intake: &Arc<FlowIntake>, parts: &FlowParts) -> FollowParts {
+fn follow_parts(intake: &Arc<ProcessIntake>, parts: &ProcessParts) -> FollowParts {
     let HostParts {
         log,
         time,

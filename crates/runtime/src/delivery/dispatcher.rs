@@ -10,47 +10,22 @@ use anabranch_domain::{
     StreamId,
 };
 use futures_util::FutureExt;
-use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+use super::Style;
 use super::effects::Asking;
-use super::hosted::Hosted;
+use super::effects::Effects;
+use super::letters::{Dead, DeadLetter, Letter};
 use super::under_way::{
     Delivery, Sending, Tracked, Trouble, UnderWay, What, is_given_up, unless_given_up,
 };
-use super::{Effects, Style, given_up};
 use crate::diagnostics::Diagnostics;
+use crate::hosted::Hosted;
 use crate::panics;
 use crate::port::{Delivered, Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
 use crate::time::Time;
-
-/// Something that was sent and could not be delivered. Who sent it waits for the answer; an
-/// operator tries it again, changed or not, or gives it up. After a restart it is tried again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DeadLetter {
-    /// The command's id, or the call's key.
-    pub id: CommandId,
-    /// The process or saga that has sent it.
-    pub from: StreamId,
-    /// What was sent.
-    pub what: Letter,
-    /// Why it could not be delivered.
-    pub reason: String,
-    /// How often it was tried.
-    pub attempts: u32,
-}
-
-/// What was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Letter {
-    /// A command.
-    Command(Box<CommandEnvelope>),
-    /// A call, and the part that it plays.
-    Call(Box<CallEnvelope>, Role),
-}
 
 /// The most things that are being delivered at once.
 const AT_ONCE_MAX: usize = 1024;
@@ -99,40 +74,6 @@ pub struct Dispatcher {
     told: Mutex<BTreeSet<String>>,
     permits: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
-}
-
-/// What could not be delivered, up to the most that is kept.
-#[derive(Default)]
-struct Dead {
-    /// With the number under which each stands in `order`.
-    letters: BTreeMap<CommandId, (u64, DeadLetter)>,
-    /// Oldest first.
-    order: BTreeMap<u64, CommandId>,
-    count: u64,
-    let_go: u64,
-}
-
-impl Dead {
-    fn remove(&mut self, id: CommandId) -> Option<DeadLetter> {
-        let (number, letter) = self.letters.remove(&id)?;
-        self.order.remove(&number);
-        Some(letter)
-    }
-
-    /// Keeps a letter; returns one that had to go for it.
-    fn keep(&mut self, letter: DeadLetter, letters_max: usize) -> Option<DeadLetter> {
-        let id = letter.id;
-        drop(self.remove(id));
-        self.count += 1;
-        self.letters.insert(id, (self.count, letter));
-        self.order.insert(self.count, id);
-        if self.letters.len() <= letters_max.max(1) {
-            return None;
-        }
-        let (_, oldest) = self.order.pop_first()?;
-        self.let_go += 1;
-        self.letters.remove(&oldest).map(|(_, letter)| letter)
-    }
 }
 
 /// From a process to a receiver: commands arrive in the order in which they were sent.
@@ -333,7 +274,7 @@ impl Dispatcher {
     /// delivered one after the other; those of a saga are ordered by its steps.
     pub fn command(self: &Arc<Self>, from: StreamId, command: CommandEnvelope, style: Style) {
         // What waits for an operator is not sent again by itself.
-        if locked(&self.dead).letters.contains_key(&command.id) {
+        if locked(&self.dead).has(command.id) {
             return;
         }
         let Some(sending) = self.begin(command.id, &from, style, asked_by(&command)) else {
@@ -649,9 +590,7 @@ impl Dispatcher {
 
     /// What could not be delivered, oldest first.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        let dead = locked(&self.dead);
-        let letters = dead.order.values().filter_map(|id| dead.letters.get(id));
-        letters.map(|(_, letter)| letter.clone()).collect()
+        locked(&self.dead).all().cloned().collect()
     }
 
     /// How many dead letters were kept and are not listed any more, because there were more
@@ -711,7 +650,10 @@ impl Dispatcher {
             id,
             name,
             role,
-            outcome: Outcome::Refused(given_up(why)),
+            outcome: Outcome::Refused(Rejection::new(
+                "given-up",
+                format!("an operator has given it up: {why}"),
+            )),
             causes: anabranch_domain::Cut::start(),
         };
         // Who sent it may be away for the moment.

@@ -10,7 +10,7 @@ use anabranch_domain::{
 };
 use anabranch_log::Log;
 use anabranch_runtime::snapshot::MemorySnapshots;
-use anabranch_runtime::{EntityOptions, FlowOptions, Service, ServiceBuilder};
+use anabranch_runtime::{EntityOptions, ProcessOptions, Service, ServiceBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{Bench, Counter, CounterCommand, CounterEvent, Mischief, settle};
@@ -24,11 +24,11 @@ pub fn builder(bench: &Bench) -> ServiceBuilder {
     )
 }
 
-pub fn one_shard() -> FlowOptions {
-    FlowOptions {
+pub fn one_shard() -> ProcessOptions {
+    ProcessOptions {
         shards: 1,
         keep_every: 4,
-        ..FlowOptions::default()
+        ..ProcessOptions::default()
     }
 }
 
@@ -100,7 +100,7 @@ async fn a_process_answers_each_event_with_one_command() {
     run(&bench, 1).await;
     assert_eq!(sum(&service, "to-a").await, 45);
     let shown = service
-        .flow("copier")
+        .process("copier")
         .unwrap()
         .show(StreamId::new("copier/a").unwrap())
         .await;
@@ -222,8 +222,8 @@ async fn an_instance_whose_code_fails_is_parked_alone_and_misses_nothing() {
     run(&bench, 60).await;
     assert_eq!(sum(&service, "to-a").await, 1);
     assert_eq!(sum(&service, "to-b").await, 3);
-    let flow = service.flow("copier").unwrap();
-    let parked: Vec<_> = flow
+    let process = service.process("copier").unwrap();
+    let parked: Vec<_> = process
         .list()
         .await
         .into_iter()
@@ -232,8 +232,8 @@ async fn an_instance_whose_code_fails_is_parked_alone_and_misses_nothing() {
     assert_eq!(parked.len(), 1);
     assert!(parked[0].parked.as_ref().unwrap().contains("ninety-nine"));
     // What it could not take in stays in front of what was consumed.
-    assert!(!flow.consumed().covers(&service.head()));
-    assert!(flow.retry(parked[0].stream.clone()).await);
+    assert!(!process.consumed().covers(&service.head()));
+    assert!(process.retry(parked[0].stream.clone()).await);
     run(&bench, 60).await;
     assert_eq!(sum(&service, "to-a").await, 1);
 }
@@ -289,8 +289,8 @@ async fn a_command_that_nobody_can_take_is_a_dead_letter_until_an_operator_decid
     run(&bench, 1).await;
     assert_eq!(sum(&service, "13").await, 11);
     assert!(service.dead_letters().is_empty());
-    let flow = service.flow("lost").unwrap();
-    let shown = flow
+    let process = service.process("lost").unwrap();
+    let shown = process
         .show(StreamId::new("lost/x").unwrap())
         .await
         .description
@@ -440,7 +440,7 @@ pub fn moving(from: &str, to: &str, n: i64) -> Move {
 
 pub async fn phase(service: &Service, key: &str) -> String {
     let stream = StreamId::of("transfer", key).unwrap();
-    let shown = service.flow("transfer").unwrap().show(stream).await;
+    let shown = service.process("transfer").unwrap().show(stream).await;
     shown.description.unwrap().phase
 }
 
@@ -460,7 +460,7 @@ async fn a_saga_completes_with_each_effect_once() {
     assert_eq!(sum(&service, "here").await, 6);
     assert_eq!(sum(&service, "there").await, 4);
     assert_eq!(sum(&service, "noted").await, 1);
-    assert!(service.flow("transfer").unwrap().list().await.is_empty());
+    assert!(service.process("transfer").unwrap().list().await.is_empty());
 }
 
 #[tokio::test]
@@ -537,7 +537,7 @@ async fn sagas_end_right_whatever_is_killed_and_however_the_log_misbehaves() {
         bench.log.behave();
         let service = open().await.unwrap();
         run(&bench, 120).await;
-        let open = service.flow("transfer").unwrap().list().await;
+        let open = service.process("transfer").unwrap().list().await;
         assert!(open.is_empty(), "seed {seed}: {open:?}");
         assert_eq!(sum(&service, "auto").await, 0, "seed {seed}");
         assert_eq!(sum(&service, "there").await, 140, "seed {seed}");
@@ -610,8 +610,8 @@ async fn a_process_waits_for_the_saga_that_it_has_started() {
     add(&service, "go", 4).await;
     add(&service, "go", 40).await;
     run(&bench, 2).await;
-    let flow = service.flow("starter").unwrap();
-    let shown = flow
+    let process = service.process("starter").unwrap();
+    let shown = process
         .show(StreamId::new("starter/x").unwrap())
         .await
         .description
