@@ -1,7 +1,7 @@
 //! Goes through the log from its start and checks what must always hold. Shares no code with
 //! the services: it reads the events as they are stored.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anabranch::log::{Log, ReadError, ReadMode};
 use anabranch::model::{Cut, EventRef, Filter};
@@ -38,6 +38,8 @@ pub struct Audit {
     pub approved_mills: u64,
     /// Money that was given back, in thousandths of a pound.
     pub refunded_mills: u64,
+    /// Orders whose price is being found out.
+    requested: HashSet<String>,
     stock: HashMap<String, Shelf>,
     /// Goods of returns that are not back on the shelf, by return and product.
     awaited: HashMap<(String, String), i128>,
@@ -126,7 +128,11 @@ impl Audit {
         })?;
         let key = event.key();
         match event.event_type {
+            "OrderRequested" => {
+                self.requested.insert(key.to_owned());
+            }
             "OrderPlaced" => {
+                self.requested.remove(key);
                 let order = Order {
                     country: data.country,
                     day: data.placed_at.chars().take(10).collect(),
@@ -139,6 +145,8 @@ impl Audit {
                     self.faults.push(format!("order {key} was placed twice"));
                 }
             }
+            // Nobody could say what it costs.
+            "OrderRejected" if self.requested.remove(key) => {}
             "OrderConfirmed" | "OrderRejected" => match self.orders.get_mut(key) {
                 Some(order) if event.event_type == "OrderConfirmed" => order.confirmed += 1,
                 Some(order) => order.rejected += 1,
@@ -213,7 +221,7 @@ impl Audit {
     /// Whether each order ended, and once.
     pub fn every_order_ended_once(&self) -> bool {
         let once = |order: &Order| order.confirmed + order.rejected == 1;
-        self.faults.is_empty() && self.orders.values().all(once)
+        self.faults.is_empty() && self.requested.is_empty() && self.orders.values().all(once)
     }
 
     /// Whether nothing is set aside any more: what was confirmed has left the house, what was

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anabranch::domain::saga::{Definition, Promise, Request, Start};
-use anabranch::domain::{Event, EventRef, RecordedEvent, Retry, Saga};
+use anabranch::domain::{Event, EventRef, RecordedEvent, Rejection, Retry, Saga};
+use anabranch::model::StreamId;
 use anabranch::runtime::ServiceBuilder;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,12 @@ impl Saga for Checkout {
             key: about.key().to_owned(),
             input: Basket::new(country, lines, *total_mills),
         })
+    }
+
+    /// Its key is an order's number, which anybody can guess; an order alone says what it costs.
+    fn admit(start: &Start<Basket>, _: Option<&StreamId>) -> Result<(), Rejection> {
+        let message = format!("a checkout begins when order {} is placed", start.key);
+        Err(Rejection::new("order-only", message))
     }
 
     fn define() -> Definition<Basket> {

@@ -21,6 +21,7 @@ use crate::audit::{Audit, AuditError};
 use crate::customers::Spend;
 use crate::input::{Invoice, Skipped, Work};
 use crate::orders::{Line, Order, OrderCommand, Return, ReturnCommand};
+use crate::pricing::{Price, PriceCommand};
 use crate::provider::Ledger;
 use crate::shop::{SERVICES, Shop};
 use crate::stock::{Stock, StockCommand};
@@ -324,6 +325,27 @@ impl Demo {
         let mut opened = futures_util::stream::iter(all).buffer_unordered(256);
         while let Some(opened) = opened.next().await {
             opened?;
+        }
+        self.set_prices().await
+    }
+
+    /// Tells pricing what each product costs: what the file's first order of it says. The orders of
+    /// the file name their own prices, which were agreed when their invoices were written.
+    async fn set_prices(&self) -> Result<(), DemoError> {
+        let mut prices = BTreeMap::new();
+        for order in self.work.invoices.iter().filter(|i| !i.is_return) {
+            for line in &order.lines {
+                prices.entry(line.product.as_str()).or_insert(line.mills);
+            }
+        }
+        let all = prices.into_iter().map(|(product, mills)| async move {
+            let what = format!("list at {mills}");
+            let list = PriceCommand::SetListPrice { mills };
+            self.send::<Price>(product, list, &what).await
+        });
+        let mut set = futures_util::stream::iter(all).buffer_unordered(256);
+        while let Some(set) = set.next().await {
+            set?;
         }
         Ok(())
     }

@@ -3,13 +3,13 @@
 //!
 //! | service | owns | does |
 //! | --- | --- | --- |
-//! | [`orders`] | `order`, `return` | takes orders and returns; each order ends confirmed or rejected |
+//! | [`orders`] | `order`, `return` | takes orders and returns, [has them priced](quoting); each order ends confirmed or rejected |
 //! | [`stock`] | `stock` | reserves, releases; ships, re-orders and takes goods back by listening |
 //! | [`payments`] | `payment`, `refund` | has the provider charge and refund |
 //! | [`shipping`] | `shipment` | sends off what was paid |
 //! | [`checkout`] | the saga | reserve, bill, pay, ship, confirm; undoes in reverse |
 //! | [`customers`] | a view | history and spend of each customer |
-//! | [`pricing`] | `price` | moves prices with demand, by listening |
+//! | [`pricing`] | `price` | says what products cost; moves prices with demand, by listening |
 //! | [`storefront`] | views | how orders stand, what was sold |
 //!
 //! A service is a module that says what it hosts; [`shop`] puts them side by side, and
@@ -24,6 +24,7 @@ pub mod orders;
 pub mod payments;
 pub mod pricing;
 pub mod provider;
+pub mod quoting;
 pub mod shipping;
 pub mod shop;
 pub mod stock;

@@ -11,12 +11,17 @@ pub struct Line {
     pub product: String,
     /// How many.
     pub quantity: u64,
-    /// Price of one, in thousandths of a pound.
+    /// Price of one, in thousandths of a pound. On an order that is placed, 0 or nothing stands for
+    /// the price that pricing sets; an invoice that was written already names what was agreed.
+    #[serde(default)]
     pub mills: u64,
 }
 
 /// The saga that carries orders out.
 const CHECKOUT: &str = "checkout";
+
+/// The process that finds out what is to be paid.
+const QUOTING: &str = "quoting";
 
 /// What is asked of an order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +35,17 @@ pub enum OrderCommand {
         /// When, in the shop's local time: `2010-12-01T08:26:00`.
         placed_at: String,
         /// What.
+        lines: Vec<Line>,
+    },
+    /// Pricing has said what the goods cost. Only the process that has asked it says so.
+    PriceOrder {
+        /// Who; `guest` if unknown.
+        customer: String,
+        /// Where to.
+        country: String,
+        /// When, in the shop's local time.
+        placed_at: String,
+        /// What, each with its price.
         lines: Vec<Line>,
     },
     /// The checkout takes the order in hand.
@@ -46,7 +62,18 @@ pub enum OrderCommand {
 /// What happens to an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
 pub enum OrderEvent {
-    /// A customer wants these goods.
+    /// A customer wants these goods, some of them for what they cost.
+    OrderRequested {
+        /// Who; `guest` if unknown.
+        customer: String,
+        /// Where to.
+        country: String,
+        /// When, in the shop's local time.
+        placed_at: String,
+        /// What. A price of 0 is not known yet.
+        lines: Vec<Line>,
+    },
+    /// A customer wants these goods, and knows what they cost.
     OrderPlaced {
         /// Who; `guest` if unknown.
         customer: String,
@@ -84,6 +111,8 @@ pub enum Order {
     Confirmed,
     /// It was not carried out.
     Rejected,
+    /// It waits for pricing.
+    Requested,
 }
 
 impl Entity for Order {
@@ -93,11 +122,7 @@ impl Entity for Order {
     type Rejection = Rejection;
 
     fn decide(&self, command: &OrderCommand, cx: &Decide) -> Result<Vec<OrderEvent>, Rejection> {
-        let is_checkout = cx.sender().is_some_and(|s| s.category() == CHECKOUT);
-        if !is_checkout && !matches!(command, OrderCommand::PlaceOrder { .. }) {
-            let message = "only the checkout may do this; it does so by itself";
-            return Err(Rejection::new("checkout-only", message));
-        }
+        self.check_sender(command, cx)?;
         match (command, self) {
             (
                 OrderCommand::PlaceOrder {
@@ -107,6 +132,32 @@ impl Entity for Order {
                     lines,
                 },
                 Self::New,
+            ) if lines.iter().any(|line| line.mills == 0) => {
+                total_of(&at_least(lines))?;
+                Ok(vec![OrderEvent::OrderRequested {
+                    customer: customer.clone(),
+                    country: country.clone(),
+                    placed_at: placed_at.clone(),
+                    lines: lines.clone(),
+                }])
+            }
+            (
+                OrderCommand::PlaceOrder {
+                    customer,
+                    country,
+                    placed_at,
+                    lines,
+                },
+                Self::New,
+            )
+            | (
+                OrderCommand::PriceOrder {
+                    customer,
+                    country,
+                    placed_at,
+                    lines,
+                },
+                Self::Requested,
             ) => Ok(vec![OrderEvent::OrderPlaced {
                 customer: customer.clone(),
                 country: country.clone(),
@@ -120,7 +171,7 @@ impl Entity for Order {
             )),
             (OrderCommand::BeginCheckout, Self::Placed) => Ok(vec![OrderEvent::CheckoutBegan]),
             (OrderCommand::ConfirmOrder, Self::InCheckout) => Ok(vec![OrderEvent::OrderConfirmed]),
-            (OrderCommand::RejectOrder { reason }, Self::InCheckout) => {
+            (OrderCommand::RejectOrder { reason }, Self::InCheckout | Self::Requested) => {
                 Ok(vec![OrderEvent::OrderRejected {
                     reason: reason.clone(),
                 }])
@@ -135,12 +186,40 @@ impl Entity for Order {
 
     fn evolve(&mut self, event: &OrderEvent) {
         *self = match event {
+            OrderEvent::OrderRequested { .. } => Self::Requested,
             OrderEvent::OrderPlaced { .. } => Self::Placed,
             OrderEvent::CheckoutBegan => Self::InCheckout,
             OrderEvent::OrderConfirmed => Self::Confirmed,
             OrderEvent::OrderRejected { .. } => Self::Rejected,
         };
     }
+}
+
+impl Order {
+    /// Whether who sends the command may do so now: everybody may place an order.
+    fn check_sender(&self, command: &OrderCommand, cx: &Decide) -> Result<(), Rejection> {
+        let sent_by = |name| cx.sender().is_some_and(|s| s.category() == name);
+        let may = match command {
+            OrderCommand::PlaceOrder { .. } => true,
+            OrderCommand::PriceOrder { .. } => sent_by(QUOTING),
+            OrderCommand::RejectOrder { .. } if *self == Self::Requested => sent_by(QUOTING),
+            _ => sent_by(CHECKOUT),
+        };
+        if may {
+            return Ok(());
+        }
+        let message = "only the checkout may do this; it does so by itself";
+        Err(Rejection::new("checkout-only", message))
+    }
+}
+
+/// The lines, with the least that a price can be where none is known.
+fn at_least(lines: &[Line]) -> Vec<Line> {
+    let priced = |line: &Line| Line {
+        mills: line.mills.max(1),
+        ..line.clone()
+    };
+    lines.iter().map(priced).collect()
 }
 
 /// What is asked of a return.
@@ -296,7 +375,7 @@ mod tests {
         for (lines, code) in [
             (vec![], "no-goods"),
             (vec![line(0, 1)], "no-goods"),
-            (vec![line(1, 0)], "no-goods"),
+            (vec![line(0, 0)], "no-goods"),
             (vec![line(u64::MAX, 2)], "too-much"),
             (vec![line(i64::MAX as u64, 1), line(1, 1)], "too-much"),
             (vec![line(1, TOTAL_MAX), line(1, 1)], "too-much"),
@@ -304,6 +383,32 @@ mod tests {
         ] {
             given::<Order>([]).when(place(lines)).then_rejected(code);
         }
+    }
+
+    #[test]
+    fn an_order_that_names_no_price_waits_for_pricing_which_nobody_else_can_be() {
+        let asked = vec![line(6, 0), line(2, 850)];
+        let requested = OrderEvent::OrderRequested {
+            customer: "17850".to_owned(),
+            country: "United Kingdom".to_owned(),
+            placed_at: "2010-12-01T08:26:00".to_owned(),
+            lines: asked.clone(),
+        };
+        let lines = vec![line(6, 2550), line(2, 850)];
+        let price = OrderCommand::PriceOrder {
+            customer: "17850".to_owned(),
+            country: "United Kingdom".to_owned(),
+            placed_at: "2010-12-01T08:26:00".to_owned(),
+            lines: lines.clone(),
+        };
+        given::<Order>([])
+            .when(place(asked))
+            .then([requested])
+            .when(price.clone())
+            .then_rejected("checkout-only")
+            .sent_by("quoting/536365")
+            .when(price)
+            .then([placed(lines, 17_000)]);
     }
 
     #[test]

@@ -1,10 +1,14 @@
-//! Pricing: raises the price of what runs low and lowers it when more has come. It was plugged
-//! in by listening to stock; no other service knows of it.
+//! Pricing: says what products cost. Raises the price of what runs low and lowers it when more has
+//! come, by listening to stock. Orders are told the price that holds when they are placed.
+
+use std::collections::BTreeMap;
 
 use anabranch::domain::{
-    Correlate, Decide, Entity, Event, EventRef, Input, Process, Reaction, Rejection,
+    Correlate, Decide, Entity, Event, EventRef, HandleError, Input, Process, Query, Reaction,
+    Rejection, View,
 };
 use anabranch::runtime::ServiceBuilder;
+use anabranch::runtime::view::ViewSpec;
 use serde::{Deserialize, Serialize};
 
 /// The most that a price is raised above the list price, in percent.
@@ -13,6 +17,16 @@ const RAISE_MAX: i64 = 30;
 /// What is asked of a product's price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PriceCommand {
+    /// This is what one costs, as long as nothing makes it dearer.
+    SetListPrice {
+        /// In thousandths of a pound.
+        mills: u64,
+    },
+    /// Say what one costs now, for an order.
+    QuotePrice {
+        /// The order's number.
+        order: String,
+    },
     /// Make it dearer.
     RaisePrice {
         /// By how much of the list price.
@@ -28,6 +42,18 @@ pub enum PriceCommand {
 /// What happens to a product's price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
 pub enum PriceEvent {
+    /// One costs this much, as long as nothing makes it dearer.
+    ListPriceSet {
+        /// In thousandths of a pound.
+        mills: u64,
+    },
+    /// An order was told what one costs, and that holds for it.
+    PriceQuoted {
+        /// The order's number.
+        order: String,
+        /// In thousandths of a pound.
+        mills: u64,
+    },
     /// It became dearer.
     PriceRaised {
         /// How far it is above the list price now, in percent.
@@ -40,25 +66,58 @@ pub enum PriceEvent {
     },
 }
 
-/// How far the price of a product is above the list price, in percent.
+/// What a product costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Price {
+    /// In thousandths of a pound; 0: nobody has said.
+    list_mills: u64,
+    /// How far the price is above the list price, in percent.
     above_list: i64,
+}
+
+/// The most that one of a product may cost by the list, in thousandths of a pound.
+const LIST_MAX: u64 = 1_000_000_000;
+
+impl Price {
+    /// What one costs, to the nearest thousandth of a pound; `None` if nobody has said.
+    fn mills(self) -> Option<u64> {
+        let percent = u64::try_from(100 + self.above_list).unwrap_or(100);
+        (self.list_mills > 0).then(|| (self.list_mills * percent + 50) / 100)
+    }
 }
 
 impl Entity for Price {
     const CATEGORY: &'static str = "price";
+    const STATE_VERSION: u32 = 2;
     type Command = PriceCommand;
     type Event = PriceEvent;
     type Rejection = Rejection;
 
     fn decide(&self, command: &PriceCommand, _: &Decide) -> Result<Vec<PriceEvent>, Rejection> {
-        let (PriceCommand::RaisePrice { percent } | PriceCommand::LowerPrice { percent }) = command;
-        if !(1..=100).contains(percent) {
-            let message = format!("{percent} percent is no change of a price; say 1 to 100");
-            return Err(Rejection::new("percent", message));
-        }
         let above_list = match command {
+            PriceCommand::SetListPrice { mills } if !(1..=LIST_MAX).contains(mills) => {
+                let message = format!("{mills} is no price; say 1 to {LIST_MAX} thousandths");
+                return Err(Rejection::new("no-price", message));
+            }
+            PriceCommand::SetListPrice { mills } if *mills == self.list_mills => {
+                return Ok(Vec::new());
+            }
+            PriceCommand::SetListPrice { mills } => {
+                return Ok(vec![PriceEvent::ListPriceSet { mills: *mills }]);
+            }
+            PriceCommand::QuotePrice { order } => {
+                let order = order.clone();
+                return match self.mills() {
+                    Some(mills) => Ok(vec![PriceEvent::PriceQuoted { order, mills }]),
+                    None => Err(Rejection::new("no-price", "nobody has said what it costs")),
+                };
+            }
+            PriceCommand::RaisePrice { percent } | PriceCommand::LowerPrice { percent }
+                if !(1..=100).contains(percent) =>
+            {
+                let message = format!("{percent} percent is no change of a price; say 1 to 100");
+                return Err(Rejection::new("percent", message));
+            }
             PriceCommand::RaisePrice { percent } => (self.above_list + percent).min(RAISE_MAX),
             PriceCommand::LowerPrice { percent } => (self.above_list - percent).max(0),
         };
@@ -70,9 +129,13 @@ impl Entity for Price {
     }
 
     fn evolve(&mut self, event: &PriceEvent) {
-        let (PriceEvent::PriceRaised { above_list } | PriceEvent::PriceLowered { above_list }) =
-            event;
-        self.above_list = *above_list;
+        match event {
+            PriceEvent::ListPriceSet { mills } => self.list_mills = *mills,
+            PriceEvent::PriceQuoted { .. } => {}
+            PriceEvent::PriceRaised { above_list } | PriceEvent::PriceLowered { above_list } => {
+                self.above_list = *above_list;
+            }
+        }
     }
 }
 
@@ -113,9 +176,72 @@ impl Process for DemandPricing {
     fn evolve(&mut self, _: &Input<Demand>) {}
 }
 
+/// What [`Prices`] listens to.
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+pub enum PriceNews {
+    /// The list price.
+    ListPriceSet {
+        /// In thousandths of a pound.
+        mills: u64,
+    },
+    /// It became dearer.
+    PriceRaised {
+        /// How far it is above the list price now, in percent.
+        above_list: i64,
+    },
+    /// It became cheaper.
+    PriceLowered {
+        /// How far it is above the list price now, in percent.
+        above_list: i64,
+    },
+}
+
+/// What each product costs now.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Prices(BTreeMap<String, Price>);
+
+impl View for Prices {
+    const NAME: &'static str = "prices";
+    const VERSION: u32 = 1;
+    const CATEGORIES: &'static [&'static str] = &["price"];
+    type Event = PriceNews;
+    type Store = Self;
+
+    fn handle(view: &mut Self, event: &PriceNews, about: &EventRef<'_>) -> Result<(), HandleError> {
+        let price = view.0.entry(about.key().to_owned()).or_default();
+        match event {
+            PriceNews::ListPriceSet { mills } => price.list_mills = *mills,
+            PriceNews::PriceRaised { above_list } | PriceNews::PriceLowered { above_list } => {
+                price.above_list = *above_list;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one of a product costs now, in thousandths of a pound; nothing if nobody has said.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PriceOf {
+    /// The product's code.
+    pub product: String,
+}
+
+impl Query for PriceOf {
+    type View = Prices;
+    type Answer = Option<u64>;
+    const NAME: &'static str = "of";
+
+    fn answer(&self, view: &Prices) -> Result<Option<u64>, HandleError> {
+        Ok(view.0.get(&self.product).and_then(|price| price.mills()))
+    }
+}
+
 /// The service.
 pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
-    builder.entity::<Price>().process::<DemandPricing>()
+    builder
+        .entity::<Price>()
+        .process::<DemandPricing>()
+        .view(ViewSpec::<Prices>::new().query::<PriceOf>())
 }
 
 #[cfg(test)]
@@ -135,5 +261,27 @@ mod tests {
             .then([PriceEvent::PriceLowered { above_list: 0 }])
             .when(PriceCommand::LowerPrice { percent: 0 })
             .then_rejected("percent");
+    }
+
+    #[test]
+    fn an_order_is_told_the_list_price_and_what_demand_adds_to_it() {
+        let quote = || PriceCommand::QuotePrice {
+            order: "1".to_owned(),
+        };
+        let quoted = |mills| PriceEvent::PriceQuoted {
+            order: "1".to_owned(),
+            mills,
+        };
+        given::<Price>([])
+            .when(quote())
+            .then_rejected("no-price")
+            .when(PriceCommand::SetListPrice { mills: 2955 })
+            .then([PriceEvent::ListPriceSet { mills: 2955 }])
+            .when(quote())
+            .then([quoted(2955)])
+            .when(PriceCommand::RaisePrice { percent: 10 })
+            .then([PriceEvent::PriceRaised { above_list: 10 }])
+            .when(quote())
+            .then([quoted(3251)]);
     }
 }

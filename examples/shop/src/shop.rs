@@ -11,7 +11,7 @@ use anabranch::runtime::snapshot::{MemorySnapshots, SnapshotStore};
 use anabranch::runtime::{Fleet, Service, ServiceBuilder, StartError, Time};
 
 use crate::provider::ProviderClient;
-use crate::{checkout, customers, orders, payments, pricing, shipping, stock, storefront};
+use crate::{checkout, customers, orders, payments, pricing, quoting, shipping, stock, storefront};
 
 /// The names of the services, in the order in which they are started.
 pub const SERVICES: [&str; 8] = [
@@ -79,7 +79,7 @@ impl Shop {
             .beside(&self.fleet)
             .snapshots(self.snapshots.clone());
         match name {
-            "orders" => orders::service(builder),
+            "orders" => quoting::service(orders::service(builder)),
             "stock" => stock::service(builder),
             "payments" => payments::service(builder, &self.provider),
             "shipping" => shipping::service(builder),

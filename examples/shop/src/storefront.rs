@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 /// What the views here listen to.
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
 pub enum OrderNews {
+    /// A customer wants goods for what they cost.
+    OrderRequested {},
     /// A customer wants goods.
     OrderPlaced {
         /// Where to.
@@ -46,12 +48,12 @@ const ENDED_MAX: usize = 25_000;
 /// How an order stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderState {
-    /// `placed`, `in checkout`, `confirmed` or `rejected`.
+    /// `requested`, `placed`, `in checkout`, `confirmed` or `rejected`.
     pub state: String,
     /// Why it was rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What it costs, in thousandths of a pound.
+    /// What it costs, in thousandths of a pound; 0 while it is only requested.
     pub total_mills: u64,
 }
 
@@ -64,19 +66,24 @@ impl OrderState {
 
 impl View for Orders {
     const NAME: &'static str = "orders";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const CATEGORIES: &'static [&'static str] = &["order"];
     type Event = OrderNews;
     type Store = Self;
 
     fn handle(view: &mut Self, event: &OrderNews, about: &EventRef<'_>) -> Result<(), HandleError> {
-        if let OrderNews::OrderPlaced { total_mills, .. } = event {
-            let placed = OrderState {
-                state: "placed".to_owned(),
+        let begins = match event {
+            OrderNews::OrderRequested {} => Some(("requested", 0)),
+            OrderNews::OrderPlaced { total_mills, .. } => Some(("placed", *total_mills)),
+            _ => None,
+        };
+        if let Some((state, total_mills)) = begins {
+            let order = OrderState {
+                state: state.to_owned(),
                 reason: None,
-                total_mills: *total_mills,
+                total_mills,
             };
-            view.orders.insert(about.key().to_owned(), placed);
+            view.orders.insert(about.key().to_owned(), order);
             return Ok(());
         }
         // An event from outside may tell of an order that nobody placed: there is none to show.
@@ -86,7 +93,9 @@ impl View for Orders {
         let (state, reason) = match event {
             OrderNews::CheckoutBegan {} => ("in checkout", None),
             OrderNews::OrderRejected { reason } => ("rejected", Some(reason.clone())),
-            OrderNews::OrderPlaced { .. } | OrderNews::OrderConfirmed {} => ("confirmed", None),
+            OrderNews::OrderRequested {}
+            | OrderNews::OrderPlaced { .. }
+            | OrderNews::OrderConfirmed {} => ("confirmed", None),
         };
         order.state = state.to_owned();
         order.reason = reason;
@@ -177,7 +186,7 @@ impl View for Sales {
                 };
                 sales.open.insert(about.key().to_owned(), open);
             }
-            OrderNews::CheckoutBegan {} => {}
+            OrderNews::OrderRequested {} | OrderNews::CheckoutBegan {} => {}
             OrderNews::OrderConfirmed {} => {
                 // What nobody placed, as an event from outside may tell of, was not sold.
                 let Some(order) = sales.open.remove(about.key()) else {

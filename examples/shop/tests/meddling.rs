@@ -16,9 +16,11 @@ use anabranch::model::{Cut, EventId, EventType, Filter, NewEvent, StreamId};
 use anabranch::runtime::view::Consistency;
 use anabranch::runtime::{EntityHandle, SendError};
 use anabranch_shop::audit::Audit;
+use anabranch_shop::checkout::{Basket, Checkout};
 use anabranch_shop::customers::HistoryOf;
 use anabranch_shop::orders::{Line, Order, OrderCommand, Return, ReturnCommand};
 use anabranch_shop::payments::{Charging, Payment, PaymentCommand, ToCharge};
+use anabranch_shop::pricing::{Price, PriceCommand, PriceOf};
 use anabranch_shop::provider::Mood;
 use anabranch_shop::shipping::{Shipment, ShipmentCommand};
 use anabranch_shop::stock::{ProductOf, Stock, StockCommand};
@@ -157,6 +159,61 @@ async fn an_order_is_paid_in_full_though_a_client_has_started_its_payment_itself
     );
     let taken = place.shop.provider.ledger().await.unwrap().charged_mills;
     assert_eq!(taken, 1000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_but_an_order_starts_its_checkout_and_so_it_is_paid_in_full() {
+    let place = Place::open("own-checkout", Mood::Reliable, memory()).await;
+    place.open_stock(10).await;
+    let checkouts = place.shop.fleet.owner("checkout").unwrap();
+    let little = Basket {
+        country: "France".to_owned(),
+        products: vec![("p".to_owned(), 1)],
+        total_mills: 1,
+    };
+    let started = checkouts.start_saga::<Checkout>("2", &little).await;
+    assert!(
+        matches!(&started, Err(SendError::Rejected(why)) if why.code == "order-only"),
+        "{started:?}"
+    );
+    place.place("2", 1, 1000).await;
+    place.until("order/2", "OrderConfirmed").await;
+    let again = checkouts.start_saga::<Checkout>("2", &little).await;
+    assert!(again.is_err());
+    let audit = place.audit().await;
+    assert_eq!(
+        (audit.approved_mills, audit.confirmed_mills()),
+        (1000, 1000)
+    );
+    assert!(audit.every_order_ended_once());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_costs_what_pricing_says_at_that_time() {
+    let place = Place::open("priced", Mood::Reliable, memory()).await;
+    place.open_stock(10).await;
+    // Nobody has said what it costs: it is not given away.
+    place.place("1", 1, 0).await;
+    place.until("order/1", "OrderRejected").await;
+    let price = place.entity::<Price>("p");
+    let list = PriceCommand::SetListPrice { mills: 2000 };
+    price.send(list).await.unwrap();
+    place.place("2", 2, 0).await;
+    place.until("order/2", "OrderConfirmed").await;
+    let raise = PriceCommand::RaisePrice { percent: 10 };
+    price.send(raise).await.unwrap();
+    place.place("3", 2, 0).await;
+    place.until("order/3", "OrderConfirmed").await;
+    let audit = place.audit().await;
+    assert_eq!(audit.orders["2"].mills, 4000);
+    assert_eq!(audit.orders["3"].mills, 4400);
+    assert!(audit.every_order_ended_once() && audit.money_adds_up());
+    let taken = place.shop.provider.ledger().await.unwrap().charged_mills;
+    assert_eq!(taken, 8400);
+    let pricing = place.shop.fleet.owner_of_view("prices").unwrap();
+    let product = "p".to_owned();
+    let now = pricing.query(PriceOf { product }, place.fresh().await);
+    assert_eq!(now.await.unwrap().value, Some(2200));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

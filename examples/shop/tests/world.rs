@@ -89,7 +89,7 @@ fn in_a_wild_world_each_order_ends_once_and_money_adds_up() {
                     OrderEvent::OrderRejected { .. } => {
                         *ended.entry("rejected".into()).or_default() += 1;
                     }
-                    OrderEvent::CheckoutBegan => {}
+                    OrderEvent::OrderRequested { .. } | OrderEvent::CheckoutBegan => {}
                 }
             }
         }

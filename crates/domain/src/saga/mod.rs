@@ -103,6 +103,7 @@ use serde::de::DeserializeOwned;
 use crate::command::CommandError;
 use crate::event::Event;
 use crate::json::Json;
+use crate::rejection::Rejection;
 use crate::saga_start::SagaStart;
 use crate::view::HandleError;
 
@@ -115,7 +116,7 @@ pub use journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
 pub use machine::{
     CIRCUIT_OPEN, Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement, outputs,
 };
-pub use plan::{BRANCHES_MAX, Plan, PlanError, RegisterError, SagaType, StartError};
+pub use plan::{AdmitError, BRANCHES_MAX, Plan, PlanError, RegisterError, SagaType, StartError};
 pub use shape::{DefinitionError, DefinitionHash, Fault, Shape};
 pub use state::{Phase, SagaState, StepStatus};
 
@@ -139,6 +140,16 @@ pub trait Saga: Sized + Send + Sync + 'static {
     fn start(event: &Self::Event, about: &EventRef<'_>) -> Option<Start<Self::Input>> {
         let _ = (event, about);
         None
+    }
+
+    /// Whether a command may start this instance: `sender` is the saga or process that asks, `None`
+    /// somebody outside. By default everybody may. An event starts one without asking.
+    ///
+    /// A key stands for one instance, whoever starts it. Where the key can be guessed and events
+    /// start the saga, say no to everybody else: who comes first decides what it starts from.
+    fn admit(start: &Start<Self::Input>, sender: Option<&StreamId>) -> Result<(), Rejection> {
+        let _ = (start, sender);
+        Ok(())
     }
 
     /// The steps. Checked at registration.

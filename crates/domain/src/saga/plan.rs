@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anabranch_model::EventRef;
+use anabranch_model::{EventRef, StreamId};
 use thiserror::Error;
 
 use super::definition::{Called, Definition, Request, StepContext};
@@ -11,6 +11,7 @@ use super::{Saga, Start};
 use crate::command::CommandError;
 use crate::event::DecodeError;
 use crate::json::Json;
+use crate::rejection::Rejection;
 use crate::saga_start::SagaStart;
 use crate::schema::Reader;
 use crate::upcasts::SchemaError;
@@ -95,6 +96,17 @@ pub enum StartError {
     Start(#[from] CommandError),
 }
 
+/// Why a command does not start a saga.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AdmitError {
+    /// What it shall start from cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] CommandError),
+    /// The saga says no: [`Saga::admit`].
+    #[error("{0}")]
+    Refused(Rejection),
+}
+
 /// The most branches of one step.
 pub const BRANCHES_MAX: usize = 1 << 20;
 
@@ -153,6 +165,16 @@ impl SagaType {
             return Ok(None);
         }
         self.starter.start(event)
+    }
+
+    /// Whether a command of `sender` may start the instance of this key. Nothing is started.
+    pub fn admit(
+        &self,
+        key: &str,
+        input: &Json,
+        sender: Option<&StreamId>,
+    ) -> Result<(), AdmitError> {
+        self.starter.admit(key, input, sender)
     }
 
     /// The plan of a new instance, on the present definition.
@@ -278,6 +300,7 @@ impl<I: Send + Sync> Requests for Bound<I> {
 trait Starter: Send + Sync {
     fn names(&self) -> Vec<String>;
     fn start(&self, event: &EventRef<'_>) -> Result<Option<SagaStart>, StartError>;
+    fn admit(&self, key: &str, input: &Json, sender: Option<&StreamId>) -> Result<(), AdmitError>;
 }
 
 struct Starting<S: Saga> {
@@ -300,5 +323,14 @@ impl<S: Saga> Starter for Starting<S> {
         Ok(start
             .map(|Start { key, input }| SagaStart::new::<S>(&key, &input))
             .transpose()?)
+    }
+
+    fn admit(&self, key: &str, input: &Json, sender: Option<&StreamId>) -> Result<(), AdmitError> {
+        let input = input.parse().map_err(|error| CommandError::Malformed {
+            name: "StartSaga".to_owned(),
+            reason: format!("the input of saga {}: {error}", S::NAME),
+        })?;
+        let key = key.to_owned();
+        S::admit(&Start { key, input }, sender).map_err(AdmitError::Refused)
     }
 }

@@ -14,6 +14,7 @@ pub use process::ProcessKind;
 pub use saga::SagaKind;
 
 use crate::host::{Input, Kind, Out};
+use crate::send_error::SendError;
 
 /// A kind of entities.
 pub trait Commanded: Kind {
@@ -39,7 +40,7 @@ pub trait Listening: Kind {
     fn reply(&self, reply: ReplyEnvelope) -> Option<Input>;
 
     /// What a command is to the machine that it is sent to.
-    fn command(&self, command: &CommandEnvelope) -> Result<Input, CommandError>;
+    fn command(&self, command: &CommandEnvelope) -> Result<Input, SendError>;
 
     /// Whether a journal whose newest event is of this type has ended for good.
     fn is_last(&self, event_type: &str) -> bool;

@@ -12,6 +12,7 @@ use super::{Listening, closure_of, planned};
 use crate::host::{
     Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Out, Standing, Undecided,
 };
+use crate::send_error::SendError;
 
 /// The instances of one process.
 pub struct ProcessKind<P: Process>(Arc<ProcessType<P>>);
@@ -102,11 +103,11 @@ where
         Some(delivery::<P>(Delivery::Reply(reply)))
     }
 
-    fn command(&self, command: &CommandEnvelope) -> Result<Input, CommandError> {
-        Err(CommandError::Malformed {
+    fn command(&self, command: &CommandEnvelope) -> Result<Input, SendError> {
+        Err(SendError::Malformed(CommandError::Malformed {
             name: command.name.clone(),
             reason: format!("process {} takes no commands, only events", P::NAME),
-        })
+        }))
     }
 
     fn is_last(&self, event_type: &str) -> bool {

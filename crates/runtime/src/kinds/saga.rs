@@ -2,12 +2,11 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anabranch_domain::saga::{
-    Dispatch, Phase, SagaEvent, SagaInput, SagaInstance, SagaState, SagaType, Sent, StepStatus,
-    start_id,
+    AdmitError, Dispatch, Phase, SagaEvent, SagaInput, SagaInstance, SagaState, SagaType, Sent,
+    StepStatus, start_id,
 };
 use anabranch_domain::{
-    CommandEnvelope, CommandError, Cut, Event as _, EventKind, EventRef, Json, ReplyEnvelope,
-    StreamId,
+    CommandEnvelope, Cut, Event as _, EventKind, EventRef, Json, ReplyEnvelope, StreamId,
 };
 use anabranch_model::content_hash;
 
@@ -15,6 +14,7 @@ use super::Listening;
 use crate::host::{
     Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Out, Standing, Undecided,
 };
+use crate::send_error::SendError;
 
 /// The instances of one saga.
 pub struct SagaKind(Arc<SagaType>);
@@ -84,8 +84,17 @@ impl Listening for SagaKind {
         SagaInput::of_reply(reply).map(|input| Box::new(input) as Input)
     }
 
-    fn command(&self, command: &CommandEnvelope) -> Result<Input, CommandError> {
-        Ok(Box::new(SagaInput::of_command(command)?))
+    fn command(&self, command: &CommandEnvelope) -> Result<Input, SendError> {
+        let input = SagaInput::of_command(command)?;
+        if let SagaInput::Start { input, parent, .. } = &input {
+            let sender = parent.as_ref().map(|parent| &parent.stream);
+            let admitted = self.0.admit(command.to.key(), input, sender);
+            admitted.map_err(|error| match error {
+                AdmitError::Malformed(error) => SendError::Malformed(error),
+                AdmitError::Refused(rejection) => SendError::Rejected(rejection),
+            })?;
+        }
+        Ok(Box::new(input))
     }
 
     fn is_last(&self, event_type: &str) -> bool {
