@@ -53,12 +53,7 @@ pub enum AddressError {
     NamedMemory,
 }
 
-impl std::fmt::Debug for AddressError {
-    /// The words: `main` prints this.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
+anabranch_model::debug_is_words!(AddressError);
 
 /// Engines of the platform that a build may have.
 const REMOTE_SCHEMES: [&str; 6] = ["http", "https", "kafka", "nats", "postgres", "postgresql"];

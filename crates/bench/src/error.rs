@@ -4,7 +4,7 @@ use anabranch_log::{AppendError, OpenError, ReadError};
 use thiserror::Error;
 
 /// Why a measurement could not be made.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum BenchError {
     /// The disk is too full to measure on.
     #[error(
@@ -57,6 +57,8 @@ pub enum BenchError {
         reason: String,
     },
 }
+
+anabranch_model::debug_is_words!(BenchError);
 
 impl BenchError {
     /// Wraps what the system said with what was being done.

@@ -18,7 +18,7 @@ impl std::fmt::Display for EventKind {
 }
 
 /// A value that cannot be written as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("{what} cannot be written as JSON: {reason}")]
 pub struct EncodeError {
     /// What was to be written.
@@ -27,8 +27,10 @@ pub struct EncodeError {
     pub reason: String,
 }
 
+anabranch_model::debug_is_words!(EncodeError);
+
 /// Why stored data could not be read as an event. The stored event is unchanged.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// No kind has this name.
     #[error(
@@ -85,3 +87,5 @@ pub enum DecodeError {
         reason: String,
     },
 }
+
+anabranch_model::debug_is_words!(DecodeError);

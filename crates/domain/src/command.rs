@@ -64,7 +64,7 @@ pub trait Command: Serialize + DeserializeOwned + Send + 'static {
 impl<T: Serialize + DeserializeOwned + Send + 'static> Command for T {}
 
 /// Why there is no command. Nothing was sent and nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum CommandError {
     /// The name is not known, or the data does not fit it.
     #[error("command {name}: {reason}")]
@@ -78,6 +78,8 @@ pub enum CommandError {
     #[error("the command's receiver: {0}")]
     Receiver(#[from] NameError),
 }
+
+anabranch_model::debug_is_words!(CommandError);
 
 impl From<EncodeError> for CommandError {
     fn from(error: EncodeError) -> Self {

@@ -25,7 +25,7 @@ use crate::json::Json;
 /// assert_eq!(rejection.to_string(), "only 3 left (out-of-stock)");
 /// assert_eq!(rejection.data.as_str(), r#"{"left":3}"#);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     /// For programs: stable, in kebab-case, for example `out-of-stock`.
     pub code: Cow<'static, str>,
@@ -99,5 +99,7 @@ impl fmt::Display for Rejection {
         write!(f, "{} ({})", self.message, self.code)
     }
 }
+
+anabranch_model::debug_is_words!(Rejection);
 
 impl std::error::Error for Rejection {}

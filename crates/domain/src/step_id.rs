@@ -41,9 +41,11 @@ impl fmt::Debug for StepId {
 }
 
 /// A text that names no step.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is no step; write its name, or name/branch, for example reserve/3")]
 pub struct ParseStepIdError(pub String);
+
+anabranch_model::debug_is_words!(ParseStepIdError);
 
 impl FromStr for StepId {
     type Err = ParseStepIdError;

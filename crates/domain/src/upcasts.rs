@@ -191,7 +191,7 @@ impl fmt::Debug for Upcasts {
 
 /// Why the kinds of an event type and its upcasts do not fit together. Found before anything
 /// is read.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum SchemaError {
     /// An older version cannot be read.
     #[error(
@@ -258,3 +258,5 @@ pub enum SchemaError {
         name: String,
     },
 }
+
+anabranch_model::debug_is_words!(SchemaError);

@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::expect::Expect;
 
 /// Why an append was not acknowledged. Every variant says whether it may have happened.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum AppendError {
     /// Did not happen: a stream is not in the expected state.
     #[error(
@@ -50,6 +50,8 @@ pub enum AppendError {
     },
 }
 
+anabranch_model::debug_is_words!(AppendError);
+
 impl AppendError {
     /// A stable code for programs and logs.
     pub fn code(&self) -> &'static str {
@@ -84,7 +86,7 @@ fn actual_text(actual: Option<Version>) -> String {
 }
 
 /// What is wrong with an append that can never be written.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum Rejection {
     /// Too large or malformed.
     #[error(transparent)]
@@ -131,8 +133,10 @@ pub enum Rejection {
     ReadOnly,
 }
 
+anabranch_model::debug_is_words!(Rejection);
+
 /// Why events could not be read. Events given before stay valid.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum ReadError {
     /// Stored bytes are damaged.
     #[error(
@@ -176,6 +180,8 @@ pub enum ReadError {
     #[error("the log was closed")]
     Closed,
 }
+
+anabranch_model::debug_is_words!(ReadError);
 
 /// Why a log could not be opened. Nothing was changed.
 #[derive(Error)]
@@ -241,9 +247,4 @@ pub enum OpenError {
     Invalid(String),
 }
 
-impl std::fmt::Debug for OpenError {
-    /// The words: `main` prints this.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
+anabranch_model::debug_is_words!(OpenError);

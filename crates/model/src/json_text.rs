@@ -6,7 +6,7 @@ use thiserror::Error;
 pub const JSON_DEPTH_MAX: usize = 127;
 
 /// Why bytes are not JSON, or JSON that common parsers refuse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[error("{reason} at byte {at}")]
 pub struct JsonTextError {
     /// Where, in bytes from 0.
@@ -14,6 +14,8 @@ pub struct JsonTextError {
     /// What is wrong there.
     pub reason: &'static str,
 }
+
+crate::debug_is_words!(JsonTextError);
 
 /// Checks that `data` is one JSON value, in UTF-8, that common parsers read: nested at most
 /// [`JSON_DEPTH_MAX`] deep. White space may stand around it. Source: RFC 8259.

@@ -19,6 +19,7 @@ mod place;
 pub mod record;
 mod token;
 mod varint;
+mod words;
 
 pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIter, Reach};
 pub use command_id::{CommandId, content_hash};

@@ -40,7 +40,7 @@ impl Default for Limits {
 }
 
 /// Why an append is too large or malformed. Nothing of it was written.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum LimitError {
     /// A batch without events.
     #[error("the batch has no events; an append writes at least one")]
@@ -130,6 +130,8 @@ pub enum LimitError {
         second: usize,
     },
 }
+
+crate::debug_is_words!(LimitError);
 
 impl Limits {
     /// Checks the shape and size of a batch; does not check that its ids are unique.

@@ -8,7 +8,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 /// Why a name cannot be used. The message says which rule it breaks.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum NameError {
     /// The name has no characters.
     #[error("{what} is empty")]
@@ -57,6 +57,8 @@ pub enum NameError {
         name: String,
     },
 }
+
+crate::debug_is_words!(NameError);
 
 /// The longest stream id, in bytes.
 pub const STREAM_ID_BYTES_MAX: usize = 512;

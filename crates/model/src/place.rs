@@ -49,9 +49,11 @@ impl fmt::Debug for Position {
 }
 
 /// A text that is no position.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is not a position; write partition:offset, for example 0:42, or just 42")]
 pub struct ParsePositionError(pub String);
+
+crate::debug_is_words!(ParsePositionError);
 
 impl FromStr for Position {
     type Err = ParsePositionError;

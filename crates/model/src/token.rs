@@ -115,7 +115,7 @@ impl fmt::Debug for TokenSeal {
 }
 
 /// Why a token cannot be used. Go on without it, as a client that has done nothing, or wait.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum TokenError {
     /// Not the text of a token.
     #[error("this is no token: {0}")]
@@ -156,6 +156,8 @@ pub enum TokenError {
         head: u64,
     },
 }
+
+crate::debug_is_words!(TokenError);
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;

@@ -4,9 +4,11 @@ use thiserror::Error;
 
 /// Bytes that are no record. Checksums keep damaged bytes from getting here, so this
 /// tells of a writer that is wrong or hostile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[error("malformed event record: {0}")]
 pub struct RecordError(pub &'static str);
+
+crate::debug_is_words!(RecordError);
 
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {

@@ -460,12 +460,7 @@ impl StartError {
     }
 }
 
-impl std::fmt::Debug for StartError {
-    /// The words: `main` prints this.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
+anabranch_model::debug_is_words!(StartError);
 
 /// The name of a type without the modules that it is in.
 fn short(type_name: &str) -> &str {

@@ -21,7 +21,7 @@ pub struct Checkpoint {
 }
 
 /// Why a checkpoint was not kept or found. What was kept before is as it was.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("checkpoint {name:?}: {reason}")]
 pub struct CheckpointError {
     /// The reader's name.
@@ -29,6 +29,8 @@ pub struct CheckpointError {
     /// What is the matter, and what to do.
     pub reason: String,
 }
+
+anabranch_model::debug_is_words!(CheckpointError);
 
 /// Keeps the newest checkpoint of each reader, by name. Must not block the thread that calls
 /// it.

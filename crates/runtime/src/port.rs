@@ -150,7 +150,7 @@ pub enum Reply {
 }
 
 /// Why a request was not carried out. It says whether it may have been.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum Problem {
     /// Of a command, or of an answer to an instance.
     #[error(transparent)]
@@ -162,6 +162,8 @@ pub enum Problem {
     #[error("the port answered something else than was asked")]
     Strange,
 }
+
+anabranch_model::debug_is_words!(Problem);
 
 impl Problem {
     /// The same as why a command was not acknowledged.

@@ -22,7 +22,7 @@ const REGISTERED: &str = "$TypesRegistered";
 const ATTEMPTS_MAX: u32 = 8;
 
 /// Why the registry cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum RegistryError {
     /// The log cannot be read.
     #[error(transparent)]
@@ -38,6 +38,8 @@ pub enum RegistryError {
         reason: String,
     },
 }
+
+anabranch_model::debug_is_words!(RegistryError);
 
 /// Says in the log what `service` writes, unless that was said last. Two that start at once
 /// do no harm: the second one sees what the first one has said.

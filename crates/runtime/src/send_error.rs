@@ -103,12 +103,7 @@ pub enum SendError {
     },
 }
 
-impl std::fmt::Debug for SendError {
-    /// The words: `main` prints this.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
+anabranch_model::debug_is_words!(SendError);
 
 impl SendError {
     /// Whether nothing was changed, for sure.

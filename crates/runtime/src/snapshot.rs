@@ -28,7 +28,7 @@ pub struct Snapshot {
 }
 
 /// Why a snapshot was not stored or loaded. Nothing is lost by it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("snapshot of {stream}: {reason}; its events are read instead")]
 pub struct SnapshotError {
     /// Whose snapshot.
@@ -36,6 +36,8 @@ pub struct SnapshotError {
     /// What is the matter.
     pub reason: String,
 }
+
+anabranch_model::debug_is_words!(SnapshotError);
 
 /// Keeps the newest snapshot of each stream. Must not block the thread that calls it.
 pub trait SnapshotStore: Send + Sync + 'static {

@@ -104,12 +104,7 @@ pub enum ClientError {
     },
 }
 
-impl std::fmt::Debug for ClientError {
-    /// The words: `main` prints this.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
+anabranch_model::debug_is_words!(ClientError);
 
 impl Client {
     /// A client of the server at this address.

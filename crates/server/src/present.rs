@@ -30,7 +30,7 @@ pub struct Present {
 }
 
 /// The file cannot be used.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[error("{path}: {source}")]
 pub struct PresenceError {
     /// The file.
@@ -38,6 +38,8 @@ pub struct PresenceError {
     /// What is the matter.
     pub source: io::Error,
 }
+
+anabranch_model::debug_is_words!(PresenceError);
 
 impl Present {
     /// The program that serves the log in this directory; `None` if none has said so. One that

@@ -70,12 +70,7 @@ pub enum ServeError {
     },
 }
 
-impl std::fmt::Debug for ServeError {
-    /// The words: `main` prints this.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
+anabranch_model::debug_is_words!(ServeError);
 
 impl Server {
     /// A server for these services, whose events are in this log.

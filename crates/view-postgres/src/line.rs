@@ -93,7 +93,7 @@ impl Drop for Line {
 }
 
 /// Why the database did not do what it was asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The connection did not come about or was lost.
     Lost(String),
@@ -138,6 +138,8 @@ impl fmt::Display for Fault {
         f.write_str(text)
     }
 }
+
+anabranch_model::debug_is_words!(Fault);
 
 impl std::error::Error for Fault {}
 

@@ -1,6 +1,7 @@
 //! Rules about what people write, run as checks. Each finding names the replacement.
 //!
 //! * [`sources`]: Rust, Python and shell.
+//! * [`errors`]: what a `main` prints of an error.
 //! * [`manifests`]: `Cargo.toml` files.
 //! * [`lengths`]: how long files and functions may be.
 //! * [`documents`]: Markdown; links, paths, names and commands in it.
@@ -11,6 +12,7 @@
 
 mod dependencies;
 mod documents;
+mod errors;
 mod finding;
 mod lengths;
 mod manifests;
@@ -46,6 +48,7 @@ pub fn known_to_be_long(workspace: &Workspace) -> Outcome<usize> {
 fn findings(workspace: &Workspace) -> Outcome<Vec<Finding>> {
     let files = workspace.files()?;
     let mut found = sources::check(&files);
+    found.extend(errors::check(&files));
     found.extend(manifests::check(&files));
     found.extend(lengths::check(workspace, &files)?);
     found.extend(documents::check(workspace, &files)?);

@@ -61,7 +61,7 @@ pub struct ProcessDecision {
 }
 
 /// Why a process cannot take in an input. Nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum ProcessError {
     /// The event cannot be read.
     #[error(transparent)]
@@ -81,6 +81,8 @@ pub enum ProcessError {
     #[error(transparent)]
     Command(#[from] CommandError),
 }
+
+anabranch_model::debug_is_words!(ProcessError);
 
 impl<P: Process> ProcessType<P> {
     /// Registers `P`.

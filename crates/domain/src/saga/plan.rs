@@ -27,7 +27,7 @@ pub struct SagaType {
 }
 
 /// Why a saga cannot be registered.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum RegisterError {
     /// One of its definitions cannot be run.
     #[error(transparent)]
@@ -50,8 +50,10 @@ pub enum RegisterError {
     },
 }
 
+anabranch_model::debug_is_words!(RegisterError);
+
 /// Why an instance of a saga cannot go on. Its journal is unchanged.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum PlanError {
     /// The definition that it runs on is gone.
     #[error(
@@ -85,8 +87,10 @@ pub enum PlanError {
     },
 }
 
+anabranch_model::debug_is_words!(PlanError);
+
 /// Why an event could not be looked at as the start of a saga.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum StartError {
     /// The event cannot be read.
     #[error(transparent)]
@@ -96,8 +100,10 @@ pub enum StartError {
     Start(#[from] CommandError),
 }
 
+anabranch_model::debug_is_words!(StartError);
+
 /// Why a command does not start a saga.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum AdmitError {
     /// What it shall start from cannot be read.
     #[error(transparent)]
@@ -106,6 +112,8 @@ pub enum AdmitError {
     #[error("{0}")]
     Refused(Rejection),
 }
+
+anabranch_model::debug_is_words!(AdmitError);
 
 /// The most branches of one step.
 pub const BRANCHES_MAX: usize = 1 << 20;

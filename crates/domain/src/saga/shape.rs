@@ -70,7 +70,7 @@ impl TryFrom<String> for DefinitionHash {
 }
 
 /// Why a saga's definition cannot be run. Every fault that was found is named.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("saga {saga} cannot be registered:{}", list(.faults))]
 pub struct DefinitionError {
     /// The saga's name.
@@ -78,6 +78,8 @@ pub struct DefinitionError {
     /// What is wrong.
     pub faults: Vec<Fault>,
 }
+
+anabranch_model::debug_is_words!(DefinitionError);
 
 fn list(faults: &[Fault]) -> String {
     faults
@@ -87,7 +89,7 @@ fn list(faults: &[Fault]) -> String {
 }
 
 /// One thing that is wrong with a saga's definition, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum Fault {
     /// The saga's name cannot be the category of a journal.
     #[error("its name cannot be the category of a stream: {0}")]
@@ -206,6 +208,8 @@ pub enum Fault {
     )]
     BranchesOverlap(String),
 }
+
+anabranch_model::debug_is_words!(Fault);
 
 impl Shape {
     /// Checks the definition of the saga `name`.

@@ -23,7 +23,7 @@ use crate::panics::{self, contain};
 use crate::time::Time;
 
 /// Why a call gave nothing back.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The third party says no. Nothing was done, and asking again gives the same answer.
     #[error("refused: {0}")]
@@ -35,6 +35,8 @@ pub enum CallError {
     #[error("it may have been done: {0}")]
     Unknown(String),
 }
+
+anabranch_model::debug_is_words!(CallError);
 
 type CallFn =
     Arc<dyn Fn(Json, CommandId) -> BoxFuture<'static, Result<Json, CallError>> + Send + Sync>;

@@ -65,7 +65,7 @@ pub struct EntityHost {
 }
 
 /// Why entities cannot be hosted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
     /// The event type and its upcasts do not fit together.
     #[error("{category}: {source}")]
@@ -84,6 +84,8 @@ pub enum HostError {
         source: NameError,
     },
 }
+
+anabranch_model::debug_is_words!(HostError);
 
 impl EntityHost {
     /// Starts the shards on the present async runtime.

@@ -77,7 +77,7 @@ impl Begin {
 
 /// The store of a view or a consumer did not do what it was asked. What was committed before is
 /// safe, and the rest is in the log.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("the store of {of}: {reason}")]
 pub struct StoreError {
     /// Whose store: `view orders`.
@@ -85,6 +85,8 @@ pub struct StoreError {
     /// What is the matter.
     pub reason: String,
 }
+
+anabranch_model::debug_is_words!(StoreError);
 
 impl StoreError {
     /// An error of the store of `view`. `reason` says what happened and what to do.

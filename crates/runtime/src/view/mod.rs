@@ -145,12 +145,7 @@ pub enum QueryError {
     Store(#[from] StoreError),
 }
 
-impl std::fmt::Debug for QueryError {
-    /// The words: `main` prints this.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
+anabranch_model::debug_is_words!(QueryError);
 
 fn because(stopped: &Option<String>) -> String {
     stopped
@@ -191,12 +186,7 @@ pub enum ViewError {
     Store(#[from] StoreError),
 }
 
-impl std::fmt::Debug for ViewError {
-    /// The words: `main` prints this.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
+anabranch_model::debug_is_words!(ViewError);
 
 /// How views are hosted.
 #[derive(Debug, Clone)]
@@ -284,7 +274,7 @@ pub struct ViewStatus {
 }
 
 /// Why an operator's request was not done. Nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum OperateError {
     /// It does not fit what the view is doing.
     #[error("{0}")]
@@ -299,6 +289,8 @@ pub enum OperateError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+anabranch_model::debug_is_words!(OperateError);
 
 /// A stream by which a view in memory is kept among the snapshots.
 fn snapshot_stream(view: &str, copy: Option<CopyId>) -> Result<StreamId, StoreError> {
