@@ -554,7 +554,11 @@ pub fn parse_expect(text: &str) -> Result<Expect, String> {
         "empty" => Ok(Expect::Empty),
         "exists" => Ok(Expect::Exists),
         _ => text.parse().map(Expect::At).map_err(|_| {
-            format!("{text:?} is not any, empty, exists or the version of the last event")
+            let first = match text.starts_with('-') {
+                true => "; a stream without events is empty, and the first event has version 0",
+                false => "",
+            };
+            format!("{text:?} is not any, empty, exists or the version of the last event{first}")
         }),
     }
 }

@@ -8,7 +8,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anabranch::Address;
@@ -50,6 +50,7 @@ pub fn open(context: &Context) -> Result<Opened, Failure> {
         return Ok(memory(context));
     };
     check_private(dir)?;
+    check_outside(dir)?;
     let log = SegmentLog::open(context.env.clone(), dir, settings.options.clone())?;
     if settings.form == Form::Text
         && let Durability::Interval(every) = settings.options.durability
@@ -105,25 +106,117 @@ fn memory(context: &Context) -> Opened {
     }
 }
 
-/// Refuses what is there and is no directory.
+/// Refuses what is there and is no log's directory.
 fn check_kind(dir: &Path) -> Result<Option<fs::Metadata>, Failure> {
-    let name = dir.display();
-    match fs::metadata(dir) {
-        Ok(found) if found.is_dir() => Ok(Some(found)),
-        Ok(_) => Err(Failure::new(
-            Exit::Failed,
-            "not-a-directory",
-            format!("{name} is a file; a log is a directory"),
-        )
-        .safe("the file is as it was")
-        .remedy("name another directory with --log")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::new(
-            Exit::Failed,
-            "io",
-            format!("cannot look at {name}: {error}"),
-        )),
+    let found = check_directory(dir, "a log")?;
+    if found.is_some() && dir.join(MANIFEST).exists() && !dir.join("mark").exists() {
+        let name = dir.display();
+        let what = format!("{name} holds a backup, which is not a log");
+        return Err(Failure::new(Exit::Failed, "backup", what)
+            .safe("the backup is as it was")
+            .remedy(format!(
+                "make a log of it: anabranch log restore {name} --log NEW"
+            )));
     }
+    Ok(found)
+}
+
+/// What a backup's list of its files is called.
+const MANIFEST: &str = "backup.manifest";
+
+/// What is at `dir`, if anything is. Refuses what cannot be `what`: a file, something in a file,
+/// a link that leads nowhere.
+pub fn check_directory(dir: &Path, what: &str) -> Result<Option<fs::Metadata>, Failure> {
+    let name = dir.display();
+    let refuse = |code: &'static str, text: String| {
+        let other = "name another directory";
+        Failure::new(Exit::Failed, code, text)
+            .safe("nothing was changed")
+            .remedy(if what == "a log" {
+                format!("{other} with --log")
+            } else {
+                other.to_owned()
+            })
+    };
+    let error = match fs::metadata(dir) {
+        Ok(found) if found.is_dir() => return Ok(Some(found)),
+        Ok(_) => {
+            let text = format!("{name} is a file; {what} is a directory");
+            return Err(refuse("not-a-directory", text));
+        }
+        Err(error) => error,
+    };
+    for part in dir.ancestors() {
+        let Ok(found) = fs::symlink_metadata(part) else {
+            continue;
+        };
+        let shown = part.display();
+        if found.is_symlink() && !part.exists() {
+            let to = fs::read_link(part).unwrap_or_default();
+            let text = format!(
+                "{shown} is a symbolic link to {}, which leads nowhere",
+                to.display()
+            );
+            return Err(refuse("dangling-link", text));
+        }
+        if found.is_file() {
+            let text = format!("{shown} is a file, so nothing can be at {name}");
+            return Err(refuse("not-a-directory", text));
+        }
+        break;
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound => Ok(None),
+        _ => Err(refuse("io", format!("cannot look at {name}: {error}"))),
+    }
+}
+
+/// Refuses a directory that is to be made inside a log or a backup: whoever looks after that one
+/// would move, copy or remove it too.
+pub fn check_outside(dir: &Path) -> Result<(), Failure> {
+    if holds(dir).is_some() {
+        return Ok(());
+    }
+    let above = real(dir);
+    for part in above.ancestors().skip(1) {
+        if let Some(what) = holds(part) {
+            let (name, part) = (dir.display(), part.display());
+            let text = format!("{name} would be inside {part}, which is {what}");
+            return Err(Failure::new(Exit::Failed, "inside-a-log", text)
+                .safe("nothing was written")
+                .remedy("name a directory outside"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a directory is a log or a backup, and which.
+fn holds(dir: &Path) -> Option<&'static str> {
+    if dir.join(MANIFEST).is_file() {
+        return Some("a backup");
+    }
+    // Many a directory may have a file of that name.
+    let is_segment = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "seg"))
+    };
+    let has_segment = || fs::read_dir(dir).is_ok_and(|mut list| list.any(is_segment));
+    (dir.join("mark").is_file() && has_segment()).then_some("a log")
+}
+
+/// The path without links. What is not there yet is in nothing but the directory that it will be
+/// made in.
+pub fn real(path: &Path) -> PathBuf {
+    path.ancestors()
+        .find_map(|ancestor| {
+            let rest = path.strip_prefix(ancestor).ok()?;
+            let known = if ancestor.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                ancestor
+            };
+            Some(fs::canonicalize(known).ok()?.join(rest))
+        })
+        .unwrap_or_else(|| path.to_owned())
 }
 
 /// Refuses a directory that anybody may write to: what stands there proves nothing.

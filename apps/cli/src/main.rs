@@ -25,6 +25,7 @@ mod settings;
 mod stop;
 mod story;
 mod table;
+mod whole;
 
 use std::io::Write as _;
 use std::process::ExitCode;

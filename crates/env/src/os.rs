@@ -48,7 +48,11 @@ struct OsFile {
 impl Disk for OsDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
-        options.read(true).mode(0o600);
+        // A pipe in the place of a file would keep whoever opens it waiting for ever.
+        options
+            .read(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NONBLOCK);
         match mode {
             OpenMode::Read => {}
             OpenMode::Write => {
@@ -60,11 +64,16 @@ impl Disk for OsDisk {
             OpenMode::WriteDirect => {
                 options
                     .write(true)
-                    .custom_flags(libc::O_DIRECT | libc::O_DSYNC);
+                    .custom_flags(libc::O_DIRECT | libc::O_DSYNC | libc::O_NONBLOCK);
             }
         }
+        let file = options.open(path)?;
+        if !file.metadata()?.is_file() {
+            let what = format!("{} is not a file of bytes", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         Ok(Arc::new(OsFile {
-            file: options.open(path)?,
+            file,
             inode: OnceLock::new(),
             direct: mode == OpenMode::WriteDirect,
             counters: self.counters.clone(),
@@ -475,6 +484,22 @@ mod tests {
         assert_eq!(disk.list(&dir.0).unwrap(), ["a", "b"]);
         assert!(disk.exists(&dir.path("sub")).unwrap());
         assert!(!disk.exists(&dir.path("c")).unwrap());
+    }
+
+    #[test]
+    fn a_pipe_or_a_directory_in_the_place_of_a_file_is_refused_at_once() {
+        let dir = TempDir::new();
+        let pipe = dir.path("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let disk = OsDisk::new();
+        for mode in [OpenMode::Read, OpenMode::Write] {
+            let Err(error) = disk.open(&pipe, mode) else {
+                panic!("a pipe was opened: {mode:?}");
+            };
+            assert!(error.to_string().contains("not a file of bytes"), "{error}");
+        }
+        assert!(disk.open(&dir.0, OpenMode::Read).is_err());
     }
 
     #[test]

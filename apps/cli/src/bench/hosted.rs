@@ -10,6 +10,7 @@ use anabranch_bench::{
 use clap::Args;
 
 use super::{ResultForm, print};
+use crate::whole::{number, whole};
 
 /// Measure commands to entities beside the log alone
 #[derive(Debug, Args)]
@@ -24,16 +25,16 @@ Examples:
   anabranch bench entity --clients 1 --output json")]
 pub struct BenchEntity {
     /// Entities; each command goes to one of them, drawn at random
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u64>, allow_negative_numbers = true)]
     entities: u64,
     /// Data of one event
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = whole::<usize>, allow_negative_numbers = true)]
     size: usize,
     /// Measure instead how much memory this many entities take that nobody asks anything of
-    #[arg(long, value_name = "N", conflicts_with_all = ["entities", "size", "clients", "seconds", "rounds"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["entities", "size", "clients", "seconds", "rounds"], value_parser = whole::<u64>, allow_negative_numbers = true)]
     idle: Option<u64>,
     /// Events of each idle entity
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "idle")]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "idle", value_parser = whole::<u32>, allow_negative_numbers = true)]
     events_each: u32,
     #[command(flatten)]
     common: Common,
@@ -50,10 +51,10 @@ Examples:
   anabranch bench view --events 10000000 --rounds 3")]
 pub struct BenchView {
     /// Events in the log
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = whole::<u64>, allow_negative_numbers = true)]
     events: u64,
     /// How often each view is built
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<usize>, allow_negative_numbers = true)]
     rounds: usize,
     /// Write below this directory [default: beside the log, or ./.anabranch/bench]
     #[arg(long, value_name = "DIR")]
@@ -76,10 +77,10 @@ Examples:
   anabranch bench saga --clients 32 --products 100 --lines 600")]
 pub struct BenchSaga {
     /// Products; each line is about one of them, drawn at random
-    #[arg(long, value_name = "N", default_value_t = 4000)]
+    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = whole::<u32>, allow_negative_numbers = true)]
     products: u32,
     /// Lines of an order
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole::<u32>, allow_negative_numbers = true)]
     lines: u32,
     /// Have a process take every line of a confirmed order from the shelf
     #[arg(long)]
@@ -91,16 +92,16 @@ pub struct BenchSaga {
 #[derive(Debug, Args)]
 struct Common {
     /// Clients at work at the same time
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = whole::<usize>, allow_negative_numbers = true)]
     clients: usize,
     /// How long each contender is at work, over all rounds
-    #[arg(long, value_name = "N", default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = number, allow_negative_numbers = true)]
     seconds: f64,
     /// Rounds
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<usize>, allow_negative_numbers = true)]
     rounds: usize,
     /// Where the random numbers of the work begin
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u64>, allow_negative_numbers = true)]
     seed: u64,
     /// Write below this directory [default: beside the log, or ./.anabranch/bench]
     #[arg(long, value_name = "DIR")]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::whole::{number, whole};
 use anabranch_bench::peers::Peer;
 use anabranch_bench::suite::{Part, Scale, suite};
 use anabranch_bench::{
@@ -33,26 +34,25 @@ pub struct BenchLog {
         long,
         value_name = "N",
         default_value_t = 128,
-        conflicts_with = "suite"
-    )]
+        conflicts_with = "suite", value_parser = whole::<usize>, allow_negative_numbers = true)]
     clients: usize,
     /// Events of one append
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "suite")]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "suite", value_parser = whole::<usize>, allow_negative_numbers = true)]
     batch: usize,
     /// Data of one event
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = whole::<usize>, allow_negative_numbers = true)]
     size: usize,
     /// Streams; each append goes to one of them, drawn at random
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = whole::<u64>, allow_negative_numbers = true)]
     streams: u64,
     /// How long each contender appends, over all rounds
-    #[arg(long, value_name = "N", default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = number, allow_negative_numbers = true)]
     seconds: f64,
     /// Rounds
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<usize>, allow_negative_numbers = true)]
     rounds: usize,
     /// Where the random numbers of the work begin
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u64>, allow_negative_numbers = true)]
     seed: u64,
     /// Have another system do the same work too, if its server is on this machine
     #[arg(long, value_name = "NAME")]
@@ -70,15 +70,14 @@ pub struct BenchLog {
     #[arg(long, value_name = "PART", requires = "suite")]
     only: Vec<PartName>,
     /// Event data in the log that the suite opens, in units of 10⁹ bytes
-    #[arg(long, value_name = "N", default_value_t = 2.0, requires = "suite")]
+    #[arg(long, value_name = "N", default_value_t = 2.0, requires = "suite", value_parser = number, allow_negative_numbers = true)]
     gigabytes: f64,
     /// Streams of the suite's log with many streams
     #[arg(
         long,
         value_name = "N",
         default_value_t = 10_000_000,
-        requires = "suite"
-    )]
+        requires = "suite", value_parser = whole::<u64>, allow_negative_numbers = true)]
     many_streams: u64,
     /// Do this work for a measurement in another process
     #[arg(long, value_name = "JOB", hide = true)]

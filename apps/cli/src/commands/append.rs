@@ -48,7 +48,7 @@ pub struct AppendArgs {
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
     /// State the stream must be in: any, empty, exists, or the version of its last event
-    #[arg(long, value_name = "STATE", default_value = "any", value_parser = parse_expect)]
+    #[arg(long, value_name = "STATE", default_value = "any", value_parser = parse_expect, allow_negative_numbers = true)]
     expect: Expect,
     /// Id of the event, a UUID; made up if not given
     #[arg(long, value_name = "UUID")]
@@ -147,7 +147,7 @@ pub fn read_stdin(bytes_max: usize) -> Result<Vec<u8>, Failure> {
     Ok(data)
 }
 
-/// The JSON value in `data`, as it stands there.
+/// The JSON value in `data`, as it stands there. A mark of UTF-8 before it is no part of it.
 pub fn json(data: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let wrong = |what: String| {
         Failure::new(Exit::Failed, "bad-data", what)
@@ -156,10 +156,26 @@ pub fn json(data: Vec<u8>) -> Result<Vec<u8>, Failure> {
                 "correct --data, or name the media type of what is not JSON with --content-type",
             )
     };
+    if let Some(encoding) = other_unicode(&data) {
+        let what = format!("the data is {encoding}, and JSON is UTF-8");
+        return Err(Failure::new(Exit::Failed, "bad-data", what)
+            .safe("nothing was written")
+            .remedy("convert it first: iconv -t UTF-8"));
+    }
     let text = String::from_utf8(data).map_err(|_| wrong("the data is not UTF-8".to_owned()))?;
-    let value = event_line::check_json(&text)
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let value = event_line::check_json(text)
         .map_err(|error| wrong(format!("--data, column {}: {}", error.column, error.reason)))?;
     Ok(value.as_bytes().to_vec())
+}
+
+/// The name of the form of Unicode that its mark says `data` is in, if that is not UTF-8.
+fn other_unicode(data: &[u8]) -> Option<&'static str> {
+    match data {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        _ => None,
+    }
 }
 
 /// Appends; repeats with the same id while the outcome is unknown.

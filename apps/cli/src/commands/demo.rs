@@ -25,6 +25,7 @@ use crate::logs;
 use crate::output::{Form, Output, note};
 use crate::remote::{DEMO, DEMO_LOG};
 use crate::stop::StopSignal;
+use crate::whole::whole;
 
 /// Run a whole shop on real orders: services, sagas, a payment provider that fails
 #[derive(Debug, Args)]
@@ -39,11 +40,11 @@ pub struct DemoArgs {
     #[arg(long, value_name = "HOW", default_value = "flaky", value_parser = who)]
     provider: Provider,
     /// How many units there are of each product; the wholesaler delivers as many
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = whole::<u64>, allow_negative_numbers = true)]
     stock: u64,
     /// Order more of a product when fewer than this are left; 0: never [default: a quarter of
     /// --stock]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     reorder_below: Option<u64>,
     /// How many invoices come in each second: 50/s; 0: as many as the shop takes [default: 0
     /// with --orders, 20/s without]

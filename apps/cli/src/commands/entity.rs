@@ -17,6 +17,7 @@ use crate::logs;
 use crate::output::{Form, Output, note};
 use crate::remote::{NOTHING_RUNS, Remote, ServerArgs};
 use crate::table::{Table, print_facts, print_json};
+use crate::whole::whole;
 
 /// Look at entities of a running program: show, parked, unpark
 #[derive(Debug, Subcommand)]
@@ -41,10 +42,10 @@ pub struct ShowArgs {
     #[arg(value_parser = stream_id)]
     entity: StreamId,
     /// As it was after the event of this version
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = whole::<u64>, allow_negative_numbers = true)]
     at: Option<u64>,
     /// Show at most so many events, the newest
-    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50, value_parser = whole::<u64>, allow_negative_numbers = true)]
     limit: u64,
     #[command(flatten)]
     server: ServerArgs,

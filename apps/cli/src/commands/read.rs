@@ -10,6 +10,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::logs;
 use crate::output::{Form, Output};
 use crate::printer::Printer;
+use crate::whole::whole;
 
 /// Print events
 #[derive(Debug, Args)]
@@ -29,10 +30,10 @@ pub struct ReadArgs {
     which: Which,
     /// Begin at this position, as partition:offset or just the offset; with --reverse, the
     /// newest position to print
-    #[arg(long, value_name = "POSITION")]
+    #[arg(long, value_name = "POSITION", allow_negative_numbers = true)]
     from: Option<Position>,
     /// Print at most so many events
-    #[arg(long, short = 'n', value_name = "COUNT")]
+    #[arg(long, short = 'n', value_name = "COUNT", value_parser = whole::<u64>, allow_negative_numbers = true)]
     limit: Option<u64>,
     /// Newest first
     #[arg(long, conflicts_with = "follow")]
@@ -52,7 +53,7 @@ pub struct TailArgs {
     #[command(flatten)]
     which: Which,
     /// End after so many events
-    #[arg(long, short = 'n', value_name = "COUNT")]
+    #[arg(long, short = 'n', value_name = "COUNT", value_parser = whole::<u64>, allow_negative_numbers = true)]
     limit: Option<u64>,
 }
 

@@ -46,7 +46,7 @@ pub struct SendArgs {
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// State the entity must be in: any, empty, exists, or the version of its last event
-    #[arg(long, value_name = "STATE", default_value = "any", value_parser = parse_expect)]
+    #[arg(long, value_name = "STATE", default_value = "any", value_parser = parse_expect, allow_negative_numbers = true)]
     expect: Expect,
     /// What was seen before, as another answer gave it
     #[arg(long, value_name = "TOKEN")]

@@ -13,7 +13,7 @@ fn a_log_is_a_directory_of_its_owner() {
     fs::set_permissions(scratch.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
     for (path, code) in [
         ("./file", "not-a-directory"),
-        ("./file/below", "io"),
+        ("./file/below", "not-a-directory"),
         ("./open", "world-writable"),
         ("/proc/none", "io"),
     ] {

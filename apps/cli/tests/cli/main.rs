@@ -12,6 +12,7 @@ mod bank;
 mod bench;
 mod config;
 mod demo;
+mod doors;
 mod follow;
 mod help;
 mod import;

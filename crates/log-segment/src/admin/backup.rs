@@ -74,6 +74,9 @@ pub fn backup(
         )));
     }
     let total = layout.places.iter().map(|p| p.segment.capacity).sum();
+    if before.is_none() {
+        refuse_others(&env, to)?;
+    }
     let mut copy = Copier::new(&env, total, on_progress);
     let mut report = BackupReport {
         log_id: layout.identity.log_id,
@@ -142,14 +145,32 @@ fn kept_entry(env: &Env, to: &Path, place: &Place, before: Option<&Manifest>) ->
     (file.len().ok()? == entry.bytes).then_some(*entry)
 }
 
+/// Whether a backup makes files of such names.
+fn is_ours(name: &str) -> bool {
+    (name.ends_with(".seg") && name.len() == 47) || name.ends_with(".tmp")
+}
+
+/// Refuses a directory without a backup that holds what is not left of one: what stands there
+/// is somebody's, and a later backup would tidy up among it.
+fn refuse_others(env: &Env, dir: &Path) -> Result<(), OpenError> {
+    let names = env.disk.list(dir);
+    let names = names.map_err(|e| io_open(format!("listing {}", dir.display()), e))?;
+    match names.iter().find(|name| !is_ours(name)) {
+        Some(name) => Err(OpenError::Invalid(format!(
+            "{} holds no backup and is not empty ({name}); choose an empty directory",
+            dir.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Removes what earlier backups left and this one does not need.
 fn remove_old(env: &Env, dir: &Path, manifest: &Manifest) -> Result<(), OpenError> {
     let failed = |e| io_open(format!("tidying up {}", dir.display()), e);
     let needed: Vec<PathBuf> = manifest.segments.iter().map(|s| s.path(dir)).collect();
     for name in env.disk.list(dir).map_err(failed)? {
         let path = dir.join(&name);
-        let is_ours = (name.ends_with(".seg") && name.len() == 47) || name.ends_with(".tmp");
-        if is_ours && !needed.contains(&path) {
+        if is_ours(&name) && !needed.contains(&path) {
             env.disk.remove(&path).map_err(failed)?;
         }
     }

@@ -1,6 +1,5 @@
 //! `anabranch log backup` and `anabranch log restore`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anabranch::log::OpenError;
@@ -45,7 +44,7 @@ pub struct RestoreArgs {
 pub fn run_backup(args: &BackupArgs, context: &Context) -> Outcome {
     let from = logs::directory_of(context)?;
     let to = args.directory.as_path();
-    check_apart(from, to)?;
+    check_target(from, to, "a backup")?;
     let progress = Progress::bytes(context.settings.form, "copying", Some(0));
     let report = segment::backup(context.env.clone(), from, to, &mut |done| {
         progress.set_of(done.bytes_done, done.bytes_total);
@@ -59,8 +58,8 @@ pub fn run_backup(args: &BackupArgs, context: &Context) -> Outcome {
 pub fn run_restore(args: &RestoreArgs, context: &Context) -> Outcome {
     let from = args.directory.as_path();
     let to = logs::directory_of(context)?;
-    check_apart(from, to)?;
-    if !from.is_dir() {
+    check_target(from, to, "a log")?;
+    if logs::check_directory(from, "a backup")?.is_none() {
         let what = format!("there is no backup at {}", from.display());
         return Err(Failure::new(Exit::NotFound, "no-backup", what).into());
     }
@@ -73,23 +72,16 @@ pub fn run_restore(args: &RestoreArgs, context: &Context) -> Outcome {
     print(&report, &format!("in {}", to.display()), context)
 }
 
+/// Refuses a place where what is made of `from` cannot be.
+pub fn check_target(from: &Path, to: &Path, what: &str) -> Result<(), Failure> {
+    logs::check_directory(to, what)?;
+    check_apart(from, to)?;
+    logs::check_outside(to)
+}
+
 /// Refuses two directories of which one is in the other.
-pub fn check_apart(from: &Path, to: &Path) -> Result<(), Failure> {
-    // What is not there yet is in nothing but the directory that it will be made in.
-    let real = |path: &Path| {
-        path.ancestors()
-            .find_map(|ancestor| {
-                let rest = path.strip_prefix(ancestor).ok()?;
-                let known = if ancestor.as_os_str().is_empty() {
-                    Path::new(".")
-                } else {
-                    ancestor
-                };
-                Some(fs::canonicalize(known).ok()?.join(rest))
-            })
-            .unwrap_or_else(|| path.to_owned())
-    };
-    let (from_real, to_real) = (real(from), real(to));
+fn check_apart(from: &Path, to: &Path) -> Result<(), Failure> {
+    let (from_real, to_real) = (logs::real(from), logs::real(to));
     if from_real.starts_with(&to_real) || to_real.starts_with(&from_real) {
         let (from, to) = (from.display(), to.display());
         return Err(

@@ -7,10 +7,11 @@ use anabranch::segment;
 use clap::Args;
 use serde_json::json;
 
-use super::backup::check_apart;
+use super::backup::check_target;
 use super::text::{bytes, counted, events, log_id};
 use crate::commands::Context;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::logs;
 use crate::output::{Form, Output};
 
 /// Carry a log of an older format over to a new directory
@@ -33,7 +34,8 @@ pub struct UpgradeArgs {
 /// Makes the new log.
 pub fn run(args: &UpgradeArgs, context: &Context) -> Outcome {
     let (from, to) = (args.directory.as_path(), args.new.as_path());
-    check_apart(from, to)?;
+    logs::check_directory(from, "a log")?;
+    check_target(from, to, "a log")?;
     let report = segment::upgrade(&context.env, from, to).map_err(|error| match error {
         OpenError::Invalid(what) => Failure::new(Exit::Failed, "upgrade", what),
         other => other.into(),
