@@ -25,7 +25,7 @@ pub enum Background {
 /// How to write to the active segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMethod {
-    /// Measure both at open and take the faster.
+    /// Measure both at open and take the faster; `Direct` if there is little between them.
     Auto,
     /// Through the page cache, then `fdatasync`.
     Buffered,
