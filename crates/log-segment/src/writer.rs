@@ -283,33 +283,35 @@ impl Writer {
         match self.options.background {
             Background::Manual => {
                 // Others may join the group first.
-                let mut yielded = false;
-                poll_fn(|cx| {
-                    if std::mem::replace(&mut yielded, true) {
-                        Poll::Ready(())
-                    } else {
-                        cx.waker().wake_by_ref();
-                        Poll::Pending
-                    }
-                })
-                .await;
+                let_others_run().await;
                 let mut committer = lock(&self.committer);
                 while self.commit_one(&mut committer) {}
             }
             Background::Threads => {
                 let alone = self.last_group_appends.load(Ordering::Relaxed) <= 1
                     && !self.slow.load(Ordering::Relaxed);
-                if alone && let Ok(mut committer) = self.committer.try_lock() {
-                    self.commit_one(&mut committer);
-                    drop(committer);
-                    if lock(&self.sequencer).has_pending() {
-                        self.commit_bell.ring();
-                    }
-                } else {
+                if !(alone && self.try_commit_in_place()) {
                     self.commit_bell.ring();
+                } else if self.store.tail.is_followed() {
+                    // A runtime may keep who was woken here for this thread, which the next
+                    // append of a busy writer would hold up again.
+                    let_others_run().await;
                 }
             }
         }
+    }
+
+    /// Writes one group, unless somebody else is at it.
+    fn try_commit_in_place(&self) -> bool {
+        let Ok(mut committer) = self.committer.try_lock() else {
+            return false;
+        };
+        self.commit_one(&mut committer);
+        drop(committer);
+        if lock(&self.sequencer).has_pending() {
+            self.commit_bell.ring();
+        }
+        true
     }
 
     /// The life of the commit thread.
@@ -714,6 +716,20 @@ impl Writer {
     pub fn spare_path(&self, number: u64) -> PathBuf {
         self.store.dir.join(format!("spare-{number:06}.tmp"))
     }
+}
+
+/// Lets other tasks of this thread run first.
+async fn let_others_run() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            Poll::Ready(())
+        } else {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// What the disk said, for people.

@@ -3,6 +3,7 @@
 mod support;
 
 use std::path::Path;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use anabranch_env::{Env, sim};
@@ -105,6 +106,22 @@ fn a_reader_beside_the_writer_sees_what_is_durable() {
     for i in 299..1300 {
         let event = block_on(follow.next()).unwrap().unwrap();
         assert_eq!(event.position.offset, i);
+    }
+}
+
+#[test]
+fn a_follower_may_run_before_the_append_that_woke_it_is_answered() {
+    let dir = TempDir::new();
+    let log = SegmentLog::open(Env::os(), &dir.0, small()).unwrap();
+    let mut follow = log.read(&Cut::start(), Filter::all(), ReadMode::Follow);
+    let mut cx = Context::from_waker(Waker::noop());
+    for i in 0..10 {
+        let mut append = log.append(Append::event(event(i)));
+        // On a runtime of one thread nobody else runs until this one waits.
+        assert!(append.as_mut().poll(&mut cx).is_pending(), "append {i}");
+        let seen = block_on(follow.next()).unwrap().unwrap();
+        assert_eq!(seen.position.offset, i);
+        block_on(append).unwrap();
     }
 }
 
