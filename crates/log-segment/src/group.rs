@@ -17,8 +17,11 @@ use crate::sync::Completion;
 /// What an append needs besides itself; found out once, outside the lock where it can be.
 pub(crate) struct Prepared {
     pub keys: Vec<u128>,
+    /// Of each event: the key of its id.
+    pub id_keys: Vec<u64>,
     pub condition_keys: Vec<u128>,
-    pub ids_ascend: bool,
+    /// Two events of the append that have the same id, by index.
+    pub repeated_id: Option<(usize, usize)>,
     /// What the sealed indexes said, and how many parts were sealed then.
     pub sealed: Option<SealedAnswers>,
     /// No event before this position matches a `NoMatch` condition.
@@ -47,6 +50,7 @@ impl Prepared {
                 _ => store.key(event.stream.as_str()),
             });
         }
+        let id_keys: Vec<u64> = append.events.iter().map(|e| store.id_key(e.id)).collect();
         let condition_keys = append
             .conditions
             .iter()
@@ -58,7 +62,8 @@ impl Prepared {
         Self {
             keys,
             condition_keys,
-            ids_ascend: append.events.windows(2).all(|w| w[0].id < w[1].id),
+            repeated_id: repeated_id(&append.events, &id_keys),
+            id_keys,
             sealed: None,
             unmatched_before: 0,
             matched: None,
@@ -78,6 +83,24 @@ impl Prepared {
         keys.dedup();
         keys
     }
+}
+
+/// The first event that has the id of one before it: that one, and it.
+fn repeated_id(events: &[NewEvent], id_keys: &[u64]) -> Option<(usize, usize)> {
+    if events.windows(2).all(|w| w[0].id < w[1].id) {
+        return None;
+    }
+    let mut keys = id_keys.to_vec();
+    keys.sort_unstable();
+    if keys.windows(2).all(|w| w[0] != w[1]) {
+        return None;
+    }
+    let mut ids: Vec<_> = events.iter().enumerate().map(|(i, e)| (e.id, i)).collect();
+    ids.sort_unstable();
+    let repeats = ids.windows(2).filter(|w| w[0].0 == w[1].0);
+    let second = repeats.map(|w| w[1].1).min()?;
+    let first = events.iter().position(|e| e.id == events[second].id)?;
+    Some((first, second))
 }
 
 /// What became of an attempt to sequence an append.

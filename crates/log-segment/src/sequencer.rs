@@ -4,7 +4,7 @@
 //! Sequenced is not durable. Readers stop at the published position, and when a group
 //! fails, [`Sequencer::roll_back`] takes everything back that came after what is durable.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::buffer::AlignedBuf;
 use crate::format::{DATA_START, FrameHeader, frame_len};
 use crate::group::{Group, NewSegment, Prepared, Spare, Step, write_frame};
 use crate::heads::Heads;
-use crate::index::{ActiveIndex, Term, term_key};
+use crate::index::{ActiveIndex, AppendKeys, Term, term_key};
 use crate::part::{Part, PartIndex, Segment, segment_path};
 use crate::store::Store;
 use crate::sync::{Completion, lock, read, write};
@@ -246,26 +246,15 @@ impl Sequencer {
 
     /// Looks whether the ids were written before.
     fn check_ids(&mut self, append: &Append, prepared: &Prepared) -> Option<Step> {
-        if !prepared.ids_ascend {
-            let mut seen = BTreeSet::new();
-            for (second, event) in append.events.iter().enumerate() {
-                if !seen.insert(event.id) {
-                    let first = append.events.iter().position(|e| e.id == event.id);
-                    return Some(Step::Refused(
-                        Rejection::from(anabranch_model::LimitError::RepeatedId {
-                            first: first.unwrap_or(second),
-                            second,
-                        })
-                        .into(),
-                    ));
-                }
-            }
+        if let Some((first, second)) = prepared.repeated_id {
+            let error = anabranch_model::LimitError::RepeatedId { first, second };
+            return Some(Step::Refused(Rejection::from(error).into()));
         }
         let mut found: Vec<(usize, u64)> = Vec::new();
         for part in &self.unsealed {
             if let PartIndex::Active(index) = &*read(&part.index) {
-                for (i, event) in append.events.iter().enumerate() {
-                    if let Some(rel) = index.find_id(event.id.as_u128()) {
+                for (i, (event, &key)) in append.events.iter().zip(&prepared.id_keys).enumerate() {
+                    if let Some(rel) = index.find_id_by(key, event.id.as_u128()) {
                         found.push((i, part.first + u64::from(rel)));
                     }
                 }
@@ -472,17 +461,14 @@ impl Sequencer {
                 unreachable!("the growing part is indexed in memory");
             };
             index.begin_frame(offset, offset);
-            for ((event, &key), &version) in events.iter().zip(&prepared.keys).zip(&self.versions) {
-                let meta = event.meta.iter();
-                index.push_next(
-                    event.id.as_u128(),
-                    key,
-                    |_| version,
-                    event.stream.category(),
-                    event.event_type.as_str(),
-                    meta.flat_map(|m| m.tags.iter().map(String::as_str)),
-                );
-            }
+            index.push_append(
+                events,
+                &AppendKeys {
+                    streams: &prepared.keys,
+                    ids: &prepared.id_keys,
+                    versions: &self.versions,
+                },
+            );
             #[cfg(feature = "sabotage")]
             for &split in splits.iter().skip(1) {
                 index.split_frame(split);
@@ -594,7 +580,14 @@ impl Sequencer {
             segment_path(&self.store.dir, id),
             capacity,
         ));
-        let index = ActiveIndex::new(self.next, self.store.identity.hash_key, DATA_START);
+        let index = match &*read(&self.part.index) {
+            PartIndex::Active(before) => {
+                ActiveIndex::new_after(before, self.next, DATA_START, capacity)
+            }
+            PartIndex::Sealed(_) => {
+                ActiveIndex::new(self.next, self.store.identity.hash_key, DATA_START)
+            }
+        };
         let part = Arc::new(Part::growing(segment, DATA_START, index));
         self.unsealed.push(part.clone());
         self.store.change_parts(|parts| parts.push(part.clone()));

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, RwLock};
 use anabranch_env::{Env, File, is_out_of_files};
 use anabranch_log::ReadError;
 use anabranch_model::record::RecordError;
-use anabranch_model::{Block, BlockEntry, Event, EventBatch, PartitionId, Position};
+use anabranch_model::{Block, BlockEntry, Event, EventBatch, EventId, PartitionId, Position};
 use bytes::BytesMut;
 
 use crate::files::Files;
 use crate::format::{FrameAt, LogIdentity, Spot, find_frame_magic, frame_at};
 use crate::index::{
-    ActiveIndex, FramePlace, IndexError, Lookup, Run, SealedIndex, StreamSpan, stream_key,
+    ActiveIndex, FramePlace, IndexError, Lookup, Run, SealedIndex, StreamSpan, id_key, stream_key,
     write_index,
 };
 use crate::part::{Part, PartIndex, Segment, write_file};
@@ -229,6 +229,10 @@ impl Store {
 
     pub fn key(&self, stream: &str) -> u128 {
         stream_key(self.identity.hash_key, stream)
+    }
+
+    pub fn id_key(&self, id: EventId) -> u64 {
+        id_key(self.identity.hash_key, id.as_u128())
     }
 
     /// The part that holds `position`, as an index into `parts`.
@@ -609,19 +613,7 @@ impl Store {
 
     /// The frames that hold these events of a part.
     pub fn frames_in(&self, part: &Arc<Part>, rels: &[u32]) -> Result<Vec<FramePlace>, ReadError> {
-        self.with_index(
-            part,
-            |a| {
-                let mut frames: Vec<FramePlace> = Vec::new();
-                for frame in rels.iter().filter_map(|&rel| a.frame_of(rel)) {
-                    if frames.last() != Some(&frame) {
-                        frames.push(frame);
-                    }
-                }
-                frames
-            },
-            |s| s.frames_of(rels),
-        )
+        self.with_index(part, |a| a.frames_of(rels), |s| s.frames_of(rels))
     }
 
     /// Reads the frames at these places, as many as fit one block; returns how many.
@@ -633,7 +625,10 @@ impl Store {
     ) -> Result<(Block, usize), ReadError> {
         /// Frames nearer than this are read at one go.
         const GAP: u64 = 4096;
-        const GUESS: usize = 1024;
+        const GUESS_MIN: usize = 1024;
+        // How long the next frame may be: a little longer than the one before, since a guess
+        // that is too short costs a second read.
+        let mut guess = GUESS_MIN;
         let file = self.file(&part.segment)?;
         let mut entries = Vec::with_capacity(places.len().min(1024));
         buf.clear();
@@ -649,7 +644,7 @@ impl Store {
                 last += 1;
             }
             let base = buf.len();
-            let mut want = (u64::from(places[last].offset) - start) as usize + GUESS;
+            let mut want = (u64::from(places[last].offset) - start) as usize + guess;
             let room = part.segment.capacity.saturating_sub(start);
             'read: loop {
                 buf.resize(base + want.min(room as usize), 0);
@@ -686,6 +681,8 @@ impl Store {
                             return Err(self.damage(part, offset, position, &why));
                         }
                     };
+                    let len = header.unpadded_len();
+                    guess = (len + len / 8).max(GUESS_MIN);
                     entries.push(header.entry(base + at));
                 }
                 break;

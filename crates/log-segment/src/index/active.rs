@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use hashbrown::{HashMap, HashTable};
 
-use anabranch_model::{Block, EventRef};
+use anabranch_model::{Block, EventRef, NewEvent};
 
 use crate::lost::lost_version;
 use crate::sabotage::Planted;
@@ -32,6 +32,14 @@ pub(crate) struct ActiveIndex {
     lost: Vec<(u32, u128, u64)>,
     /// Where the last frame ends, in bytes.
     end_offset: u64,
+}
+
+/// What the index needs to know of an append, of each of its events.
+#[derive(Clone, Copy)]
+pub(crate) struct AppendKeys<'a> {
+    pub streams: &'a [u128],
+    pub ids: &'a [u64],
+    pub versions: &'a [u64],
 }
 
 pub(crate) struct StreamEntry {
@@ -84,6 +92,30 @@ impl ActiveIndex {
             terms: HashMap::default(),
             lost: Vec::new(),
             end_offset: offset,
+        }
+    }
+
+    /// As [`ActiveIndex::new`], with room for what comes if `bytes` bytes of events are like those
+    /// that `before` holds: growing would copy everything while appends wait.
+    pub fn new_after(before: &Self, first: u64, offset: u64, bytes: u64) -> Self {
+        /// Where more come after all, it grows.
+        const EVENTS_MAX: u64 = 1 << 20;
+        let begun = before.frames.first().map_or(0, |f| u64::from(f.offset));
+        let held = (before.end_offset - begun).max(1);
+        let scaled = |count: usize| {
+            let count = count as u64;
+            let more = (count * bytes / held).min(2 * count);
+            (more + more / 16).min(EVENTS_MAX) as usize
+        };
+        let events = scaled(before.ids.len());
+        Self {
+            frames: Vec::with_capacity(scaled(before.frames.len())),
+            ids: Vec::with_capacity(events),
+            id_table: HashTable::with_capacity(events),
+            previous: Vec::with_capacity(events),
+            versions: Vec::with_capacity(events),
+            streams: HashTable::with_capacity(scaled(before.streams.len())),
+            ..Self::new(first, before.hash_key, offset)
         }
     }
 
@@ -143,66 +175,106 @@ impl ActiveIndex {
         event_type: &str,
         tags: impl Iterator<Item = &'a str>,
     ) {
-        self.push_next(id, key, |_| version, category, event_type, tags);
+        let rel = self.count();
+        self.push_id(id, id_key(self.hash_key, id));
+        self.push_versions(rel, key, &[version]);
+        self.push_terms(rel..rel + 1, category, event_type);
+        for tag in tags {
+            self.push_term(Term::Tag(tag), rel..rel + 1);
+        }
     }
 
-    /// As [`ActiveIndex::push`]; `version` is told the version that follows the stream's
-    /// last event here, if there is one, and decides. Returns what it decided.
+    /// Adds the events of an append to the frame begun last. Events of one stream and type that
+    /// follow one another are entered together.
+    pub fn push_append(&mut self, events: &[NewEvent], of: &AppendKeys<'_>) {
+        let mut from = 0;
+        while from < events.len() {
+            let first = &events[from];
+            let untagged = |event: &NewEvent| event.meta.as_ref().is_none_or(|m| m.tags.is_empty());
+            let alike = |&at: &usize| {
+                of.streams[at] == of.streams[from]
+                    && events[at].event_type == first.event_type
+                    && untagged(&events[at])
+            };
+            let to = match untagged(first) {
+                true => (from + 1..events.len())
+                    .find(|at| !alike(at))
+                    .unwrap_or(events.len()),
+                false => from + 1,
+            };
+            let rel = self.count();
+            for (event, &key) in events[from..to].iter().zip(&of.ids[from..to]) {
+                self.push_id(event.id.as_u128(), key);
+            }
+            self.push_versions(rel, of.streams[from], &of.versions[from..to]);
+            let rels = rel..self.count();
+            let (category, event_type) = (first.stream.category(), first.event_type.as_str());
+            self.push_terms(rels.clone(), category, event_type);
+            for tag in first.meta.iter().flat_map(|meta| &meta.tags) {
+                self.push_term(Term::Tag(tag), rels.clone());
+            }
+            from = to;
+        }
+    }
+
     #[inline]
-    pub fn push_next<'a>(
-        &mut self,
-        id: u128,
-        key: u128,
-        version: impl FnOnce(Option<u64>) -> u64,
-        category: &str,
-        event_type: &str,
-        tags: impl Iterator<Item = &'a str>,
-    ) -> u64 {
+    fn push_id(&mut self, id: u128, id_key_of_it: u64) {
         let rel = self.count();
         self.ids.push(id);
         let (ids, hash_key) = (&self.ids, self.hash_key);
         self.id_table
-            .insert_unique(id_key(hash_key, id), rel, |&r| {
-                id_key(hash_key, ids[r as usize])
-            });
-        let version = match self.streams.find_mut(key as u64, |e| e.key == key) {
+            .insert_unique(id_key_of_it, rel, |&r| id_key(hash_key, ids[r as usize]));
+    }
+
+    /// Enters events of one stream, the first of which is `rel`.
+    #[inline]
+    fn push_versions(&mut self, rel: u32, key: u128, versions: &[u64]) {
+        let (first_version, next_version) = (versions[0], versions[versions.len() - 1] + 1);
+        let (last, count) = (rel + versions.len() as u32 - 1, versions.len() as u32);
+        let before = match self.streams.find_mut(key as u64, |e| e.key == key) {
             Some(entry) => {
-                let version = version(Some(entry.next_version));
-                self.previous.push(entry.last);
-                entry.last = rel;
-                entry.count += 1;
-                entry.next_version = version + 1;
-                version
+                entry.count += count;
+                entry.next_version = next_version;
+                std::mem::replace(&mut entry.last, last)
             }
             None => {
-                let version = version(None);
-                self.previous.push(NONE);
                 let entry = StreamEntry {
                     key,
-                    first_version: version,
-                    next_version: version + 1,
-                    last: rel,
-                    count: 1,
+                    first_version,
+                    next_version,
+                    last,
+                    count,
                 };
                 self.streams
                     .insert_unique(key as u64, entry, |e| e.key as u64);
-                version
+                NONE
             }
         };
-        self.versions.push(version);
-        let hash_key = self.hash_key;
-        let mut term = |t| {
-            self.terms
-                .entry(term_key(hash_key, t))
-                .or_default()
-                .push(rel);
-        };
-        term(Term::Category(category));
-        term(Term::Type(event_type));
-        for tag in tags {
-            term(Term::Tag(tag));
+        self.previous.push(before);
+        self.previous.extend(rel..last);
+        self.versions.extend_from_slice(versions);
+    }
+
+    /// Enters the category and the type of some events that have the same.
+    fn push_terms(&mut self, rels: Range<u32>, category: &str, event_type: &str) {
+        let category = Term::Category(category);
+        let event_type = Term::Type(event_type);
+        // Each list is in order, even if two terms should share one.
+        if term_key(self.hash_key, category) == term_key(self.hash_key, event_type) {
+            for rel in rels {
+                self.push_term(category, rel..rel + 1);
+                self.push_term(event_type, rel..rel + 1);
+            }
+        } else {
+            self.push_term(category, rels.clone());
+            self.push_term(event_type, rels);
         }
-        version
+    }
+
+    #[inline]
+    fn push_term(&mut self, term: Term<'_>, rels: Range<u32>) {
+        let key = term_key(self.hash_key, term);
+        self.terms.entry(key).or_default().extend(rels);
     }
 
     /// Adds the events of a frame that was read back.
@@ -299,10 +371,14 @@ impl ActiveIndex {
     /// The event that has this id.
     #[inline]
     pub fn find_id(&self, id: u128) -> Option<u32> {
+        self.find_id_by(id_key(self.hash_key, id), id)
+    }
+
+    /// As [`ActiveIndex::find_id`], of an id whose key is known.
+    #[inline]
+    pub fn find_id_by(&self, key: u64, id: u128) -> Option<u32> {
         self.id_table
-            .find(id_key(self.hash_key, id), |&rel| {
-                self.ids[rel as usize] == id
-            })
+            .find(key, |&rel| self.ids[rel as usize] == id)
             .copied()
     }
 
@@ -440,6 +516,28 @@ impl ActiveIndex {
         self.frames.get(after.checked_sub(1)?).copied()
     }
 
+    /// The frames that hold the events `rels`, ascending, each frame once.
+    pub fn frames_of(&self, rels: &[u32]) -> Vec<FramePlace> {
+        let mut found: Vec<FramePlace> = Vec::new();
+        // How many frames begin at or before the event looked at last.
+        let mut after = 0;
+        for &rel in rels {
+            // In growing steps from there: the next one is not far.
+            let (mut from, mut step) = (after, 1);
+            while self.frames.get(from + step).is_some_and(|f| f.rel <= rel) {
+                from += step;
+                step *= 2;
+            }
+            let to = (from + step).min(self.frames.len());
+            after = from + self.frames[from..to].partition_point(|f| f.rel <= rel);
+            let frame = after.checked_sub(1).map(|at| self.frames[at]);
+            if let Some(frame) = frame.filter(|frame| found.last() != Some(frame)) {
+                found.push(frame);
+            }
+        }
+        found
+    }
+
     /// The frames, in order.
     pub fn frames(&self) -> &[FramePlace] {
         &self.frames
@@ -451,7 +549,7 @@ impl ActiveIndex {
     }
 
     /// The streams, in no order.
-    pub fn streams(&self) -> impl Iterator<Item = &StreamEntry> {
+    pub fn streams(&self) -> impl ExactSizeIterator<Item = &StreamEntry> {
         self.streams.iter()
     }
 
@@ -526,6 +624,78 @@ mod tests {
         assert_eq!(index.lookup(&streams, &(1..2)), [1]);
         assert_eq!(index.term_rels(a, 1), [2]);
         assert_eq!(index.frame_of(2).unwrap().offset, 8192 + 128);
+    }
+
+    #[test]
+    fn the_frames_of_many_events_are_those_of_each() {
+        let mut index = ActiveIndex::new(0, 1, 8192);
+        for frame in 0..40_u128 {
+            let offset = index.end_offset();
+            index.begin_frame(offset, offset + 64);
+            for event in 0..=frame % 3 {
+                index.push(frame * 8 + event, 1, 0, "order", "Placed", [].into_iter());
+            }
+        }
+        for every in [1, 2, 3, 7, 50] {
+            let rels: Vec<u32> = (0..index.count()).step_by(every).collect();
+            let mut each: Vec<_> = rels.iter().filter_map(|&r| index.frame_of(r)).collect();
+            each.dedup();
+            assert_eq!(index.frames_of(&rels), each, "every {every}");
+        }
+    }
+
+    #[test]
+    fn an_append_is_entered_as_its_events_would_be_one_by_one() {
+        use anabranch_model::{EventId, EventType, StreamId};
+        let event = |id: u128, stream: &str, kind: &str, tag: Option<&str>| {
+            let stream = StreamId::new(stream).unwrap();
+            let id = EventId::from_u128(id);
+            let event = NewEvent::new(id, stream, EventType::new(kind).unwrap(), "1");
+            tag.map_or(event.clone(), |tag| event.with_tag(tag))
+        };
+        let events = [
+            event(9, "a/1", "X", None),
+            event(7, "a/1", "X", None),
+            event(8, "a/1", "Y", None),
+            event(3, "a/1", "Y", Some("t")),
+            event(4, "a/1", "Y", Some("t")),
+            event(5, "b/1", "Y", None),
+            event(6, "a/1", "X", None),
+        ];
+        let versions = [4, 5, 6, 7, 8, 0, 9];
+        let key = |event: &NewEvent| super::super::stream_key(1, event.stream.as_str());
+        let streams: Vec<u128> = events.iter().map(key).collect();
+        let ids: Vec<u64> = events.iter().map(|e| id_key(1, e.id.as_u128())).collect();
+        let (mut together, mut one_by_one) = (filled(), filled());
+        let offset = together.end_offset();
+        for index in [&mut together, &mut one_by_one] {
+            index.begin_frame(offset, offset + 64);
+        }
+        together.push_append(
+            &events,
+            &AppendKeys {
+                streams: &streams,
+                ids: &ids,
+                versions: &versions,
+            },
+        );
+        for ((event, &key), version) in events.iter().zip(&streams).zip(versions) {
+            let (category, kind) = (event.stream.category(), event.event_type.as_str());
+            let tags = event.meta.iter().flat_map(|m| &m.tags).map(String::as_str);
+            one_by_one.push(event.id.as_u128(), key, version, category, kind, tags);
+        }
+        let identity = crate::format::LogIdentity {
+            log_id: 7,
+            hash_key: 1,
+        };
+        let file = |index: &ActiveIndex| super::super::write_index(index, identity, 3, 8192);
+        assert_eq!(file(&together), file(&one_by_one));
+        assert_eq!(together.versions, one_by_one.versions);
+        assert_eq!(together.previous, one_by_one.previous);
+        assert!(ids.iter().zip(&events).all(|(&key, event)| {
+            let id = event.id.as_u128();
+            together.find_id_by(key, id) == one_by_one.find_id(id)
+        }));
     }
 
     #[test]

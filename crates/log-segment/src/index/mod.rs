@@ -17,7 +17,7 @@ mod sealed;
 use anabranch_model::Filter;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
-pub(crate) use active::{ActiveIndex, index_block};
+pub(crate) use active::{ActiveIndex, AppendKeys, index_block};
 pub(crate) use catalog::{Merge, Run, Source};
 pub(crate) use error::IndexError;
 #[cfg(test)]

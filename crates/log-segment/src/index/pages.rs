@@ -25,12 +25,12 @@ pub(crate) struct PageWriter {
 }
 
 impl PageWriter {
-    /// A file that begins with one page left free for a header.
-    pub fn new(salt: u32) -> Self {
-        Self {
-            bytes: vec![0; PAGE],
-            salt,
-        }
+    /// A file that begins with one page left free for a header, with room for about
+    /// `content` bytes.
+    pub fn with_room(salt: u32, content: usize) -> Self {
+        let mut bytes = Vec::with_capacity(content / CONTENT * PAGE + 16 * PAGE);
+        bytes.resize(PAGE, 0);
+        Self { bytes, salt }
     }
 
     fn next_page(&self) -> u32 {
@@ -60,6 +60,23 @@ impl PageWriter {
         let start = self.next_page();
         for content in bytes.chunks(CONTENT / size * size) {
             self.page(content);
+        }
+        start
+    }
+
+    /// As [`PageWriter::array`], of entries that are made as they are written.
+    pub fn entries<const SIZE: usize>(&mut self, entries: impl Iterator<Item = [u8; SIZE]>) -> u32 {
+        let start = self.next_page();
+        let mut content = Vec::with_capacity(CONTENT);
+        for entry in entries {
+            content.extend_from_slice(&entry);
+            if content.len() + SIZE > CONTENT {
+                self.page(&content);
+                content.clear();
+            }
+        }
+        if !content.is_empty() {
+            self.page(&content);
         }
         start
     }
@@ -256,7 +273,7 @@ impl ArrayCursor {
         mut before: impl FnMut(&[u8]) -> bool,
     ) -> Result<u32, IndexError> {
         let (mut low, mut high) = (0, self.array.count);
-        let mut step = self.array.per_page();
+        let mut step = 1;
         let mut at = guess.min(high.saturating_sub(1));
         // Gallop from the guess until the answer is between `low` and `high` …
         while low < high {
@@ -279,9 +296,12 @@ impl ArrayCursor {
             }
             step = step.saturating_mul(2);
         }
-        // … then halve.
+        // … then halve; first between pages, so that each is read once.
+        let per_page = self.array.per_page();
         while low < high {
             let middle = low + (high - low) / 2;
+            let page_start = middle - middle % per_page;
+            let middle = if page_start > low { page_start } else { middle };
             if before(self.get(middle)?) {
                 low = middle + 1;
             } else {

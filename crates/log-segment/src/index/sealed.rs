@@ -216,7 +216,7 @@ pub(crate) fn write_index(
     start_offset: u64,
 ) -> Vec<u8> {
     let first = active.first();
-    let mut pages = PageWriter::new(salt(identity, segment_id, first));
+    let mut pages = PageWriter::with_room(salt(identity, segment_id, first), room_of(active));
 
     let mut bytes = Vec::with_capacity(active.frames().len() * FRAME_SIZE);
     for frame in active.frames() {
@@ -254,13 +254,19 @@ pub(crate) fn write_index(
         .collect();
     ids.sort_unstable();
     let mut bloom = Bloom::with_keys(ids.len());
-    bytes.clear();
-    for (key, rel) in ids {
+    let count = ids.len() as u32;
+    let start = pages.entries(ids.into_iter().map(|(key, rel)| {
         bloom.insert(key);
-        bytes.extend_from_slice(&key.to_le_bytes());
-        bytes.extend_from_slice(&rel.to_le_bytes());
-    }
-    let ids = array(&mut pages, &bytes, ID_SIZE);
+        let mut entry = [0; ID_SIZE];
+        entry[..8].copy_from_slice(&key.to_le_bytes());
+        entry[8..].copy_from_slice(&rel.to_le_bytes());
+        entry
+    }));
+    let ids = Array {
+        start,
+        count,
+        size: ID_SIZE as u32,
+    };
     let bloom = bloom.to_bytes();
     let id_bloom = (pages.blob(&bloom), bloom.len() as u32);
 
@@ -298,6 +304,18 @@ pub(crate) fn write_index(
         id_bloom,
     };
     pages.finish(&header.encode())
+}
+
+/// About how many bytes the index of all that `active` holds takes; memory that is reserved and
+/// not used costs nothing, memory that grows is copied and cleared.
+fn room_of(active: &ActiveIndex) -> usize {
+    let events = active.ids().len();
+    let streams = active.streams().len();
+    let postings: usize = active.terms().map(|(_, rels)| rels.len() + TERM_SIZE).sum();
+    active.frames().len() * FRAME_SIZE
+        + streams * (STREAM_SIZE + 2)
+        + events * (ID_SIZE + 2)
+        + (events + postings) * 5 / 4
 }
 
 fn array(pages: &mut PageWriter, bytes: &[u8], size: usize) -> Array {
@@ -511,17 +529,17 @@ impl SealedIndex {
         let events = (self.header.end - self.header.first).max(1);
         let mut cursor = frames.cursor(self.pages()?);
         let mut found: Vec<FramePlace> = Vec::new();
-        let mut hint = None;
-        // Where the next frame begins, once known: events before it share the last frame.
+        // The frame after the last one found, by its number.
+        let mut after = 0;
+        // Where that begins, once known: events before it share the last frame.
         let mut next_rel = 0;
         for &rel in rels {
             if !found.is_empty() && rel < next_rel {
                 continue;
             }
-            let guess = hint.unwrap_or_else(|| {
-                (u64::from(rel) * u64::from(frames.count) / events).min(u64::from(u32::MAX)) as u32
-            });
-            let after = cursor.partition_point(guess, |e| get!(u32, e, 0) <= rel)?;
+            let further = u64::from(rel - next_rel) * u64::from(frames.count) / events;
+            let guess = (u64::from(after) + further).min(u64::from(u32::MAX)) as u32;
+            after = cursor.partition_point(guess, |e| get!(u32, e, 0) <= rel)?;
             let Some(at) = after.checked_sub(1) else {
                 return damaged("an event has no frame");
             };
@@ -535,7 +553,6 @@ impl SealedIndex {
             } else {
                 u32::MAX
             };
-            hint = Some(after);
         }
         Ok(found)
     }
