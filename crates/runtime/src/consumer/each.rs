@@ -5,11 +5,13 @@ use anabranch_domain::HandleError;
 use anabranch_log::BoxFuture;
 use anabranch_model::{Cut, Event, EventBatch, content_hash};
 use futures_util::FutureExt as _;
+use tracing::Instrument as _;
 
 use super::context::ConsumerContext;
 use crate::checkpoint::Checkpoint;
 use crate::follow::{Edit, Intake, PoisonEvent, Progress, StoreError};
 use crate::panics::message;
+use crate::telemetry;
 
 type Handler<T> = Box<dyn Fn(T) -> BoxFuture<'static, Result<(), HandleError>> + Send + Sync>;
 
@@ -105,6 +107,7 @@ impl EachEvent {
 
     /// Runs the function; why it failed, if it did.
     async fn run(&self, events: Vec<Event>) -> Result<(), String> {
+        let span = telemetry::consumer(self.context.name, events.len());
         let ran = async {
             match &self.function {
                 Function::Each(function) => {
@@ -116,11 +119,13 @@ impl EachEvent {
                 Function::Batches(function) => function(events).await,
             }
         };
-        match AssertUnwindSafe(ran).catch_unwind().await {
+        let ran = AssertUnwindSafe(ran.instrument(span.clone()));
+        let result = match ran.catch_unwind().await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err::<(), HandleError>(error).map_err(|error| error.to_string()),
             Err(panic) => Err(format!("its code panicked: {}", message(&*panic))),
-        }
+        };
+        result.inspect_err(|_| telemetry::failed(&span, "poison"))
     }
 
     /// Takes events in until one fails.

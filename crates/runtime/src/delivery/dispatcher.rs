@@ -12,6 +12,7 @@ use anabranch_domain::{
 use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::Style;
 use super::effects::Asking;
@@ -25,6 +26,7 @@ use crate::hosted::Hosted;
 use crate::panics;
 use crate::port::{Delivered, Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
+use crate::telemetry;
 use crate::time::Time;
 
 /// The most things that are being delivered at once.
@@ -286,7 +288,9 @@ impl Dispatcher {
                 let id = command.id;
                 this.before(&command.role).await;
                 let sending = sending.as_deref();
-                this.deliver(from, command, id, style, sending).await;
+                let span = telemetry::sent(&from, &command.role, id, command.to.category());
+                let delivered = this.deliver(from, command, id, style, sending);
+                delivered.instrument(span).await;
                 this.arrived(id);
             });
         }
@@ -310,7 +314,9 @@ impl Dispatcher {
                 };
                 let Some(command) = next else { return };
                 let id = command.id;
-                this.deliver(lane.0.clone(), command, id, style, None).await;
+                let span = telemetry::sent(&lane.0, &command.role, id, command.to.category());
+                let delivered = this.deliver(lane.0.clone(), command, id, style, None);
+                delivered.instrument(span).await;
                 this.arrived(id);
             }
         });
@@ -349,7 +355,9 @@ impl Dispatcher {
                 sending: sending.as_deref(),
                 fails: &fails,
             };
-            let called = this.effects.call(&asking).await;
+            let effect = call.call.effect.as_str();
+            let span = telemetry::sent(&call.reply_to, &role, key, effect);
+            let called = this.effects.call(&asking).instrument(span).await;
             let Some(outcome) = called else {
                 return this.arrived(key);
             };
@@ -620,7 +628,9 @@ impl Dispatcher {
                 let this = self.clone();
                 self.spawn(async move {
                     let from = letter.from;
-                    this.deliver(from, *command, id, Style::Insist, None).await;
+                    let span = telemetry::sent(&from, &command.role, id, command.to.category());
+                    let delivered = this.deliver(from, *command, id, Style::Insist, None);
+                    delivered.instrument(span).await;
                     this.arrived(id);
                 });
             }

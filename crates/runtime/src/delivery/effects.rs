@@ -15,11 +15,13 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use super::Style;
 use super::under_way::{Sending, is_given_up, unless_given_up};
 use crate::diagnostics::Diagnostics;
 use crate::panics::{self, contain};
+use crate::telemetry;
 use crate::time::Time;
 
 /// Why a call gave nothing back.
@@ -251,11 +253,18 @@ impl EffectHost {
             effect: self,
             ended: false,
         };
-        let called = contain(call).unwrap_or_else(|panic| {
+        let span = telemetry::call(self.name, asking.envelope.key);
+        let called = span.in_scope(|| contain(call)).unwrap_or_else(|panic| {
             let text = format!("the code of effect {} panicked: {panic}", self.name);
             Box::pin(async { Err(CallError::Unknown(text)) })
         });
-        let result = self.attempt(time, called).await;
+        let result = self.attempt(time, called).instrument(span.clone()).await;
+        match &result {
+            Ok(_) => {}
+            Err(CallError::Refused(_)) => telemetry::failed(&span, "refused"),
+            Err(CallError::Failed(_)) => telemetry::failed(&span, "failed"),
+            Err(CallError::Unknown(_)) => telemetry::failed(&span, "unknown"),
+        }
         trial.ended = true;
         let failed = match &result {
             Ok(_) | Err(CallError::Refused(_)) => None,

@@ -9,6 +9,7 @@ use anabranch_log::BoxFuture;
 use anabranch_model::{NameError, Version};
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::{EntityOptions, Inspection, SendOptions};
 use crate::host::{
@@ -18,6 +19,7 @@ use crate::host::{
 use crate::kinds::{Commanded, EntityKind};
 use crate::port::Dispatch;
 use crate::send_error::SendError;
+use crate::telemetry;
 
 /// Entities of one category, whatever their type: what dispatchers and operators use.
 pub trait AnyEntity: Send + Sync + 'static {
@@ -135,6 +137,7 @@ impl EntityHost {
         item.reply = Some(reply);
         let id = options.id.unwrap_or_else(new_id);
         let correlation_id = options.correlation_id.unwrap_or_else(|| id.to_string());
+        let span = telemetry::command(&stream, id, &correlation_id, options.traceparent.as_deref());
         item.ask = Some(Ask {
             id,
             role: options.role,
@@ -147,9 +150,27 @@ impl EntityHost {
             content: content.flatten(),
             arrived,
             deadline,
+            span: span.clone(),
         });
-        self.host.offer(stream, item)?;
-        match select(answer, time.sleep_until(deadline)).await {
+        let offered = self.host.offer(stream, item);
+        let answered = async {
+            offered?;
+            Self::answered(answer, time.sleep_until(deadline), timeout).await
+        };
+        let outcome = answered.instrument(span.clone()).await;
+        if let Err(error) = &outcome {
+            telemetry::failed(&span, error.code());
+        }
+        outcome
+    }
+
+    /// Waits for an answer as long as there is time.
+    async fn answered(
+        answer: oneshot::Receiver<Result<Accepted, SendError>>,
+        time_is_up: BoxFuture<'static, ()>,
+        timeout: Duration,
+    ) -> Result<Accepted, SendError> {
+        match select(answer, time_is_up).await {
             Either::Left((Ok(outcome), _)) => outcome,
             Either::Left((Err(_), _)) => Err(SendError::Unknown {
                 reason: "the runtime ended before it answered".to_owned(),

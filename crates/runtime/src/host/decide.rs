@@ -13,6 +13,7 @@ use super::shared::Shared;
 use super::slot::{Decided, Live};
 use crate::panics::contain;
 use crate::send_error::SendError;
+use crate::telemetry;
 
 /// Decides one input into the open batch; gives it back if that cannot be now.
 pub fn decide(
@@ -60,7 +61,9 @@ pub fn decide(
         bytes: live.open.bytes,
     };
     let machine = &mut live.machine;
+    let span = telemetry::decide(item.ask.as_ref().map(|ask| &ask.span), stream);
     let decided = contain(|| {
+        let _inside = span.enter();
         let made = machine.decide(&item, &desk)?;
         let again = match item.resume {
             true => machine.outstanding().map_err(Undecided::Broken)?,

@@ -6,6 +6,7 @@ use anabranch_domain::{Asked, CommandId, Role};
 use anabranch_log::Expect;
 use anabranch_model::{Cut, StreamId};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::out::Input;
 use super::status::Accepted;
@@ -51,6 +52,8 @@ pub struct Ask {
     pub arrived: Duration,
     /// When its time is up, on the monotonic clock.
     pub deadline: Duration,
+    /// Its span, if anybody wants one.
+    pub span: Span,
 }
 
 /// Which command it is.

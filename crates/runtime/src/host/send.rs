@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use anabranch_domain::StreamId;
 use anabranch_log::{Append, Condition, Expect};
+use tracing::{Instrument as _, Span};
 
 use super::decide::decide;
 use super::shard::{Done, Shard};
 use super::slot::{Batch, Flight, Slot, State};
 use crate::send_error::SendError;
+use crate::telemetry;
 
 /// What a batch adds to an append.
 struct Load {
@@ -128,6 +130,7 @@ impl Shard {
             conditions.push(Condition::Stream(stream.clone(), expect));
             events.extend(batch.events.iter().chain(&batch.settled).cloned());
         }
+        let span = self.span_of(&flight, events.len());
         let append = Append { conditions, events };
         let log = self.shared.log.clone();
         let rest = (!wait.is_zero()).then(|| self.shared.time.sleep(wait));
@@ -136,8 +139,25 @@ impl Shard {
             if let Some(rest) = rest {
                 rest.await;
             }
-            let result = log.append(append).await;
+            let result = log.append(append).instrument(span.clone()).await;
+            telemetry::appended(&span, &result);
             Done::Appended(flight, result)
         }));
+    }
+
+    /// The span of an append, below the commands that it is about.
+    fn span_of(&self, flight: &Flight, events: usize) -> Span {
+        if !telemetry::is_on() {
+            return Span::none();
+        }
+        let live = |stream| match &self.slots.get(stream)?.state {
+            State::Live(live) => live.flight.as_ref(),
+            _ => None,
+        };
+        let batches = flight.streams.iter().filter_map(live);
+        let asks =
+            batches.flat_map(|batch| batch.decided.iter().filter_map(|d| d.item.ask.as_ref()));
+        let spans: Vec<&Span> = asks.map(|ask| &ask.span).collect();
+        telemetry::append(&spans, events)
     }
 }

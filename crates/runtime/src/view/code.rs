@@ -5,6 +5,7 @@ use anabranch_model::{EventBatch, EventRef, EventType, Filter, Position, content
 
 use super::{ParkedStream, PoisonEvent, Progress, StoreError};
 use crate::panics::contain;
+use crate::telemetry;
 
 /// The code of a view that writes to rows of type `S`, without the view's own type.
 ///
@@ -156,6 +157,9 @@ impl<S: 'static> ViewCode<S> {
         batch: &EventBatch,
         end: Option<Position>,
     ) -> Result<(), Box<PoisonEvent>> {
+        let span = telemetry::view(self.name);
+        let _inside = span.enter();
+        let before = progress.events;
         let quiet = progress.skipped.is_empty() && progress.parked.is_empty();
         let is_end = |position: Position| {
             end.is_some_and(|end| end.partition == position.partition && position >= end)
@@ -176,14 +180,22 @@ impl<S: 'static> ViewCode<S> {
             if is_end(event.position) {
                 break;
             }
+            if progress.events == before
+                && !span.is_disabled()
+                && let Ok(meta) = event.meta.decode()
+            {
+                span.record("messaging.message.conversation_id", meta.correlation_id);
+            }
             if quiet || !is_set_aside(progress, &event) {
-                self.handle(rows, &event)?;
+                let handled = self.handle(rows, &event);
+                handled.inspect_err(|_| telemetry::failed(&span, "poison"))?;
             }
             progress.events += 1;
             progress.last_at = event.recorded_at;
             let position = event.position;
             progress.cut.set(position.partition, position.offset + 1);
         }
+        span.record("messaging.batch.message_count", progress.events - before);
         // Up to here there is nothing else for the view.
         if let Some(reach) = batch.reach() {
             let ends = end.filter(|end| end.partition == reach.partition);

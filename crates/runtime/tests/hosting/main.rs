@@ -15,4 +15,5 @@ mod processes;
 mod promises;
 mod support;
 mod take_over;
+mod telemetry;
 mod told;
