@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use serde_json::Value;
 
+use crate::codec::EventKind;
 use crate::event::{DecodeError, Event};
 use crate::upcasts::{SchemaError, Upcasts};
 
@@ -18,17 +19,8 @@ pub struct Reader<E> {
 impl<E: Event> Reader<E> {
     /// A reader of what `E` knows now and of what its upcasts lead from.
     pub fn new() -> Result<Self, SchemaError> {
-        let mut kinds = E::kinds();
-        kinds.sort_unstable();
-        if let Some(pair) = kinds.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            return Err(SchemaError::NameTwice {
-                name: pair[0].name.to_owned(),
-            });
-        }
-        let upcasts = E::upcasts();
-        upcasts.check(&kinds)?;
         Ok(Self {
-            upcasts,
+            upcasts: checked(E::kinds(), E::upcasts())?,
             event: PhantomData,
         })
     }
@@ -36,10 +28,7 @@ impl<E: Event> Reader<E> {
     /// Every type name that it can read, ascending: the present ones, the older ones that lead
     /// to them, and the retired ones.
     pub fn names(&self) -> Vec<String> {
-        let mut names: BTreeSet<String> = self.upcasts.retired.clone();
-        names.extend(self.upcasts.steps.keys().map(|(name, _)| name.clone()));
-        names.extend(E::kinds().iter().map(|kind| kind.name.to_owned()));
-        names.into_iter().collect()
+        names(&E::kinds(), &self.upcasts)
     }
 
     /// Whether events of this name can be read.
@@ -58,30 +47,63 @@ impl<E: Event> Reader<E> {
     }
 
     fn read_older(&self, name: &str, version: u32, data: &[u8]) -> Result<Option<E>, DecodeError> {
-        if self.upcasts.retired.contains(name) {
-            return Ok(None);
+        match lifted(&self.upcasts, name, version, data)? {
+            Some(((name, version), data)) => E::decode(&name, version, data.as_bytes()).map(Some),
+            None => Ok(None),
         }
-        let mut at = (name.to_owned(), version);
-        let mut value: Value = serde_json::from_slice(data).map_err(|e| DecodeError::Data {
-            name: name.to_owned(),
-            version,
-            reason: e.to_string(),
-        })?;
-        while let Some(step) = self.upcasts.steps.get(&at) {
-            if let Some(change) = &step.change {
-                value = change(value).map_err(|reason| DecodeError::Upcast {
-                    name: at.0.clone(),
-                    version: at.1,
-                    reason,
-                })?;
-            }
-            at = step.to.clone();
-        }
-        if self.upcasts.retired.contains(&at.0) {
-            return Ok(None);
-        }
-        E::decode(&at.0, at.1, value.to_string().as_bytes()).map(Some)
     }
+}
+
+// What follows is compiled once, not again for each type of event.
+
+fn checked(mut kinds: Vec<EventKind>, upcasts: Upcasts) -> Result<Upcasts, SchemaError> {
+    kinds.sort_unstable();
+    if let Some(pair) = kinds.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        return Err(SchemaError::NameTwice {
+            name: pair[0].name.to_owned(),
+        });
+    }
+    upcasts.check(&kinds)?;
+    Ok(upcasts)
+}
+
+fn names(kinds: &[EventKind], upcasts: &Upcasts) -> Vec<String> {
+    let mut names: BTreeSet<String> = upcasts.retired.clone();
+    names.extend(upcasts.steps.keys().map(|(name, _)| name.clone()));
+    names.extend(kinds.iter().map(|kind| kind.name.to_owned()));
+    names.into_iter().collect()
+}
+
+/// Leads older data on to its present name and version; `None` when its type is retired.
+fn lifted(
+    upcasts: &Upcasts,
+    name: &str,
+    version: u32,
+    data: &[u8],
+) -> Result<Option<((String, u32), String)>, DecodeError> {
+    if upcasts.retired.contains(name) {
+        return Ok(None);
+    }
+    let mut at = (name.to_owned(), version);
+    let mut value: Value = serde_json::from_slice(data).map_err(|e| DecodeError::Data {
+        name: name.to_owned(),
+        version,
+        reason: e.to_string(),
+    })?;
+    while let Some(step) = upcasts.steps.get(&at) {
+        if let Some(change) = &step.change {
+            value = change(value).map_err(|reason| DecodeError::Upcast {
+                name: at.0.clone(),
+                version: at.1,
+                reason,
+            })?;
+        }
+        at = step.to.clone();
+    }
+    if upcasts.retired.contains(&at.0) {
+        return Ok(None);
+    }
+    Ok(Some((at, value.to_string())))
 }
 
 impl<E> fmt::Debug for Reader<E> {

@@ -10,18 +10,26 @@ use std::fmt;
 
 use serde::de::value::{MapDeserializer, StrDeserializer};
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer,
-    MapAccess, SeqAccess, VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
+    SeqAccess, VariantAccess, Visitor,
 };
 
 use super::{Field, Shape};
 
 /// The shape of what the variant `name` of `T` holds.
 pub fn shape_of_variant<T: DeserializeOwned>(name: &str) -> Shape {
+    shape_of(&|plan| run::<T>(name, plan))
+}
+
+/// A run of one type with a plan. Behind a pointer, as all that need not know the type: what is
+/// generic here is compiled again for each type of each service.
+type Run<'a> = &'a dyn Fn(&Plan) -> (Record, Result<(), Trouble>);
+
+fn shape_of(run: Run<'_>) -> Shape {
     let mut plan = Plan::default();
     let mut all = Record::default();
     for _ in 0..RUNS_MAX {
-        let (seen, ended) = run::<T>(name, &plan);
+        let (seen, ended) = run(&plan);
         all.asked.extend(seen.asked);
         match ended {
             // What is missed here is in the way only of what stands behind it.
@@ -51,7 +59,7 @@ pub fn shape_of_variant<T: DeserializeOwned>(name: &str) -> Shape {
             omit: Some(path.clone()),
             ..plan.clone()
         };
-        let is_required = match run::<T>(name, &without).1 {
+        let is_required = match run(&without).1 {
             Ok(()) => Some(false),
             Err(Trouble::Missing(missing)) if path.ends_with(&format!(".{missing}")) => Some(true),
             Err(_) => None,
@@ -334,13 +342,77 @@ impl<'a> Value<'a> {
         let depth = self.path.matches(['.', '[', '{', '?']).count();
         depth >= DEPTH_MAX || self.plan.empty.contains(&self.path)
     }
+
+    /// A number is asked for; the one that is given.
+    fn number(&self, shape: Shape) -> u8 {
+        self.note(Asked::Plain(shape));
+        self.attempt().min(100) as u8
+    }
+
+    /// What is given for a list.
+    fn list(&self) -> Parts<'a> {
+        self.note(Asked::List);
+        let parts = if self.is_empty() {
+            Vec::new()
+        } else {
+            vec![self.below("[]")]
+        };
+        Parts(parts.into_iter())
+    }
+
+    /// What is given for a tuple of so many parts.
+    fn tuple(&self, len: usize) -> Parts<'a> {
+        self.note(Asked::Tuple(len));
+        let parts: Vec<_> = (0..len).map(|i| self.below(&format!(".{i}"))).collect();
+        Parts(parts.into_iter())
+    }
+
+    /// What is given for a map.
+    fn map(&self) -> Entry<'a> {
+        self.note(Asked::Map);
+        let entry = (!self.is_empty()).then(|| (self.below("{key}"), self.below("{}")));
+        Entry(entry, None)
+    }
+
+    /// What is given for a struct of these fields.
+    fn named(self, fields: &'static [&'static str]) -> Named<'a> {
+        let mut names: Vec<String> = fields.iter().map(|&name| name.to_owned()).collect();
+        names.dedup();
+        self.note(Asked::Fields(names));
+        let is_given = |field: &&&'static str| {
+            let path = format!("{}.{field}", self.path);
+            self.plan.omit.as_ref() != Some(&path)
+                && !self.plan.left_out.contains(&path)
+                && !self.plan.aliases.contains(&path)
+        };
+        let mut given: Vec<_> = fields.iter().filter(is_given).copied().collect();
+        given.sort_by_key(|field| !self.plan.first.contains(&format!("{}.{field}", self.path)));
+        Named {
+            value: self,
+            names: given.into_iter(),
+            present: None,
+        }
+    }
+
+    /// The variant that is given.
+    fn choice(&self, variants: &'static [&'static str]) -> Result<Chosen<'a>, Trouble> {
+        let names = variants.iter().map(|&name| name.to_owned()).collect();
+        self.note(Asked::Plain(Shape::OneOf(names)));
+        if self.path.matches('|').count() >= ENUMS_MAX {
+            return Err(Trouble::Other);
+        }
+        match variants.get(self.attempt()) {
+            // What a variant holds is read, and not written down: another one may hold more.
+            Some(name) => Ok(Chosen(name, self.below("|"))),
+            None => Err(Trouble::Other),
+        }
+    }
 }
 
 macro_rules! numbers {
     ($($method:ident $visit:ident $type:ty = $shape:expr;)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Trouble> {
-            self.note(Asked::Plain($shape));
-            visitor.$visit(self.attempt().min(100) as $type)
+            visitor.$visit(self.number($shape) as $type)
         })*
     };
 }
@@ -446,13 +518,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Trouble> {
-        self.note(Asked::List);
-        let parts = if self.is_empty() {
-            Vec::new()
-        } else {
-            vec![self.below("[]")]
-        };
-        visitor.visit_seq(Parts(parts.into_iter()))
+        visitor.visit_seq(self.list())
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(
@@ -460,9 +526,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, Trouble> {
-        self.note(Asked::Tuple(len));
-        let parts: Vec<_> = (0..len).map(|i| self.below(&format!(".{i}"))).collect();
-        visitor.visit_seq(Parts(parts.into_iter()))
+        visitor.visit_seq(self.tuple(len))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -475,9 +539,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Trouble> {
-        self.note(Asked::Map);
-        let entry = (!self.is_empty()).then(|| (self.below("{key}"), self.below("{}")));
-        visitor.visit_map(Entry(entry, None))
+        visitor.visit_map(self.map())
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -489,22 +551,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
         if name.starts_with("$serde_json::private") {
             return self.deserialize_newtype_struct(name, visitor);
         }
-        let mut names: Vec<String> = fields.iter().map(|&name| name.to_owned()).collect();
-        names.dedup();
-        self.note(Asked::Fields(names));
-        let is_given = |field: &&&'static str| {
-            let path = format!("{}.{field}", self.path);
-            self.plan.omit.as_ref() != Some(&path)
-                && !self.plan.left_out.contains(&path)
-                && !self.plan.aliases.contains(&path)
-        };
-        let mut given: Vec<_> = fields.iter().filter(is_given).copied().collect();
-        given.sort_by_key(|field| !self.plan.first.contains(&format!("{}.{field}", self.path)));
-        visitor.visit_map(Named {
-            value: self,
-            names: given.into_iter(),
-            present: None,
-        })
+        visitor.visit_map(self.named(fields))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -513,16 +560,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Trouble> {
-        let names = variants.iter().map(|&name| name.to_owned()).collect();
-        self.note(Asked::Plain(Shape::OneOf(names)));
-        if self.path.matches('|').count() >= ENUMS_MAX {
-            return Err(Trouble::Other);
-        }
-        match variants.get(self.attempt()) {
-            // What a variant holds is read, and not written down: another one may hold more.
-            Some(name) => visitor.visit_enum(Chosen(name, self.below("|"))),
-            None => Err(Trouble::Other),
-        }
+        visitor.visit_enum(self.choice(variants)?)
     }
 }
 
@@ -567,6 +605,21 @@ struct Named<'a> {
     present: Option<&'static str>,
 }
 
+impl<'a> Named<'a> {
+    fn next(&mut self) -> Option<&'static str> {
+        let name = self.names.next()?;
+        self.present = Some(name);
+        let path = format!("{}.{name}", self.value.path);
+        self.value.record.borrow_mut().last_field = Some(path);
+        Some(name)
+    }
+
+    fn of_present(&mut self) -> Result<Value<'a>, Trouble> {
+        let name = self.present.take().ok_or(Trouble::Other)?;
+        Ok(self.value.below(&format!(".{name}")))
+    }
+}
+
 impl<'de> MapAccess<'de> for Named<'_> {
     type Error = Trouble;
 
@@ -574,18 +627,14 @@ impl<'de> MapAccess<'de> for Named<'_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Trouble> {
-        let Some(name) = self.names.next() else {
+        let Some(name) = self.next() else {
             return Ok(None);
         };
-        self.present = Some(name);
-        let path = format!("{}.{name}", self.value.path);
-        self.value.record.borrow_mut().last_field = Some(path);
         let name: StrDeserializer<'_, Trouble> = name.into_deserializer();
         seed.deserialize(name).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Trouble> {
-        let name = self.present.take().ok_or_else(|| Trouble::custom(""))?;
-        seed.deserialize(self.value.below(&format!(".{name}")))
+        seed.deserialize(self.of_present()?)
     }
 }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::{Finding, FindingCode, Report, check};
 
+use crate::codec::EventKind;
 use crate::event::Event;
+use crate::upcasts::Upcasts;
 
 pub use crate::shape::{Field, Mismatch, Shape};
 
@@ -82,11 +84,15 @@ pub struct KindTypes {
 impl EventTypes {
     /// What `E` knows.
     pub fn of<E: Event>() -> Self {
-        let upcasts = E::upcasts();
-        let kinds = E::kinds().into_iter().map(|kind| KindTypes {
+        Self::new(&E::kinds(), &E::upcasts(), &E::shape_of)
+    }
+
+    /// What no type parameter reaches is compiled once.
+    fn new(kinds: &[EventKind], upcasts: &Upcasts, shape_of: &dyn Fn(&str) -> Shape) -> Self {
+        let kinds = kinds.iter().map(|kind| KindTypes {
             name: kind.name.to_owned(),
             version: kind.version,
-            shape: E::shape_of(kind.name),
+            shape: shape_of(kind.name),
         });
         let older = upcasts
             .older()
