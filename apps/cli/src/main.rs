@@ -31,6 +31,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use futures_util::FutureExt as _;
 
 use crate::cli::Cli;
 use crate::failure::{Ending, Exit, Failure, Outcome};
@@ -76,10 +77,12 @@ fn run(cli: Cli, settings: Settings) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "io", format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    // In a box, all commands are compiled once, and not again for each kind of runtime.
+    let work = async {
         stop::let_large_writes_fail()?;
         dispatch::run(cli.command, settings).await
-    })
+    };
+    runtime.block_on(work.boxed_local())
 }
 
 fn report(failure: &Failure, form: Form) -> ExitCode {

@@ -42,6 +42,7 @@ mod table;
 mod workload;
 
 use std::io;
+use std::pin::Pin;
 use std::process::Command;
 
 pub use anabranch_log_segment::Durability;
@@ -76,4 +77,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, BenchError> {
         .enable_all()
         .build()
         .map_err(BenchError::io("starting the runtime"))
+}
+
+/// Waits for `work` on this thread. In a box, it is compiled once, and not again for each kind of
+/// runtime that tokio has.
+fn block_on<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Output = T>) -> T {
+    let work: Pin<Box<dyn Future<Output = T> + '_>> = Box::pin(work);
+    runtime.block_on(work)
 }

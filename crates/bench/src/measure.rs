@@ -31,7 +31,7 @@ pub fn measure(config: &Config, tools: &Tools<'_>) -> Result<Report, BenchError>
         ));
     }
     let dir = BenchDir::below(&config.dir, config.keep)?;
-    let report = on_runtime(|runtime| runtime.block_on(measure_in(&dir, config, tools)))?;
+    let report = on_runtime(|runtime| crate::block_on(runtime, measure_in(&dir, config, tools)))?;
     dir.finish()?;
     Ok(report)
 }

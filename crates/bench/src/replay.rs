@@ -104,7 +104,7 @@ pub async fn pass(
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(BenchError::io("starting a runtime of one thread"))?;
-        runtime.block_on(read(&*log, filter, reader, events_max))
+        crate::block_on(&runtime, read(&*log, filter, reader, events_max))
     });
     read.await.map_err(|e| BenchError::Void(e.to_string()))?
 }

@@ -215,7 +215,7 @@ impl Run<'_> {
                 workload: self.workload(clients, batch),
                 ..self.config.clone()
             };
-            let report = runtime.block_on(measure_in(self.dir, &config, self.tools))?;
+            let report = crate::block_on(runtime, measure_in(self.dir, &config, self.tools))?;
             suite.run(&format!("append_{clients}x{batch}"), &report);
             reports.push(report);
         }
@@ -267,13 +267,16 @@ impl Run<'_> {
             self.dir.need(events * 600 + (1 << 30))?;
             let dir = self.dir.sub("category")?;
             let workload = self.workload(clients, batch);
-            let cost = runtime.block_on(category_cost(
-                self.tools.engine,
-                &dir,
-                &workload,
-                events,
-                self.config.rounds,
-            ))?;
+            let cost = crate::block_on(
+                runtime,
+                category_cost(
+                    self.tools.engine,
+                    &dir,
+                    &workload,
+                    events,
+                    self.config.rounds,
+                ),
+            )?;
             self.dir.done_with("category")?;
             suite.run(&format!("category_of_{}", name.replace(' ', "_")), &cost);
             suite.rows.extend(category_rows(name, &cost));
@@ -289,14 +292,17 @@ impl Run<'_> {
         } = *self.scale;
         self.say(&format!("appending to {} streams", count(many)));
         self.dir.need(many * 2 * 600 + (2 << 30))?;
-        let compared = runtime.block_on(many_streams(
-            self.tools.engine,
-            &self.dir.sub("streams")?,
-            &self.workload(128, 1),
-            few_streams,
-            many,
-            self.rounds(),
-        ))?;
+        let compared = crate::block_on(
+            runtime,
+            many_streams(
+                self.tools.engine,
+                &self.dir.sub("streams")?,
+                &self.workload(128, 1),
+                few_streams,
+                many,
+                self.rounds(),
+            ),
+        )?;
         self.dir.done_with("streams")?;
         suite.run("streams", &compared);
         suite.rows.push(streams_row(&compared));

@@ -355,6 +355,15 @@ impl ServiceBuilder {
 
     /// Starts everything on the present async runtime.
     pub async fn start(self) -> Result<Service, StartError> {
+        self.boxed_start().await
+    }
+
+    /// In a box, it is compiled here, and not again in each crate that starts a service.
+    fn boxed_start(self) -> BoxFuture<'static, Result<Service, StartError>> {
+        Box::pin(self.start_all())
+    }
+
+    async fn start_all(self) -> Result<Service, StartError> {
         let diagnostics = Arc::new(Diagnostics::new(self.name.clone(), self.alerts));
         let mut entities = BTreeMap::new();
         let mut hosts = BTreeMap::new();

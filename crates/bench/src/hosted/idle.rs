@@ -59,7 +59,7 @@ pub fn measure_idle(config: &IdleConfig, tools: &Tools<'_>) -> Result<IdleReport
         return Err(BenchError::Invalid("at least one entity is needed".into()));
     }
     let dir = BenchDir::below(&config.dir, config.keep)?;
-    let report = on_runtime(|runtime| runtime.block_on(measure_in(&dir, config, tools)))?;
+    let report = on_runtime(|runtime| crate::block_on(runtime, measure_in(&dir, config, tools)))?;
     dir.finish()?;
     Ok(report)
 }

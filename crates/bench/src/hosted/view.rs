@@ -191,7 +191,7 @@ pub fn measure_views(config: &ViewConfig, tools: &Tools<'_>) -> Result<ViewRepor
         ));
     }
     let dir = BenchDir::below(&config.dir, config.keep)?;
-    let report = on_runtime(|runtime| runtime.block_on(measure_in(&dir, config, tools)))?;
+    let report = on_runtime(|runtime| crate::block_on(runtime, measure_in(&dir, config, tools)))?;
     dir.finish()?;
     Ok(report)
 }
