@@ -662,5 +662,7 @@ impl Ack<'_> {
     }
 }
 
+// The fuzz targets include this file from elsewhere.
 #[cfg(test)]
+#[path = "event_line/tests.rs"]
 mod tests;

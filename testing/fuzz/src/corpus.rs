@@ -41,6 +41,12 @@ pub fn corpus(target: &str) -> Vec<Vec<u8>> {
         ]),
         "saga_journal" => vec![journal()],
         "wire" => wire(),
+        "import_line" => texts(&[
+            r#"{"stream":"order/1","type":"Placed","data":{"total":1550},"id":"018f0000-0000-7000-8000-000000000001","headers":{"shop":"x"},"tags":["sku:1"],"expect":"empty"}"#,
+            r#"{"specversion":"1.0","id":"A-1","source":"/erp","type":"T","subject":"a/b","time":"2010-12-01T08:26:00Z","dataschema":"https://x/y","flag":true,"count":42,"gone":null,"tags":"a:1\\,2,b:2","causes":"1:4,2:9","correlationid":"c","data":"x"}"#,
+            r#"{"specversion":"1.0","id":"018f0000-0000-7000-8000-000000000001","source":"/shop","type":"Read","subject":"clock/1","datacontenttype":"image/x","data_base64":"/wAK"}"#,
+            r#"{"specversion":"1.0","id":"7","source":"/s","type":"T","subject":"a/b","headers":"{\"X-Request-Id\":\"1\"}","sequence":"9","data":[1,  2]}"#,
+        ]),
         other => panic!("there is no target {other}"),
     }
 }

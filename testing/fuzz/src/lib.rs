@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod corpus;
+#[path = "../../../apps/cli/src/event_line.rs"]
+pub mod event_line;
 mod files;
 mod kept;
 mod texts;
@@ -16,13 +18,13 @@ mod texts;
 pub use corpus::corpus;
 pub use files::{backup_files, log_files};
 pub use kept::{checkpoint, registry, saga_journal, snapshot};
-pub use texts::{json_text, names, record, token, wire};
+pub use texts::{import_line, json_text, names, record, token, wire};
 
 /// A decoder, given any bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, with how many mutations of its corpus a test tries.
-pub const TARGETS: [(&str, Target, usize); 11] = [
+pub const TARGETS: [(&str, Target, usize); 12] = [
     ("record", record, 20_000),
     ("token", token, 20_000),
     ("json_text", json_text, 20_000),
@@ -34,4 +36,5 @@ pub const TARGETS: [(&str, Target, usize); 11] = [
     ("registry", registry, 3_000),
     ("saga_journal", saga_journal, 10_000),
     ("wire", wire, 5_000),
+    ("import_line", import_line, 20_000),
 ];

@@ -2,12 +2,14 @@
 
 use anabranch_model::record::Records;
 use anabranch_model::{
-    CommandId, Cut, EventId, EventType, Position, StreamId, TokenKey, TokenSeal, check_json,
-    to_cloud_event,
+    CommandId, Cut, Event, EventId, EventType, Limits, Position, StreamId, TokenKey, TokenSeal,
+    check_json, to_cloud_event,
 };
 use anabranch_wire as wire_types;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::event_line::{self, Parsed};
 
 /// The records of a frame's body; what reads is printed as well.
 pub fn record(data: &[u8]) {
@@ -97,6 +99,41 @@ pub fn wire(data: &[u8]) {
     same_again::<wire_types::RetryLetters>(data);
     same_again::<wire_types::Service>(data);
     same_again::<wire_types::ServiceCircuit>(data);
+}
+
+/// A line of a file to import. What a log takes of it is printed so that it reads as the same
+/// event.
+pub fn import_line(data: &[u8]) {
+    let derived = EventId::from_u128(7);
+    let Ok(Parsed::Event(line)) = event_line::parse(data, derived) else {
+        return;
+    };
+    let event = line.event;
+    if Limits::default()
+        .check(std::slice::from_ref(&event))
+        .is_err()
+    {
+        return;
+    }
+    let stored = Event::stored(&event, Position::at(7), 3, 5);
+    let printed = to_cloud_event(&stored.as_ref()).unwrap();
+    let again = match event_line::parse(printed.as_bytes(), derived) {
+        Ok(Parsed::Event(again)) => again.event,
+        other => panic!("{printed}: {other:?}"),
+    };
+    assert_eq!(again.id, event.id, "{printed}");
+    assert_eq!(again.stream, event.stream, "{printed}");
+    assert_eq!(again.event_type, event.event_type, "{printed}");
+    assert_eq!(again.schema_version, event.schema_version, "{printed}");
+    assert_eq!(again.data, event.data, "{printed}");
+    let (again, meta) = (
+        again.meta.unwrap_or_default(),
+        event.meta.unwrap_or_default(),
+    );
+    assert_eq!(again.source, meta.source, "{printed}");
+    assert_eq!(again.tags, meta.tags, "{printed}");
+    assert_eq!(again.causes, meta.causes, "{printed}");
+    assert_eq!(again.correlation_id, meta.correlation_id, "{printed}");
 }
 
 /// What reads is written so that it reads as the same.
