@@ -136,6 +136,16 @@ crate::debug_is_words!(LimitError);
 impl Limits {
     /// Checks the shape and size of a batch; does not check that its ids are unique.
     pub fn check(&self, events: &[NewEvent]) -> Result<(), LimitError> {
+        self.check_shape(events)?;
+        for (index, event) in events.iter().enumerate() {
+            check_data(event).map_err(|source| LimitError::NotJson { index, source })?;
+        }
+        Ok(())
+    }
+
+    /// As [`Limits::check`], but for the JSON: for those who have just written it, and whose log
+    /// looks at it once more.
+    pub fn check_shape(&self, events: &[NewEvent]) -> Result<(), LimitError> {
         if events.is_empty() {
             return Err(LimitError::EmptyBatch);
         }
@@ -160,7 +170,7 @@ impl Limits {
 
     /// Checks the shape and size of one event, the `index`-th of its batch; returns how much
     /// it adds to the bytes of the batch.
-    pub fn check_event(&self, index: usize, event: &NewEvent) -> Result<usize, LimitError> {
+    fn check_event(&self, index: usize, event: &NewEvent) -> Result<usize, LimitError> {
         if event.data.len() > self.data_bytes_max {
             return Err(LimitError::DataBytes {
                 index,
@@ -168,7 +178,6 @@ impl Limits {
                 max: self.data_bytes_max,
             });
         }
-        check_data(event).map_err(|source| LimitError::NotJson { index, source })?;
         let name = |result: Result<(), NameError>| {
             result.map_err(|source| LimitError::Name { index, source })
         };

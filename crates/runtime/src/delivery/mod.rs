@@ -8,11 +8,13 @@
 mod dispatcher;
 mod effects;
 mod letters;
+mod outbox;
 mod under_way;
 
 pub use dispatcher::Dispatcher;
 pub use effects::{CallError, Circuit, CircuitState, EffectHost, Effects};
 pub use letters::{DeadLetter, Letter};
+pub use outbox::ToDispatcher;
 pub use under_way::Delivery;
 
 /// How senders treat what is sent.

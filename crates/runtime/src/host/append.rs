@@ -153,17 +153,19 @@ impl Shard {
             return self.shared.broken_invariant(stream, "it is not in memory");
         };
         let places = places.get(..batch.events.len()).unwrap_or_default();
+        let mut durable = live.durable;
         if let (Some(place), Some(event)) = (places.last(), batch.events.last()) {
             slot.strikes = 0;
-            let durable = Durable {
+            let newest = Durable {
                 version: place.version,
                 position: place.position,
                 id: event.id,
             };
-            live.durable = Some(durable);
+            durable = Some(newest);
+            live.durable = durable;
             let snapshot = batch.snapshot.take();
             if snapshot.is_some() {
-                live.snapshot_at = durable.version + 1;
+                live.snapshot_at = newest.version + 1;
             }
             if live.broken.is_none() && live.machine.length() >= live.measure_at {
                 let before = live.bytes;
@@ -171,11 +173,9 @@ impl Shard {
                 self.bytes = self.bytes + live.bytes - before;
             }
             if let Some(state) = snapshot {
-                self.save_snapshot(stream, durable, state);
+                self.save_snapshot(stream, newest, state);
             }
         }
-        let durable = self.slots.get_mut(stream).and_then(Slot::live);
-        let durable = durable.and_then(|live| live.durable);
         let outs = std::mem::take(&mut batch.outs);
         self.answer_batch(stream, batch, durable, places);
         for (out, again) in outs {

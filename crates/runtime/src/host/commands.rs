@@ -131,7 +131,8 @@ impl Shard {
                 None => Cut::start(),
             };
             if let Some((_, position)) = last {
-                token.join(&Cut::including(position));
+                let seen = token.get(position.partition);
+                token.set(position.partition, seen.max(position.offset + 1));
             }
             let outcome = match verdict {
                 Verdict::Done => Ok(Accepted {

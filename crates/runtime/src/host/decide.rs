@@ -30,13 +30,7 @@ pub fn decide(
                 expected: expect,
                 actual,
             };
-            join(
-                shared,
-                live,
-                stream,
-                item,
-                Made::nothing(Verdict::Failed(error)),
-            );
+            join(shared, live, stream, item, Made::failed(error));
             return Ok(());
         }
     }
@@ -86,13 +80,7 @@ pub fn decide(
         }
         Ok(Err(Undecided::NoRoom)) => return Err(item),
         Ok(Err(Undecided::Told(error))) => {
-            join(
-                shared,
-                live,
-                stream,
-                item,
-                Made::nothing(Verdict::Failed(error)),
-            );
+            join(shared, live, stream, item, Made::failed(error));
             return Ok(());
         }
         Ok(Err(Undecided::Broken(reason))) => reason,
@@ -107,13 +95,7 @@ pub fn decide(
         stream: stream.clone(),
         reason,
     };
-    join(
-        shared,
-        live,
-        stream,
-        item,
-        Made::nothing(Verdict::Failed(error)),
-    );
+    join(shared, live, stream, item, Made::failed(error));
     Ok(())
 }
 

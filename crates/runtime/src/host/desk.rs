@@ -52,6 +52,11 @@ impl Made {
         }
     }
 
+    /// Nothing to append, and who asked is told this error.
+    pub const fn failed(error: SendError) -> Self {
+        Self::nothing(Verdict::Failed(error))
+    }
+
     /// These events and what to send; then who asked is told this.
     pub fn of(events: Vec<NewEvent>, outs: Vec<Out>, answer: Result<(), Rejection>) -> Self {
         let verdict = match answer {
@@ -76,6 +81,9 @@ pub enum Undecided {
     Broken(String),
 }
 
+/// Most events fit: their data is written without growing.
+const DATA_BYTES: usize = 512;
+
 /// An event, ready but for its id and what it says beside its data.
 pub struct Draft {
     kind: EventKind,
@@ -85,7 +93,7 @@ pub struct Draft {
 impl Draft {
     /// Encodes an event.
     pub fn of<V: Event>(event: &V) -> Result<Self, SendError> {
-        let mut data = Vec::new();
+        let mut data = Vec::with_capacity(DATA_BYTES);
         let encoded = event.encode(&mut data);
         encoded.map_err(|error| SendError::Invalid(error.to_string()))?;
         Ok(Self {
@@ -145,7 +153,8 @@ impl Desk<'_> {
         let events = self
             .events(drafts, Arc::new(meta), |index| ask.id.event_id(index))
             .map_err(Undecided::Told)?;
-        let checked = self.writer.limits.check(&events);
+        // Its code has written the data as JSON; the log makes sure.
+        let checked = self.writer.limits.check_shape(&events);
         checked.map_err(|error| Undecided::Told(SendError::Invalid(error.to_string())))?;
         let limits = &self.writer.limits;
         let bytes = self.bytes + events.iter().map(size_of_event).sum::<usize>();

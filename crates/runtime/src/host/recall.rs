@@ -48,11 +48,12 @@ enum Became {
     Done,
     Refused(anabranch_domain::Rejection),
     /// The entity was at another version than this.
-    Unexpected(Expected),
+    Unexpected(#[serde(with = "Expected")] Expect),
 }
 
 /// As [`Expect`], stored.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Expect")]
 enum Expected {
     Any,
     Empty,
@@ -68,15 +69,7 @@ impl Settled {
             Err(SendError::Rejected(why)) if !why.try_again => (None, Became::Refused(why.clone())),
             Err(SendError::VersionMismatch {
                 expected, actual, ..
-            }) => {
-                let expected = match expected {
-                    Expect::Any => Expected::Any,
-                    Expect::Empty => Expected::Empty,
-                    Expect::Exists => Expected::Exists,
-                    Expect::At(version) => Expected::At(*version),
-                };
-                (*actual, Became::Unexpected(expected))
-            }
+            }) => (*actual, Became::Unexpected(*expected)),
             Err(_) => return None,
         };
         let stream = stream.clone();
@@ -97,12 +90,7 @@ impl Settled {
             Became::Refused(why) => Err(SendError::Rejected(why)),
             Became::Unexpected(expected) => Err(SendError::VersionMismatch {
                 stream: self.stream,
-                expected: match expected {
-                    Expected::Any => Expect::Any,
-                    Expected::Empty => Expect::Empty,
-                    Expected::Exists => Expect::Exists,
-                    Expected::At(version) => Expect::At(version),
-                },
+                expected,
                 actual: self.version,
             }),
         }

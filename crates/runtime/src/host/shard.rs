@@ -293,7 +293,7 @@ impl Shard {
         let Some(item) = self.admit(stream, item) else {
             return;
         };
-        let shard_from = self.from_round;
+        let (shard_from, waiting_max) = (self.from_round, self.shared.options.waiting_max);
         let slot = self.slot(stream);
         slot.used = true;
         let from_round = slot.from_round.max(shard_from);
@@ -301,24 +301,22 @@ impl Shard {
             // Dropped, the event is given back, and comes again in its place.
             return;
         }
-        if let State::Parked(reason) = &slot.state {
-            let parked = SendError::Parked {
+        let refused = match &slot.state {
+            State::Parked(reason) => SendError::Parked {
                 stream: stream.clone(),
                 reason: reason.clone(),
-            };
-            return self.answer(*item, stream, Err(parked));
-        }
-        let waiting = slot.waiting.len();
-        if item.is_told() && waiting >= self.shared.options.waiting_max {
-            let overloaded = self.gauge.overloaded(0);
-            return self.answer(*item, stream, Err(overloaded));
-        }
-        let slot = self.slot(stream);
-        slot.waiting.push_back(item);
-        match slot.state {
-            State::Idle => self.start_loading(stream),
-            _ => self.decide_waiting(stream),
-        }
+            },
+            _ if item.is_told() && slot.waiting.len() >= waiting_max => self.gauge.overloaded(0),
+            state => {
+                let is_idle = matches!(state, State::Idle);
+                slot.waiting.push_back(item);
+                return match is_idle {
+                    true => self.start_loading(stream),
+                    false => self.decide_waiting(stream),
+                };
+            }
+        };
+        self.answer(*item, stream, Err(refused));
     }
 
     /// Everything that a machine has sent and that is not answered is sent again.

@@ -8,12 +8,11 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::ProcessOptions;
-use crate::delivery::{Dispatcher, Style};
+use crate::delivery::{Dispatcher, ToDispatcher};
 use crate::entity::HostError;
 use crate::follow::{Follow, FollowParts, FollowState, Intake as _, PoisonEvent, Shown};
 use crate::host::{
-    Drive, Host, HostParts, Input, InstanceStatus, Item, LoadError, Message, Out, Outbox, Shared,
-    load_newest,
+    Host, HostParts, Input, InstanceStatus, Item, LoadError, Message, Shared, load_newest,
 };
 use crate::hosted::AnyProcess;
 use crate::intake::{Places, ProcessIntake};
@@ -281,36 +280,4 @@ fn follow_parts(intake: &Arc<ProcessIntake>, parts: &ProcessParts) -> FollowPart
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Gives what the instances of one kind send to the dispatcher.
-struct ToDispatcher {
-    dispatcher: Arc<Dispatcher>,
-    style: Style,
-}
-
-impl ToDispatcher {
-    fn new(dispatcher: Arc<Dispatcher>, drive: Drive) -> Self {
-        let style = match drive {
-            Drive::Insists => Style::Insist,
-            Drive::Asked | Drive::Reports => Style::Report,
-        };
-        Self { dispatcher, style }
-    }
-}
-
-impl Outbox for ToDispatcher {
-    fn send(&self, from: &StreamId, out: Out, again: bool) {
-        match out {
-            Out::Command(command) => self.dispatcher.command(from.clone(), command, self.style),
-            Out::Call(call, role) => self.dispatcher.call(call, role, self.style, again),
-            Out::Reply(reply) => self.dispatcher.bring(reply),
-            // The host keeps these to itself.
-            Out::Timer(..) | Out::Ended => {}
-        }
-    }
-
-    fn forget(&self, receiver: &StreamId, from: &StreamId) {
-        self.dispatcher.forget(receiver, from);
-    }
 }
