@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use anabranch_domain::saga::{Definition, Promise, Request, SagaType, StepBuilder, StepContext};
-use anabranch_domain::{HandleError, NoEvent, Saga};
+use anabranch_domain::saga::{
+    BRANCHES_MAX, Definition, Promise, Request, SagaType, StepBuilder, StepContext,
+};
+use anabranch_domain::{HandleError, Json, NoEvent, Saga};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -273,4 +275,36 @@ fn ask_now() -> Request {
         Ok(request) => request,
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Each takes memory from the start, so what counts is how many there are together.
+#[test]
+fn a_saga_whose_steps_have_too_many_branches_together_is_not_begun() {
+    struct Wide;
+    impl Saga for Wide {
+        const NAME: &'static str = "wide";
+        type Event = NoEvent;
+        type Input = usize;
+        fn define() -> Definition<usize> {
+            let ask = |_: &usize, cx: &StepContext<'_>| {
+                Request::to_category("part", cx.key(), &Anything::Do)
+            };
+            let step = move |step: StepBuilder<usize>| {
+                let step = step.changes("part").commutes().for_each(|&count| count);
+                step.request(ask)
+            };
+            Definition::new(1)
+                .retriable("one", step)
+                .retriable("two", step)
+        }
+    }
+    let saga = SagaType::of::<Wide>().unwrap();
+    let half = BRANCHES_MAX / 2;
+    assert!(saga.plan(&Json::of(&half).unwrap()).is_ok());
+    let error = saga.plan(&Json::of(&(half + 1)).unwrap()).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "with step two, saga wide has 1048578 branches; at most 1048576 can be"
+    );
+    assert!(saga.plan(&Json::of(&usize::MAX).unwrap()).is_err());
 }

@@ -1,4 +1,5 @@
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::definition::{Request, StepKind};
 use super::shape::DefinitionHash;
@@ -24,6 +25,7 @@ pub enum SagaEvent {
         /// The definition that it runs on, to its end.
         definition: DefinitionHash,
         /// The steps: name, kind, number of branches.
+        #[serde(deserialize_with = "read_steps")]
         steps: Vec<StepDeclared>,
         /// What it starts from.
         input: Json,
@@ -171,6 +173,20 @@ pub enum SagaEvent {
     SagaCompleted,
     /// Everything that may have taken effect is undone.
     SagaCompensated,
+}
+
+/// The most branches of all steps together: each takes memory from the start.
+pub const BRANCHES_MAX: usize = 1 << 20;
+
+/// Refuses more branches than any saga can have begun with, before memory is taken for them.
+fn read_steps<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<StepDeclared>, D::Error> {
+    let steps = Vec::<StepDeclared>::deserialize(reader)?;
+    let branches: u64 = steps.iter().map(|step| u64::from(step.branches)).sum();
+    if branches > BRANCHES_MAX as u64 {
+        let text = format!("its steps have {branches} branches; at most {BRANCHES_MAX} can be");
+        return Err(D::Error::custom(text));
+    }
+    Ok(steps)
 }
 
 /// One step, as the journal names it.

@@ -112,11 +112,11 @@ pub use crate::step_id::{ParseStepIdError, StepId};
 
 pub use definition::{Called, Definition, Promise, Request, StepBuilder, StepContext, StepKind};
 pub use instance::{SagaCommand, SagaInstance, Sent, start_id};
-pub use journal::{Operator, Parent, SagaEvent, StepDeclared, Undo};
+pub use journal::{BRANCHES_MAX, Operator, Parent, SagaEvent, StepDeclared, Undo};
 pub use machine::{
     CIRCUIT_OPEN, Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement, outputs,
 };
-pub use plan::{AdmitError, BRANCHES_MAX, Plan, PlanError, RegisterError, SagaType, StartError};
+pub use plan::{AdmitError, Plan, PlanError, RegisterError, SagaType, StartError};
 pub use shape::{DefinitionError, DefinitionHash, Fault, Shape};
 pub use state::{Phase, SagaState, StepStatus};
 

@@ -6,6 +6,7 @@ use anabranch_model::{EventRef, StreamId};
 use thiserror::Error;
 
 use super::definition::{Called, Definition, Request, StepContext};
+use super::journal::BRANCHES_MAX;
 use super::shape::{DefinitionError, DefinitionHash, Shape};
 use super::{Saga, Start};
 use crate::command::CommandError;
@@ -73,14 +74,14 @@ pub enum PlanError {
         /// What is wrong, and where.
         reason: String,
     },
-    /// A step has more branches than can be.
-    #[error("step {step} of saga {saga} has {branches} branches; at most {max} can be")]
+    /// Its steps have more branches than can be.
+    #[error("with step {step}, saga {saga} has {branches} branches; at most {max} can be")]
     Branches {
         /// The saga's name.
         saga: String,
-        /// The step.
+        /// The step with which they are too many.
         step: String,
-        /// How many it has.
+        /// How many there are up to it.
         branches: usize,
         /// How many it may have.
         max: usize,
@@ -114,9 +115,6 @@ pub enum AdmitError {
 }
 
 anabranch_model::debug_is_words!(AdmitError);
-
-/// The most branches of one step.
-pub const BRANCHES_MAX: usize = 1 << 20;
 
 impl SagaType {
     /// Registers `S`: checks its definitions and its events.
@@ -254,13 +252,15 @@ impl<I: serde::de::DeserializeOwned + Send + Sync + 'static> Bind for Checked<I>
             reason: error.to_string(),
         })?;
         let mut branches = Vec::with_capacity(self.definition.steps.len());
+        let mut total = 0usize;
         for step in &self.definition.steps {
             let count = step.for_each.as_ref().map_or(1, |count| count(&input));
-            if count > BRANCHES_MAX {
+            total = total.saturating_add(count);
+            if total > BRANCHES_MAX {
                 return Err(PlanError::Branches {
                     saga: self.saga.to_owned(),
                     step: step.name.clone(),
-                    branches: count,
+                    branches: total,
                     max: BRANCHES_MAX,
                 });
             }

@@ -1,0 +1,374 @@
+//! What the journals of processes and sagas hold reads back as it was written, and nothing that
+//! somebody else has written makes their readers panic: over values drawn at random.
+
+use anabranch_domain::process::{ConsumedEvent, Planned, ProcessEvent, Received};
+use anabranch_domain::saga::{
+    BRANCHES_MAX, DefinitionHash, Operator, Parent, Request, SagaEvent, SagaState, StepDeclared,
+    StepId, StepKind, Undo,
+};
+use anabranch_domain::{
+    Call, CallEnvelope, CommandEnvelope, CommandId, Cut, Json, Outcome, Rejection, ReplyEnvelope,
+    Role, Source, StreamId, Timer, Timestamp,
+};
+use anabranch_model::{EventId, PartitionId, Position};
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn ids() -> impl Strategy<Value = CommandId> {
+    any::<u128>().prop_map(|id| CommandId::derived(id, &[]))
+}
+
+fn streams() -> impl Strategy<Value = StreamId> {
+    "[a-cß]{1,3}/[a-c0-9 ]{1,4}".prop_map(|name| StreamId::new(name).unwrap())
+}
+
+fn jsons() -> impl Strategy<Value = Json> {
+    prop_oneof![
+        Just(Json::null()),
+        any::<f64>().prop_map(|n| Json::of(&n).unwrap()),
+        any::<u64>().prop_map(|n| Json::of(&n).unwrap()),
+        ".{0,8}".prop_map(|text| Json::of(&text).unwrap()),
+        Just(Json::new(r#"{"b" : 1.50,"a":[ ]}"#).unwrap()),
+    ]
+}
+
+fn times() -> impl Strategy<Value = Timestamp> {
+    (0..4_000_000_000u64).prop_map(Timestamp::from_seconds)
+}
+
+fn cuts() -> impl Strategy<Value = Cut> {
+    prop::collection::btree_map(any::<u32>(), 1..=u64::MAX, 0..3).prop_map(|counts| {
+        let mut cut = Cut::start();
+        for (partition, count) in counts {
+            cut.set(PartitionId(partition), count);
+        }
+        cut
+    })
+}
+
+fn steps() -> impl Strategy<Value = StepId> {
+    ("[a-c]{1,4}", any::<u32>()).prop_map(|(name, branch)| StepId::new(name, branch))
+}
+
+fn roles() -> impl Strategy<Value = Role> {
+    prop_oneof![
+        Just(Role::Plain),
+        steps().prop_map(Role::Step),
+        steps().prop_map(Role::Forward),
+        (steps(), ids()).prop_map(|(step, of)| Role::Undo { step, of }),
+    ]
+}
+
+fn refusals() -> impl Strategy<Value = Rejection> {
+    ("[a-c-]{1,5}", ".{0,8}", jsons(), any::<bool>()).prop_map(|(code, message, data, now)| {
+        let rejection = Rejection::new(code, message).with_data(data);
+        if now { rejection.for_now() } else { rejection }
+    })
+}
+
+fn outcomes() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        jsons().prop_map(Outcome::Done),
+        refusals().prop_map(Outcome::Refused),
+        ".{0,8}".prop_map(Outcome::Unavailable),
+        ".{0,8}".prop_map(Outcome::Unknown),
+    ]
+}
+
+prop_compose! {
+    fn commands()(
+        id in ids(),
+        to in streams(),
+        data in jsons(),
+        role in roles(),
+        reply_to in prop::option::of(streams()),
+        correlation_id in prop::option::of(".{0,8}"),
+        traceparent in prop::option::of(".{0,8}"),
+        causes in cuts(),
+    ) -> CommandEnvelope {
+        let name = "Add".to_owned();
+        CommandEnvelope { id, to, name, data, role, reply_to, correlation_id, traceparent, causes }
+    }
+}
+
+fn calls() -> impl Strategy<Value = Call> {
+    ("[a-c]{1,3}", jsons()).prop_map(|(effect, request)| Call { effect, request })
+}
+
+fn timers() -> impl Strategy<Value = Timer> {
+    (".{0,5}", times(), jsons()).prop_map(|(name, at, data)| Timer { name, at, data })
+}
+
+prop_compose! {
+    fn consumed()(
+        id in any::<u128>(),
+        stream in streams(),
+        version in any::<u64>(),
+        position in any::<u64>(),
+        recorded_at in times(),
+        name in ".{1,5}",
+        schema_version in any::<u32>(),
+        data in jsons(),
+        closure in cuts(),
+    ) -> ConsumedEvent {
+        let (id, position) = (EventId::from_u128(id), Position::at(position));
+        let source = Source { id, stream, version, position, recorded_at };
+        ConsumedEvent { source, name, schema_version, data, closure }
+    }
+}
+
+prop_compose! {
+    fn replies()(
+        to in streams(),
+        from in streams(),
+        id in ids(),
+        role in roles(),
+        outcome in outcomes(),
+        causes in cuts(),
+    ) -> ReplyEnvelope {
+        ReplyEnvelope { to, from, id, name: "Add".to_owned(), role, outcome, causes }
+    }
+}
+
+fn of_process() -> impl Strategy<Value = ProcessEvent> {
+    let inputs = prop_oneof![
+        consumed().prop_map(Received::Event),
+        timers().prop_map(Received::Timer),
+        replies().prop_map(Received::Reply),
+    ];
+    let plans = prop_oneof![
+        commands().prop_map(Planned::Command),
+        (ids(), calls(), streams()).prop_map(|(key, call, reply_to)| {
+            Planned::Call(CallEnvelope {
+                key,
+                call,
+                reply_to,
+            })
+        }),
+        timers().prop_map(Planned::Timer),
+        ".{0,5}".prop_map(|timer| Planned::Cancel { timer }),
+        Just(Planned::Complete),
+    ];
+    let settled = || prop::collection::vec(ids(), 0..3);
+    prop_oneof![
+        (
+            inputs,
+            prop::collection::vec(plans, 0..3),
+            settled(),
+            times()
+        )
+            .prop_map(|(input, actions, settled, at)| ProcessEvent::Received {
+                input,
+                actions,
+                settled,
+                at
+            }),
+        settled().prop_map(|settled| ProcessEvent::Settled { settled }),
+        settled().prop_map(|settled| ProcessEvent::Ended { settled }),
+        consumed().prop_map(|event| ProcessEvent::Held { event }),
+    ]
+}
+
+fn parents() -> impl Strategy<Value = Parent> {
+    (streams(), ids(), roles()).prop_map(|(stream, command, role)| Parent {
+        stream,
+        command,
+        role,
+    })
+}
+
+fn people() -> impl Strategy<Value = Operator> {
+    (".{0,5}", ".{0,5}").prop_map(|(who, why)| Operator { who, why })
+}
+
+fn started() -> impl Strategy<Value = SagaEvent> {
+    let kinds = prop_oneof![
+        Just(StepKind::Compensatable),
+        Just(StepKind::Pivot),
+        Just(StepKind::Retriable),
+    ];
+    let declared =
+        ("[a-c]{1,4}", kinds, 0u32..40).prop_map(|(name, kind, branches)| StepDeclared {
+            name,
+            kind,
+            branches,
+        });
+    let hash = any::<u128>().prop_map(|n| DefinitionHash::try_from(format!("{n:032x}")).unwrap());
+    (
+        ids(),
+        hash,
+        prop::collection::vec(declared, 0..3),
+        jsons(),
+        prop::option::of(parents()),
+        times(),
+    )
+        .prop_map(
+            |(id, definition, steps, input, parent, at)| SagaEvent::SagaStarted {
+                id,
+                definition,
+                steps,
+                input,
+                parent,
+                at,
+            },
+        )
+}
+
+fn of_saga() -> impl Strategy<Value = SagaEvent> {
+    let asks = || calls().prop_map(Request::Call);
+    let undo = prop_oneof![
+        asks().prop_map(Undo::Ask),
+        streams().prop_map(Undo::AbortSaga),
+    ];
+    let by = || prop::option::of(people());
+    let wakes = || prop::option::of(times());
+    prop_oneof![
+        started(),
+        (steps(), asks(), wakes(), wakes()).prop_map(|(step, request, wake, deadline)| {
+            SagaEvent::StepStarted {
+                step,
+                request,
+                wake,
+                deadline,
+            }
+        }),
+        (steps(), any::<u32>(), wakes()).prop_map(|(step, attempt, wake)| {
+            SagaEvent::StepRetried {
+                step,
+                attempt,
+                wake,
+            }
+        }),
+        (steps(), any::<bool>(), ".{0,5}").prop_map(|(step, undo, why)| SagaEvent::AttemptFailed {
+            step,
+            undo,
+            why
+        }),
+        (steps(), jsons(), by()).prop_map(|(step, result, by)| SagaEvent::StepOk {
+            step,
+            result,
+            by
+        }),
+        (steps(), refusals(), by()).prop_map(|(step, why, by)| SagaEvent::StepRefused {
+            step,
+            why,
+            by
+        }),
+        steps().prop_map(|step| SagaEvent::StepTimedOut { step }),
+        (steps(), ".{0,5}").prop_map(|(step, why)| SagaEvent::StepUnknown { step, why }),
+        (".{0,5}", prop::option::of(parents()))
+            .prop_map(|(why, by)| SagaEvent::AbortRequested { why, by }),
+        (steps(), undo, wakes()).prop_map(|(step, request, wake)| SagaEvent::CompStarted {
+            step,
+            request,
+            wake
+        }),
+        (steps(), by()).prop_map(|(step, by)| SagaEvent::CompOk { step, by }),
+        (steps(), any::<bool>(), outcomes()).prop_map(|(step, undo, outcome)| {
+            SagaEvent::LateReply {
+                step,
+                undo,
+                outcome,
+            }
+        }),
+        (steps(), ".{0,5}", any::<bool>()).prop_map(|(step, why, going_on)| SagaEvent::Parked {
+            step,
+            why,
+            going_on
+        }),
+        (steps(), people()).prop_map(|(step, by)| SagaEvent::Resumed { step, by }),
+        (ids(), any::<u64>(), prop::option::of(refusals())).prop_map(|(id, content, refused)| {
+            SagaEvent::OperatorAsked {
+                id,
+                content,
+                refused,
+            }
+        }),
+        Just(SagaEvent::SagaCompleted),
+        Just(SagaEvent::SagaCompensated),
+    ]
+}
+
+fn again<T: Serialize + DeserializeOwned>(value: &T) -> T {
+    let written = serde_json::to_string(value).unwrap();
+    serde_json::from_str(&written).unwrap_or_else(|error| panic!("{written}: {error}"))
+}
+
+/// A text that was written, with a piece of it cut out and another one put in.
+fn spoilt(text: &str, at: usize, cut: usize, put: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let at = at % (chars.len() + 1);
+    let rest = chars[at..].iter().skip(cut);
+    chars[..at]
+        .iter()
+        .copied()
+        .chain(put.chars())
+        .chain(rest.copied())
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_journal_of_a_process_reads_back_as_it_was_written(event in of_process()) {
+        prop_assert_eq!(again(&event), event);
+    }
+
+    #[test]
+    fn the_journal_of_a_saga_reads_back_as_it_was_written(event in of_saga()) {
+        prop_assert_eq!(again(&event), event);
+    }
+
+    /// What a journal makes is what a snapshot of it gives back, whatever order the events have.
+    #[test]
+    fn any_journal_of_a_saga_makes_a_state_that_a_snapshot_keeps(
+        journal in prop::collection::vec(of_saga(), 0..12)
+    ) {
+        let mut state = SagaState::new(StreamId::of("transfer", "1").unwrap());
+        for event in &journal {
+            state.evolve(event);
+        }
+        prop_assert_eq!(again(&state), state);
+    }
+
+    /// Memory is taken for each branch: a number that nobody can have written takes none.
+    #[test]
+    fn more_branches_than_can_be_are_refused_before_memory_is_taken(
+        branches in prop::collection::vec(any::<u32>(), 1..4)
+    ) {
+        let total: u64 = branches.iter().map(|&n| u64::from(n)).sum();
+        let steps = branches.iter().map(|&branches| StepDeclared {
+            name: "a".to_owned(),
+            kind: StepKind::Pivot,
+            branches,
+        });
+        let event = SagaEvent::SagaStarted {
+            id: CommandId::derived(1, &[]),
+            definition: DefinitionHash::try_from(format!("{:032x}", 1)).unwrap(),
+            steps: steps.collect(),
+            input: Json::null(),
+            parent: None,
+            at: Timestamp::from_seconds(0),
+        };
+        let read = serde_json::from_str::<SagaEvent>(&serde_json::to_string(&event).unwrap());
+        prop_assert_eq!(read.is_ok(), total <= BRANCHES_MAX as u64);
+    }
+
+    #[test]
+    fn a_spoilt_journal_is_refused_or_read_and_never_panics(
+        process in of_process(),
+        saga in of_saga(),
+        at in any::<usize>(),
+        cut in 0usize..8,
+        put in r#"[{}\[\]",:0-9a-z\\]{0,5}"#,
+    ) {
+        let text = spoilt(&serde_json::to_string(&process).unwrap(), at, cut, &put);
+        drop(serde_json::from_str::<ProcessEvent>(&text));
+        let text = spoilt(&serde_json::to_string(&saga).unwrap(), at, cut, &put);
+        if let Ok(event) = serde_json::from_str::<SagaEvent>(&text) {
+            SagaState::new(StreamId::of("transfer", "1").unwrap()).evolve(&event);
+        }
+    }
+}
