@@ -74,13 +74,16 @@ fn names(kinds: &[EventKind], upcasts: &Upcasts) -> Vec<String> {
     names.into_iter().collect()
 }
 
+/// The name and the version of a type.
+type NameAndVersion = (String, u32);
+
 /// Leads older data on to its present name and version; `None` when its type is retired.
 fn lifted(
     upcasts: &Upcasts,
     name: &str,
     version: u32,
     data: &[u8],
-) -> Result<Option<((String, u32), String)>, DecodeError> {
+) -> Result<Option<(NameAndVersion, String)>, DecodeError> {
     if upcasts.retired.contains(name) {
         return Ok(None);
     }
