@@ -17,7 +17,7 @@ use crate::format::{
 };
 use crate::group::Spare;
 use crate::heads::Heads;
-use crate::index::ActiveIndex;
+use crate::index::{ActiveIndex, Scratch};
 use crate::options::{Durability, Options, WriteMethod};
 use crate::part::{Part, PartIndex, Segment, segment_path};
 use crate::reading::read_up_to;
@@ -256,6 +256,8 @@ fn finish_open(
         log_bytes,
         retry_at: Duration::ZERO,
         merge: None,
+        scratch: Scratch::default(),
+        sealed_at: None,
     };
     let committer = Committer {
         file,

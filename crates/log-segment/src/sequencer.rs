@@ -63,6 +63,8 @@ pub(crate) struct Sequencer {
     /// Stream key and next version, of the streams that the append at hand writes.
     written: HashTable<(u128, u64)>,
     pool: Vec<AlignedBuf>,
+    /// An emptied index: a busy log uses its memory again.
+    kept_index: Option<ActiveIndex>,
 }
 
 /// Where the log's end is when it is opened.
@@ -117,6 +119,7 @@ impl Sequencer {
             bases: Vec::new(),
             written: HashTable::new(),
             pool: Vec::new(),
+            kept_index: None,
         }
     }
 
@@ -580,14 +583,7 @@ impl Sequencer {
             segment_path(&self.store.dir, id),
             capacity,
         ));
-        let index = match &*read(&self.part.index) {
-            PartIndex::Active(before) => {
-                ActiveIndex::new_after(before, self.next, DATA_START, capacity)
-            }
-            PartIndex::Sealed(_) => {
-                ActiveIndex::new(self.next, self.store.identity.hash_key, DATA_START)
-            }
-        };
+        let index = self.next_index(capacity);
         let part = Arc::new(Part::growing(segment, DATA_START, index));
         self.unsealed.push(part.clone());
         self.store.change_parts(|parts| parts.push(part.clone()));
@@ -600,6 +596,28 @@ impl Sequencer {
         if let Some(group) = &mut self.open {
             group.new_segment = Some(NewSegment { spare, created_at });
         }
+    }
+
+    /// An empty index for a part of `bytes` bytes that begins here.
+    fn next_index(&mut self, bytes: u64) -> ActiveIndex {
+        if let Some(mut kept) = self.kept_index.take() {
+            kept.begin(self.next, DATA_START);
+            return kept;
+        }
+        match &*read(&self.part.index) {
+            PartIndex::Active(before) => {
+                ActiveIndex::new_after(before, self.next, DATA_START, bytes)
+            }
+            PartIndex::Sealed(_) => {
+                ActiveIndex::new(self.next, self.store.identity.hash_key, DATA_START)
+            }
+        }
+    }
+
+    /// Keeps an emptied index for the next part, or gives up the one kept; gives what is to be
+    /// dropped, outside the lock.
+    pub fn keep_index(&mut self, index: Option<ActiveIndex>) -> Option<ActiveIndex> {
+        std::mem::replace(&mut self.kept_index, index)
     }
 
     /// The next group to write, closed.

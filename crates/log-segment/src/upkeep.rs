@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::catalog::MergeJob;
 use crate::format::Mark;
 use crate::group::Spare;
-use crate::index::{IndexError, SealedIndex, write_index};
+use crate::index::{IndexError, Scratch, SealedIndex, write_index, write_index_in};
 use crate::options::{Background, Durability, Options};
 use crate::part::{Part, PartIndex, segment_path, write_file};
 use crate::store::Counters;
@@ -20,6 +20,8 @@ use crate::writer::{Marker, Upkeep, Writer, disk_says};
 const MARK_EVERY: Duration = Duration::from_millis(50);
 /// How long after a failure the disk is asked again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long after a seal its memory is kept for the next one.
+const KEEP_MEMORY: Duration = Duration::from_secs(2);
 /// The size of a log's first segment; later ones grow with the log.
 const FIRST_SEGMENT: u64 = 4 << 20;
 /// A part at the end is given an index file on closing if it is at least this long.
@@ -78,7 +80,19 @@ impl Writer {
         if let Some(part) = to_seal {
             return self.try_seal(upkeep, &part);
         }
+        self.give_back_memory(upkeep);
         self.keep_spares(upkeep) || self.keep_catalogue(upkeep)
+    }
+
+    /// Gives up the memory that sealing left for the next time, if that does not come soon.
+    fn give_back_memory(&self, upkeep: &mut Upkeep) {
+        let now = self.store.env.clock.monotonic();
+        if upkeep.sealed_at.is_some_and(|at| now >= at + KEEP_MEMORY) {
+            upkeep.sealed_at = None;
+            upkeep.scratch = Scratch::default();
+            let kept = lock(&self.sequencer).keep_index(None);
+            drop(kept);
+        }
     }
 
     /// Merges runs of the catalogue, a little at a time; true if there was something to do.
@@ -115,8 +129,12 @@ impl Writer {
         if now < upkeep.retry_at {
             return false;
         }
-        match self.check_place().and_then(|()| self.seal(part)) {
-            Ok(()) => true,
+        let scratch = &mut upkeep.scratch;
+        match self.check_place().and_then(|()| self.seal(part, scratch)) {
+            Ok(()) => {
+                upkeep.sealed_at = Some(now);
+                true
+            }
             Err(error) => {
                 self.store.note(disk_says(
                     &format!("writing the index of {}", part.segment.name()),
@@ -129,28 +147,26 @@ impl Writer {
     }
 
     /// Gives a part that no longer grows its index file, and memory back.
-    pub fn seal(&self, part: &Arc<Part>) -> io::Result<()> {
+    pub fn seal(&self, part: &Arc<Part>, scratch: &mut Scratch) -> io::Result<()> {
         if part.end() == part.first {
             self.store
                 .change_parts(|parts| parts.retain(|p| !Arc::ptr_eq(p, part)));
             lock(&self.sequencer).sealed(part, 0);
             return Ok(());
         }
-        let (bytes, heads) = {
+        let heads = {
             let PartIndex::Active(index) = &*read(&part.index) else {
                 return Ok(());
             };
             let heads: Vec<(u128, u64)> =
                 index.streams().map(|e| (e.key, e.next_version)).collect();
-            let id = part.segment.id;
-            (
-                write_index(index, self.store.identity, id, part.start_offset),
-                heads,
-            )
+            let (identity, id) = (self.store.identity, part.segment.id);
+            write_index_in(scratch, index, identity, id, part.start_offset);
+            heads
         };
         let path = part.index_path();
-        write_file(&self.store.env, &path, &bytes)?;
-        Counters::add(&self.store.counters.index_bytes, bytes.len());
+        write_file(&self.store.env, &path, &scratch.bytes)?;
+        Counters::add(&self.store.counters.index_bytes, scratch.bytes.len());
         let files = self.store.files.clone();
         let sealed = SealedIndex::open_at(files, path).map_err(io::Error::other)?;
         let id_max = sealed.header.id_max;
@@ -170,7 +186,11 @@ impl Writer {
             sequencer.sealed(part, id_max);
             old
         };
-        drop(old);
+        if let PartIndex::Active(index) = old {
+            let emptied = (*index).emptied();
+            let replaced = lock(&self.sequencer).keep_index(Some(emptied));
+            drop(replaced);
+        }
         self.store.limit_filters(self.options.index_memory / 4);
         Ok(())
     }
@@ -299,7 +319,7 @@ impl Writer {
         loop {
             let part = lock(&self.sequencer).part_to_seal();
             let Some(part) = part else { break };
-            self.seal(&part)?;
+            self.seal(&part, &mut Scratch::default())?;
         }
         let last = lock(&self.sequencer).part_to_close();
         if let Some(part) = last {

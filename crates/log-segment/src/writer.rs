@@ -22,6 +22,7 @@ use crate::buffer::AlignedBuf;
 use crate::catalog::MergeJob;
 use crate::format::{DATA_START, Live, Mark, SegmentHeader};
 use crate::group::{Group, NewSegment, Prepared, Spare, Step};
+use crate::index::Scratch;
 use crate::options::{Background, Durability, Options, WriteMethod};
 use crate::sequencer::{BROKEN, Sequencer};
 use crate::store::{Counters, Store};
@@ -104,6 +105,10 @@ pub(crate) struct Upkeep {
     pub retry_at: Duration,
     /// A merge of the catalogue on its way.
     pub merge: Option<MergeJob>,
+    /// Memory that indexes were written in.
+    pub scratch: Scratch,
+    /// When a part was sealed last, while memory is kept from that.
+    pub sealed_at: Option<Duration>,
 }
 
 /// Why a group was not written, and whether it may be on the disk all the same.

@@ -119,6 +119,32 @@ impl ActiveIndex {
         }
     }
 
+    /// Forgets all events, but keeps the memory for as many.
+    pub fn emptied(mut self) -> Self {
+        // Lists of the terms that most events have; there are few.
+        let long = (self.count() / 8).max(1024) as usize;
+        self.terms.retain(|_, rels| {
+            let keep = rels.len() >= long;
+            rels.clear();
+            keep
+        });
+        self.frames.clear();
+        self.ids.clear();
+        self.id_table.clear();
+        self.previous.clear();
+        self.versions.clear();
+        self.streams.clear();
+        self.lost.clear();
+        self
+    }
+
+    /// Begins an index that is empty: its first event will stand at `first`, in a frame at `offset`.
+    pub fn begin(&mut self, first: u64, offset: u64) {
+        debug_assert!(self.ids.is_empty() && self.streams.is_empty());
+        self.first = first;
+        self.end_offset = offset;
+    }
+
     pub fn first(&self) -> u64 {
         self.first
     }
@@ -555,7 +581,8 @@ impl ActiveIndex {
 
     /// The terms with their events, in no order.
     pub fn terms(&self) -> impl Iterator<Item = (u64, &[u32])> {
-        self.terms.iter().map(|(&key, rels)| (key, rels.as_slice()))
+        let lists = self.terms.iter().filter(|(_, rels)| !rels.is_empty());
+        lists.map(|(&key, rels)| (key, rels.as_slice()))
     }
 }
 
@@ -642,6 +669,27 @@ mod tests {
             each.dedup();
             assert_eq!(index.frames_of(&rels), each, "every {every}");
         }
+    }
+
+    #[test]
+    fn an_index_that_was_emptied_is_as_a_new_one() {
+        let mut old = ActiveIndex::new(0, 1, 8192);
+        for i in 0..3_000 {
+            push(&mut old, i, i % 7, i as u64, "a");
+        }
+        let mut again = old.emptied();
+        again.begin(100, 8192);
+        assert_eq!(again.find_id(12), None);
+        assert_eq!(again.terms().count(), 0);
+        for (id, key, version, tag) in [(11, 1, 0, "a"), (12, 2, 5, "b"), (13, 1, 1, "a")] {
+            push(&mut again, id, key, version, tag);
+        }
+        let identity = crate::format::LogIdentity {
+            log_id: 7,
+            hash_key: 1,
+        };
+        let file = |index: &ActiveIndex| super::super::write_index(index, identity, 3, 8192);
+        assert_eq!(file(&again), file(&filled()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) use catalog::{Merge, Run, Source};
 pub(crate) use error::IndexError;
 #[cfg(test)]
 pub(crate) use sealed::ENTRY_SIZES;
-pub(crate) use sealed::{SealedIndex, write_index};
+pub(crate) use sealed::{Scratch, SealedIndex, write_index, write_index_in};
 
 /// No event.
 pub(crate) const NONE: u32 = u32::MAX;

@@ -26,9 +26,10 @@ pub(crate) struct PageWriter {
 
 impl PageWriter {
     /// A file that begins with one page left free for a header, with room for about
-    /// `content` bytes.
-    pub fn with_room(salt: u32, content: usize) -> Self {
-        let mut bytes = Vec::with_capacity(content / CONTENT * PAGE + 16 * PAGE);
+    /// `content` bytes, in the memory of `bytes`.
+    pub fn with_room(salt: u32, content: usize, mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        bytes.reserve(content / CONTENT * PAGE + 16 * PAGE);
         bytes.resize(PAGE, 0);
         Self { bytes, salt }
     }

@@ -207,6 +207,14 @@ fn take_postings(bytes: &[u8], count: u32) -> Result<Vec<u32>, IndexError> {
     Ok(rels)
 }
 
+/// Memory that indexes are written in, one after another.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// Of the file written last.
+    pub bytes: Vec<u8>,
+    ids: Vec<(u64, u32)>,
+}
+
 /// The bytes of the index file for all that `active` holds. The same events give the same
 /// bytes, always.
 pub(crate) fn write_index(
@@ -215,8 +223,23 @@ pub(crate) fn write_index(
     segment_id: u64,
     start_offset: u64,
 ) -> Vec<u8> {
+    let mut scratch = Scratch::default();
+    write_index_in(&mut scratch, active, identity, segment_id, start_offset);
+    scratch.bytes
+}
+
+/// As [`write_index`], into memory that was used before.
+pub(crate) fn write_index_in(
+    scratch: &mut Scratch,
+    active: &ActiveIndex,
+    identity: LogIdentity,
+    segment_id: u64,
+    start_offset: u64,
+) {
     let first = active.first();
-    let mut pages = PageWriter::with_room(salt(identity, segment_id, first), room_of(active));
+    let salt = salt(identity, segment_id, first);
+    let used = std::mem::take(&mut scratch.bytes);
+    let mut pages = PageWriter::with_room(salt, room_of(active), used);
 
     let mut bytes = Vec::with_capacity(active.frames().len() * FRAME_SIZE);
     for frame in active.frames() {
@@ -246,16 +269,14 @@ pub(crate) fn write_index(
     let bloom = bloom.to_bytes();
     let stream_bloom = (pages.blob(&bloom), bloom.len() as u32);
 
-    let mut ids: Vec<(u64, u32)> = active
-        .ids()
-        .iter()
-        .enumerate()
-        .map(|(rel, &id)| (id_key(identity.hash_key, id), rel as u32))
-        .collect();
+    let ids = &mut scratch.ids;
+    ids.clear();
+    let keyed = active.ids().iter().enumerate();
+    ids.extend(keyed.map(|(rel, &id)| (id_key(identity.hash_key, id), rel as u32)));
     ids.sort_unstable();
     let mut bloom = Bloom::with_keys(ids.len());
     let count = ids.len() as u32;
-    let start = pages.entries(ids.into_iter().map(|(key, rel)| {
+    let start = pages.entries(ids.iter().map(|&(key, rel)| {
         bloom.insert(key);
         let mut entry = [0; ID_SIZE];
         entry[..8].copy_from_slice(&key.to_le_bytes());
@@ -303,7 +324,7 @@ pub(crate) fn write_index(
         stream_bloom,
         id_bloom,
     };
-    pages.finish(&header.encode())
+    scratch.bytes = pages.finish(&header.encode());
 }
 
 /// About how many bytes the index of all that `active` holds takes; memory that is reserved and
