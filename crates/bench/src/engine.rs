@@ -101,18 +101,14 @@ impl OpenLog for SegmentLog {
     }
 
     fn written(&self, disk: &dyn Disk) -> DiskStats {
-        /// Segments are written ahead in steps of this many bytes, each a write and, where
-        /// writes are direct, a sync.
-        const AHEAD_STEP: u64 = 1 << 20;
+        /// Segments are written ahead in steps of this many bytes, each a write.
+        const AHEAD_STEP: u64 = 256 << 10;
         let (all, own) = (disk.stats(), self.stats());
         let steps = own.ahead_bytes / AHEAD_STEP;
         DiskStats {
             bytes_written: all.bytes_written - own.ahead_bytes,
             writes: all.writes - steps,
-            syncs: match self.write_method() {
-                WriteMethod::Direct => all.syncs - steps,
-                _ => all.syncs,
-            },
+            syncs: all.syncs,
         }
     }
 

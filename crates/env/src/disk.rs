@@ -16,6 +16,9 @@ pub enum OpenMode {
     /// `O_DSYNC`). The file exists; offset, length and memory of every write are multiples
     /// of the disk's block: 4,096 bytes always do, 512 on many disks.
     WriteDirect,
+    /// As [`OpenMode::WriteDirect`], but what is written is durable after [`File::sync_data`]
+    /// only (`O_DIRECT`): for much at a time, without a flush of the device for each write.
+    WriteDirectUnsynced,
 }
 
 /// Files and directories. All calls block. A path is always below a directory that the

@@ -66,6 +66,11 @@ impl Disk for OsDisk {
                     .write(true)
                     .custom_flags(libc::O_DIRECT | libc::O_DSYNC | libc::O_NONBLOCK);
             }
+            OpenMode::WriteDirectUnsynced => {
+                options
+                    .write(true)
+                    .custom_flags(libc::O_DIRECT | libc::O_NONBLOCK);
+            }
         }
         let file = options.open(path)?;
         if !file.metadata()?.is_file() {

@@ -163,6 +163,24 @@ fn a_direct_write_is_durable_when_it_returns() {
 }
 
 #[test]
+fn a_direct_write_without_sync_is_durable_only_after_one() {
+    let survivors = |synced: bool| {
+        let disk = disk(1);
+        direct(&disk);
+        let mode = OpenMode::WriteDirectUnsynced;
+        let file = disk.open(path(), mode).unwrap();
+        assert_eq!(code(file.write_at(&[7; 100], 0)), Some(libc::EINVAL));
+        file.write_all_at(&[7; 4096], 0).unwrap();
+        if synced {
+            file.sync_data().unwrap();
+        }
+        disk.crash(Survival::Nothing);
+        content(&disk).contains(&7)
+    };
+    assert_eq!((survivors(true), survivors(false)), (true, false));
+}
+
+#[test]
 fn a_direct_write_must_be_aligned() {
     let disk = disk(1);
     let file = direct(&disk);

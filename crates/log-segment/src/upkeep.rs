@@ -21,7 +21,9 @@ const MARK_EVERY: Duration = Duration::from_millis(50);
 /// How long after a failure the disk is asked again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long after a seal its memory is kept for the next one.
-const KEEP_MEMORY: Duration = Duration::from_secs(2);
+const KEEP_MEMORY: Duration = Duration::from_secs(5);
+/// No memory is kept of parts with more events than this.
+const KEEP_EVENTS_MAX: u32 = 1 << 20;
 /// The size of a log's first segment; later ones grow with the log.
 const FIRST_SEGMENT: u64 = 4 << 20;
 /// A part at the end is given an index file on closing if it is at least this long.
@@ -187,8 +189,8 @@ impl Writer {
             old
         };
         if let PartIndex::Active(index) = old {
-            let emptied = (*index).emptied();
-            let replaced = lock(&self.sequencer).keep_index(Some(emptied));
+            let kept = (index.count() <= KEEP_EVENTS_MAX).then(|| (*index).emptied());
+            let replaced = lock(&self.sequencer).keep_index(kept);
             drop(replaced);
         }
         self.store.limit_filters(self.options.index_memory / 4);

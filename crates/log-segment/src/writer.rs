@@ -548,7 +548,8 @@ impl Writer {
     }
 
     /// Makes a file of zeros, all of its blocks written, so that later writes to it change
-    /// no metadata. Leaves nothing behind when it fails.
+    /// no metadata. Leaves nothing behind when it fails. In small steps without flushes, synced
+    /// once: a group that is written meanwhile waits for one step at most.
     pub fn write_ahead(&self, path: &Path, capacity: u64) -> io::Result<()> {
         let disk = &self.store.env.disk;
         let free = disk.free_bytes(&self.store.dir)?;
@@ -568,8 +569,14 @@ impl Writer {
             let file = disk.open(path, OpenMode::Create)?;
             file.set_len(capacity)?;
             file.sync_data()?;
-            let file = disk.open(path, self.open_mode())?;
-            let step = (1 << 20).min(capacity as usize);
+            let file = disk.open(
+                path,
+                match self.method {
+                    WriteMethod::Direct => OpenMode::WriteDirectUnsynced,
+                    _ => OpenMode::Write,
+                },
+            )?;
+            let step = (256 << 10).min(capacity as usize);
             let mut zeros = AlignedBuf::with_capacity(step);
             zeros.pad_to(step);
             let mut offset = 0;

@@ -48,7 +48,7 @@ impl SimFile {
 
     fn check_aligned(&self, offset: u64, len: usize) -> io::Result<()> {
         let aligned = |n: u64| n.is_multiple_of(DIRECT_BYTES);
-        if self.mode == OpenMode::WriteDirect && !(aligned(offset) && aligned(len as u64)) {
+        if self.unit() > 1 && !(aligned(offset) && aligned(len as u64)) {
             return Err(errno(libc::EINVAL));
         }
         Ok(())
@@ -140,7 +140,7 @@ impl SimFile {
     /// What a partial transfer is a multiple of, in bytes.
     fn unit(&self) -> usize {
         match self.mode {
-            OpenMode::WriteDirect => DIRECT_BYTES as usize,
+            OpenMode::WriteDirect | OpenMode::WriteDirectUnsynced => DIRECT_BYTES as usize,
             _ => 1,
         }
     }
