@@ -610,27 +610,32 @@ fn choose_method(store: &Store, options: &Options) -> Result<(WriteMethod, usize
         }
         let through_cache = store.env.disk.open(&path, OpenMode::Write)?;
         let clock = &store.env.clock;
-        let mut times = [Vec::new(), Vec::new()];
-        for round in 0..ROUNDS {
-            let offset = PROBE_START + (round * PAGE) as u64;
-            let start = clock.monotonic();
-            direct.write_all_at(page.bytes(), offset)?;
-            let middle = clock.monotonic();
-            through_cache.write_all_at(page.bytes(), offset)?;
-            through_cache.sync_data()?;
-            times[0].push(middle.saturating_sub(start));
-            times[1].push(clock.monotonic().saturating_sub(middle));
-        }
-        for list in &mut times {
-            list.sort_unstable();
-        }
-        // Where it makes little difference to a page, direct it is: a large group is not copied
-        // once more, nor is what is written ahead. The slowest tell of the rest of the machine.
-        let [direct, through_cache] = times.map(|list| list[1]);
-        Ok(if direct <= through_cache * 5 / 4 {
-            (WriteMethod::Direct, align)
-        } else {
+        let buffered_is_faster = || -> io::Result<bool> {
+            let mut times = [Vec::new(), Vec::new()];
+            for round in 0..ROUNDS {
+                let offset = PROBE_START + (round * PAGE) as u64;
+                let start = clock.monotonic();
+                direct.write_all_at(page.bytes(), offset)?;
+                let middle = clock.monotonic();
+                through_cache.write_all_at(page.bytes(), offset)?;
+                through_cache.sync_data()?;
+                times[0].push(middle.saturating_sub(start));
+                times[1].push(clock.monotonic().saturating_sub(middle));
+            }
+            for list in &mut times {
+                list.sort_unstable();
+            }
+            // Where it makes little difference to a page, direct it is: a large group is not
+            // copied once more, nor is what is written ahead. The slowest tell of the rest of
+            // the machine.
+            let [direct, through_cache] = times.map(|list| list[1]);
+            Ok(direct > through_cache * 5 / 4)
+        };
+        // Asked twice: on a busy machine once may be chance.
+        Ok(if buffered_is_faster()? && buffered_is_faster()? {
             buffered
+        } else {
+            (WriteMethod::Direct, align)
         })
     };
     match probe() {
