@@ -157,7 +157,7 @@ impl Limits {
         }
         let mut batch_bytes = 0;
         for (index, event) in events.iter().enumerate() {
-            batch_bytes += self.check_event(index, event)?;
+            batch_bytes += self.shape_bytes(index, event)?;
         }
         if batch_bytes > self.batch_bytes_max {
             return Err(LimitError::BatchBytes {
@@ -168,9 +168,15 @@ impl Limits {
         Ok(())
     }
 
-    /// Checks the shape and size of one event, the `index`-th of its batch; returns how much
-    /// it adds to the bytes of the batch.
-    fn check_event(&self, index: usize, event: &NewEvent) -> Result<usize, LimitError> {
+    /// Checks one event, the `index`-th of its batch, by itself; returns how much it adds to the
+    /// bytes of the batch.
+    pub fn check_event(&self, index: usize, event: &NewEvent) -> Result<usize, LimitError> {
+        let bytes = self.shape_bytes(index, event)?;
+        check_data(event).map_err(|source| LimitError::NotJson { index, source })?;
+        Ok(bytes)
+    }
+
+    fn shape_bytes(&self, index: usize, event: &NewEvent) -> Result<usize, LimitError> {
         if event.data.len() > self.data_bytes_max {
             return Err(LimitError::DataBytes {
                 index,
