@@ -194,7 +194,7 @@ impl Shard {
         let State::Live(live) = &mut slot.state else {
             return self.shared.broken_invariant(stream, "it is not in memory");
         };
-        if live.flight.is_some() || !live.open.is_empty() {
+        if live.flight.is_some() || live.open.is_some() {
             return;
         }
         if let Some(reason) = live.broken.take() {
@@ -345,7 +345,7 @@ impl Shard {
         unavailable: Option<SendError>,
         mut fate: impl FnMut(usize, &mut Item) -> Fate,
     ) {
-        let (mut behind, mut broken) = (Batch::new(), None);
+        let (mut behind, mut broken) = (None, None);
         match self.leave(stream) {
             State::Live(live) => (behind, broken) = (live.open, live.broken),
             _ => self.shared.broken_invariant(stream, "it is not in memory"),
@@ -359,7 +359,7 @@ impl Shard {
                 Fate::Recall(position) => self.answer_recalled(decided.item, stream, position),
             }
         }
-        for decided in behind.decided {
+        for decided in behind.into_iter().flat_map(|behind| behind.decided) {
             match &unavailable {
                 Some(error) if decided.item.is_told() => told.push((decided.item, error.clone())),
                 _ => again.push(decided.item),

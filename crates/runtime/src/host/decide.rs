@@ -46,13 +46,14 @@ pub fn decide(
             ..Meta::default()
         }));
     }
+    let (events, bytes) = live.decided();
     let desk = Desk {
         stream,
         now: shared.time.now(),
         writer: &shared.writer,
         meta: live.meta.as_ref(),
-        events: live.open.len(),
-        bytes: live.open.bytes,
+        events,
+        bytes,
     };
     let machine = &mut live.machine;
     let span = telemetry::decide(item.ask.as_ref().map(|ask| &ask.span), stream);
@@ -69,7 +70,7 @@ pub fn decide(
         Ok(Ok((mut made, again))) => {
             if item.resume {
                 // What is sent again covers what the last decision sends.
-                live.open
+                live.open()
                     .outs
                     .extend(again.into_iter().map(|out| (out, true)));
                 let ends = |out: &Out| matches!(out, Out::Reply(_) | Out::Ended);
@@ -104,7 +105,7 @@ fn join(shared: &Shared, live: &mut Live, stream: &StreamId, item: Box<Item>, mu
         true => settle(shared, live, stream, &item, &mut made.verdict),
         false => None,
     };
-    let open = &mut live.open;
+    let open = live.open();
     let added = made.events.iter().chain(&settled);
     open.bytes += added.map(size_of_event).sum::<usize>();
     let first = open.events.len();

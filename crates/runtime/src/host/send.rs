@@ -8,7 +8,7 @@ use tracing::{Instrument as _, Span};
 
 use super::decide::decide;
 use super::shard::{Done, Shard};
-use super::slot::{Batch, Flight, Slot, State};
+use super::slot::{Flight, Slot, State};
 use crate::send_error::SendError;
 use crate::telemetry;
 
@@ -32,8 +32,9 @@ impl Shard {
         };
         let mut expired = Vec::new();
         while live.broken.is_none()
-            && live.open.len() < options.batch_events_max
-            && live.open.bytes < options.batch_bytes_max
+            && let (events, bytes) = live.decided()
+            && events < options.batch_events_max
+            && bytes < options.batch_bytes_max
             && live.machine.held() < slot.held_max
             && slot.waiting.front().is_some_and(|next| live.takes(next))
             && let Some(item) = slot.waiting.pop_front()
@@ -46,7 +47,7 @@ impl Shard {
                 break;
             }
         }
-        if live.flight.is_none() && (!live.open.is_empty() || live.broken.is_some()) {
+        if live.flight.is_none() && (live.open.is_some() || live.broken.is_some()) {
             self.eager.push(stream.clone());
         }
         for item in expired {
@@ -96,9 +97,9 @@ impl Shard {
         if live.flight.is_some() {
             return None;
         }
-        let mut batch = std::mem::replace(&mut live.open, Batch::new());
+        let mut batch = live.open.take().unwrap_or_default();
         if batch.appends_nothing() {
-            self.confirm(stream, batch, &[]);
+            self.confirm(stream, *batch, &[]);
             return None;
         }
         let length = live.durable_count() + batch.events.len() as u64;
@@ -110,7 +111,7 @@ impl Shard {
             bytes: batch.bytes,
             is_alone: batch.is_alone(),
         };
-        live.flight = Some(Box::new(batch));
+        live.flight = Some(batch);
         Some(load)
     }
 

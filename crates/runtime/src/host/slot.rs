@@ -50,9 +50,10 @@ pub struct Live {
     pub machine: Box<dyn Machine>,
     /// The last durable event.
     pub durable: Option<Durable>,
-    /// Decided, not sent to the log yet.
-    pub open: Batch,
-    /// Sent to the log. In a box of its own: of many machines nearly all are idle.
+    /// Decided, not sent to the log yet. In a box of its own: of many machines nearly all are
+    /// idle.
+    pub open: Option<Box<Batch>>,
+    /// Sent to the log.
     pub flight: Option<Box<Batch>>,
     /// Its code has failed: once nothing is in flight, it rests.
     pub broken: Option<String>,
@@ -85,6 +86,7 @@ pub struct Flight {
 }
 
 /// Decisions whose events are written together.
+#[derive(Default)]
 pub struct Batch {
     pub events: Vec<NewEvent>,
     /// What became of commands that record nothing. They are appended behind the events.
@@ -140,21 +142,6 @@ impl Flight {
 }
 
 impl Batch {
-    pub const fn new() -> Self {
-        Self {
-            events: Vec::new(),
-            settled: Vec::new(),
-            decided: Vec::new(),
-            outs: Vec::new(),
-            bytes: 0,
-            snapshot: None,
-        }
-    }
-
-    pub const fn is_empty(&self) -> bool {
-        self.decided.is_empty()
-    }
-
     pub const fn appends_nothing(&self) -> bool {
         self.events.is_empty() && self.settled.is_empty()
     }
@@ -184,7 +171,7 @@ impl Live {
         Self {
             machine,
             durable: None,
-            open: Batch::new(),
+            open: None,
             flight: None,
             broken: None,
             snapshot_at: 0,
@@ -196,14 +183,25 @@ impl Live {
     }
 
     pub const fn is_idle(&self) -> bool {
-        self.flight.is_none() && self.open.is_empty() && self.broken.is_none()
+        self.flight.is_none() && self.open.is_none() && self.broken.is_none()
     }
 
     /// Whether an input may be decided now and share the open batch.
     pub fn takes(&self, next: &Item) -> bool {
-        let flight_alone = self.flight.as_ref().is_some_and(|flight| flight.is_alone());
-        let undisturbed = self.flight.is_none() && self.open.is_empty();
-        !flight_alone && !self.open.is_alone() && (!next.alone || undisturbed)
+        let mut batches = self.flight.iter().chain(&self.open);
+        let undisturbed = self.flight.is_none() && self.open.is_none();
+        !batches.any(|batch| batch.is_alone()) && (!next.alone || undisturbed)
+    }
+
+    /// The batch that a decision joins.
+    pub fn open(&mut self) -> &mut Batch {
+        self.open.get_or_insert_default()
+    }
+
+    /// How many events wait to be sent, and how many bytes they are.
+    pub fn decided(&self) -> (usize, usize) {
+        let open = self.open.as_ref();
+        open.map_or((0, 0), |open| (open.len(), open.bytes))
     }
 
     /// The machine, for a snapshot; `None` if it cannot be written.
