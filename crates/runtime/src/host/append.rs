@@ -202,7 +202,8 @@ impl Shard {
         }
         let (resumes, waits) = (slot.resume, !slot.waiting.is_empty());
         match live.machine.standing() {
-            Standing::Resident => {}
+            // Idle, it keeps no room for what may come.
+            Standing::Resident => slot.waiting.shrink_to_fit(),
             Standing::Open { waiting } => {
                 let held = live.machine.held();
                 let known = Known {

@@ -220,7 +220,7 @@ impl Shard {
     pub fn rest(&mut self, stream: &StreamId, reason: String, attempt: u32) {
         let shared = self.shared.clone();
         shared.note(format!("{stream} rests and is tried again: {reason}"));
-        self.replace(stream, State::Resting(reason));
+        self.replace(stream, State::Resting(reason.into()));
         let time = &shared.time;
         let delay = shared.options.restart.delay_after(attempt, time.random());
         let (rest, stream) = (time.sleep(delay), stream.clone());
@@ -233,7 +233,7 @@ impl Shard {
     pub fn park(&mut self, stream: &StreamId, reason: String) {
         let text = format!("{stream} is parked: {reason}. Mend the cause, then retry it");
         self.shared.alert(text);
-        self.replace(stream, State::Parked(reason.clone()));
+        self.replace(stream, State::Parked(reason.as_str().into()));
         self.refuse_waiting(
             stream,
             |_| true,

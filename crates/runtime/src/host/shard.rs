@@ -304,7 +304,7 @@ impl Shard {
         let refused = match &slot.state {
             State::Parked(reason) => SendError::Parked {
                 stream: stream.clone(),
-                reason: reason.clone(),
+                reason: reason.to_string(),
             },
             _ if item.is_told() && slot.waiting.len() >= waiting_max => self.gauge.overloaded(0),
             state => {
@@ -383,7 +383,7 @@ impl Shard {
         let streams: std::collections::BTreeSet<_> = self.open.keys().chain(parked).collect();
         let status = |stream: &StreamId| {
             let (parked, description) = match self.slots.get(stream).map(|slot| &slot.state) {
-                Some(State::Parked(reason)) => (Some(reason.clone()), None),
+                Some(State::Parked(reason)) => (Some(reason.to_string()), None),
                 Some(State::Live(live)) => {
                     let described = contain(|| live.machine.describe());
                     (None, described.ok().and_then(Result::ok))
@@ -408,11 +408,11 @@ impl Shard {
             State::Loading => Status::Loading,
             State::Live(_) => Status::Live,
             State::Resting(reason) => Status::Restarting {
-                reason: reason.clone(),
+                reason: reason.to_string(),
                 attempt: slot.strikes,
             },
             State::Parked(reason) => Status::Parked {
-                reason: reason.clone(),
+                reason: reason.to_string(),
             },
         }
     }
