@@ -12,7 +12,7 @@ use anabranch_runtime::consumer::{
 };
 use anabranch_runtime::view::{Edit, ViewCode};
 
-use crate::sqlite::{Sqlite, connect, locked, make_private};
+use crate::sqlite::{Sqlite, locked, open_private};
 
 /// Consumers in SQLite, each event once.
 pub trait ConsumeInSqlite {
@@ -90,12 +90,8 @@ impl Writer {
         schema: &str,
         context: &ConsumerContext,
     ) -> Result<Self, HandleError> {
-        if let Some(dir) = path.parent() {
-            disk.create_dir(dir)?;
-        }
-        make_private(disk, path)?;
         let rows = Sqlite {
-            connection: connect(path)?,
+            connection: open_private(disk, path)?,
         };
         rows.run(
             "PRAGMA synchronous = FULL;

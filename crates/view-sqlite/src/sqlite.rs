@@ -59,7 +59,7 @@ pub fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Makes the file, if it is not there, for its owner alone: rows tell as much as the log does.
 /// SQLite gives the files that it puts beside it the same rights.
-pub fn make_private(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+fn make_private(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     if disk.exists(path)? {
         return Ok(());
     }
@@ -69,6 +69,16 @@ pub fn make_private(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// A connection to a file that belongs to its owner alone; the file is made with its directory if
+/// there is none.
+pub fn open_private(disk: &dyn Disk, path: &Path) -> Result<Connection, HandleError> {
+    if let Some(dir) = path.parent() {
+        disk.create_dir(dir)?;
+    }
+    make_private(disk, path)?;
+    Ok(connect(path)?)
 }
 
 /// A new connection to the file at `path`.

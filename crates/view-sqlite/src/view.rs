@@ -14,7 +14,7 @@ use anabranch_runtime::view::{
 };
 use rusqlite::OptionalExtension as _;
 
-use crate::sqlite::{Sqlite, connect, locked, make_private};
+use crate::sqlite::{Sqlite, connect, locked, open_private};
 
 /// Keeps views in SQLite, in files of one directory: for
 /// [`ServiceBuilder::view_on`].
@@ -121,12 +121,10 @@ async fn blocking<T: Send + 'static>(
 impl ViewStore<Sqlite> for SqliteViewStore {
     fn copies(&self) -> BoxFuture<'_, Result<Copies, StoreError>> {
         let path = self.dir.join(format!("{}.copies.sqlite", self.view));
-        let (disk, dir) = (self.disk.clone(), self.dir.clone());
+        let disk = self.disk.clone();
         let view = self.view;
         Box::pin(blocking(view, move || {
-            disk.create_dir(&dir).map_err(failed(view))?;
-            make_private(&*disk, &path).map_err(failed(view))?;
-            let connection = connect(&path).map_err(failed(view))?;
+            let connection = open_private(&*disk, &path).map_err(failed(view))?;
             let kept: Option<String> = connection
                 .execute_batch("CREATE TABLE IF NOT EXISTS copies (json TEXT NOT NULL)")
                 .and_then(|()| {
@@ -166,8 +164,7 @@ impl ViewStore<Sqlite> for SqliteViewStore {
         let disk = self.disk.clone();
         let view = self.view;
         Box::pin(blocking(view, move || {
-            make_private(&*disk, &path).map_err(failed(view))?;
-            let writer = Writer::open(&code, &path)?;
+            let writer = Writer::open(&*disk, &code, &path)?;
             Ok(Arc::new(SqliteCopy {
                 id,
                 path,
@@ -199,10 +196,10 @@ impl ViewStore<Sqlite> for SqliteViewStore {
 }
 
 impl Writer {
-    fn open(code: &ViewCode<Sqlite>, path: &Path) -> Result<Self, StoreError> {
+    fn open(disk: &dyn Disk, code: &ViewCode<Sqlite>, path: &Path) -> Result<Self, StoreError> {
         let view = code.name();
         let mut store = Sqlite {
-            connection: connect(path).map_err(failed(view))?,
+            connection: open_private(disk, path).map_err(failed(view))?,
         };
         let table = "CREATE TABLE IF NOT EXISTS anabranch_progress (json TEXT NOT NULL)";
         store

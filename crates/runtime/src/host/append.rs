@@ -258,9 +258,14 @@ impl Shard {
 
     /// What is sent depends on everything that its machine has heard, and on its journal.
     fn add_causes(&mut self, stream: &StreamId, out: &mut Out) {
-        let live = self.slots.get_mut(stream).and_then(Slot::live);
-        let (true, Some(live)) = (self.shared.writer.many_partitions, live) else {
+        if !self.shared.writer.many_partitions {
             return;
+        }
+        let Some(live) = self.slots.get_mut(stream).and_then(Slot::live) else {
+            // Sent all the same: what it depends on may be read late, and nobody waits for ever.
+            return self
+                .shared
+                .broken_invariant(stream, "it sends, and is not in memory");
         };
         let causes = match out {
             Out::Command(command) => &mut command.causes,

@@ -148,7 +148,11 @@ impl Shard {
                     Err(SendError::Rejected(rejection))
                 }
                 Verdict::Repeat(Remembered::Recorded(versions)) => {
-                    let Some(ask) = &item.ask else { continue };
+                    let Some(ask) = &item.ask else {
+                        let what = "what is no command was found to be a repeated one";
+                        self.shared.broken_invariant(stream, what);
+                        continue;
+                    };
                     let (log, key) = (self.shared.log.clone(), ask.key(stream));
                     let recalled =
                         async move { recall::recall_versions(&log, &key, versions).await };

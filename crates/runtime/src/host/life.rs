@@ -271,6 +271,10 @@ impl Shard {
         {
             looks -= 1;
             let Some(stream) = self.round.pop_front() else {
+                debug_assert!(
+                    self.slots.is_empty(),
+                    "a slot is not in the evictor's round"
+                );
                 return;
             };
             let Some(slot) = self.slots.get_mut(&stream) else {

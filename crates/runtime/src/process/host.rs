@@ -78,6 +78,7 @@ impl ProcessHost {
     pub fn begin(self: Arc<Self>) {
         let this = self.clone();
         let Some(follow) = locked(&self.follow).take() else {
+            debug_assert!(false, "{} is begun a second time", self.kind().name());
             return;
         };
         let task = tokio::spawn(async move {
