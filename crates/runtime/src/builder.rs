@@ -10,6 +10,7 @@ use anabranch_domain::{
     CommandId, Cut, Effect, Entity, Event, Process, Retry, Saga, SchemaError, View,
 };
 use anabranch_log::{BoxFuture, Log};
+use anabranch_model::Position;
 
 use crate::checkpoint::{Checkpoints, MemoryCheckpoints};
 use crate::consumer::{ConsumerContext, ConsumerHost, ConsumerParts, ConsumerSpec, StoreError};
@@ -42,7 +43,7 @@ pub struct ServiceBuilder {
     consumers: Vec<ConsumerSpec>,
     entities: Vec<StartEntity>,
     views: Vec<(&'static str, StartView)>,
-    processes: Vec<StartProcess>,
+    processes: Vec<Declared>,
     effects: Vec<EffectHost>,
     elsewhere: Option<Arc<dyn Port>>,
     head_watches: Option<Arc<HeadWatches>>,
@@ -61,9 +62,9 @@ type TypedView = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn AnyView>);
 type StartView =
     Box<dyn FnOnce(ViewParts) -> BoxFuture<'static, Result<TypedView, ViewError>> + Send>;
 
-type StartProcess =
-    Box<dyn FnOnce(ProcessParts) -> Result<(Arc<dyn AnyProcess>, Begin), StartError> + Send>;
-type Begin = Box<dyn FnOnce() + Send>;
+/// What it is, its type and how it is started.
+type Declared = (&'static str, &'static str, StartProcess);
+type StartProcess = Box<dyn FnOnce(ProcessParts) -> Result<Arc<ProcessHost>, StartError> + Send>;
 
 /// Why a service does not start. Nothing was started.
 #[derive(thiserror::Error)]
@@ -98,6 +99,34 @@ pub enum StartError {
         saga: &'static str,
         /// The step, and what it calls.
         called: Box<Called>,
+    },
+    /// A process calls what is not registered.
+    #[error(
+        "process {process}: the effect {effect:?} is not registered; add .effect(|effect, key| …) where the service is built"
+    )]
+    NoEffectOfProcess {
+        /// The process.
+        process: &'static str,
+        /// The effect's name.
+        effect: &'static str,
+    },
+    /// A process or saga is new on a log that holds what it listens to, and does not say whether it
+    /// hears that.
+    #[error(
+        "{what} {name} is new on this log, which holds what it listens to already, the first at \
+         {first}; what it sends because of that cannot be taken back. Say where it begins: \
+         .{what}_with::<{}>(ProcessOptions::default().from_now()), or .from_start() or .from(cut)",
+        short(type_name)
+    )]
+    NoBeginning {
+        /// Process or saga.
+        what: &'static str,
+        /// Its name.
+        name: &'static str,
+        /// Its type.
+        type_name: &'static str,
+        /// Where the first event stands that it would hear.
+        first: Position,
     },
     /// Two things have one name.
     #[error("{what} {name:?} is registered twice; each name means one thing")]
@@ -221,14 +250,25 @@ impl ServiceBuilder {
     {
         self.reads::<P::Event>("process", P::NAME, P::CATEGORIES);
         self.types.journals.push(P::NAME.to_owned());
-        self.processes.push(Box::new(move |parts| {
+        let start: StartProcess = Box::new(move |parts| {
             let kind = ProcessKind::<P>::new().map_err(|source| StartError::Process {
                 process: P::NAME,
                 source,
             })?;
-            let host = ProcessHost::start(Arc::new(kind), parts, options)?;
-            Ok((host.clone() as _, Box::new(move || host.begin())))
-        }));
+            let registered = &parts.dispatcher.effects;
+            if let Some(effect) = P::CALLS
+                .iter()
+                .find(|name| !registered.0.contains_key(*name))
+            {
+                return Err(StartError::NoEffectOfProcess {
+                    process: P::NAME,
+                    effect,
+                });
+            }
+            Ok(ProcessHost::start(Arc::new(kind), parts, options)?)
+        });
+        let type_name = std::any::type_name::<P>();
+        self.processes.push(("process", type_name, start));
         self
     }
 
@@ -243,7 +283,7 @@ impl ServiceBuilder {
     pub fn saga_with<S: Saga>(mut self, options: ProcessOptions) -> Self {
         self.reads::<S::Event>("saga", S::NAME, S::CATEGORIES);
         self.types.journals.push(S::NAME.to_owned());
-        self.processes.push(Box::new(move |parts| {
+        let start: StartProcess = Box::new(move |parts| {
             let saga = SagaType::of::<S>()?;
             let registered = &parts.dispatcher.effects;
             let missing = |called: &Called| !registered.0.contains_key(called.effect);
@@ -254,9 +294,10 @@ impl ServiceBuilder {
                 });
             }
             let kind = SagaKind::new(saga);
-            let host = ProcessHost::start(Arc::new(kind), parts, options)?;
-            Ok((host.clone() as _, Box::new(move || host.begin())))
-        }));
+            Ok(ProcessHost::start(Arc::new(kind), parts, options)?)
+        });
+        let type_name = std::any::type_name::<S>();
+        self.processes.push(("saga", type_name, start));
         self
     }
 
@@ -418,25 +459,33 @@ impl ServiceBuilder {
         ));
         let mut processes: BTreeMap<_, Arc<dyn AnyProcess>> = BTreeMap::new();
         let mut begin = Vec::new();
-        for start in self.processes {
+        for (what, type_name, start) in self.processes {
             let parts = ProcessParts {
                 host: parts.clone(),
                 head: head_watch.head(),
                 dispatcher: dispatcher.clone(),
             };
-            let (process, begins) = start(parts)?;
+            let process = start(parts)?;
             let name = process.name();
-            if entities.contains_key(name) || processes.insert(name, process).is_some() {
+            if let Some(first) = process.unsaid().await {
+                return Err(StartError::NoBeginning {
+                    what,
+                    name,
+                    type_name,
+                    first,
+                });
+            }
+            if entities.contains_key(name) || processes.insert(name, process.clone()).is_some() {
                 return Err(StartError::category_twice(name));
             }
-            begin.push(begins);
+            begin.push(process);
         }
         let hosted = Arc::new(Hosted {
             entities,
             processes,
         });
         dispatcher.connect(hosted.clone());
-        begin.into_iter().for_each(|begin| begin());
+        begin.into_iter().for_each(ProcessHost::begin);
         let unwritten = Unwritten {
             log: self.log,
             time: self.time.clone(),

@@ -26,6 +26,10 @@ pub trait AnyProcess: Send + Sync {
     /// The instances that have not ended, and those that are parked.
     fn list(&self) -> BoxFuture<'_, Vec<InstanceStatus>>;
 
+    /// The instances that have ended, newest first and at most `max`, without their states. Reads
+    /// the ends of all journals.
+    fn ended(&self, max: usize) -> BoxFuture<'_, Result<Vec<InstanceStatus>, String>>;
+
     /// One instance, from its journal, and whether it is parked here.
     fn show(&self, stream: StreamId) -> BoxFuture<'_, InstanceStatus>;
 

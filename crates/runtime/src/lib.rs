@@ -99,7 +99,7 @@ pub use diagnostics::{Alert, Diagnostic, Diagnostics};
 pub use entity::{AnyEntity, EntityHandle, EntityOptions, HostError, Inspection, SendOptions};
 pub use fleet::{Fleet, Whereabouts};
 pub use follow::Begin;
-pub use host::{Accepted, Description, InstanceStatus, Recorded, Status};
+pub use host::{Accepted, Description, HeldEvent, InstanceStatus, Recorded, Status};
 pub use hosted::AnyProcess;
 pub use port::{Delivered, Port};
 pub use process::ProcessOptions;

@@ -9,8 +9,8 @@ use anabranch_runtime::view::{
     CopyId, CopyState, CopyStatus, JsonAnswer, ParkedStream, PoisonEvent, ViewStatus,
 };
 use anabranch_runtime::{
-    Accepted, Circuit, CircuitState, DeadLetter, Delivery, Inspection, InstanceStatus, Letter,
-    Status,
+    Accepted, Circuit, CircuitState, DeadLetter, Delivery, HeldEvent, Inspection, InstanceStatus,
+    Letter, Status,
 };
 use anabranch_wire as wire;
 use anabranch_wire::Raw;
@@ -161,8 +161,19 @@ pub fn instance(status: &InstanceStatus) -> wire::Instance {
         retrying: described.is_some_and(|described| described.retrying),
         length: described.map_or(0, |described| described.length),
         state: described.map(|described| raw(&described.state)),
+        held: described.map_or(Vec::new(), |described| {
+            described.held.iter().map(held).collect()
+        }),
         under_way: Vec::new(),
         letters: Vec::new(),
+    }
+}
+
+fn held(event: &HeldEvent) -> wire::HeldEvent {
+    wire::HeldEvent {
+        event_type: event.event_type.clone(),
+        stream: event.stream.to_string(),
+        position: event.position.to_string(),
     }
 }
 

@@ -185,9 +185,13 @@ pub const ENDPOINTS: &[Endpoint] = &[
     get(
         "/operate/processes/{name}",
         "showProcess",
-        "A process or saga, and its instances that have not ended",
+        "A process or saga, and its instances that have not ended, or that have",
         of::<Process>,
-    ),
+    )
+    .parameters(&[(
+        "ended",
+        "How many of the instances that have ended to list instead, newest first; at most 1000",
+    )]),
     post(
         "/operate/processes/{name}/{verb}",
         "mendProcess",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anabranch::domain::saga::{Definition, Promise, Request, Start};
 use anabranch::domain::{Event, EventRef, RecordedEvent, Rejection, Retry, Saga};
 use anabranch::model::StreamId;
-use anabranch::runtime::ServiceBuilder;
+use anabranch::runtime::{ProcessOptions, ServiceBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::orders::{Line, Order, OrderCommand};
@@ -184,7 +184,7 @@ impl Saga for Checkout {
 
 /// The service.
 pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
-    builder.saga::<Checkout>()
+    builder.saga_with::<Checkout>(ProcessOptions::default().from_start())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use anabranch::domain::{
     Breaker, CallPolicy, CommandId, Correlate, Decide, Effect, Entity, Event, EventRef, Input,
     NoEvent, Outcome, Process, Reaction, Rejection, Repeat, Retry, Saga,
 };
-use anabranch::runtime::ServiceBuilder;
+use anabranch::runtime::{ProcessOptions, ServiceBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::provider::ProviderClient;
@@ -332,8 +332,8 @@ impl Saga for Charging {
                 charge
                     .after(["check"])
                     .changes("provider")
-                    .request(|owed, cx| {
-                        Request::call(&Charge {
+                    .call(|owed: &ToCharge, cx| {
+                        Ok(Charge {
                             payment: payment_of(cx.key()).to_owned(),
                             mills: owed.mills,
                         })
@@ -374,6 +374,7 @@ pub enum Owed {
 impl Process for Refunding {
     const NAME: &'static str = "refunding";
     const CATEGORIES: &'static [&'static str] = &["return"];
+    const CALLS: &'static [&'static str] = &[Refund::NAME];
     type Event = Owed;
 
     fn correlate(_: &Owed, about: &EventRef<'_>) -> Correlate {
@@ -427,7 +428,7 @@ pub fn without_provider(builder: ServiceBuilder) -> ServiceBuilder {
         .entity::<Payment>()
         .entity::<Repayment>()
         .saga::<Charging>()
-        .process::<Refunding>()
+        .process_with::<Refunding>(ProcessOptions::default().from_start())
 }
 
 /// The service, which calls this provider.

@@ -7,8 +7,8 @@ use anabranch::domain::{
     Correlate, Decide, Entity, Event, EventRef, HandleError, Input, Process, Query, Reaction,
     Rejection, View,
 };
-use anabranch::runtime::ServiceBuilder;
 use anabranch::runtime::view::ViewSpec;
+use anabranch::runtime::{ProcessOptions, ServiceBuilder};
 use serde::{Deserialize, Serialize};
 
 /// The most that a price is raised above the list price, in percent.
@@ -240,7 +240,7 @@ impl Query for PriceOf {
 pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
     builder
         .entity::<Price>()
-        .process::<DemandPricing>()
+        .process_with::<DemandPricing>(ProcessOptions::default().from_start())
         .view(ViewSpec::<Prices>::new().query::<PriceOf>())
 }
 

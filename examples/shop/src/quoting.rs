@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch::domain::process::{Replies, Reply};
 use anabranch::domain::{Correlate, Decide, Event, EventRef, Input, Outcome, Process, Reaction};
-use anabranch::runtime::ServiceBuilder;
+use anabranch::runtime::{ProcessOptions, ServiceBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::orders::{Line, Order, OrderCommand};
@@ -123,5 +123,5 @@ impl Process for Quoting {
 
 /// Adds it to the orders service.
 pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
-    builder.process::<Quoting>()
+    builder.process_with::<Quoting>(ProcessOptions::default().from_start())
 }

@@ -9,8 +9,8 @@ use anabranch::domain::{
     Correlate, Decide, Entity, Event, EventRef, HandleError, Input, Process, Query, Reaction,
     Rejection, StreamId, View,
 };
-use anabranch::runtime::ServiceBuilder;
 use anabranch::runtime::view::ViewSpec;
+use anabranch::runtime::{ProcessOptions, ServiceBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::orders::Line;
@@ -503,9 +503,9 @@ impl Query for Scarce {
 pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
     builder
         .entity::<Stock>()
-        .process::<Reorder>()
-        .process::<GoodsOut>()
-        .process::<GoodsIn>()
+        .process_with::<Reorder>(ProcessOptions::default().from_start())
+        .process_with::<GoodsOut>(ProcessOptions::default().from_start())
+        .process_with::<GoodsIn>(ProcessOptions::default().from_start())
         .view(
             ViewSpec::<Products>::new()
                 .query::<ProductOf>()

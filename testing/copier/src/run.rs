@@ -384,7 +384,7 @@ async fn service(
     };
     let options = ProcessOptions {
         keep_every: 500,
-        ..ProcessOptions::default()
+        ..ProcessOptions::default().from_start()
     };
     let views = || ViewOptions {
         snapshot_every: 1000,

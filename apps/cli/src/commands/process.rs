@@ -39,10 +39,15 @@ Need a person: some of it stays as it is until a person acts; `process show` say
 
 Examples:
   anabranch process ls
-  anabranch process ls checkout")]
+  anabranch process ls checkout
+  anabranch process ls checkout --ended")]
 pub struct LsArgs {
     /// The process or saga whose instances are listed
     name: Option<String>,
+    /// Those that have ended instead, newest first; so many at most
+    #[arg(long, value_name = "COUNT", num_args = 0..=1, default_missing_value = "20")]
+    #[arg(requires = "name", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    ended: Option<u64>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -280,7 +285,9 @@ fn print_stopped(process: &Process, out: &mut Output) -> Outcome {
 
 async fn ls_instances(name: &str, args: &LsArgs, context: &Context) -> Outcome {
     let remote = Remote::find(&args.server, context)?;
-    let path = path(&["operate", "processes", name], &[]);
+    let ended = args.ended.map(|count| count.to_string());
+    let parameters = ended.as_deref().map(|count| ("ended", count));
+    let path = path(&["operate", "processes", name], parameters.as_slice());
     let answer = remote.get::<Process>(&path).await?;
     let mut out = Output::stdout();
     match context.settings.form {
@@ -294,7 +301,11 @@ async fn ls_instances(name: &str, args: &LsArgs, context: &Context) -> Outcome {
                     instance.trouble(),
                 ]);
             }
-            table.print("every instance has ended", &mut out)?;
+            let none = match args.ended {
+                Some(_) => "no instance has ended",
+                None => "every instance has ended",
+            };
+            table.print(none, &mut out)?;
             print_stopped(&answer.value, &mut out)?;
             print_letters(&answer.value, &mut out)?;
         }
@@ -326,6 +337,7 @@ fn print_instance(instance: &Instance, out: &mut Output) -> Outcome {
         facts.push(("trouble", instance.trouble().to_owned()));
     }
     print_facts(&facts, out)?;
+    print_held(instance, out)?;
     let Some(state) = &instance.state else {
         return Ok(());
     };
@@ -347,6 +359,27 @@ fn print_instance(instance: &Instance, out: &mut Output) -> Outcome {
         out.line(&format!(
             "\nnobody could take {what}: {why}\n  see `anabranch dead-letter show {id}`"
         ))?;
+    }
+    Ok(())
+}
+
+/// How many held events are named; `-o json` has all.
+const HELD_SHOWN: usize = 20;
+
+/// What waits for the event that starts the instance.
+fn print_held(instance: &Instance, out: &mut Output) -> Outcome {
+    if instance.held.is_empty() {
+        return Ok(());
+    }
+    out.line("\nnothing has started it yet; what has come for it is held")?;
+    let mut table = Table::new(["held", "of", "at"]);
+    for event in instance.held.iter().take(HELD_SHOWN) {
+        table.row([&event.event_type, &event.stream, &event.position]);
+    }
+    table.print("nothing", out)?;
+    let more = instance.held.len().saturating_sub(HELD_SHOWN);
+    if more > 0 {
+        out.line(&format!("and {more} more"))?;
     }
     Ok(())
 }

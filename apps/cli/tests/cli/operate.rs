@@ -489,6 +489,16 @@ fn a_saga_that_needs_a_person_says_what_to_do_and_is_settled() {
         .ok();
     assert_eq!(done, "upkeep/1 goes on: step fee is settled\n");
     bank.until("process show upkeep/1", |saga| saga["phase"] == "completed");
+    // It is no longer among those that are open; those that have ended are listed when asked.
+    let ended = bank.json("process ls upkeep --ended");
+    let ended = &ended["instances"][0];
+    assert_eq!(
+        (&ended["stream"], &ended["phase"]),
+        (&"upkeep/1".into(), &"completed".into())
+    );
+    let text = bank.run("process ls upkeep --ended").ok();
+    assert!(text.contains("upkeep/1"), "{text}");
+    bank.run("process ls --ended").fails(2);
     // Who said so, and why, is kept.
     let journal = bank.run("read --stream upkeep/1").ok();
     assert!(journal.contains("ada"), "{journal}");

@@ -40,6 +40,10 @@ pub trait Process: Default + Serialize + DeserializeOwned + Send + 'static {
     /// Which answers to its commands it wants.
     const REPLIES: Replies = Replies::Refusals;
 
+    /// The names of the effects that it calls, each as `Charge::NAME`: a service that does not
+    /// register one of them does not start. A call that is not named here is told when it is made.
+    const CALLS: &'static [&'static str] = &[];
+
     /// The version of the *state's* shape; see [`Entity::STATE_VERSION`].
     const STATE_VERSION: u32 = 1;
 

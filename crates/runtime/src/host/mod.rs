@@ -52,4 +52,4 @@ pub use out::{Input, Out, Outbox};
 pub use recall::content_of;
 pub use shard::{Message, Touched};
 pub use shared::{HostOptions, HostParts, Shared, shards_default};
-pub use status::{Accepted, Description, InstanceStatus, Recorded, Status};
+pub use status::{Accepted, Description, HeldEvent, InstanceStatus, Recorded, Status};

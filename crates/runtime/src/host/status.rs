@@ -93,6 +93,20 @@ pub struct Description {
     pub length: u64,
     /// Its state.
     pub state: Json,
+    /// Events that wait for the one that starts it, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<HeldEvent>,
+}
+
+/// An event that waits in an instance which nothing has started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldEvent {
+    /// Its type name.
+    pub event_type: String,
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its place in the log.
+    pub position: anabranch_model::Position,
 }
 
 /// An instance and what it is doing in this runtime.

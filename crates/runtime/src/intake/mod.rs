@@ -10,8 +10,8 @@ use anabranch_domain::{Cut, StreamId};
 use anabranch_log::BoxFuture;
 use anabranch_model::{Event, EventBatch, EventType, Filter, Position};
 
-pub use place::Places;
 use place::count;
+pub use place::{Ended, Places};
 
 use crate::delivery::Dispatcher;
 use crate::feed::Feed;

@@ -1,11 +1,11 @@
 //! Where a runtime begins that takes over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_domain::{Cut, StreamId};
-use anabranch_log::{Append, AppendError, Condition, Expect, Order, VersionRange};
+use anabranch_log::{Append, AppendError, Condition, Expect, Order, ReadMode, VersionRange};
 use anabranch_model::{EventId, EventType, Filter, NewEvent, Position, content_hash};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,16 @@ struct Place {
 
 /// The event that says where a process began, in the stream of its place.
 const BEGAN: &str = "$Began";
+
+/// The event with which a saga that has ended begins again, as a step that a person resumes does.
+const BEGINS_ANEW: &str = "SagaStarted";
+
+/// An instance that has ended.
+pub struct Ended {
+    pub stream: StreamId,
+    pub length: u64,
+    pub how: &'static str,
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Began {
@@ -158,6 +168,99 @@ impl Places {
         })
     }
 
+    /// The instances that have ended, newest first and at most `max`, each with the length of its
+    /// journal and how it has ended.
+    pub async fn ended(&self, max: usize) -> Result<Vec<Ended>, String> {
+        let ends = self.kind.ends();
+        let types = ends.iter().map(|(name, _)| *name).chain([BEGINS_ANEW]);
+        let filter = Filter {
+            types: types.filter_map(|name| EventType::new(name).ok()).collect(),
+            ..Filter::category(self.kind.name())
+        };
+        let start = Cut::start();
+        let mut reading = ToHead::begin(&self.host.shared.log, &start, Some(filter)).await?;
+        let mut ended: VecDeque<Ended> = VecDeque::new();
+        while let Some(batch) = reading.next().await {
+            for event in &batch? {
+                let event = event.map_err(|error| error.to_string())?;
+                let Some((_, how)) = ends.iter().find(|(name, _)| *name == event.event_type) else {
+                    // It has gone back and begins again: rare, and not long ago.
+                    if event.version > 0 {
+                        ended.retain(|one| one.stream.as_str() != event.stream);
+                    }
+                    continue;
+                };
+                ended.push_back(Ended {
+                    stream: StreamId::system(event.stream).map_err(|e| e.to_string())?,
+                    length: event.version + 1,
+                    how,
+                });
+                if ended.len() > max {
+                    ended.pop_front();
+                }
+            }
+        }
+        Ok(ended.into_iter().rev().collect())
+    }
+
+    /// The first event that a process would hear which is new on this log and says nothing of where
+    /// it begins; `None` if there is none, or it is not new. Says in the log that it began, so that
+    /// what comes from now on is no history of others.
+    pub async fn unsaid(&self) -> Result<Option<Position>, String> {
+        let log = &self.host.shared.log;
+        let (categories, types) = self.kind.listens_to();
+        // What ends with its program has no history that somebody has acted upon.
+        if self.begin.is_some() || categories.is_empty() || !log.capabilities().survives_restart {
+            return Ok(None);
+        }
+        let types = types.iter().filter_map(|name| EventType::new(name).ok());
+        let heard = Filter {
+            categories,
+            types: types.collect(),
+            ..Filter::all()
+        };
+        let journals = Filter::category(self.kind.name());
+        let stream = self.stream()?;
+        let mut began = log.read_stream(&stream, VersionRange(0..1), Order::Forward);
+        let is_known = began.next().await.is_some()
+            || self.load().await?.is_some()
+            || self.first(journals).await?.is_some();
+        if is_known {
+            return Ok(None);
+        }
+        let first = self.first(heard).await?;
+        if first.is_none() {
+            self.say(&stream, Cut::start()).await?;
+        }
+        Ok(first)
+    }
+
+    async fn first(&self, filter: Filter) -> Result<Option<Position>, String> {
+        let log = &self.host.shared.log;
+        let mut events = log.read(&Cut::start(), filter, ReadMode::ToHead);
+        let first = events.next().await.transpose();
+        let first = first.map_err(|error| error.to_string())?;
+        Ok(first.map(|event| event.position))
+    }
+
+    /// Says in the log where it began, unless another runtime has said so first.
+    async fn say(&self, stream: &StreamId, begin: Cut) -> Result<(), String> {
+        let kind = EventType::new(BEGAN).map_err(|e| e.to_string())?;
+        let data = serde_json::to_vec(&Began { cut: begin }).map_err(|e| e.to_string())?;
+        let time = &self.host.shared.time;
+        let id = EventId::v7(time.now().micros() / 1000, time.random());
+        let mut event = NewEvent::new(id, stream.clone(), kind, data);
+        event.meta_mut().correlation_id = Some(stream.to_string());
+        let append = Append {
+            conditions: vec![Condition::Stream(stream.clone(), Expect::Empty)],
+            events: vec![event],
+        };
+        match self.host.shared.log.append(append).await {
+            Ok(_) | Err(AppendError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// Where it began when it was started for the first time. That stands in the log, because a
     /// place may be lost; only a process that is new says where.
     async fn began(&self, is_new: bool) -> Result<Cut, String> {
@@ -182,19 +285,8 @@ impl Places {
                      another log"
                 ));
             }
-            let kind = EventType::new(BEGAN).map_err(|e| e.to_string())?;
-            let data = serde_json::to_vec(&Began { cut: begin }).map_err(|e| e.to_string())?;
-            let time = &self.host.shared.time;
-            let id = EventId::v7(time.now().micros() / 1000, time.random());
-            let append = Append {
-                conditions: vec![Condition::Stream(stream.clone(), Expect::Empty)],
-                events: vec![NewEvent::new(id, stream.clone(), kind, data)],
-            };
-            match log.append(append).await {
-                // Another runtime may have said so first: what stands there counts.
-                Ok(_) | Err(AppendError::Conflict { .. }) => {}
-                Err(error) => return Err(error.to_string()),
-            }
+            // Another runtime may say so first: what stands there counts.
+            self.say(&stream, begin).await?;
         }
     }
 

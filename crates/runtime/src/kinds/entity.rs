@@ -138,6 +138,7 @@ impl<E: Entity> Machine for EntityMachine<E> {
             retrying: false,
             length: self.length(),
             state: Json::of(self.instance.state()).map_err(|error| error.to_string())?,
+            held: Vec::new(),
         })
     }
 

@@ -42,8 +42,13 @@ pub trait Listening: Kind {
     /// What a command is to the machine that it is sent to.
     fn command(&self, command: &CommandEnvelope) -> Result<Input, SendError>;
 
+    /// The types of events that end a journal, each with how it has ended, in a word.
+    fn ends(&self) -> &'static [(&'static str, &'static str)];
+
     /// Whether a journal whose newest event is of this type has ended for good.
-    fn is_last(&self, event_type: &str) -> bool;
+    fn is_last(&self, event_type: &str) -> bool {
+        self.ends().iter().any(|(name, _)| *name == event_type)
+    }
 }
 
 /// What a process has planned; `timer` makes the input that a timer comes back as.

@@ -1,7 +1,9 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use anabranch_domain::process::{Delivery, Planned, ProcessEvent, ProcessInstance, ProcessType};
+use anabranch_domain::process::{
+    ConsumedEvent, Delivery, Planned, ProcessEvent, ProcessInstance, ProcessType,
+};
 use anabranch_domain::{
     CommandEnvelope, CommandError, Event as _, EventKind, EventRef, Json, Process, ReplyEnvelope,
     SchemaError, StreamId,
@@ -10,7 +12,8 @@ use anabranch_model::content_hash;
 
 use super::{Listening, closure_of, planned};
 use crate::host::{
-    Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Out, Standing, Undecided,
+    Description, Desk, Draft, Drive, HeldEvent, Input, Item, Kind, Machine, Made, Out, Standing,
+    Undecided,
 };
 use crate::send_error::SendError;
 
@@ -110,8 +113,16 @@ where
         }))
     }
 
-    fn is_last(&self, event_type: &str) -> bool {
-        event_type == "Ended"
+    fn ends(&self) -> &'static [(&'static str, &'static str)] {
+        &[("Ended", "completed")]
+    }
+}
+
+fn held(event: &ConsumedEvent) -> HeldEvent {
+    HeldEvent {
+        event_type: event.name.clone(),
+        stream: event.source.stream.clone(),
+        position: event.source.position,
     }
 }
 
@@ -176,6 +187,7 @@ where
             retrying: false,
             length: instance.length(),
             state: Json::of(instance.state()).unwrap_or_default(),
+            held: instance.held().iter().map(held).collect(),
         })
     }
 

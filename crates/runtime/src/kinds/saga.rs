@@ -97,8 +97,11 @@ impl Listening for SagaKind {
         Ok(Box::new(input))
     }
 
-    fn is_last(&self, event_type: &str) -> bool {
-        matches!(event_type, "SagaCompleted" | "SagaCompensated")
+    fn ends(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("SagaCompleted", "completed"),
+            ("SagaCompensated", "compensated"),
+        ]
     }
 }
 
@@ -167,6 +170,7 @@ impl Machine for SagaInstance {
             retrying,
             length: state.length(),
             state: Json::of(&described).unwrap_or_default(),
+            held: Vec::new(),
         })
     }
 

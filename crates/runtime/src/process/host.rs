@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anabranch_domain::{CommandEnvelope, Cut, Poison, ReplyEnvelope, Retry, StreamId};
+use anabranch_domain::{CommandEnvelope, Cut, Json, Poison, ReplyEnvelope, Retry, StreamId};
 use anabranch_log::BoxFuture;
+use anabranch_model::Position;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -12,10 +13,11 @@ use crate::delivery::{Dispatcher, ToDispatcher};
 use crate::entity::HostError;
 use crate::follow::{Follow, FollowParts, FollowState, Intake as _, PoisonEvent, Shown};
 use crate::host::{
-    Host, HostParts, Input, InstanceStatus, Item, LoadError, Message, Shared, load_newest,
+    Description, Host, HostParts, Input, InstanceStatus, Item, LoadError, Message, Shared,
+    load_newest,
 };
 use crate::hosted::AnyProcess;
-use crate::intake::{Places, ProcessIntake};
+use crate::intake::{Ended, Places, ProcessIntake};
 use crate::kinds::Listening;
 use crate::panics::contain;
 use crate::send_error::SendError;
@@ -86,6 +88,21 @@ impl ProcessHost {
             follow.run().await;
         });
         *locked(&self.task) = Some(task);
+    }
+
+    /// Whether it may begin: the first event of a history of which it does not say whether it is to
+    /// be heard, if there is one.
+    pub async fn unsaid(&self) -> Option<Position> {
+        match self.intake.places.unsaid().await {
+            Ok(first) => first,
+            Err(reason) => {
+                // What the log cannot tell now, taking over asks again.
+                self.intake
+                    .places
+                    .note(format!("cannot look where it begins: {reason}"));
+                None
+            }
+        }
     }
 
     fn kind(&self) -> &Arc<dyn Listening> {
@@ -174,6 +191,26 @@ impl AnyProcess for ProcessHost {
             let mut all = all.unwrap_or_default();
             all.sort_by(|a, b| a.stream.cmp(&b.stream));
             all
+        })
+    }
+
+    fn ended(&self, max: usize) -> BoxFuture<'_, Result<Vec<InstanceStatus>, String>> {
+        Box::pin(async move {
+            let ended = self.intake.places.ended(max).await?;
+            let status = |one: Ended| InstanceStatus {
+                stream: one.stream,
+                parked: None,
+                description: Some(Description {
+                    phase: one.how.to_owned(),
+                    ended: true,
+                    needs_person: false,
+                    retrying: false,
+                    length: one.length,
+                    state: Json::null(),
+                    held: Vec::new(),
+                }),
+            };
+            Ok(ended.into_iter().map(status).collect())
         })
     }
 

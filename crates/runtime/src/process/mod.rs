@@ -35,9 +35,9 @@ pub struct ProcessOptions {
     pub keep_every: u64,
     /// A snapshot of an instance is kept each so many events of its journal; 0: never.
     pub snapshot_every: u64,
-    /// Where it begins to consume, when it is started for the first time; `None`: at the start.
-    /// Say so on a log that holds events already: what a process sends because of them cannot be
-    /// taken back.
+    /// Where it begins to consume, when it is started for the first time. Left out, it does not
+    /// start on a log on disk that already holds events which it listens to: what a process sends
+    /// because of them cannot be taken back.
     pub begin: Option<Begin>,
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -114,6 +114,7 @@ struct Wild {
     lost: Mutex<Option<std::ops::Range<u64>>>,
     /// How many partitions it claims to have. All it holds stands in the first.
     partitions: AtomicU32,
+    survives: AtomicBool,
 }
 
 const OPEN: usize = 1 << 30;
@@ -129,6 +130,7 @@ impl WildLog {
             stream_reads: Mutex::default(),
             lost: Mutex::default(),
             partitions: AtomicU32::new(1),
+            survives: AtomicBool::new(false),
         }))
     }
 
@@ -178,6 +180,11 @@ impl WildLog {
         self.0.partitions.store(partitions, Ordering::Relaxed);
     }
 
+    /// Claims to outlive the program.
+    pub fn claim_to_survive(&self) {
+        self.0.survives.store(true, Ordering::Relaxed);
+    }
+
     /// Reads of the whole log leave these positions out; `None`: they are whole again.
     pub fn lose(&self, lost: Option<std::ops::Range<u64>>) {
         *self.0.lost.lock().unwrap() = lost;
@@ -202,6 +209,7 @@ impl Log for WildLog {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             partitions: self.0.partitions.load(Ordering::Relaxed),
+            survives_restart: self.0.survives.load(Ordering::Relaxed),
             ..self.0.inner.capabilities()
         }
     }

@@ -250,3 +250,48 @@ async fn a_process_begins_behind_the_cut_that_it_is_told() {
     run(&bench, 2).await;
     assert_eq!(numbers(&bench, "counter/to-a").await, [2]);
 }
+
+#[tokio::test]
+async fn a_process_that_is_new_on_a_log_with_a_history_does_not_start_before_it_says_where_it_begins()
+ {
+    let bench = Bench::new();
+    bench.log.claim_to_survive();
+    let service = builder(&bench).start().await.unwrap();
+    add(&service, "from-a", 1).await;
+    service.kill();
+    let refused = builder(&bench).process::<Copier>().start().await;
+    let why = refused.err().unwrap().to_string();
+    assert!(
+        why.starts_with("process copier is new on this log"),
+        "{why}"
+    );
+    let line = ".process_with::<Copier>(ProcessOptions::default().from_now())";
+    assert!(why.contains(line), "{why}");
+    run(&bench, 2).await;
+    assert_eq!(numbers(&bench, "counter/to-a").await, [0; 0]);
+    let all = ProcessOptions::default().from_start();
+    let service = builder(&bench).process_with::<Copier>(all).start().await;
+    run(&bench, 2).await;
+    assert_eq!(numbers(&bench, "counter/to-a").await, [1]);
+    drop(service);
+    // It is new no longer.
+    builder(&bench).process::<Copier>().start().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_was_there_before_the_first_event_starts_again_without_saying_where() {
+    let bench = Bench::new();
+    bench.log.claim_to_survive();
+    builder(&bench)
+        .process::<Copier>()
+        .start()
+        .await
+        .unwrap()
+        .kill();
+    let service = builder(&bench).start().await.unwrap();
+    add(&service, "from-a", 1).await;
+    service.kill();
+    let _service = builder(&bench).process::<Copier>().start().await.unwrap();
+    run(&bench, 2).await;
+    assert_eq!(numbers(&bench, "counter/to-a").await, [1]);
+}

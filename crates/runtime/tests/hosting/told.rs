@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use anabranch_domain::saga::{Definition, Request};
-use anabranch_domain::{Effect, EventRef, HandleError, NoEvent, Poison, Query, Retry, Saga, View};
+use anabranch_domain::{
+    Correlate, Decide, Effect, EventRef, HandleError, Input, NoEvent, Poison, Process, Query,
+    Reaction, Retry, Saga, View,
+};
 use anabranch_runtime::view::{ViewOptions, ViewSpec};
 use anabranch_runtime::{EntityOptions, Service, ServiceBuilder};
 use serde::{Deserialize, Serialize};
@@ -177,4 +180,60 @@ async fn a_query_that_is_registered_twice_is_refused() {
         .unwrap();
     let words = "query \"sum\" of view sums is registered twice; each name means one query";
     assert_eq!(error.to_string(), words);
+}
+
+/// Stamps what was added; waits for what opens a counter.
+#[derive(Default, Serialize, Deserialize)]
+struct Stamping;
+
+impl Process for Stamping {
+    const NAME: &'static str = "stamping";
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    const CALLS: &'static [&'static str] = &[Stamp::NAME];
+    type Event = CounterEvent;
+
+    fn correlate(event: &CounterEvent, about: &EventRef<'_>) -> Correlate {
+        match event {
+            CounterEvent::Opened => Correlate::Start(about.key().to_owned()),
+            CounterEvent::Added { .. } => Correlate::Continue(about.key().to_owned()),
+        }
+    }
+
+    fn decide(&self, _: &Input<CounterEvent>, _: &Decide) -> Reaction {
+        Reaction::none()
+    }
+
+    fn evolve(&mut self, _: &Input<CounterEvent>) {}
+}
+
+#[tokio::test]
+async fn a_process_that_calls_an_effect_which_is_not_registered_does_not_start() {
+    let (bench, told) = (Bench::new(), Told::default());
+    let started = told.builder(&bench).process::<Stamping>().start().await;
+    let why = started.err().unwrap().to_string();
+    let words = "process stamping: the effect \"stamp\" is not registered; \
+                 add .effect(|effect, key| …) where the service is built";
+    assert_eq!(why, words);
+}
+
+#[tokio::test]
+async fn what_is_held_for_an_instance_that_nothing_has_started_is_shown() {
+    let (bench, told) = (Bench::new(), Told::default());
+    let stamp = |_: Stamp, _| async { Ok(()) };
+    let service = told.builder(&bench).effect::<Stamp, _, _>(stamp);
+    let service = service.process::<Stamping>().start().await.unwrap();
+    add(&service, "a", 1).await;
+    add(&service, "a", 2).await;
+    run(&bench, 2).await;
+    let stream = "stamping/a".parse().unwrap();
+    let shown = service.process("stamping").unwrap().show(stream).await;
+    let described = shown.description.unwrap();
+    assert_eq!(described.phase, "waiting to be started");
+    let held: Vec<_> = described
+        .held
+        .iter()
+        .map(|held| &*held.event_type)
+        .collect();
+    assert!(held.contains(&"Added") && held.len() == 2, "{held:?}");
+    assert_eq!(described.held[0].stream.as_str(), "counter/a");
 }

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use crate::answer::{Answer, reply};
 use crate::convert;
 use crate::owner::owner;
-use crate::read::{Content, Names, Stream};
+use crate::read::{Content, Names, Parameters, Stream};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 
@@ -71,10 +71,25 @@ async fn list(State(shared): State<Shared>) -> Answer {
     reply(&all)
 }
 
-async fn instances(State(shared): State<Shared>, Names(name): Names<String>) -> Answer {
+/// The most instances that have ended and are listed at a time.
+const ENDED_MAX: u64 = 1000;
+
+async fn instances(
+    State(shared): State<Shared>,
+    Names(name): Names<String>,
+    mut parameters: Parameters,
+) -> Answer {
+    let ended = parameters.take_number("ended")?;
+    parameters.finish()?;
     let owner = owner(&shared, Subject::Process(&name))?;
     let process = owner.process(&name)?;
-    reply(&summary(&owner, &**process, &process.list().await))
+    let mut answer = summary(&owner, &**process, &process.list().await);
+    if let Some(ended) = ended {
+        let listed = process.ended(ended.min(ENDED_MAX) as usize).await;
+        let listed = listed.map_err(|reason| Refusal::unavailable(format!("the log: {reason}")))?;
+        answer.instances = listed.iter().map(convert::instance).collect();
+    }
+    reply(&answer)
 }
 
 async fn mend(

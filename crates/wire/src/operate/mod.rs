@@ -12,8 +12,8 @@ pub use letter::{
     LettersRetried, Retried, RetryLetters, ServiceLetter, Why,
 };
 pub use process::{
-    Delivery, Instance, OperatorName, Process, ProcessDone, ResumeStep, SagaState, SagaStep,
-    SettleStep, Settlement, StreamDone,
+    Delivery, HeldEvent, Instance, OperatorName, Process, ProcessDone, ResumeStep, SagaState,
+    SagaStep, SettleStep, Settlement, StreamDone,
 };
 pub use service::{Category, Circuit, CircuitState, Diagnostic, Service, ServiceCircuit};
 pub use view::{

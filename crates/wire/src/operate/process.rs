@@ -29,7 +29,8 @@ pub struct Process {
     pub need_a_person: u64,
     /// How much of what its instances have sent could not be delivered.
     pub dead_letters: u64,
-    /// The instances, when one process was asked for.
+    /// The instances, when one process was asked for: those that have not ended; or, if that was
+    /// asked, the newest of those that have, without their states.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<Instance>,
 }
@@ -58,12 +59,27 @@ pub struct Instance {
     /// Its state; of a saga it is a [`SagaState`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Raw>,
+    /// Events that wait for the one that starts it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<HeldEvent>,
     /// What it has sent that is on its way, when one instance was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub under_way: Vec<Delivery>,
     /// What it has sent and nobody could take, when one instance was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub letters: Vec<DeadLetter>,
+}
+
+/// An event that waits in an instance which nothing has started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeldEvent {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// Its stream.
+    pub stream: String,
+    /// Its place in the log.
+    pub position: String,
 }
 
 /// Something that a process or saga has sent and that is on its way.
