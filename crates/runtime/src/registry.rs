@@ -85,6 +85,7 @@ fn append(stream: &StreamId, expect: Expect, service: &str, data: &[u8]) -> Resu
     let id = EventId::from_hash(id);
     let mut event = NewEvent::new(id, stream.clone(), event_type, data.to_vec());
     event.meta_mut().source = Some(service.to_owned());
+    event.meta_mut().correlation_id = Some(stream.to_string());
     Ok(Append::event(event).expect(stream.clone(), expect))
 }
 

@@ -114,14 +114,15 @@ impl Service {
     ) -> Result<(), SendError> {
         let (name, data) = command.to_wire()?;
         let now = self.time.now().micros() / 1000;
+        let id = id.unwrap_or_else(|| CommandId::v7(now, self.time.random()));
         let envelope = CommandEnvelope {
-            id: id.unwrap_or_else(|| CommandId::v7(now, self.time.random())),
+            id,
             to: saga,
             name: name.to_owned(),
             data,
             role: Role::Plain,
             reply_to: None,
-            correlation_id: None,
+            correlation_id: Some(id.to_string()),
             traceparent: None,
             causes: Cut::start(),
         };

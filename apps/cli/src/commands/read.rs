@@ -23,7 +23,7 @@ Examples:
   anabranch read --stream order/536365
   anabranch read --category order --type OrderPlaced --output jsonl | jq .data
   anabranch read --tag customer:17850 --reverse --limit 10
-  anabranch read --correlation checkout/536365
+  anabranch read --correlation 01939c5e-6f1a-7c3e-9f54-1f0e6a0d7b11
   anabranch read --from 0:1000 --follow")]
 pub struct ReadArgs {
     #[command(flatten)]

@@ -115,12 +115,13 @@ async fn above(log: &dyn Log, stream: &StreamId) -> Outcome<Option<StreamId>> {
             .into());
     };
     let first = first.as_ref();
+    let meta = first.meta.decode().unwrap_or_default();
     match SagaEvent::decode(first.event_type, first.schema_version, first.data) {
         Ok(SagaEvent::SagaStarted {
             parent: Some(parent),
             ..
         }) => return Ok(Some(parent.stream)),
-        Ok(SagaEvent::SagaStarted { id, .. }) => {
+        Ok(SagaEvent::SagaStarted { id, origin, .. }) if origin.is_unknown() => {
             let mut before = log.read(&Cut::start(), Filter::all(), ReadMode::ToHead);
             while let Some(batch) = before.next_batch().await {
                 for event in &batch? {
@@ -134,6 +135,13 @@ async fn above(log: &dyn Log, stream: &StreamId) -> Outcome<Option<StreamId>> {
         }
         _ => {}
     }
+    // Everything of a story has its id, and the first event that has is the beginning.
+    if let Some(story) = &meta.correlation_id
+        && let Some(begins) = begins(log, story).await?
+        && begins != *stream
+    {
+        return Ok(Some(begins));
+    }
     if let Ok(ProcessEvent::Received {
         input: Received::Event(consumed),
         ..
@@ -141,12 +149,26 @@ async fn above(log: &dyn Log, stream: &StreamId) -> Outcome<Option<StreamId>> {
     {
         return Ok(Some(consumed.source.stream));
     }
-    // What a saga or a process has asked for carries that one's stream.
-    let meta = first.meta.decode().unwrap_or_default();
+    // In logs of before, what a saga or a process has asked for carries that one's stream.
     let by = meta.correlation_id.and_then(|id| StreamId::system(id).ok());
     let Some(by) = by else { return Ok(None) };
     let known = self::first(log, &by).await?;
     Ok(known.map(|_| by))
+}
+
+/// The stream of the first event that belongs to this story, or that the story is named after.
+async fn begins(log: &dyn Log, story: &str) -> Outcome<Option<StreamId>> {
+    let mut events = log.read(&Cut::start(), Filter::all(), ReadMode::ToHead);
+    while let Some(batch) = events.next_batch().await {
+        for event in &batch? {
+            let event = event.map_err(|error| unreadable(&error.to_string()))?;
+            let meta = event.meta.decode().unwrap_or_default();
+            if meta.correlation_id.as_deref() == Some(story) || event.id.to_string() == story {
+                return Ok(StreamId::system(event.stream).ok());
+            }
+        }
+    }
+    Ok(None)
 }
 
 async fn first(log: &dyn Log, stream: &StreamId) -> Outcome<Option<Event>> {

@@ -171,3 +171,26 @@ fn a_position_in_a_partition_that_is_not_there_is_refused() {
         }
     }
 }
+
+#[test]
+fn only_the_events_of_the_story_that_is_asked_for_are_printed() {
+    let scratch = Scratch::new("read-story");
+    let line = |n: u64, story: &str| {
+        format!(
+            "{{\"specversion\":\"1.0\",\"id\":\"01939c5e-6f1a-7c3e-9f54-00000000000{n}\",\
+             \"source\":\"/x\",\"subject\":\"a/{n}\",\"type\":\"Counted\",{story}\"data\":{{\"n\":{n}}}}}\n"
+        )
+    };
+    let stories = [
+        "\"correlationid\":\"one\",",
+        "\"correlationid\":\"other\",",
+        "",
+    ];
+    let file: String = (0..6).map(|n| line(n, stories[n as usize % 3])).collect();
+    scratch.file("f.jsonl", file);
+    scratch.run("import f.jsonl").ok();
+    let read = |arguments: &str| numbers(&scratch.events(arguments));
+    assert_eq!(read("--correlation one"), [0, 3]);
+    assert_eq!(read("--correlation one --stream a/3"), [3]);
+    assert_eq!(read("--correlation none"), [0u64; 0]);
+}

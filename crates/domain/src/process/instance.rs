@@ -11,6 +11,7 @@ use crate::effect::CallEnvelope;
 use crate::entity::Decide;
 use crate::event::DecodeError;
 use crate::json::Json;
+use crate::origin::Origin;
 use crate::saga::{Rule, Rules, SagaCommand};
 use crate::schema::Reader;
 use crate::time::Timestamp;
@@ -132,6 +133,11 @@ impl<P: Process> ProcessType<P> {
                 schema_version: about.schema_version,
                 data,
                 closure,
+                origin: Origin {
+                    // The source names it.
+                    event: None,
+                    ..Origin::of(about)
+                },
             },
         }))
     }
@@ -157,6 +163,9 @@ pub struct ProcessInstance<P: Process> {
     seen: Cut,
     /// What its decisions depend on.
     causes: Cut,
+    /// The story of the input that was taken in last.
+    #[serde(default)]
+    story: Origin,
     /// What was sent and is not answered, and as which in the order of sending.
     outbox: BTreeMap<CommandId, (u64, Planned)>,
     /// How much was sent.
@@ -192,6 +201,7 @@ impl<P: Process> ProcessInstance<P> {
             phase: Phase::New,
             seen: Cut::start(),
             causes: Cut::start(),
+            story: Origin::default(),
             outbox: BTreeMap::new(),
             sent: 0,
             timers: BTreeMap::new(),
@@ -233,6 +243,11 @@ impl<P: Process> ProcessInstance<P> {
     /// Whether it waits for an answer or a timer: whoever takes it over has something to do.
     pub fn is_waiting(&self) -> bool {
         !self.outbox.is_empty() || !self.timers.is_empty()
+    }
+
+    /// The story of the input that was taken in last.
+    pub fn story(&self) -> &Origin {
+        &self.story
     }
 
     /// Events that wait for the one that starts the instance.
@@ -375,6 +390,7 @@ impl<P: Process> ProcessInstance<P> {
             self.last_id = consumed.source.id.as_u128();
             causes.join(&consumed.closure);
         }
+        self.story = self.story_of(&received);
         let version = self.length.checked_sub(1);
         let cx = Decide::new(self.stream.clone(), version, self.id(u32::MAX), now);
         let actions = self.state.decide(input, &cx).into_actions()?;
@@ -394,6 +410,23 @@ impl<P: Process> ProcessInstance<P> {
         decision.events.push(event);
         decision.dispatch.extend(actions);
         Ok(())
+    }
+
+    /// The story of an input: that of the event, or of what is answered; a timer goes on with the
+    /// last one.
+    fn story_of(&self, input: &Received) -> Origin {
+        match input {
+            Received::Event(consumed) => consumed.origin.clone(),
+            Received::Reply(reply) => match self.outbox.get(&reply.id) {
+                Some((_, Planned::Command(asked))) => Origin {
+                    event: None,
+                    correlation_id: asked.correlation_id.clone(),
+                    traceparent: asked.traceparent.clone(),
+                },
+                _ => self.story.clone(),
+            },
+            Received::Timer(_) => self.story.clone(),
+        }
     }
 
     /// The id of what input number [`ProcessInstance::length`] makes be sent as number `index`:
@@ -418,8 +451,11 @@ impl<P: Process> ProcessInstance<P> {
                 data,
                 role: Role::Plain,
                 reply_to: Some(self.stream.clone()),
-                correlation_id: Some(self.stream.to_string()),
-                traceparent: None,
+                correlation_id: Some(match &self.story.correlation_id {
+                    Some(story) => story.clone(),
+                    None => self.stream.to_string(),
+                }),
+                traceparent: self.story.traceparent.clone(),
                 causes: causes.clone(),
             })
         };
@@ -495,6 +531,7 @@ impl<P: Process> ProcessInstance<P> {
                 if self.phase == Phase::New {
                     self.phase = Phase::Running;
                 }
+                self.story = self.story_of(input);
                 match input {
                     Received::Event(consumed) => {
                         self.see(consumed);

@@ -6,6 +6,7 @@ use crate::Event;
 use crate::command::{CommandEnvelope, ReplyEnvelope};
 use crate::effect::CallEnvelope;
 use crate::json::Json;
+use crate::origin::Origin;
 use crate::time::Timestamp;
 
 /// What can happen to an instance of a process: the events of its journal. Inbox and outbox in
@@ -71,6 +72,9 @@ pub struct ConsumedEvent {
     /// The event and everything it depends on. What the process sends because of it becomes
     /// visible after all of this.
     pub closure: Cut,
+    /// The story that it belongs to.
+    #[serde(default, skip_serializing_if = "Origin::is_unknown")]
+    pub origin: Origin,
 }
 
 /// One thing to do, with the id under which it is done.

@@ -11,6 +11,7 @@ use super::state::{Phase, SagaState};
 use crate::command::{Command, CommandEnvelope, CommandError, ReplyEnvelope, Role};
 use crate::effect::CallEnvelope;
 use crate::json::Json;
+use crate::origin::Origin;
 use crate::rules::{Rule, Rules};
 use crate::step_id::StepId;
 use crate::time::Timestamp;
@@ -85,7 +86,9 @@ impl SagaInstance {
     }
 
     fn make_plan(&mut self, input: &SagaInput) -> Result<(), PlanError> {
-        if let SagaInput::Start { id, input, parent } = input
+        if let SagaInput::Start {
+            id, input, parent, ..
+        } = input
             && self.state.begins_anew(*id, parent.as_ref())
         {
             self.plan = Some(self.saga.plan(input)?);
@@ -160,6 +163,14 @@ impl SagaInput {
                 id: envelope.id,
                 input,
                 parent,
+                origin: Origin {
+                    event: None,
+                    correlation_id: Some(match &envelope.correlation_id {
+                        Some(story) => story.clone(),
+                        None => envelope.id.to_string(),
+                    }),
+                    traceparent: envelope.traceparent.clone(),
+                },
             },
             SagaCommand::AbortSaga { why } => Self::Abort { why, by: parent },
             SagaCommand::ResumeStep { step, by } => Self::Resume {
@@ -213,9 +224,16 @@ pub enum Sent {
 }
 
 impl Dispatch {
-    /// The form that the host delivers. `saga` is the stream of the instance, `causes` what the
-    /// instance had seen.
-    pub fn address(self, saga: &StreamId, causes: &Cut) -> Result<Sent, CommandError> {
+    /// The form that the host delivers. `saga` is the stream of the instance, `origin` what began
+    /// it, `causes` what it had seen.
+    pub fn address(
+        self,
+        saga: &StreamId,
+        origin: Option<&Origin>,
+        causes: &Cut,
+    ) -> Result<Sent, CommandError> {
+        let story = origin.and_then(|origin| origin.correlation_id.clone());
+        let story = story.unwrap_or_else(|| saga.to_string());
         let command = |id, to, name: &str, data, role| CommandEnvelope {
             id,
             to,
@@ -223,8 +241,8 @@ impl Dispatch {
             data,
             role,
             reply_to: Some(saga.clone()),
-            correlation_id: Some(saga.to_string()),
-            traceparent: None,
+            correlation_id: Some(story.clone()),
+            traceparent: origin.and_then(|origin| origin.traceparent.clone()),
             causes: causes.clone(),
         };
         Ok(match self {

@@ -5,6 +5,7 @@ use super::definition::{Request, StepKind};
 use super::shape::DefinitionHash;
 use crate::command::{Outcome, Role};
 use crate::json::Json;
+use crate::origin::Origin;
 use crate::rejection::Rejection;
 use crate::step_id::StepId;
 use crate::time::Timestamp;
@@ -32,6 +33,9 @@ pub enum SagaEvent {
         /// Who waits for its end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<Parent>,
+        /// The event that began it, and the story that it belongs to.
+        #[serde(default, skip_serializing_if = "Origin::is_unknown")]
+        origin: Origin,
         /// When.
         at: Timestamp,
     },
@@ -46,6 +50,9 @@ pub enum SagaEvent {
         /// When its time is up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline: Option<Timestamp>,
+        /// The id of what is sent: the events that it leads to name it as their cause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<CommandId>,
     },
     /// The same request is about to be sent again, with the same id.
     StepRetried {
@@ -55,6 +62,9 @@ pub enum SagaEvent {
         attempt: u32,
         /// When to look after it again.
         wake: Option<Timestamp>,
+        /// The id of what is sent: the events that it leads to name it as their cause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<CommandId>,
     },
     /// An attempt came to nothing, or nobody knows to what; it is made again. Recorded when that
     /// is said in other words than before, and once for an attempt at most.
@@ -115,6 +125,9 @@ pub enum SagaEvent {
         request: Undo,
         /// When to look after it, if it has not answered by then.
         wake: Option<Timestamp>,
+        /// The id of what is sent: the events that it leads to name it as their cause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<CommandId>,
     },
     /// The same compensation is about to be sent again, with the same id.
     CompRetried {
@@ -124,6 +137,9 @@ pub enum SagaEvent {
         attempt: u32,
         /// When to look after it again.
         wake: Option<Timestamp>,
+        /// The id of what is sent: the events that it leads to name it as their cause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<CommandId>,
     },
     /// A step is undone, or never took effect.
     CompOk {

@@ -6,6 +6,7 @@ use super::definition::{Request, StepKind};
 use super::journal::{Parent, SagaEvent, StepDeclared, Undo};
 use super::shape::DefinitionHash;
 use crate::json::Json;
+use crate::origin::Origin;
 use crate::rejection::Rejection;
 use crate::step_id::StepId;
 use crate::time::Timestamp;
@@ -45,6 +46,8 @@ pub(super) struct Started {
     pub definition: DefinitionHash,
     pub input: Json,
     pub parent: Option<Parent>,
+    #[serde(default)]
+    pub origin: Origin,
 }
 
 /// How far an instance of a saga is.
@@ -224,6 +227,11 @@ impl SagaState {
         self.length
     }
 
+    /// What began it, once it has begun.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.started.as_ref().map(|started| &started.origin)
+    }
+
     /// Whether a person has to look at some step.
     pub fn is_parked(&self) -> bool {
         self.parked > 0
@@ -268,6 +276,7 @@ impl SagaState {
                 steps,
                 input,
                 parent,
+                origin,
                 at: _,
             } => {
                 self.phase = Phase::Running;
@@ -278,6 +287,7 @@ impl SagaState {
                     definition: *definition,
                     input: input.clone(),
                     parent: parent.clone(),
+                    origin: origin.clone(),
                 });
             }
             SagaEvent::StepStarted {
@@ -285,6 +295,7 @@ impl SagaState {
                 request,
                 wake,
                 deadline,
+                command: _,
             } => {
                 let mut in_flight = InFlight::first(request, *wake);
                 in_flight.deadline = *deadline;
@@ -308,6 +319,7 @@ impl SagaState {
                 step,
                 request,
                 wake,
+                command: _,
             } => {
                 let mut in_flight = InFlight::first(request, *wake);
                 in_flight.second = self.is_undoing(step);
@@ -317,11 +329,13 @@ impl SagaState {
                 step,
                 attempt,
                 wake,
+                command: _,
             }
             | SagaEvent::CompRetried {
                 step,
                 attempt,
                 wake,
+                command: _,
             } => {
                 if let Some(branch) = self.branch_mut(step) {
                     branch.at.again(*attempt, *wake);

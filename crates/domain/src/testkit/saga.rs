@@ -35,6 +35,7 @@ pub fn saga<S: Saga>(key: &str, input: &S::Input) -> SagaTest {
         id: CommandId::v7(START.micros() / 1000, 1),
         input,
         parent: None,
+        origin: Default::default(),
     });
     test
 }

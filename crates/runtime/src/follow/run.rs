@@ -184,7 +184,8 @@ impl Follow {
             let done = missing - behind(&cut).min(missing);
             self.show(|shown| {
                 shown.cut.join(&cut);
-                shown.last_at = Some(Timestamp::from_micros(last_at));
+                // 0: it has taken in nothing yet.
+                shown.last_at = (last_at > 0).then(|| Timestamp::from_micros(last_at));
                 shown.rate = (took > 0.0).then(|| done as f64 / took);
             });
             match taken {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use anabranch_domain::{Event, EventKind, Rejection, Remembered, SAGA_HEADER, StreamId, Timestamp};
+use anabranch_domain::{
+    Event, EventKind, Origin, Rejection, Remembered, SAGA_HEADER, StreamId, Timestamp,
+};
 use anabranch_model::{EventId, EventType, Limits, Meta, NewEvent};
 
 use super::item::{Ask, Item};
@@ -165,11 +167,30 @@ impl Desk<'_> {
         Ok(events)
     }
 
-    /// The events of a journal as they are stored.
-    pub fn of_journal(&self, drafts: Vec<Draft>) -> Result<Vec<NewEvent>, SendError> {
+    /// The events of a journal as they are stored. They follow from the event or command `cause`,
+    /// and belong to the story of `origin`.
+    pub fn of_journal(
+        &self,
+        drafts: Vec<Draft>,
+        cause: Option<String>,
+        origin: Option<&Origin>,
+    ) -> Result<Vec<NewEvent>, SendError> {
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
         let millis = self.writer.time.now().micros() / 1000;
         let id = |_| EventId::v7(millis, self.writer.time.random());
-        self.events(drafts, self.meta.cloned().unwrap_or_default(), id)
+        let mut meta = self
+            .meta
+            .map_or_else(Meta::default, |meta| (**meta).clone());
+        meta.causation_id = cause;
+        if let Some(origin) = origin {
+            meta.traceparent.clone_from(&origin.traceparent);
+            if origin.correlation_id.is_some() {
+                meta.correlation_id.clone_from(&origin.correlation_id);
+            }
+        }
+        self.events(drafts, Arc::new(meta), id)
     }
 
     fn events(

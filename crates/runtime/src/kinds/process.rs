@@ -150,10 +150,15 @@ where
             ));
         };
         let broken = |error: String| Undecided::Broken(error);
+        let cause = match input {
+            Delivery::Event(consumed) => Some(consumed.record.source.id.to_string()),
+            Delivery::Reply(reply) => Some(reply.id.to_string()),
+            Delivery::Timer(_) | Delivery::Quiet => None,
+        };
         let decided = self.instance.decide(&self.process, input.clone(), desk.now);
         let decision = decided.map_err(|error| broken(error.to_string()))?;
         let drafts = Draft::all(&decision.events).map_err(|error| broken(error.to_string()))?;
-        let events = desk.of_journal(drafts);
+        let events = desk.of_journal(drafts, cause, Some(self.instance.story()));
         let events = events.map_err(|error| broken(error.to_string()))?;
         let mut outs = outs::<P>(decision.dispatch);
         let quiet = |at| Out::Timer(at, delivery::<P>(Delivery::Quiet));

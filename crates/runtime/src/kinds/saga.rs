@@ -6,7 +6,7 @@ use anabranch_domain::saga::{
     StepStatus, start_id,
 };
 use anabranch_domain::{
-    CommandEnvelope, Cut, Event as _, EventKind, EventRef, Json, ReplyEnvelope, StreamId,
+    CommandEnvelope, Cut, Event as _, EventKind, EventRef, Json, Origin, ReplyEnvelope, StreamId,
 };
 use anabranch_model::content_hash;
 
@@ -75,6 +75,7 @@ impl Listening for SagaKind {
                 id: start_id(event.id, &start.saga),
                 input: start.input,
                 parent: None,
+                origin: Origin::of(event),
             };
             (start.saga, Box::new(input) as Input)
         }))
@@ -107,7 +108,7 @@ impl Listening for SagaKind {
 
 fn outs(saga: &SagaInstance, sent: Vec<Dispatch>) -> Result<Vec<Out>, String> {
     let address = |dispatch: Dispatch| {
-        let sent = dispatch.address(saga.state().stream(), &Cut::start());
+        let sent = dispatch.address(saga.state().stream(), saga.state().origin(), &Cut::start());
         Ok(match sent.map_err(|error| error.to_string())? {
             Sent::Command(command) => Out::Command(command),
             Sent::Call(call, role) => Out::Call(call, role),
@@ -117,6 +118,21 @@ fn outs(saga: &SagaInstance, sent: Vec<Dispatch>) -> Result<Vec<Out>, String> {
         })
     };
     sent.into_iter().map(address).collect()
+}
+
+/// The event or command that an input is, or answers.
+fn cause_of(input: &SagaInput) -> Option<String> {
+    let command = match input {
+        SagaInput::Start { id, origin, .. } => match origin.event {
+            Some(event) => return Some(event.to_string()),
+            None => id,
+        },
+        SagaInput::Reply { id, .. } => id,
+        SagaInput::Abort { by, .. } => &by.as_ref()?.command,
+        SagaInput::Resume { command, .. } | SagaInput::Settle { command, .. } => &command.id,
+        SagaInput::Wake(_) | SagaInput::Recovered => return None,
+    };
+    Some(command.to_string())
 }
 
 impl Machine for SagaInstance {
@@ -135,7 +151,7 @@ impl Machine for SagaInstance {
         let decision = decided.map_err(|error| broken(error.to_string()))?;
         let outs = outs(self, decision.dispatch).map_err(broken)?;
         let drafts = Draft::all(&decision.events).map_err(|error| broken(error.to_string()))?;
-        let events = desk.of_journal(drafts);
+        let events = desk.of_journal(drafts, cause_of(input), self.state().origin());
         let events = events.map_err(|error| broken(error.to_string()))?;
         Ok(Made::of(events, outs, decision.answer))
     }

@@ -145,6 +145,7 @@ impl Run<'_> {
                     step: step.clone(),
                     request,
                     wake,
+                    command: None,
                 });
             }
             Err(error) => self.park(
@@ -279,6 +280,7 @@ impl Run<'_> {
             step: step.clone(),
             attempt,
             wake,
+            command: None,
         });
         self.alert(shape, step, attempt, alerted);
     }

@@ -7,6 +7,7 @@ use super::outputs::{CIRCUIT_OPEN, Sending, command_id};
 use crate::CommandId;
 use crate::command::Outcome;
 use crate::json::Json;
+use crate::origin::Origin;
 use crate::rejection::Rejection;
 use crate::rules::{Rule, Rules};
 use crate::saga::definition::{Overlap, Request, StepContext, StepKind};
@@ -20,14 +21,26 @@ use crate::time::Timestamp;
 use crate::view::HandleError;
 
 impl Run<'_> {
-    pub(super) fn start(&mut self, id: CommandId, input: Json, parent: Option<Parent>) {
+    pub(super) fn start(
+        &mut self,
+        id: CommandId,
+        input: Json,
+        parent: Option<Parent>,
+        origin: Origin,
+    ) {
         if self.state.phase == Phase::New {
-            self.begin(id, input, parent);
+            self.begin(id, input, parent, origin);
         }
     }
 
     /// Begins, for the first time or once more.
-    pub(super) fn begin(&mut self, id: CommandId, input: Json, parent: Option<Parent>) {
+    pub(super) fn begin(
+        &mut self,
+        id: CommandId,
+        input: Json,
+        parent: Option<Parent>,
+        origin: Origin,
+    ) {
         let Some(plan) = self.plan else {
             return;
         };
@@ -43,6 +56,7 @@ impl Run<'_> {
             steps: steps.collect(),
             input,
             parent,
+            origin,
             at: self.now,
         });
         self.go_on();
@@ -97,6 +111,7 @@ impl Run<'_> {
                             request,
                             wake,
                             deadline,
+                            command: None,
                         });
                     }
                 }
@@ -382,6 +397,7 @@ impl Run<'_> {
             step: step.clone(),
             attempt,
             wake,
+            command: None,
         });
         self.alert(shape, step, attempt, alerted);
     }

@@ -64,10 +64,13 @@ impl<'a> Run<'a> {
         // R14: what has ended only repeats how it ended, and notes what came too late.
         let ended = self.state.phase.is_terminal() && self.rules.keep(Rule::TerminalIsFinal);
         match input {
-            SagaInput::Start { id, input, parent }
-                if self.state.begins_anew(id, parent.as_ref()) =>
-            {
-                self.begin(id, input, parent);
+            SagaInput::Start {
+                id,
+                input,
+                parent,
+                origin,
+            } if self.state.begins_anew(id, parent.as_ref()) => {
+                self.begin(id, input, parent, origin);
                 Ok(())
             }
             SagaInput::Start { parent, .. } if ended => {
@@ -76,8 +79,13 @@ impl<'a> Run<'a> {
             }
             SagaInput::Abort { by, .. } if ended => self.answer_abort(by.as_ref()),
             SagaInput::Wake(_) | SagaInput::Recovered if ended => Ok(()),
-            SagaInput::Start { id, input, parent } => {
-                self.start(id, input, parent);
+            SagaInput::Start {
+                id,
+                input,
+                parent,
+                origin,
+            } => {
+                self.start(id, input, parent, origin);
                 Ok(())
             }
             SagaInput::Reply {
@@ -110,10 +118,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn emit(&mut self, event: SagaEvent) {
+    fn emit(&mut self, mut event: SagaEvent) {
         self.state.evolve(&event);
-        self.dispatch
-            .extend(outputs_under(self.state, &event, self.rules));
+        let sent = outputs_under(self.state, &event, self.rules);
+        if let (
+            SagaEvent::StepStarted { command, .. }
+            | SagaEvent::StepRetried { command, .. }
+            | SagaEvent::CompStarted { command, .. }
+            | SagaEvent::CompRetried { command, .. },
+            Some(Dispatch::Request { id, .. }),
+        ) = (&mut event, sent.first())
+        {
+            *command = Some(*id);
+        }
+        self.dispatch.extend(sent);
         self.events.push(event);
     }
 

@@ -75,6 +75,7 @@ impl Run<'_> {
                     step,
                     attempt,
                     wake,
+                    command: None,
                 });
             }
             At::Undoing(waiting) => {
@@ -85,6 +86,7 @@ impl Run<'_> {
                     step,
                     attempt,
                     wake,
+                    command: None,
                 });
             }
             At::New => {
@@ -97,6 +99,7 @@ impl Run<'_> {
                             request,
                             wake,
                             deadline,
+                            command: None,
                         });
                     }
                     Err(error) => self.cannot_start(&step, error.to_string()),

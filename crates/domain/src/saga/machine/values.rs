@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::CommandId;
 use crate::command::{Outcome, Role};
 use crate::json::Json;
+use crate::origin::Origin;
 use crate::rejection::Rejection;
 use crate::saga::journal::{Operator, Parent, SagaEvent, Undo};
 use crate::step_id::StepId;
@@ -21,6 +22,8 @@ pub enum SagaInput {
         input: Json,
         /// Who waits for its end.
         parent: Option<Parent>,
+        /// What began it.
+        origin: Origin,
     },
     /// What became of a request or a compensation.
     Reply {

@@ -329,6 +329,7 @@ fn scenario_19_the_ids_of_commands_are_fixed_for_ever() {
         id: CommandId::v7(0x0123_4567_89ab, 7),
         input: Json::new("{}").unwrap(),
         parent: None,
+        origin: Default::default(),
     };
     let now = anabranch_domain::testkit::START;
     let decision = instance.decide(start, now).unwrap();

@@ -174,6 +174,7 @@ fn reply_and_timer_at_once(rules: Rules) -> Verdict {
             id: CommandId::from_u128(1),
             input: Json::new("{}").map_err(|e| e.to_string())?,
             parent: None,
+            origin: Default::default(),
         };
         give(&mut instance, start, START)?;
         let now = START + TIMEOUT;

@@ -56,6 +56,7 @@ fn start<S: Saga>(input: &S::Input) -> (Arc<SagaType>, SagaInstance, Vec<Dispatc
         id: CommandId::from_u128(1),
         input: Json::of(input).unwrap(),
         parent: None,
+        origin: Default::default(),
     };
     let decision = instance.decide(input, START).unwrap();
     (saga, instance, decision.dispatch)

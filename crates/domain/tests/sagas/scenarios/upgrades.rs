@@ -115,6 +115,7 @@ fn scenario_20_a_missing_definition_is_a_clear_error() {
         id: CommandId::from_u128(1),
         input: Json::new("{}").unwrap(),
         parent: None,
+        origin: Default::default(),
     };
     let now = anabranch_domain::testkit::START;
     instance.decide(start, now).unwrap();

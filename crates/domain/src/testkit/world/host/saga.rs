@@ -72,9 +72,13 @@ impl SagaHost {
             dispatch.extend(instance.outstanding());
         }
         let saga = stream.clone();
+        let origin = instance.state().origin().cloned();
         if events.is_empty() {
             let closure = scene.log.closure_of(stream);
-            return Ok((Work::send(address(&saga, dispatch, &closure)), answer));
+            return Ok((
+                Work::send(address(&saga, origin.as_ref(), dispatch, &closure)),
+                answer,
+            ));
         }
         let events = events
             .iter()
@@ -87,16 +91,23 @@ impl SagaHost {
             events,
             causes,
         };
-        let work = Work::write(write, move |closure| address(&saga, dispatch, closure));
+        let work = Work::write(write, move |closure| {
+            address(&saga, origin.as_ref(), dispatch, closure)
+        });
         Ok((work, answer))
     }
 }
 
 /// Nothing that a saga of ours sends is malformed: it was encoded when its step began.
-fn address(saga: &StreamId, dispatch: Vec<Dispatch>, causes: &Cut) -> Vec<Send> {
+fn address(
+    saga: &StreamId,
+    origin: Option<&crate::Origin>,
+    dispatch: Vec<Dispatch>,
+    causes: &Cut,
+) -> Vec<Send> {
     let sent = dispatch
         .into_iter()
-        .map(|dispatch| match dispatch.address(saga, causes) {
+        .map(|dispatch| match dispatch.address(saga, origin, causes) {
             Ok(Sent::Command(command)) => Send::Message(Message::Command(command)),
             Ok(Sent::Call(envelope, role)) => Send::Message(Message::Call {
                 envelope,
@@ -174,6 +185,7 @@ impl Host for SagaHost {
             id: start_id(event.id, &start.saga),
             input: start.input,
             parent: None,
+            origin: crate::Origin::of(&event.as_ref()),
         };
         let causes = scene.log.closure(event.position);
         let (work, _) = self.give(&start.saga, input, causes, false, scene)?;
