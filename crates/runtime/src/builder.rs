@@ -467,14 +467,7 @@ impl ServiceBuilder {
             };
             let process = start(parts)?;
             let name = process.name();
-            if let Some(first) = process.unsaid().await {
-                return Err(StartError::NoBeginning {
-                    what,
-                    name,
-                    type_name,
-                    first,
-                });
-            }
+            says_where_it_begins(&process, what, type_name).await?;
             if entities.contains_key(name) || processes.insert(name, process.clone()).is_some() {
                 return Err(StartError::category_twice(name));
             }
@@ -526,6 +519,24 @@ fn short(type_name: &str) -> &str {
     match plain.rfind("::") {
         Some(at) => &type_name[at + 2..],
         None => type_name,
+    }
+}
+
+/// Refuses a process or saga that is new on a log with a history, and does not say whether it is to
+/// hear that.
+async fn says_where_it_begins(
+    process: &ProcessHost,
+    what: &'static str,
+    type_name: &'static str,
+) -> Result<(), StartError> {
+    match process.unsaid().await {
+        None => Ok(()),
+        Some(first) => Err(StartError::NoBeginning {
+            what,
+            name: process.name(),
+            type_name,
+            first,
+        }),
     }
 }
 

@@ -266,36 +266,42 @@ impl SagaState {
         }
     }
 
+    fn begin(&mut self, event: &SagaEvent) {
+        let SagaEvent::SagaStarted {
+            id,
+            definition,
+            steps,
+            input,
+            parent,
+            origin,
+            at: _,
+        } = event
+        else {
+            return;
+        };
+        self.phase = Phase::Running;
+        (self.abort, self.parked) = (None, 0);
+        self.steps = steps.iter().map(StepState::new).collect();
+        self.started = Some(Started {
+            id: *id,
+            definition: *definition,
+            input: input.clone(),
+            parent: parent.clone(),
+            origin: origin.clone(),
+        });
+    }
+
     /// The state after `event`. Events that name steps which do not exist change nothing.
     pub fn evolve(&mut self, event: &SagaEvent) {
         self.length += 1;
         match event {
-            SagaEvent::SagaStarted {
-                id,
-                definition,
-                steps,
-                input,
-                parent,
-                origin,
-                at: _,
-            } => {
-                self.phase = Phase::Running;
-                (self.abort, self.parked) = (None, 0);
-                self.steps = steps.iter().map(StepState::new).collect();
-                self.started = Some(Started {
-                    id: *id,
-                    definition: *definition,
-                    input: input.clone(),
-                    parent: parent.clone(),
-                    origin: origin.clone(),
-                });
-            }
+            SagaEvent::SagaStarted { .. } => self.begin(event),
             SagaEvent::StepStarted {
                 step,
                 request,
                 wake,
                 deadline,
-                command: _,
+                ..
             } => {
                 let mut in_flight = InFlight::first(request, *wake);
                 in_flight.deadline = *deadline;
@@ -319,7 +325,7 @@ impl SagaState {
                 step,
                 request,
                 wake,
-                command: _,
+                ..
             } => {
                 let mut in_flight = InFlight::first(request, *wake);
                 in_flight.second = self.is_undoing(step);
@@ -329,13 +335,13 @@ impl SagaState {
                 step,
                 attempt,
                 wake,
-                command: _,
+                ..
             }
             | SagaEvent::CompRetried {
                 step,
                 attempt,
                 wake,
-                command: _,
+                ..
             } => {
                 if let Some(branch) = self.branch_mut(step) {
                     branch.at.again(*attempt, *wake);
