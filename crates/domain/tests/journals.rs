@@ -7,8 +7,8 @@ use anabranch_domain::saga::{
     StepId, StepKind, Undo,
 };
 use anabranch_domain::{
-    Call, CallEnvelope, CommandEnvelope, CommandId, Cut, Json, Outcome, Rejection, ReplyEnvelope,
-    Role, Source, StreamId, Timer, Timestamp,
+    Call, CallEnvelope, CommandEnvelope, CommandId, Cut, Json, Origin, Outcome, Rejection,
+    ReplyEnvelope, Role, Source, StreamId, Timer, Timestamp,
 };
 use anabranch_model::{EventId, PartitionId, Position};
 use proptest::prelude::*;
@@ -92,6 +92,16 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn origins()(
+        event in prop::option::of(any::<u128>()),
+        correlation_id in prop::option::of(".{0,8}"),
+        traceparent in prop::option::of(".{0,8}"),
+    ) -> Origin {
+        Origin { event: event.map(EventId::from_u128), correlation_id, traceparent }
+    }
+}
+
 fn calls() -> impl Strategy<Value = Call> {
     ("[a-c]{1,3}", jsons()).prop_map(|(effect, request)| Call { effect, request })
 }
@@ -111,10 +121,11 @@ prop_compose! {
         schema_version in any::<u32>(),
         data in jsons(),
         closure in cuts(),
+        origin in origins(),
     ) -> ConsumedEvent {
         let (id, position) = (EventId::from_u128(id), Position::at(position));
         let source = Source { id, stream, version, position, recorded_at };
-        ConsumedEvent { source, name, schema_version, data, closure }
+        ConsumedEvent { source, name, schema_version, data, closure, origin }
     }
 }
 
@@ -201,18 +212,20 @@ fn started() -> impl Strategy<Value = SagaEvent> {
         prop::collection::vec(declared, 0..3),
         jsons(),
         prop::option::of(parents()),
+        origins(),
         times(),
     )
-        .prop_map(
-            |(id, definition, steps, input, parent, at)| SagaEvent::SagaStarted {
+        .prop_map(|(id, definition, steps, input, parent, origin, at)| {
+            SagaEvent::SagaStarted {
                 id,
                 definition,
                 steps,
                 input,
                 parent,
+                origin,
                 at,
-            },
-        )
+            }
+        })
 }
 
 fn of_saga() -> impl Strategy<Value = SagaEvent> {
@@ -223,21 +236,26 @@ fn of_saga() -> impl Strategy<Value = SagaEvent> {
     ];
     let by = || prop::option::of(people());
     let wakes = || prop::option::of(times());
+    let sent = || prop::option::of(ids());
     prop_oneof![
         started(),
-        (steps(), asks(), wakes(), wakes()).prop_map(|(step, request, wake, deadline)| {
-            SagaEvent::StepStarted {
-                step,
-                request,
-                wake,
-                deadline,
+        (steps(), asks(), wakes(), wakes(), sent()).prop_map(
+            |(step, request, wake, deadline, command)| {
+                SagaEvent::StepStarted {
+                    step,
+                    request,
+                    wake,
+                    deadline,
+                    command,
+                }
             }
-        }),
-        (steps(), any::<u32>(), wakes()).prop_map(|(step, attempt, wake)| {
+        ),
+        (steps(), any::<u32>(), wakes(), sent()).prop_map(|(step, attempt, wake, command)| {
             SagaEvent::StepRetried {
                 step,
                 attempt,
                 wake,
+                command,
             }
         }),
         (steps(), any::<bool>(), ".{0,5}").prop_map(|(step, undo, why)| SagaEvent::AttemptFailed {
@@ -259,10 +277,13 @@ fn of_saga() -> impl Strategy<Value = SagaEvent> {
         (steps(), ".{0,5}").prop_map(|(step, why)| SagaEvent::StepUnknown { step, why }),
         (".{0,5}", prop::option::of(parents()))
             .prop_map(|(why, by)| SagaEvent::AbortRequested { why, by }),
-        (steps(), undo, wakes()).prop_map(|(step, request, wake)| SagaEvent::CompStarted {
-            step,
-            request,
-            wake
+        (steps(), undo, wakes(), sent()).prop_map(|(step, request, wake, command)| {
+            SagaEvent::CompStarted {
+                step,
+                request,
+                wake,
+                command,
+            }
         }),
         (steps(), by()).prop_map(|(step, by)| SagaEvent::CompOk { step, by }),
         (steps(), any::<bool>(), outcomes()).prop_map(|(step, undo, outcome)| {
@@ -350,6 +371,7 @@ proptest! {
             steps: steps.collect(),
             input: Json::null(),
             parent: None,
+            origin: Origin::default(),
             at: Timestamp::from_seconds(0),
         };
         let read = serde_json::from_str::<SagaEvent>(&serde_json::to_string(&event).unwrap());
