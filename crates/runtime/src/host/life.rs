@@ -18,9 +18,9 @@ use crate::panics::contain;
 use crate::send_error::SendError;
 use crate::snapshot::Snapshot;
 
-/// A machine that leaves memory is kept in a snapshot if it has this many events behind its
-/// newest one.
-const PASSIVATION_EVENTS_MIN: u64 = 32;
+/// A machine that leaves memory, or was just read, is kept in a snapshot if it has this many events
+/// behind its newest one.
+const SNAPSHOT_EVENTS_MIN: u64 = 32;
 
 /// How many streams a shard reads at once.
 const LOADS_MAX: usize = 256;
@@ -120,6 +120,10 @@ impl Shard {
         }
         let has_begun = live.durable.is_some();
         self.shared.measure(&mut live, stream);
+        if standing != Standing::Ended {
+            // Whoever reads this many events again after the next crash makes everybody wait.
+            live.snapshot_at = self.keep(stream, &live).unwrap_or(live.snapshot_at);
+        }
         self.replace(stream, State::Live(Box::new(live)));
         let slot = self.slot(stream);
         let resumes = std::mem::take(&mut slot.resume);
@@ -263,7 +267,7 @@ impl Shard {
     /// used since the evictor last came by.
     pub fn evict(&mut self) {
         let options = &self.shared.options;
-        let (live_max, keeps) = (options.live_max, options.snapshot_every > 0);
+        let live_max = options.live_max;
         let budget = options.memory_max.map(|max| max / options.shards.max(1));
         let mut looks = self.round.len() * 2;
         while looks > 0
@@ -290,15 +294,23 @@ impl Shard {
                 self.round.push_back(stream);
                 continue;
             }
-            if let State::Live(live) = self.leave(&stream)
-                && keeps
-                && live.durable_count() - live.snapshot_at >= PASSIVATION_EVENTS_MIN
-                && let (Some(durable), Some(state)) = (live.durable, live.frozen())
-            {
-                self.save_snapshot(&stream, durable, state);
+            if let State::Live(live) = self.leave(&stream) {
+                self.keep(&stream, &live);
             }
             self.slots.remove(&stream);
         }
+    }
+
+    /// Saves a snapshot of a machine, if there are many events since its last one; the number of
+    /// events that it holds.
+    fn keep(&mut self, stream: &StreamId, live: &Live) -> Option<u64> {
+        let since = live.durable_count() - live.snapshot_at;
+        if self.shared.options.snapshot_every == 0 || since < SNAPSHOT_EVENTS_MIN {
+            return None;
+        }
+        let (durable, state) = (live.durable?, live.frozen()?);
+        self.save_snapshot(stream, durable, state);
+        Some(live.durable_count())
     }
 
     pub fn save_snapshot(&mut self, stream: &StreamId, durable: Durable, state: Vec<u8>) {

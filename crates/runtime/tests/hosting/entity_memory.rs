@@ -43,10 +43,19 @@ async fn idle_entities_leave_memory_beyond_the_budget() {
 
 /// Sends `n` commands that each add one, with a snapshot each ten events.
 async fn with_snapshots(bench: &Bench, store: &Arc<MemorySnapshots>, n: usize) -> Service {
+    with_snapshots_each(10, bench, store, n).await
+}
+
+async fn with_snapshots_each(
+    snapshot_every: u64,
+    bench: &Bench,
+    store: &Arc<MemorySnapshots>,
+    n: usize,
+) -> Service {
     let service = Service::builder("test", bench.log(), bench.time.clone())
         .snapshots(store.clone())
         .entity_with::<Counter>(EntityOptions {
-            snapshot_every: 10,
+            snapshot_every,
             ..one_shard()
         })
         .start()
@@ -109,4 +118,19 @@ async fn a_snapshot_that_does_not_fit_is_dropped() {
             "spoiled {spoil}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_was_read_from_many_events_is_read_from_a_snapshot_after_the_next_crash() {
+    let bench = Bench::new();
+    let store = Arc::new(MemorySnapshots::new());
+    let stream = StreamId::new("counter/a").unwrap();
+    drop(with_snapshots_each(1000, &bench, &store, 40).await);
+    assert!(store.load(&stream).await.unwrap().is_none());
+    let service = with_snapshots_each(1000, &bench, &store, 0).await;
+    assert_eq!(left(&service).await, "only 40 left (below-zero)");
+    settle().await;
+    drop(service);
+    let snapshot = store.load(&stream).await.unwrap().unwrap();
+    assert_eq!(snapshot.version, 39);
 }
