@@ -81,14 +81,14 @@ fn do_job(
     match job {
         ChildJob::FillUntilKilled { dir, events } => {
             let log: Arc<dyn Log> = engine.open(Env::os(), &dir, workload.durability)?;
-            crate::block_on(&runtime, fill(&log, &workload, events))?;
+            crate::block_on(runtime, fill(&log, &workload, events))?;
             tell(out, ChildNote::Filled)?;
-            crate::block_on(&runtime, fill(&log, &workload, u64::MAX / 2))
+            crate::block_on(runtime, fill(&log, &workload, u64::MAX / 2))
         }
         ChildJob::Memory { dir, streams } => {
             let log = engine.open(Env::os(), &dir, workload.durability)?;
             let appended: Arc<dyn Log> = log.clone();
-            crate::block_on(&runtime, memory(&appended, &workload, &streams, out))?;
+            crate::block_on(runtime, memory(&appended, &workload, &streams, out))?;
             log.close()?;
             Ok(())
         }

@@ -101,7 +101,7 @@ impl Opener<'_> {
         let clock = Arc::clone(&env.clock);
         let begun = clock.monotonic();
         let log = self.engine.open(env, self.dir, filling().durability)?;
-        let head = crate::block_on(&self.runtime, log.head())?;
+        let head = crate::block_on(self.runtime, log.head())?;
         let took: Duration = clock.monotonic().saturating_sub(begun);
         let bytes_read = read.load(Ordering::Relaxed);
         let events: u64 = head.iter().map(|(_, count)| count).sum();

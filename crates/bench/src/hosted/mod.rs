@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anabranch_env::Env;
 use anabranch_log::Log;
-use anabranch_runtime::{EntityOptions, Service, ServiceBuilder, Time};
+use anabranch_runtime::{EntityOptions, ProcessOptions, Service, ServiceBuilder, Time};
 
 use crate::Tools;
 use crate::append::{Contender, Driven, Lane, Rounds, log_contender};
@@ -149,9 +149,9 @@ async fn start(config: &HostedConfig, log: &Arc<dyn Log>) -> Result<Arc<Service>
                 .entity_with::<shop::Stock>(entities.clone())
                 .entity_with::<shop::Payment>(entities.clone())
                 .entity_with::<shop::Shipment>(entities)
-                .saga::<shop::Checkout>();
+                .saga_with::<shop::Checkout>(ProcessOptions::default().from_start());
             if sagas.dispatching {
-                builder.process::<shop::Dispatching>()
+                builder.process_with::<shop::Dispatching>(ProcessOptions::default().from_start())
             } else {
                 builder
             }
