@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use anabranch_wire::{
     CallLetter, Category, Circuit, CommandBody, CommandLetter, CommandOutcome, CopyId, CopyStatus,
-    DeadLetter, Delivery, Diagnostic, Edited, Entity, History, Instance, LetterDone,
+    DeadLetter, Delivery, Diagnostic, Edited, Entity, HeldEvent, History, Instance, LetterDone,
     LettersRetried, OperatorName, Parked, ParkedStream, PoisonEvent, Problem, Process, ProcessDone,
     QueryAnswer, RecordedEvent, Rejection, ResumeStep, Retried, RetryLetters, SagaState, SagaStep,
     Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep, StreamDone, Unparked, View,
@@ -158,7 +158,7 @@ macro_rules! tried {
 
 const TRIED: &[Tried] = &tried![
     CallLetter Category Circuit CommandBody CommandLetter CommandOutcome CopyId CopyStatus
-    DeadLetter Delivery Diagnostic Edited Entity History Instance LetterDone LettersRetried
+    DeadLetter Delivery Diagnostic Edited Entity HeldEvent History Instance LetterDone LettersRetried
     OperatorName Parked ParkedStream PoisonEvent Problem Process ProcessDone QueryAnswer
     RecordedEvent Rejection ResumeStep Retried RetryLetters SagaState SagaStep Service
     ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Unparked View ViewDone Why
