@@ -1,3 +1,4 @@
+use anabranch_model::record::RecordError;
 use anabranch_model::{EventId, EventRef};
 use serde::{Deserialize, Serialize};
 
@@ -17,15 +18,16 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The story of `event`. One that says nothing of a story begins its own.
-    pub fn of(event: &EventRef<'_>) -> Self {
-        let meta = event.meta.decode().unwrap_or_default();
+    /// The story of `event`. One that says nothing of a story begins its own. Fails when what the
+    /// log keeps beside the event's data cannot be read.
+    pub fn of(event: &EventRef<'_>) -> Result<Self, RecordError> {
+        let meta = event.meta.decode()?;
         let own = || event.id.to_string();
-        Self {
+        Ok(Self {
             event: Some(event.id),
             correlation_id: Some(meta.correlation_id.unwrap_or_else(own)),
             traceparent: meta.traceparent,
-        }
+        })
     }
 
     /// Whether nothing is known.

@@ -114,39 +114,34 @@ pub fn appended(span: &Span, result: &Result<Appended, AppendError>) {
     }
 }
 
-/// A view that takes in a batch, or a part of it.
+/// Events are taken in by something with a name.
+macro_rules! takes_in {
+    ($span:literal, $name:expr, $events:expr) => {
+        span!(
+            target: TARGET,
+            Level::INFO,
+            $span,
+            otel.name = format_args!("process {}", $name),
+            otel.kind = "consumer",
+            messaging.system = SYSTEM,
+            messaging.operation.name = "process",
+            messaging.operation.type = "process",
+            messaging.consumer.group.name = $name,
+            messaging.batch.message_count = $events,
+            messaging.message.conversation_id = Empty,
+            error.type = Empty,
+        )
+    };
+}
+
+/// A view that takes in a batch, or a part of it: how many events is known at its end.
 pub fn view(name: &str) -> Span {
-    span!(
-        target: TARGET,
-        Level::INFO,
-        "view",
-        otel.name = format_args!("process {name}"),
-        otel.kind = "consumer",
-        messaging.system = SYSTEM,
-        messaging.operation.name = "process",
-        messaging.operation.type = "process",
-        messaging.consumer.group.name = name,
-        messaging.batch.message_count = Empty,
-        messaging.message.conversation_id = Empty,
-        error.type = Empty,
-    )
+    takes_in!("view", name, Empty)
 }
 
 /// A consumer's function, for so many events.
 pub fn consumer(name: &str, events: usize) -> Span {
-    span!(
-        target: TARGET,
-        Level::INFO,
-        "consumer",
-        otel.name = format_args!("process {name}"),
-        otel.kind = "consumer",
-        messaging.system = SYSTEM,
-        messaging.operation.name = "process",
-        messaging.operation.type = "process",
-        messaging.consumer.group.name = name,
-        messaging.batch.message_count = events,
-        error.type = Empty,
-    )
+    takes_in!("consumer", name, events)
 }
 
 /// What an instance sends: a saga's step, or what a process wants.

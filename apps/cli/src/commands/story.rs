@@ -115,7 +115,10 @@ async fn above(log: &dyn Log, stream: &StreamId) -> Outcome<Option<StreamId>> {
             .into());
     };
     let first = first.as_ref();
-    let meta = first.meta.decode().unwrap_or_default();
+    let meta = first
+        .meta
+        .decode()
+        .map_err(|error| unreadable(&error.to_string()))?;
     match SagaEvent::decode(first.event_type, first.schema_version, first.data) {
         Ok(SagaEvent::SagaStarted {
             parent: Some(parent),
@@ -162,7 +165,10 @@ async fn begins(log: &dyn Log, story: &str) -> Outcome<Option<StreamId>> {
     while let Some(batch) = events.next_batch().await {
         for event in &batch? {
             let event = event.map_err(|error| unreadable(&error.to_string()))?;
-            let meta = event.meta.decode().unwrap_or_default();
+            let meta = event
+                .meta
+                .decode()
+                .map_err(|error| unreadable(&error.to_string()))?;
             if meta.correlation_id.as_deref() == Some(story) || event.id.to_string() == story {
                 return Ok(StreamId::system(event.stream).ok());
             }

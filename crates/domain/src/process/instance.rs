@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use anabranch_model::record::RecordError;
 use anabranch_model::{CommandId, Cut, EventRef, NameError, StreamId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -75,6 +76,9 @@ pub enum ProcessError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// What the log keeps beside its data cannot be read.
+    #[error(transparent)]
+    Meta(#[from] RecordError),
     /// The instance's key, or a stream's name, cannot be used.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -136,7 +140,7 @@ impl<P: Process> ProcessType<P> {
                 origin: Origin {
                     // The source names it.
                     event: None,
-                    ..Origin::of(about)
+                    ..Origin::of(about)?
                 },
             },
         }))

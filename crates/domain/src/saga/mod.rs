@@ -137,18 +137,16 @@ pub trait Saga: Sized + Send + Sync + 'static {
     type Input: Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// The instance that this event starts, if any.
-    fn start(event: &Self::Event, about: &EventRef<'_>) -> Option<Start<Self::Input>> {
-        let _ = (event, about);
+    fn start(_event: &Self::Event, _about: &EventRef<'_>) -> Option<Start<Self::Input>> {
         None
     }
 
-    /// Whether a command may start this instance: `sender` is the saga or process that asks, `None`
+    /// Whether a command may start this instance: the sender is the saga or process that asks, `None`
     /// somebody outside. By default everybody may. An event starts one without asking.
     ///
     /// A key stands for one instance, whoever starts it. Where the key can be guessed and events
     /// start the saga, say no to everybody else: who comes first decides what it starts from.
-    fn admit(start: &Start<Self::Input>, sender: Option<&StreamId>) -> Result<(), Rejection> {
-        let _ = (start, sender);
+    fn admit(_start: &Start<Self::Input>, _sender: Option<&StreamId>) -> Result<(), Rejection> {
         Ok(())
     }
 

@@ -70,15 +70,14 @@ impl Listening for SagaKind {
 
     fn consume(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Input)>, String> {
         let start = self.0.start(event).map_err(|error| error.to_string())?;
-        Ok(start.map(|start| {
-            let input = SagaInput::Start {
-                id: start_id(event.id, &start.saga),
-                input: start.input,
-                parent: None,
-                origin: Origin::of(event),
-            };
-            (start.saga, Box::new(input) as Input)
-        }))
+        let Some(start) = start else { return Ok(None) };
+        let input = SagaInput::Start {
+            id: start_id(event.id, &start.saga),
+            input: start.input,
+            parent: None,
+            origin: Origin::of(event).map_err(|error| error.to_string())?,
+        };
+        Ok(Some((start.saga, Box::new(input) as Input)))
     }
 
     fn reply(&self, reply: ReplyEnvelope) -> Option<Input> {

@@ -185,7 +185,7 @@ impl Host for SagaHost {
             id: start_id(event.id, &start.saga),
             input: start.input,
             parent: None,
-            origin: crate::Origin::of(&event.as_ref()),
+            origin: crate::Origin::of(&event.as_ref()).map_err(|error| error.to_string())?,
         };
         let causes = scene.log.closure(event.position);
         let (work, _) = self.give(&start.saga, input, causes, false, scene)?;
