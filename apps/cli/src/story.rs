@@ -415,6 +415,12 @@ fn words_of(entry: &SagaEvent) -> String {
             });
             format!("begins: {}", names.collect::<Vec<_>>().join(", "))
         }
+        SagaEvent::StepStarted {
+            step,
+            request,
+            fallback: Some(_),
+            ..
+        } => format!("{step}, its fallback ─▶ {}", request.describe()),
         SagaEvent::StepStarted { step, request, .. } => format!("{step} ─▶ {}", request.describe()),
         SagaEvent::StepRetried { step, attempt, .. } => format!("{step}, attempt {attempt}"),
         SagaEvent::AttemptFailed {

@@ -109,9 +109,11 @@ pub enum WhenOpen {
     /// It is made when the circuit lets one pass.
     #[default]
     Wait,
-    /// The request of a saga's step that can be undone is refused at once with the code
-    /// [`CIRCUIT_OPEN`](crate::saga::CIRCUIT_OPEN), so that the saga goes back; but only if
-    /// it was never made, since otherwise it may have taken effect. Everything else waits.
+    /// The request of a saga's step is refused at once with the code
+    /// [`CIRCUIT_OPEN`](crate::saga::CIRCUIT_OPEN): the step asks for its
+    /// [`fallback`](crate::saga::StepBuilder::fallback), if it has one; one that can be undone lets
+    /// the saga go back; any other is tried again. But only if it was never made, since otherwise
+    /// it may have taken effect. Compensations, and the calls of processes, wait.
     Refuse,
 }
 

@@ -80,7 +80,7 @@ fn a_well_formed_saga_is_registered() {
 }
 
 /// Each definition has one fault, and this is said about it.
-const FAULTS: [(Define, &str); 19] = [
+const FAULTS: [(Define, &str); 22] = [
     (new, "it has no steps"),
     (
         || {
@@ -158,6 +158,28 @@ const FAULTS: [(Define, &str); 19] = [
             })
         },
         "the compensation of step a does not promise CannotFail; make it so, then say so",
+    ),
+    (
+        || new().compensatable("a", |s| undoable(s).fallback(ask)),
+        "step a can be undone, but nobody says how its fallback is; add `.undo_fallback(Promise::ALL, …)`",
+    ),
+    (
+        || {
+            new().pivot("a", |s| {
+                forward(s).fallback(ask).undo_fallback(Promise::ALL, ask)
+            })
+        },
+        "the fallback of step a is never undone, but has a compensation; remove `.undo_fallback(…)`, or add `.fallback(…)` to a step that can be undone",
+    ),
+    (
+        || {
+            new().compensatable("a", |s| {
+                undoable(s)
+                    .fallback(ask)
+                    .undo_fallback([Promise::CannotFail, Promise::Idempotent], ask)
+            })
+        },
+        "the compensation of step a does not promise CommutesWithLateRequest; make it so, then say so",
     ),
     (
         || new().pivot("a", |s| forward(s).timeout(Duration::from_secs(1))),
@@ -265,6 +287,42 @@ fn branches_that_are_declared_disjoint_but_meet_go_back() {
             let text = format!("{journal:?}");
             assert!(
                 text.contains("step a/1 changes part/1 at the same time as another step"),
+                "{text}"
+            );
+        });
+}
+
+#[test]
+fn a_fallback_that_meets_another_step_though_both_are_disjoint_is_not_asked_for() {
+    struct Meeting;
+    impl Saga for Meeting {
+        const NAME: &'static str = "meeting";
+        type Event = NoEvent;
+        type Input = Input;
+        fn define() -> Definition<Input> {
+            let branch = |_: &Input, cx: &StepContext<'_>| {
+                Request::to_category("part", cx.branch().to_string(), &Anything::Do)
+            };
+            new().compensatable("a", move |s| {
+                s.changes("part")
+                    .for_each(|_| 2)
+                    .disjoint()
+                    .request(branch)
+                    .undo(Promise::ALL, branch)
+                    .fallback(ask)
+                    .undo_fallback(Promise::ALL, ask)
+            })
+        }
+    }
+    let test = anabranch_domain::testkit::saga::<Meeting>("1", &Input {});
+    let _ = test
+        .when_refused("a", "full")
+        .when_undone("a/1")
+        .then_compensated()
+        .then_journal(|journal| {
+            let text = format!("{journal:?}");
+            assert!(
+                text.contains("its fallback changes part/1 at the same time as another step"),
                 "{text}"
             );
         });

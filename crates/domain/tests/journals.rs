@@ -239,17 +239,20 @@ fn of_saga() -> impl Strategy<Value = SagaEvent> {
     let sent = || prop::option::of(ids());
     prop_oneof![
         started(),
-        (steps(), asks(), wakes(), wakes(), sent()).prop_map(
-            |(step, request, wake, deadline, command)| {
+        (
+            (steps(), asks(), wakes(), wakes(), sent()),
+            prop::option::of(".{0,5}")
+        )
+            .prop_map(|((step, request, wake, deadline, command), fallback)| {
                 SagaEvent::StepStarted {
                     step,
                     request,
                     wake,
                     deadline,
                     command,
+                    fallback,
                 }
-            }
-        ),
+            }),
         (steps(), any::<u32>(), wakes(), sent()).prop_map(|(step, attempt, wake, command)| {
             SagaEvent::StepRetried {
                 step,

@@ -440,6 +440,10 @@ fn print_steps(
     }
     table.print("no steps", out)?;
     for step in steps {
+        if let Some(why) = &step.fallback {
+            let (name, why) = (clean(&step.step), clean(why));
+            out.line(&format!("\n{name} has asked for its fallback: {why}"))?;
+        }
         // Who is parked says it too.
         if let (Some(error), None) = (&step.last_error, &step.parked) {
             let (name, error) = (clean(&step.step), clean(error));
@@ -476,7 +480,7 @@ fn print_parked(instance: &Instance, step: &SagaStep, why: &str, out: &mut Outpu
         ("started" | "unknown", false) => ways.push(format!(
             "say what became of it: `anabranch process settle {saga} {name} --done|--refused --why …`"
         )),
-        ("started" | "unknown" | "undoing" | "done", true) => ways.push(format!(
+        ("undoing", _) | ("started" | "unknown" | "done", true) => ways.push(format!(
             "undo it by hand and say so: `anabranch process settle {saga} {name} --undone --why …`"
         )),
         _ => {}

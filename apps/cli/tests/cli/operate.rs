@@ -506,6 +506,28 @@ fn a_saga_that_needs_a_person_says_what_to_do_and_is_settled() {
 }
 
 #[test]
+fn a_step_that_has_asked_for_its_fallback_says_so_and_why() {
+    let bank = Bank::open("operate-fallback");
+    bank.run("send lending/1 --type StartSaga --data {\"input\":5}")
+        .ok();
+    bank.until("process show lending/1", |saga| {
+        saga["phase"] == "completed"
+    });
+    let text = bank.run("process show lending/1").ok();
+    let said = "take has asked for its fallback: only 0 left (out-of-funds)";
+    assert!(text.contains(said), "{text}");
+    let story = bank.run("story lending/1").ok();
+    for line in [
+        "take ─▶ Withdraw to account/till",
+        "take is refused: only 0 left (out-of-funds)",
+        "take, its fallback ─▶ Deposit to account/debts",
+        "account/debts",
+    ] {
+        assert!(story.contains(line), "{line}: {story}");
+    }
+}
+
+#[test]
 fn a_decision_is_kept_with_who_made_it_and_that_is_the_user_if_nobody_is_named() {
     let bank = Bank::open("operate-who");
     bank.run("send upkeep/1 --type StartSaga --data {\"input\":5}")
@@ -531,7 +553,9 @@ fn the_services_of_a_program_their_diagnostics_and_circuits_are_shown() {
     let bank = Bank::open("operate-service");
     let text = bank.run("service ls").ok();
     assert!(
-        text.contains("bank     account   balances  archiver, transfer, upkeep  0          0"),
+        text.contains(
+            "bank     account   balances  archiver, lending, transfer, upkeep  0          0"
+        ),
         "{text}"
     );
     assert_eq!(

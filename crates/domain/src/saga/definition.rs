@@ -79,6 +79,8 @@ pub struct StepBuilder<I> {
     pub(super) for_each: Option<CountBranches<I>>,
     pub(super) request: Option<MakeRequest<I>>,
     pub(super) undo: Option<(Vec<Promise>, MakeRequest<I>)>,
+    pub(super) fallback: Option<MakeRequest<I>>,
+    pub(super) undo_fallback: Option<(Vec<Promise>, MakeRequest<I>)>,
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Retry,
     pub(super) alert_after: u32,
@@ -147,8 +149,14 @@ impl Request {
 pub struct StepContext<'a> {
     pub(super) key: &'a str,
     pub(super) branch: u32,
-    pub(super) results: &'a dyn Fn(&str, u32) -> Option<&'a Json>,
+    pub(super) so_far: &'a dyn SoFar,
     pub(super) abort_reason: Option<&'a str>,
+}
+
+/// What became of the steps of an instance so far.
+pub(super) trait SoFar {
+    fn result(&self, step: &str, branch: u32) -> Option<&Json>;
+    fn has_fallen_back(&self, step: &str, branch: u32) -> bool;
 }
 
 impl<'a> StepContext<'a> {
@@ -175,8 +183,14 @@ impl<'a> StepContext<'a> {
         step: &str,
         branch: u32,
     ) -> Result<Option<T>, HandleError> {
-        let result = (self.results)(step, branch);
+        let result = self.so_far.result(step, branch);
         Ok(result.map(Json::parse).transpose()?)
+    }
+
+    /// Whether branch `branch` of step `step` has asked for its
+    /// [`fallback`](StepBuilder::fallback).
+    pub fn fell_back(&self, step: &str, branch: u32) -> bool {
+        self.so_far.has_fallen_back(step, branch)
     }
 }
 
@@ -232,6 +246,8 @@ impl<I> Definition<I> {
             for_each: None,
             request: None,
             undo: None,
+            fallback: None,
+            undo_fallback: None,
             timeout: None,
             retry: Retry::DEFAULT,
             alert_after: 10,
@@ -329,6 +345,40 @@ impl<I> StepBuilder<I> {
         request: impl Fn(&I, &StepContext<'_>) -> Result<Request, HandleError> + Send + Sync + 'static,
     ) -> Self {
         self.undo = Some((promises.into_iter().collect(), Box::new(request)));
+        self
+    }
+
+    /// What it asks for instead when its request has failed for good, once: another command or
+    /// call, or another saga.
+    ///
+    /// It is asked for when the request was refused, or was not sent because the circuit of its
+    /// effect is open ([`WhenOpen::Refuse`](crate::WhenOpen::Refuse)). Where nobody knows whether
+    /// the request took effect, as after a [`timeout`](Self::timeout), it is undone first: so never
+    /// do both. A pivot of which nobody knows that cannot be undone, and waits for a person as
+    /// without a fallback.
+    ///
+    /// The step is then done when the fallback is, and what comes back of that is the step's result.
+    /// A fallback that fails leads where the step would have led without it. Whether it was taken,
+    /// and why, stands in the journal; [`StepContext::fell_back`] tells later steps. A step that can
+    /// be undone also needs [`undo_fallback`](Self::undo_fallback).
+    #[must_use]
+    pub fn fallback(
+        mut self,
+        request: impl Fn(&I, &StepContext<'_>) -> Result<Request, HandleError> + Send + Sync + 'static,
+    ) -> Self {
+        self.fallback = Some(Box::new(request));
+        self
+    }
+
+    /// How the [`fallback`](Self::fallback) is undone, where that is what was done, and what that
+    /// promises: [`Promise::ALL`].
+    #[must_use]
+    pub fn undo_fallback(
+        mut self,
+        promises: impl IntoIterator<Item = Promise>,
+        request: impl Fn(&I, &StepContext<'_>) -> Result<Request, HandleError> + Send + Sync + 'static,
+    ) -> Self {
+        self.undo_fallback = Some((promises.into_iter().collect(), Box::new(request)));
         self
     }
 

@@ -53,6 +53,9 @@ pub enum SagaEvent {
         /// The id of what is sent: the events that it leads to name it as their cause.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         command: Option<CommandId>,
+        /// Set when it is the step's fallback: why what the step asks for came to nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fallback: Option<String>,
     },
     /// The same request is about to be sent again, with the same id.
     StepRetried {

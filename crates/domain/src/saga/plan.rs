@@ -218,8 +218,22 @@ impl Plan {
         self.requests.request(step, cx)
     }
 
-    pub(super) fn undo(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError> {
-        self.requests.undo(step, cx)
+    pub(super) fn fallback(
+        &self,
+        step: usize,
+        cx: &StepContext<'_>,
+    ) -> Result<Request, HandleError> {
+        self.requests.fallback(step, cx)
+    }
+
+    /// The compensation of the request, or of the fallback.
+    pub(super) fn undo(
+        &self,
+        step: usize,
+        fell_back: bool,
+        cx: &StepContext<'_>,
+    ) -> Result<Request, HandleError> {
+        self.requests.undo(step, fell_back, cx)
     }
 }
 
@@ -280,7 +294,13 @@ impl<I: serde::de::DeserializeOwned + Send + Sync + 'static> Bind for Checked<I>
 /// Makes the requests of one instance.
 trait Requests: Send + Sync {
     fn request(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError>;
-    fn undo(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError>;
+    fn fallback(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError>;
+    fn undo(
+        &self,
+        step: usize,
+        fell_back: bool,
+        cx: &StepContext<'_>,
+    ) -> Result<Request, HandleError>;
 }
 
 struct Bound<I> {
@@ -296,8 +316,25 @@ impl<I: Send + Sync> Requests for Bound<I> {
         }
     }
 
-    fn undo(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError> {
-        match &self.definition.steps[step].undo {
+    fn fallback(&self, step: usize, cx: &StepContext<'_>) -> Result<Request, HandleError> {
+        match &self.definition.steps[step].fallback {
+            Some(request) => request(&self.input, cx),
+            None => Err("the step has no fallback".into()),
+        }
+    }
+
+    fn undo(
+        &self,
+        step: usize,
+        fell_back: bool,
+        cx: &StepContext<'_>,
+    ) -> Result<Request, HandleError> {
+        let step = &self.definition.steps[step];
+        match if fell_back {
+            &step.undo_fallback
+        } else {
+            &step.undo
+        } {
             Some((_, undo)) => undo(&self.input, cx),
             None => Err("the step has no compensation".into()),
         }

@@ -35,6 +35,7 @@ pub(super) struct StepShape {
     pub alert_after: u32,
     pub at_once_max: u32,
     pub at_most_once: bool,
+    pub has_fallback: bool,
 }
 
 /// Identifies one definition of a saga. Running instances stay on the definition with the hash
@@ -161,6 +162,16 @@ pub enum Fault {
         "step {0} is never undone, but has a compensation; remove `.undo(…)`, or make it compensatable"
     )]
     UselessUndo(String),
+    /// A fallback that cannot be undone, of a step that can.
+    #[error(
+        "step {0} can be undone, but nobody says how its fallback is; add `.undo_fallback(Promise::ALL, …)`"
+    )]
+    NoFallbackUndo(String),
+    /// A compensation of a fallback that there is not, or that is never undone.
+    #[error(
+        "the fallback of step {0} is never undone, but has a compensation; remove `.undo_fallback(…)`, or add `.fallback(…)` to a step that can be undone"
+    )]
+    UselessFallbackUndo(String),
     /// A compensation that does not promise what it must.
     #[error(
         "the compensation of step {step} does not promise {promise:?}; make it so, then say so"
@@ -271,6 +282,7 @@ impl Shape {
                     alert_after: step.alert_after,
                     at_once_max: step.at_once_max,
                     at_most_once: step.at_most_once,
+                    has_fallback: step.fallback.is_some(),
                 })
                 .collect(),
             order,
@@ -424,14 +436,17 @@ fn check_step<I>(step: &StepBuilder<I>, faults: &mut Vec<Fault>) {
     match &step.undo {
         None if compensatable => faults.push(Fault::NoUndo(name())),
         Some(_) if !compensatable => faults.push(Fault::UselessUndo(name())),
-        Some((promises, _)) => {
-            for promise in Promise::ALL.into_iter().filter(|p| !promises.contains(p)) {
-                faults.push(Fault::PromiseMissing {
-                    step: name(),
-                    promise,
-                });
-            }
+        Some((promises, _)) => check_promises(step, promises, faults),
+        None => {}
+    }
+    match &step.undo_fallback {
+        None if compensatable && step.fallback.is_some() => {
+            faults.push(Fault::NoFallbackUndo(name()));
         }
+        Some(_) if !compensatable || step.fallback.is_none() => {
+            faults.push(Fault::UselessFallbackUndo(name()));
+        }
+        Some((promises, _)) => check_promises(step, promises, faults),
         None => {}
     }
     let pivot_once = step.kind == StepKind::Pivot && step.at_most_once;
@@ -451,6 +466,15 @@ fn check_step<I>(step: &StepBuilder<I>, faults: &mut Vec<Fault>) {
     }
     if step.for_each.is_some() && step.overlap == Overlap::Unstated {
         faults.push(Fault::BranchesOverlap(name()));
+    }
+}
+
+fn check_promises<I>(step: &StepBuilder<I>, promises: &[Promise], faults: &mut Vec<Fault>) {
+    for promise in Promise::ALL.into_iter().filter(|p| !promises.contains(p)) {
+        faults.push(Fault::PromiseMissing {
+            step: step.name.clone(),
+            promise,
+        });
     }
 }
 
@@ -491,10 +515,11 @@ fn hash<I>(name: &str, definition: &Definition<I>) -> DefinitionHash {
         } else {
             "one"
         };
-        let sending = if step.at_most_once {
-            "once"
-        } else {
-            "repeated"
+        let sending = match (step.at_most_once, step.fallback.is_some()) {
+            (true, false) => "once",
+            (false, false) => "repeated",
+            (true, true) => "once, with a fallback",
+            (false, true) => "repeated, with a fallback",
         };
         let mut after = step.after.clone();
         after.sort_unstable();

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::definition::{Request, StepKind};
+use super::definition::{Request, SoFar, StepKind};
 use super::journal::{Parent, SagaEvent, StepDeclared, Undo};
 use super::shape::DefinitionHash;
 use crate::json::Json;
@@ -85,6 +85,9 @@ pub struct StepStatus<'a> {
     pub asked: Option<String>,
     /// How often that was sent; 0 if it was not.
     pub attempts: u32,
+    /// Why the step has asked for its fallback, if it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<&'a str>,
     /// Why the last attempt that has failed did so, in the words of who was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<&'a str>,
@@ -139,6 +142,9 @@ pub(super) struct Branch {
     pub parked: Option<Box<(String, bool)>>,
     /// Whether a late answer to the request, and to the compensation, was recorded.
     pub late: [bool; 2],
+    /// Why the fallback was asked for, if it was: all that is said here is of the fallback then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Box<str>>,
 }
 
 /// Where a branch stands.
@@ -258,14 +264,6 @@ impl SagaState {
         (branch < self.steps[index].branches.len()).then_some((index, branch))
     }
 
-    pub(super) fn result(&self, step: &str, branch: u32) -> Option<&Json> {
-        let step = self.steps.iter().find(|s| s.name == step)?;
-        match &step.branches.get(branch as usize)?.at {
-            At::Done { result } => Some(result),
-            _ => None,
-        }
-    }
-
     fn begin(&mut self, event: &SagaEvent) {
         let SagaEvent::SagaStarted {
             id,
@@ -301,11 +299,15 @@ impl SagaState {
                 request,
                 wake,
                 deadline,
+                fallback,
                 ..
             } => {
                 let mut in_flight = InFlight::first(request, *wake);
                 in_flight.deadline = *deadline;
                 self.move_to(step, At::Started(Box::new(in_flight)));
+                if let Some(why) = fallback {
+                    self.fall_back(step, why);
+                }
             }
             SagaEvent::StepOk { step, result, .. } => {
                 let result = result.clone();
@@ -380,6 +382,23 @@ impl SagaState {
         }
     }
 
+    /// From here on all that happens to a branch happens to its fallback.
+    fn fall_back(&mut self, step: &StepId, why: &str) {
+        if let Some((index, branch)) = self.locate(step) {
+            let step = &mut self.steps[index];
+            step.branches[branch].fallback = Some(why.into());
+            step.branches[branch].late = [false; 2];
+            // What it asked for first may have been undone; this has not.
+            step.next_undo = step.next_undo.min(branch as u32);
+        }
+    }
+
+    /// Why a branch has asked for its fallback, if it has.
+    pub(super) fn fell_back(&self, step: &StepId) -> Option<&str> {
+        let (index, branch) = self.locate(step)?;
+        self.steps[index].branches[branch].fallback.as_deref()
+    }
+
     /// A person lets a step go on that was refused.
     fn ask_anew(&mut self, step: &StepId) {
         let branch = self.branch_mut(step);
@@ -437,12 +456,27 @@ impl SagaState {
     }
 }
 
+impl SoFar for SagaState {
+    fn result(&self, step: &str, branch: u32) -> Option<&Json> {
+        let step = self.steps.iter().find(|s| s.name == step)?;
+        match &step.branches.get(branch as usize)?.at {
+            At::Done { result } => Some(result),
+            _ => None,
+        }
+    }
+
+    fn has_fallen_back(&self, step: &str, branch: u32) -> bool {
+        self.fell_back(&StepId::new(step, branch)).is_some()
+    }
+}
+
 impl StepState {
     fn new(declared: &StepDeclared) -> Self {
         let branch = Branch {
             at: At::New,
             parked: None,
             late: [false; 2],
+            fallback: None,
         };
         Self {
             name: declared.name.clone(),
@@ -528,6 +562,7 @@ impl Branch {
             state: self.at.name(),
             asked,
             attempts,
+            fallback: self.fallback.as_deref(),
             last_error,
             // The timer of what waits for a person does nothing.
             again_at: wake.filter(|_| parked.is_none() || going_on),

@@ -9,7 +9,7 @@ use crate::json::Json;
 use crate::rejection::Rejection;
 use crate::saga::{
     Dispatch, Operator, OperatorCommand, Phase, Request, Saga, SagaEvent, SagaInput, SagaInstance,
-    SagaTimer, SagaType, Settlement, StepId, Undo, outputs,
+    SagaState, SagaTimer, SagaType, Settlement, StepId, Undo, outputs,
 };
 use crate::time::Timestamp;
 
@@ -102,6 +102,13 @@ impl SagaTest {
         self.answer(step, false, Outcome::Refused(Rejection::new(code, code)))
     }
 
+    /// The step was refused, in these words.
+    #[must_use]
+    #[track_caller]
+    pub fn when_refused_with(self, step: &str, why: Rejection) -> Self {
+        self.answer(step, false, Outcome::Refused(why))
+    }
+
     /// The step's compensation was done.
     #[must_use]
     #[track_caller]
@@ -119,12 +126,19 @@ impl SagaTest {
     /// The step's timer is due: it becomes that time.
     #[must_use]
     #[track_caller]
-    pub fn when_wakes(mut self, step: &str) -> Self {
+    pub fn when_wakes(self, step: &str) -> Self {
         let id = parse(step);
         let timer = self.timers().into_iter().find(|timer| timer.step == id);
         let Some(timer) = timer else {
             panic!("step {step} has set no timer");
         };
+        self.when_timer(timer)
+    }
+
+    /// A timer is due that was set at some time: it becomes that time.
+    #[must_use]
+    #[track_caller]
+    pub fn when_timer(mut self, timer: SagaTimer) -> Self {
         self.now = self.now.max(timer.at);
         self.tell(SagaInput::Wake(timer));
         self
@@ -248,6 +262,11 @@ impl SagaTest {
     pub fn journal_names(&self) -> Vec<&'static str> {
         use crate::event::Event as _;
         self.journal.iter().map(|event| event.kind().name).collect()
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> &SagaState {
+        self.instance.state()
     }
 
     /// The timers that are set.

@@ -263,6 +263,7 @@ pub fn sagas_with(third_party: &Provider<Charge>) -> Service {
         .saga::<Trip>()
         .saga::<Fan>()
         .saga::<Once>()
+        .saga::<crate::scenarios::fallback::Booking>()
         .effect(third_party)
 }
 

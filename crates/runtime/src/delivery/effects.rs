@@ -330,11 +330,11 @@ pub struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Whether the policy refuses it while the circuit is open: only a saga's step can go back.
+    /// Whether the policy refuses it while the circuit is open: only a saga's step has another way.
     fn may_be_refused(&self, policy: CallPolicy) -> bool {
         policy.breaker.when_open == WhenOpen::Refuse
             && self.style == Style::Report
-            && matches!(self.role, Role::Step(_))
+            && matches!(self.role, Role::Step(_) | Role::Forward(_))
     }
 }
 

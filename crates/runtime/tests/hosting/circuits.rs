@@ -88,6 +88,23 @@ impl Saga for Closing {
     }
 }
 
+/// Takes a fee as its point of no return, or else by hand.
+struct ClosingByHand;
+
+impl Saga for ClosingByHand {
+    const NAME: &'static str = "by-hand";
+    type Event = anabranch_domain::NoEvent;
+    type Input = u64;
+
+    fn define() -> Definition<u64> {
+        Definition::new(1).pivot("pay", |step| {
+            step.changes("money")
+                .request(|&amount: &u64, _| Request::call(&Fee::<true> { amount }))
+                .fallback(|_, _| Request::call(&Refund))
+        })
+    }
+}
+
 /// A provider that can be away, and says so in its own words.
 #[derive(Default)]
 struct Provider {
@@ -126,6 +143,7 @@ async fn billing<const REFUSE: bool>(bench: &Bench, provider: &Arc<Provider>) ->
     builder(bench)
         .saga::<Billing<REFUSE>>()
         .saga::<Closing>()
+        .saga::<ClosingByHand>()
         .effect::<Fee<REFUSE>, _, _>(move |fee, _| provider.clone().take(fee.amount))
         .effect::<Refund, _, _>(|_, _| async { Ok(()) })
         .start()
@@ -298,4 +316,27 @@ async fn a_step_that_cannot_be_undone_is_tried_until_the_circuit_has_closed() {
     provider.come_back();
     run(&bench, 60).await;
     assert_eq!(shown(&service, "closing", "2").await["phase"], "completed");
+}
+
+#[tokio::test]
+async fn a_step_with_a_fallback_does_not_wait_for_an_open_circuit_that_says_so() {
+    let bench = Bench::new();
+    let provider = Provider::away("closed");
+    let service = billing::<true>(&bench, &provider).await;
+    start::<Billing<true>>(&service, "1").await;
+    run(&bench, 5).await;
+    let calls = provider.calls();
+    start::<ClosingByHand>(&service, "2").await;
+    run(&bench, 1).await;
+    assert_eq!(provider.calls(), calls);
+    drop(service);
+    // As its journal says, after a restart.
+    let service = billing::<true>(&bench, &provider).await;
+    let saga = shown(&service, "by-hand", "2").await;
+    assert_eq!(saga["phase"], "completed");
+    let why = saga["steps"][0]["fallback"].as_str().unwrap();
+    assert!(
+        why.contains("circuit-open") && why.contains("closed"),
+        "{why}"
+    );
 }

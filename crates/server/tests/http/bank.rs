@@ -218,6 +218,27 @@ impl Saga for Upkeep {
     }
 }
 
+/// Takes money from `account/till`, or else writes it down at `account/debts`.
+struct Lending;
+
+impl Saga for Lending {
+    const NAME: &'static str = "lending";
+    type Event = NoEvent;
+    type Input = u64;
+
+    fn define() -> Definition<u64> {
+        Definition::new(1).pivot("take", |step| {
+            step.changes("account")
+                .request(|&amount, _| {
+                    Request::to::<Account>("till", &AccountCommand::Withdraw { amount })
+                })
+                .fallback(|&amount, _| {
+                    Request::to::<Account>("debts", &AccountCommand::Deposit { amount })
+                })
+        })
+    }
+}
+
 /// The service, called `bank`.
 pub async fn service(
     log: Arc<dyn Log>,
@@ -246,6 +267,7 @@ pub async fn service(
         .process::<Archiver>()
         .saga::<Transfer>()
         .saga::<Upkeep>()
+        .saga::<Lending>()
         .port(port)
         .start()
         .await

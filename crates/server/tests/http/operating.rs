@@ -228,7 +228,7 @@ async fn what_is_no_process_is_named_with_those_there_are() {
         problem(&reply, 404, "not-found");
         let detail = reply.json()["detail"].as_str().unwrap().to_owned();
         assert!(
-            detail.ends_with("known: archiver, transfer, upkeep"),
+            detail.ends_with("known: archiver, lending, transfer, upkeep"),
             "{detail}"
         );
     }
@@ -243,7 +243,7 @@ async fn the_services_say_what_they_own() {
     assert_eq!(all[0]["views"], json!(["balances"]));
     assert_eq!(
         all[0]["processes"],
-        json!(["archiver", "transfer", "upkeep"])
+        json!(["archiver", "lending", "transfer", "upkeep"])
     );
     assert_eq!(good(&bank.get("/operate/circuits").await), json!([]));
     let types = good(&bank.get("/operate/types").await);

@@ -137,6 +137,9 @@ pub struct SagaStep {
     /// How often it has asked.
     #[serde(default)]
     pub attempts: u64,
+    /// Why it has asked for its fallback, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// Why the last attempt that has failed did so, in the words of who was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,

@@ -6,7 +6,7 @@ use crate::command::Outcome;
 use crate::rejection::Rejection;
 use crate::rules::Rule;
 use crate::saga::definition::{Request, StepContext, StepKind};
-use crate::saga::journal::{Parent, SagaEvent, Undo};
+use crate::saga::journal::{Operator, Parent, SagaEvent, Undo};
 use crate::saga::plan::Plan;
 use crate::saga::shape::StepShape;
 use crate::saga::state::{At, Phase};
@@ -132,7 +132,7 @@ impl Run<'_> {
                 Request::Saga(child) => Ok(Undo::AbortSaga(child.saga.clone())),
                 _ => self.make_undo(plan, index, step),
             },
-            At::Unknown if !completed => match self.make_request(plan, index, step) {
+            At::Unknown if !completed => match self.request_again(plan, index, step) {
                 Ok(Request::Saga(child)) => Ok(Undo::AbortSaga(child.saga)),
                 _ => self.make_undo(plan, index, step),
             },
@@ -163,10 +163,11 @@ impl Run<'_> {
     ) -> Result<Undo, HandleError> {
         plan.undo(
             index,
+            self.state.fell_back(step).is_some(),
             &StepContext {
                 key: self.state.stream.key(),
                 branch: step.branch,
-                results: &|name, branch| self.state.result(name, branch),
+                so_far: &*self.state,
                 abort_reason: self.state.abort_reason(),
             },
         )
@@ -181,10 +182,7 @@ impl Run<'_> {
         outcome: Outcome,
     ) {
         match outcome {
-            Outcome::Done(_) => self.emit(SagaEvent::CompOk {
-                step: step.clone(),
-                by: None,
-            }),
+            Outcome::Done(_) => return self.undone(index, step, None),
             // R5: whatever else it is, it is asked again.
             Outcome::Unavailable(why) | Outcome::Unknown(why) => {
                 return self.fails(step, true, &why);
@@ -220,6 +218,21 @@ impl Run<'_> {
         self.go_on();
     }
 
+    /// A step has no effect any more. In a saga that goes forward its fallback is asked for now.
+    pub(super) fn undone(&mut self, index: usize, step: &StepId, by: Option<Operator>) {
+        self.emit(SagaEvent::CompOk {
+            step: step.clone(),
+            by,
+        });
+        if self.state.phase == Phase::Running {
+            let why = "nobody knew what became of it, and it was undone";
+            if let Err(why) = self.fall_back(index, step, why.to_owned()) {
+                return self.abort(format!("step {step}: {why}"), None);
+            }
+        }
+        self.go_on();
+    }
+
     fn is_aborting_child(&self, index: usize, branch: usize) -> bool {
         let at = &self.state.steps[index].branches[branch].at;
         matches!(at, At::Undoing(w) if matches!(w.request, Undo::AbortSaga(_)))
@@ -249,13 +262,7 @@ impl Run<'_> {
         }
         match (ended, self.plan) {
             (Some(true), Some(plan)) => self.undo(plan, index, branch, step, true),
-            (Some(false), _) => {
-                self.emit(SagaEvent::CompOk {
-                    step: step.clone(),
-                    by: None,
-                });
-                self.go_on();
-            }
+            (Some(false), _) => self.undone(index, step, None),
             _ => {}
         }
     }

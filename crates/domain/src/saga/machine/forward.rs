@@ -11,7 +11,7 @@ use crate::origin::Origin;
 use crate::rejection::Rejection;
 use crate::rules::{Rule, Rules};
 use crate::saga::definition::{Overlap, Request, StepContext, StepKind};
-use crate::saga::journal::{Parent, SagaEvent, StepDeclared};
+use crate::saga::journal::{Operator, Parent, SagaEvent, StepDeclared};
 use crate::saga::machine::SagaTimer;
 use crate::saga::plan::Plan;
 use crate::saga::shape::StepShape;
@@ -112,6 +112,7 @@ impl Run<'_> {
                             wake,
                             deadline,
                             command: None,
+                            fallback: None,
                         });
                     }
                 }
@@ -129,15 +130,29 @@ impl Run<'_> {
         index: usize,
         step: &StepId,
     ) -> Result<Request, HandleError> {
-        plan.request(
-            index,
-            &StepContext {
-                key: self.state.stream.key(),
-                branch: step.branch,
-                results: &|name, branch| self.state.result(name, branch),
-                abort_reason: None,
-            },
-        )
+        plan.request(index, &self.context(step))
+    }
+
+    /// What the step has asked for last: its request, or its fallback.
+    pub(super) fn request_again(
+        &self,
+        plan: &Plan,
+        index: usize,
+        step: &StepId,
+    ) -> Result<Request, HandleError> {
+        match self.state.fell_back(step) {
+            None => self.make_request(plan, index, step),
+            Some(_) => plan.fallback(index, &self.context(step)),
+        }
+    }
+
+    fn context<'b>(&'b self, step: &StepId) -> StepContext<'b> {
+        StepContext {
+            key: self.state.stream.key(),
+            branch: step.branch,
+            so_far: &*self.state,
+            abort_reason: None,
+        }
     }
 
     /// A request that cannot even be made: before the pivot the saga goes back, after it a
@@ -204,6 +219,8 @@ impl Run<'_> {
         };
         let at = &self.state.steps[index].branches[branch];
         match (&at.at, undo) {
+            // What was asked for before the fallback has been answered already.
+            (At::Started(_), false) if at.fallback.is_some() && !self.is_of_fallback(step, id) => {}
             // A saga that was asked anew has said no to what it was asked before.
             (At::Started(waiting), false)
                 if waiting.anew > 0
@@ -244,21 +261,7 @@ impl Run<'_> {
             Outcome::Refused(why) if why.try_again && !self.may_go_back(index, step, &why) => {
                 return self.fails(step, false, &why.to_string());
             }
-            Outcome::Refused(why) if kind == StepKind::Retriable => {
-                return self.park(
-                    step,
-                    format!("refused, though it comes after the point of no return: {why}"),
-                );
-            }
-            Outcome::Refused(why) => {
-                let reason = format!("step {step} was refused: {why}");
-                self.emit(SagaEvent::StepRefused {
-                    step: step.clone(),
-                    why,
-                    by: None,
-                });
-                self.abort(reason, None);
-            }
+            Outcome::Refused(why) => return self.refused(index, step, why, None),
             Outcome::Unknown(why) if kind == StepKind::Retriable => {
                 return self.fails(step, false, &why);
             }
@@ -267,13 +270,108 @@ impl Run<'_> {
         self.go_on();
     }
 
-    /// Whether the saga goes back because a circuit is open: the step can be undone, and its
-    /// request never left, so that there is nothing to undo.
+    /// A step had no effect and will have none: its fallback is asked for, or the saga goes back,
+    /// or, past the pivot, a person has to look.
+    pub(super) fn refused(
+        &mut self,
+        index: usize,
+        step: &StepId,
+        why: Rejection,
+        by: Option<Operator>,
+    ) {
+        let mut said = why.to_string();
+        let refused = SagaEvent::StepRefused {
+            step: step.clone(),
+            why,
+            by,
+        };
+        let is_retriable = self.state.steps[index].kind == StepKind::Retriable;
+        if self.may_fall_back(index, step) {
+            match self.fallback_of(index, step) {
+                Ok(request) => {
+                    self.emit(refused);
+                    return self.ask_fallback(index, step, request, said);
+                }
+                Err(no) => said = format!("{said}; {no}"),
+            }
+        }
+        if is_retriable {
+            return self.park(
+                step,
+                format!("refused, though it comes after the point of no return: {said}"),
+            );
+        }
+        self.emit(refused);
+        self.abort(format!("step {step} was refused: {said}"), None);
+    }
+
+    /// Whether a step that comes to nothing still has a fallback to ask for.
+    pub(super) fn may_fall_back(&self, index: usize, step: &StepId) -> bool {
+        let has_one = |plan: &Plan| plan.shape.steps[index].has_fallback;
+        self.plan.is_some_and(has_one)
+            && self.state.phase == Phase::Running
+            && self.state.fell_back(step).is_none()
+    }
+
+    /// Asks for the fallback of a step that has no effect, or says why that cannot be.
+    pub(super) fn fall_back(
+        &mut self,
+        index: usize,
+        step: &StepId,
+        why: String,
+    ) -> Result<(), String> {
+        let request = self.fallback_of(index, step)?;
+        self.ask_fallback(index, step, request, why);
+        Ok(())
+    }
+
+    fn fallback_of(&self, index: usize, step: &StepId) -> Result<Request, String> {
+        let Some(plan) = self.plan else {
+            return Err("it has no plan".to_owned());
+        };
+        let made = plan.fallback(index, &self.context(step));
+        let request = made.map_err(|error| format!("its fallback cannot be asked for: {error}"))?;
+        let to = receiver(&request);
+        if plan.shape.steps[index].overlap == Overlap::Disjoint
+            && self.receivers_beside(plan, index).contains(&to)
+        {
+            return Err(format!(
+                "its fallback changes {to} at the same time as another step, though both are declared disjoint"
+            ));
+        }
+        Ok(request)
+    }
+
+    fn ask_fallback(&mut self, index: usize, step: &StepId, request: Request, why: String) {
+        let Some(plan) = self.plan else {
+            return;
+        };
+        let (wake, deadline) = self.first_wake(&plan.shape.steps[index], step);
+        self.emit(SagaEvent::StepStarted {
+            step: step.clone(),
+            request,
+            wake,
+            deadline,
+            command: None,
+            fallback: Some(why.chars().take(WORDS_MAX).collect()),
+        });
+    }
+
+    /// Whether an answer is one to the fallback of this step.
+    fn is_of_fallback(&self, step: &StepId, id: CommandId) -> bool {
+        let branch = self.state.locate(step);
+        let branch = branch.map(|(index, branch)| &self.state.steps[index].branches[branch].at);
+        matches!(branch, Some(At::Started(waiting))
+            if id == command_id(self.state, step, false, &waiting.into(), self.rules))
+    }
+
+    /// Whether a step comes to nothing because a circuit is open: its request never left, so that
+    /// there is nothing to undo, and the saga has another way to go.
     fn may_go_back(&self, index: usize, step: &StepId, why: &Rejection) -> bool {
         let shape = &self.state.steps[index];
         let branch = &shape.branches[step.branch as usize];
         why.code == CIRCUIT_OPEN
-            && shape.kind == StepKind::Compensatable
+            && (shape.kind == StepKind::Compensatable || self.may_fall_back(index, step))
             && matches!(&branch.at, At::Started(waiting)
                 if waiting.attempt == 1 && waiting.failed.is_none())
     }
@@ -322,15 +420,24 @@ impl Run<'_> {
             });
         }
         if kind == StepKind::Compensatable {
-            self.abort(
-                format!("nobody knows what became of step {step}: {why}"),
-                None,
-            );
+            let why = format!("nobody knows what became of step {step}: {why}");
+            self.give_up(index, branch, step, why);
         } else {
             self.park(
                 step,
                 format!("nobody knows what became of it: {why}. Find out, then settle the step"),
             );
+        }
+    }
+
+    /// Nobody waits any longer for a step that may have taken effect and can be undone: it is
+    /// undone, and its fallback asked for after that, or the saga goes back.
+    fn give_up(&mut self, index: usize, branch: usize, step: &StepId, why: String) {
+        match self.plan {
+            Some(plan) if self.may_fall_back(index, step) => {
+                self.undo(plan, index, branch, step, false);
+            }
+            _ => self.abort(why, None),
         }
     }
 
@@ -352,6 +459,8 @@ impl Run<'_> {
         let stopped = state.parked.as_ref().is_some_and(|parked| !parked.1);
         let alerted = state.parked.is_some();
         match &state.at {
+            // One that was set for what was asked before the fallback is too early for that.
+            At::Started(waiting) if waiting.wake.is_some_and(|wake| timer.at < wake) => {}
             At::Started(waiting) if !timer.undo && waiting.attempt == timer.attempt && !stopped => {
                 let (attempt, deadline) = (waiting.attempt, waiting.deadline);
                 self.step_wake(shape, &timer.step, attempt, deadline, alerted);
@@ -377,7 +486,10 @@ impl Run<'_> {
         if may_abort && (late || !shape.retry.goes_on_after(attempt)) {
             let words = self.last_words(step);
             self.emit(SagaEvent::StepTimedOut { step: step.clone() });
-            self.abort(format!("step {step} did not answer in time{words}"), None);
+            if let Some((index, branch)) = self.state.locate(step) {
+                let why = format!("step {step} did not answer in time{words}");
+                self.give_up(index, branch, step, why);
+            }
             return;
         }
         if shape.at_most_once && self.rules.keep(Rule::AtMostOnce) {

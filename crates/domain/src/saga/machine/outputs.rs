@@ -132,7 +132,7 @@ impl<R> From<&Box<InFlight<R>>> for Sending {
 }
 
 /// The id of what is sent for a step: a hash of the saga and the step. R2: the same for every
-/// attempt. Only a saga that was refused and is asked anew is asked by another id.
+/// attempt. Only a fallback, and a saga that was refused and is asked anew, has another id.
 pub(super) fn command_id(
     state: &SagaState,
     step: &StepId,
@@ -146,10 +146,13 @@ pub(super) fn command_id(
         anew,
     } = *sending;
     let source = state.started.as_ref().map_or(0, |s| s.id.as_u128());
-    let what: &[u8] = match (undo, second) {
-        (false, _) => b"do",
-        (true, false) => b"undo",
-        (true, true) => b"undo completed",
+    let what: &[u8] = match (undo, second, state.fell_back(step).is_some()) {
+        (false, _, false) => b"do",
+        (true, false, false) => b"undo",
+        (true, true, false) => b"undo completed",
+        (false, _, true) => b"do fallback",
+        (true, false, true) => b"undo fallback",
+        (true, true, true) => b"undo completed fallback",
     };
     let stream = state.stream.as_str().as_bytes();
     let (name, branch) = (step.name.as_bytes(), step.branch.to_be_bytes());

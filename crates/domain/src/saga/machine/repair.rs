@@ -100,6 +100,7 @@ impl Run<'_> {
                             wake,
                             deadline,
                             command: None,
+                            fallback: None,
                         });
                     }
                     Err(error) => self.cannot_start(&step, error.to_string()),
@@ -137,15 +138,16 @@ impl Run<'_> {
             Settlement::Refused(why)
                 if forward && open && self.state.steps[index].kind != StepKind::Retriable =>
             {
-                let reason = format!("step {step} was refused: {why}");
-                self.emit(SagaEvent::StepRefused { step, why, by });
-                self.abort(reason, None);
+                self.refused(index, &step, why, by);
+                return Ok(());
             }
             Settlement::Undone
-                if self.state.phase == Phase::Aborting
-                    && (open || matches!(at, At::Undoing(_) | At::Done { .. })) =>
+                if matches!(at, At::Undoing(_))
+                    || self.state.phase == Phase::Aborting
+                        && (open || matches!(at, At::Done { .. })) =>
             {
-                self.emit(SagaEvent::CompOk { step, by });
+                self.undone(index, &step, by);
+                return Ok(());
             }
             _ => {
                 return Err(Rejection::new(
