@@ -48,6 +48,12 @@ impl Json {
         self.0.get()
     }
 
+    /// Whether both texts have one value, however they are laid out.
+    pub fn has_value_of(&self, other: &Self) -> bool {
+        let value = |json: &Self| json.parse::<serde_json::Value>();
+        self == other || matches!((value(self), value(other)), (Ok(one), Ok(two)) if one == two)
+    }
+
     /// The value it is the JSON form of.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.as_str())

@@ -114,7 +114,7 @@ impl SagaInstance {
 /// What can be asked of a saga, in the form of a command to its stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SagaCommand {
-    /// Begin. Asking again changes nothing.
+    /// Begin. Asking again changes nothing; asking with another input is refused.
     StartSaga {
         /// What it starts from.
         input: Json,
@@ -172,7 +172,11 @@ impl SagaInput {
                     traceparent: envelope.traceparent.clone(),
                 },
             },
-            SagaCommand::AbortSaga { why } => Self::Abort { why, by: parent },
+            SagaCommand::AbortSaga { why } => Self::Abort {
+                why,
+                command: parent.is_none().then_some(asked),
+                by: parent,
+            },
             SagaCommand::ResumeStep { step, by } => Self::Resume {
                 command: asked,
                 step,

@@ -114,7 +114,8 @@ pub use definition::{Called, Definition, Promise, Request, StepBuilder, StepCont
 pub use instance::{SagaCommand, SagaInstance, Sent, start_id};
 pub use journal::{BRANCHES_MAX, Operator, Parent, SagaEvent, StepDeclared, Undo};
 pub use machine::{
-    CIRCUIT_OPEN, Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement, outputs,
+    CIRCUIT_OPEN, Decision, Dispatch, ID_TAKEN, OperatorCommand, SagaInput, SagaTimer, Settlement,
+    outputs,
 };
 pub use plan::{AdmitError, Plan, PlanError, RegisterError, SagaType, StartError};
 pub use shape::{DefinitionError, DefinitionHash, Fault, Shape};

@@ -151,6 +151,7 @@ impl SagaTest {
         let answer = self.give(SagaInput::Abort {
             why: "a test wants it".to_owned(),
             by: None,
+            command: None,
         });
         let code = answer.err().map(|rejection| rejection.code.into_owned());
         assert_eq!(code.as_deref(), refused, "the answer to the abort");

@@ -304,7 +304,18 @@ impl Shard {
         let positions: Vec<_> = batch.decided.iter().map(position).collect();
         self.roll_back(stream, batch, None, |index, item| match positions[index] {
             Some(position) if item.is_told() => Fate::Recall(position),
-            _ => Fate::Again,
+            // What it has recorded itself is known when it is decided again.
+            Some(position) if taken.is_some() && item.attempts > 0 => match item.id {
+                Some(id) => Fate::Tell(SendError::IdTaken {
+                    id,
+                    stream: format!("the event at {position}"),
+                }),
+                None => Fate::Again,
+            },
+            _ => {
+                item.attempts += 1;
+                Fate::Again
+            }
         });
     }
 

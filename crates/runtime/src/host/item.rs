@@ -22,6 +22,8 @@ pub struct Item {
     /// What a command says about itself. Who has sent it is told whatever becomes of it; an
     /// input that is no command is kept until what follows from it is durable.
     pub ask: Option<Ask>,
+    /// The id that somebody outside has given it, if it is no command to an entity.
+    pub id: Option<CommandId>,
     /// The event that was brought by the feed.
     pub ticket: Option<Ticket>,
     pub reply: Option<oneshot::Sender<Outcome>>,
@@ -101,6 +103,7 @@ impl Item {
         Box::new(Self {
             input,
             ask: None,
+            id: None,
             ticket: None,
             reply: None,
             causes: Cut::start(),

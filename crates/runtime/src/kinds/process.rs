@@ -191,7 +191,7 @@ where
             needs_person: false,
             retrying: false,
             length: instance.length(),
-            state: Json::of(instance.state()).unwrap_or_default(),
+            state: Json::of(instance.state()).map_err(|error| error.to_string())?,
             held: instance.held().iter().map(held).collect(),
         })
     }

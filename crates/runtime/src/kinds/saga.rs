@@ -2,8 +2,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anabranch_domain::saga::{
-    AdmitError, Dispatch, Phase, SagaEvent, SagaInput, SagaInstance, SagaState, SagaType, Sent,
-    StepStatus, start_id,
+    AdmitError, Dispatch, ID_TAKEN, Phase, SagaEvent, SagaInput, SagaInstance, SagaState, SagaType,
+    Sent, StepStatus, start_id,
 };
 use anabranch_domain::{
     CommandEnvelope, Cut, Event as _, EventKind, EventRef, Json, Origin, ReplyEnvelope, StreamId,
@@ -13,6 +13,7 @@ use anabranch_model::content_hash;
 use super::Listening;
 use crate::host::{
     Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Out, Standing, Undecided,
+    Verdict,
 };
 use crate::send_error::SendError;
 
@@ -127,6 +128,10 @@ fn cause_of(input: &SagaInput) -> Option<String> {
             None => id,
         },
         SagaInput::Reply { id, .. } => id,
+        SagaInput::Abort {
+            command: Some(command),
+            ..
+        } => &command.id,
         SagaInput::Abort { by, .. } => &by.as_ref()?.command,
         SagaInput::Resume { command, .. } | SagaInput::Settle { command, .. } => &command.id,
         SagaInput::Wake(_) | SagaInput::Recovered => return None,
@@ -151,8 +156,19 @@ impl Machine for SagaInstance {
         let outs = outs(self, decision.dispatch).map_err(broken)?;
         let drafts = Draft::all(&decision.events).map_err(|error| broken(error.to_string()))?;
         let events = desk.of_journal(drafts, cause_of(input), self.state().origin());
-        let events = events.map_err(|error| broken(error.to_string()))?;
-        Ok(Made::of(events, outs, decision.answer))
+        let mut events = events.map_err(|error| broken(error.to_string()))?;
+        if let (Some(id), Some(first)) = (item.id, events.first_mut()) {
+            // Of all commands that come under one id, to whatever stream, the log takes one.
+            first.id = id.event_id(0);
+        }
+        let mut made = Made::of(events, outs, decision.answer);
+        if let (Some(id), Verdict::Rejected(why)) = (item.id, &made.verdict)
+            && why.code == ID_TAKEN
+        {
+            let stream = self.state().stream().to_string();
+            made.verdict = Verdict::Failed(SendError::IdTaken { id, stream });
+        }
+        Ok(made)
     }
 
     fn replay(&mut self, event: &EventRef<'_>) -> Result<(), String> {
@@ -184,7 +200,7 @@ impl Machine for SagaInstance {
             needs_person,
             retrying,
             length: state.length(),
-            state: Json::of(&described).unwrap_or_default(),
+            state: Json::of(&described).map_err(|error| error.to_string())?,
             held: Vec::new(),
         })
     }

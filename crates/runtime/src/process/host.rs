@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anabranch_domain::{CommandEnvelope, Cut, Json, Poison, ReplyEnvelope, Retry, StreamId};
+use anabranch_domain::{
+    CommandEnvelope, CommandId, Cut, Json, Poison, ReplyEnvelope, Retry, StreamId,
+};
 use anabranch_log::BoxFuture;
 use anabranch_model::Position;
 use tokio::sync::{Notify, oneshot, watch};
@@ -126,11 +128,18 @@ impl ProcessHost {
         }
     }
 
-    async fn answered(&self, stream: StreamId, input: Input, causes: Cut) -> Result<(), SendError> {
+    async fn answered(
+        &self,
+        stream: StreamId,
+        input: Input,
+        causes: Cut,
+        id: Option<CommandId>,
+    ) -> Result<(), SendError> {
         let (reply, answer) = oneshot::channel();
         let mut item = Item::plain(input);
         item.reply = Some(reply);
         item.causes = causes;
+        item.id = id;
         let message = Message::Input(stream.clone(), item);
         self.host().tell(&stream, message).await?;
         let outcome = answer.await.unwrap_or_else(|_| {
@@ -170,7 +179,9 @@ impl AnyProcess for ProcessHost {
     fn command(&self, command: CommandEnvelope) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
             let input = self.kind().command(&command)?;
-            self.answered(command.to, input, command.causes).await
+            // Sagas and processes give ids that nobody else can give.
+            let id = command.reply_to.is_none().then_some(command.id);
+            self.answered(command.to, input, command.causes, id).await
         })
     }
 
@@ -178,7 +189,7 @@ impl AnyProcess for ProcessHost {
         Box::pin(async move {
             let (stream, id, causes) = (reply.to.clone(), reply.id, reply.causes.clone());
             if let Some(input) = self.kind().reply(reply) {
-                self.answered(stream, input, causes).await?;
+                self.answered(stream, input, causes, None).await?;
             }
             self.parts.dispatcher.heard(id);
             Ok(())

@@ -213,6 +213,37 @@ async fn a_saga_takes_commands_and_does_them_later() {
 }
 
 #[tokio::test]
+async fn what_a_saga_has_begun_with_is_not_replaced_by_what_comes_with_its_key_or_id() {
+    let bank = Bank::open().await;
+    let start = async |saga: &str, key: &str, input: u32| {
+        let path = format!("/commands/{saga}?type=StartSaga");
+        let body = format!(r#"{{ "input": {input} }}"#);
+        bank.send(&path, &[("idempotency-key", key)], &body).await
+    };
+    assert_eq!(start("transfer/1", "a", 5).await.status.as_u16(), 202);
+    // The same once more, under this id or another one, changes nothing.
+    assert_eq!(start("transfer/1", "a", 5).await.status.as_u16(), 202);
+    assert_eq!(start("transfer/1", "b", 5).await.status.as_u16(), 202);
+    let reply = start("transfer/1", "a", 6).await;
+    assert_eq!(problem(&reply, 409, "id-taken")["happened"], "no");
+    let reply = start("transfer/1", "c", 6).await;
+    let told = problem(&reply, 422, "rejected");
+    assert_eq!(told["rejection"]["code"], "saga-started", "{told}");
+    // An id names one command, to whatever it goes.
+    problem(&start("transfer/2", "a", 5).await, 409, "id-taken");
+    let body = r#"{"amount":5}"#;
+    let headers = [("idempotency-key", "a")];
+    let reply = bank.send(DEPOSIT, &headers, body).await;
+    problem(&reply, 409, "id-taken");
+    let headers = [("idempotency-key", "d")];
+    good(&bank.send(DEPOSIT, &headers, body).await);
+    problem(&start("transfer/3", "d", 5).await, 409, "id-taken");
+    // Nothing has begun that was refused.
+    let all = good(&bank.get("/operate/processes/transfer").await);
+    assert_eq!(all["instances"].as_array().unwrap().len(), 1, "{all}");
+}
+
+#[tokio::test]
 async fn a_token_that_is_not_ours_is_refused() {
     let bank = Bank::open().await;
     for token in ["rubbish", &*seal(8).seal(&anabranch_model::Session::new())] {

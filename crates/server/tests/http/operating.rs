@@ -136,7 +136,7 @@ async fn processes_and_their_instances_are_shown() {
     assert_eq!(shown["length"], 1);
     let all = good(&bank.get("/operate/processes").await);
     assert_eq!(all[0]["name"], "archiver");
-    assert_eq!(all[1]["name"], "transfer");
+    assert_eq!(all[1]["name"], "lending");
     problem(
         &bank.get("/operate/instance/archiver/z").await,
         404,

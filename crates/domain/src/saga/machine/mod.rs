@@ -19,11 +19,11 @@ use crate::rules::{Rule, Rules};
 use crate::time::Timestamp;
 
 pub(super) use outputs::outstanding;
-pub use outputs::{CIRCUIT_OPEN, outputs};
+pub use outputs::{CIRCUIT_OPEN, ID_TAKEN, outputs};
 
 pub use values::{Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement};
 
-use outputs::{end_reply, outputs_under};
+use outputs::{STARTED, end_reply, id_taken, outputs_under};
 
 /// Decides about `input`, moving `state` along with the events that it returns.
 pub(super) fn decide(
@@ -63,6 +63,7 @@ impl<'a> Run<'a> {
     fn take(&mut self, input: SagaInput) -> Result<(), Rejection> {
         // R14: what has ended only repeats how it ended, and notes what came too late.
         let ended = self.state.phase.is_terminal() && self.rules.keep(Rule::TerminalIsFinal);
+        self.check_taken(&input)?;
         match input {
             SagaInput::Start {
                 id,
@@ -77,7 +78,11 @@ impl<'a> Run<'a> {
                 self.dispatch.extend(end_reply(self.state, parent.as_ref()));
                 Ok(())
             }
-            SagaInput::Abort { by, .. } if ended => self.answer_abort(by.as_ref()),
+            SagaInput::Abort { by, command, .. }
+                if ended && command.is_none_or(|c| !self.state.asked.contains_key(&c.id)) =>
+            {
+                self.answer_abort(by.as_ref())
+            }
             SagaInput::Wake(_) | SagaInput::Recovered if ended => Ok(()),
             SagaInput::Start {
                 id,
@@ -101,7 +106,12 @@ impl<'a> Run<'a> {
                 self.wake(&timer);
                 Ok(())
             }
-            SagaInput::Abort { why, by } => self.abort_asked(why, by),
+            SagaInput::Abort {
+                why,
+                by,
+                command: Some(command),
+            } => self.once(command, |run| run.abort_asked(why, by)),
+            SagaInput::Abort { why, by, .. } => self.abort_asked(why, by),
             SagaInput::Resume { command, step, by } => {
                 self.once(command, |run| run.resume(step, by))
             }
@@ -115,6 +125,36 @@ impl<'a> Run<'a> {
                 self.recovered();
                 Ok(())
             }
+        }
+    }
+
+    /// An id names one command for ever, and a key one input: what comes with another is refused.
+    /// An event asks nobody, and is passed over.
+    fn check_taken(&self, input: &SagaInput) -> Result<(), Rejection> {
+        let Some(started) = &self.state.started else {
+            return Ok(());
+        };
+        match input {
+            SagaInput::Start {
+                id, parent, origin, ..
+            } if origin.event.is_some() || self.state.begins_anew(*id, parent.as_ref()) => Ok(()),
+            SagaInput::Start { id, .. } if self.state.asked.contains_key(id) => Err(id_taken(*id)),
+            SagaInput::Start { input, .. } if started.input.has_value_of(input) => Ok(()),
+            SagaInput::Start { id, .. } if *id == started.id => Err(id_taken(*id)),
+            SagaInput::Start { .. } => Err(Rejection::new(
+                STARTED,
+                format!(
+                    "{} has begun with another input; a key stands for one instance",
+                    self.state.stream
+                ),
+            )),
+            SagaInput::Resume { command, .. }
+            | SagaInput::Settle { command, .. }
+            | SagaInput::Abort {
+                command: Some(command),
+                ..
+            } if command.id == started.id => Err(id_taken(command.id)),
+            _ => Ok(()),
         }
     }
 

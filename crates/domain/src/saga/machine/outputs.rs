@@ -172,10 +172,21 @@ pub(super) fn command_id(
 /// The code of the refusal of a call that was not made because the circuit of its third party is
 /// open.
 pub const CIRCUIT_OPEN: &str = "circuit-open";
+/// The code of the refusal of a command whose id was used for another one.
+pub const ID_TAKEN: &str = "id-taken";
+/// The code of the refusal of a start with another input than the first.
+pub(super) const STARTED: &str = "saga-started";
 /// The code of the "no" to an abort of what has completed.
 pub(super) const COMPLETED: &str = "saga-completed";
 /// The code by which one who has started a saga hears that it has gone back.
 pub(super) const COMPENSATED: &str = "saga-compensated";
+
+pub(super) fn id_taken(id: CommandId) -> Rejection {
+    Rejection::new(
+        ID_TAKEN,
+        format!("command id {id} was used for another command; an id names one command for ever"),
+    )
+}
 
 pub(super) fn completed() -> Rejection {
     Rejection::new(

@@ -1,5 +1,6 @@
 //! What people do about a saga, and what a node does that takes it over.
 
+use super::outputs::id_taken;
 use super::{OperatorCommand, Run, Settlement};
 use crate::rejection::Rejection;
 use crate::rules::Rule;
@@ -18,12 +19,7 @@ impl Run<'_> {
         let OperatorCommand { id, content } = command;
         if let Some(first) = self.state.asked.get(&id) {
             return match &first.refused {
-                _ if first.content != content => Err(Rejection::new(
-                    "id-taken",
-                    format!(
-                        "command id {id} was used for another command; an id names one command for ever"
-                    ),
-                )),
+                _ if first.content != content => Err(id_taken(id)),
                 Some(why) => Err(why.clone()),
                 None => Ok(()),
             };

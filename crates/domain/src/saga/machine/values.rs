@@ -44,6 +44,8 @@ pub enum SagaInput {
         why: String,
         /// Who waits for the outcome.
         by: Option<Parent>,
+        /// Which command of a person it is, if it is one.
+        command: Option<OperatorCommand>,
     },
     /// A person has looked at a step that was parked: go on. Asking again changes nothing.
     Resume {

@@ -1,9 +1,13 @@
 //! What can become of a saga when nothing is lost.
 
 use anabranch_domain::saga::{
-    Operator, Phase, Rule, Rules, SagaCommand, SagaEvent, Settlement, StepId,
+    Operator, Phase, Rule, Rules, SagaCommand, SagaEvent, SagaInput, SagaInstance, SagaType,
+    Settlement, StepId,
 };
 use anabranch_domain::testkit::World;
+use anabranch_domain::{
+    Command, CommandEnvelope, CommandId, Cut, Json, Role, Saga, StreamId, Timestamp,
+};
 
 use crate::ensure;
 use crate::fixture::*;
@@ -239,4 +243,52 @@ fn scenario_15_what_has_ended_stays_as_it_is() {
 #[test]
 fn scenario_15_needs_ends_to_be_final() {
     needs(Rule::TerminalIsFinal, abort_after_the_end);
+}
+
+/// What comes under an id that names another command, or under a key that has another input.
+#[test]
+fn an_id_and_a_key_are_not_compared_alone() {
+    let saga = StreamId::of(Fan::NAME, "1").unwrap();
+    let envelope = |id: u128, command: &SagaCommand| {
+        let (name, data) = command.to_wire().unwrap();
+        CommandEnvelope {
+            id: CommandId::from_u128(id),
+            to: saga.clone(),
+            name: name.to_owned(),
+            data,
+            role: Role::Plain,
+            reply_to: None,
+            correlation_id: None,
+            traceparent: None,
+            causes: Cut::start(),
+        }
+    };
+    let type_ = std::sync::Arc::new(SagaType::of::<Fan>().unwrap());
+    let mut instance = SagaInstance::new(type_, saga.clone());
+    let mut tell = |id: u128, command: &SagaCommand| {
+        let input = SagaInput::of_command(&envelope(id, command)).unwrap();
+        let decided = instance.decide(input, Timestamp::from_seconds(9)).unwrap();
+        decided.answer.map_err(|no| no.code.into_owned())
+    };
+    let start = |count: usize| SagaCommand::StartSaga {
+        input: Json::of(&Branches { count }).unwrap(),
+    };
+    let abort = |why: &str| SagaCommand::AbortSaga {
+        why: why.to_owned(),
+    };
+    let refused = |code: &str| Err(code.to_owned());
+    assert_eq!(tell(1, &start(1)), Ok(()));
+    let spaced = SagaCommand::StartSaga {
+        input: Json::new("{ \"count\" : 1 }").unwrap(),
+    };
+    assert_eq!(tell(1, &spaced), Ok(()));
+    assert_eq!(tell(2, &start(1)), Ok(()));
+    assert_eq!(tell(1, &start(2)), refused("id-taken"));
+    assert_eq!(tell(2, &start(2)), refused("saga-started"));
+    assert_eq!(tell(1, &abort("x")), refused("id-taken"));
+    assert_eq!(tell(3, &abort("x")), Ok(()));
+    assert_eq!(tell(3, &abort("x")), Ok(()));
+    assert_eq!(tell(3, &abort("y")), refused("id-taken"));
+    assert_eq!(tell(3, &start(1)), refused("id-taken"));
+    assert_eq!(tell(4, &abort("y")), Ok(()));
 }
