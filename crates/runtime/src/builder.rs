@@ -16,12 +16,12 @@ use crate::checkpoint::{Checkpoints, MemoryCheckpoints};
 use crate::consumer::{ConsumerContext, ConsumerHost, ConsumerParts, ConsumerSpec, StoreError};
 use crate::delivery::{CallError, Dispatcher, EffectHost, Effects};
 use crate::diagnostics::{Alert, AlertSink, Diagnostics, alerts_to_stderr};
-use crate::entity::{AnyEntity, EntityHost, EntityOptions, HostError};
+use crate::entity::{EntityHost, EntityOptions, HostError};
 use crate::fleet::Fleet;
 use crate::head_watch::{HeadWatch, HeadWatches};
 use crate::host::HostParts;
-use crate::hosted::{AnyProcess, Hosted};
-use crate::kinds::{ProcessKind, SagaKind};
+use crate::hosted::Hosted;
+use crate::kinds::{EntityKind, ProcessKind, SagaKind};
 use crate::port::Port;
 use crate::process::{ProcessHost, ProcessOptions, ProcessParts};
 use crate::registry;
@@ -55,7 +55,7 @@ pub struct ServiceBuilder {
     owned_beside: Option<Owned>,
 }
 
-type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn AnyEntity>);
+type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<EntityHost>);
 type StartEntity = Box<dyn FnOnce(HostParts) -> Result<Typed, HostError> + Send>;
 
 type TypedView = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn AnyView>);
@@ -197,8 +197,12 @@ impl ServiceBuilder {
             events: EventTypes::of::<E::Event>(),
         });
         self.entities.push(Box::new(move |parts| {
-            let host = EntityHost::start::<E>(parts, options)?;
-            Ok((TypeId::of::<E>(), host.clone() as _, host as _))
+            let kind = EntityKind::<E>::new().map_err(|source| HostError::Schema {
+                category: E::CATEGORY,
+                source,
+            })?;
+            let host = EntityHost::start(Arc::new(kind), parts, options)?;
+            Ok((TypeId::of::<E>(), host.clone() as _, host))
         }));
         self
     }
@@ -235,19 +239,13 @@ impl ServiceBuilder {
 
     /// Hosts the instances of this process.
     #[must_use]
-    pub fn process<P: Process>(self) -> Self
-    where
-        P::Event: Clone,
-    {
+    pub fn process<P: Process>(self) -> Self {
         self.process_with::<P>(ProcessOptions::default())
     }
 
     /// Hosts the instances of this process, in this way.
     #[must_use]
-    pub fn process_with<P: Process>(mut self, options: ProcessOptions) -> Self
-    where
-        P::Event: Clone,
-    {
+    pub fn process_with<P: Process>(mut self, options: ProcessOptions) -> Self {
         self.reads::<P::Event>("process", P::NAME, P::CATEGORIES);
         self.types.journals.push(P::NAME.to_owned());
         let start: StartProcess = Box::new(move |parts| {
@@ -457,8 +455,7 @@ impl ServiceBuilder {
             self.retry,
             self.letters_max,
         ));
-        let mut processes: BTreeMap<_, Arc<dyn AnyProcess>> = BTreeMap::new();
-        let mut begin = Vec::new();
+        let mut processes: BTreeMap<_, Arc<ProcessHost>> = BTreeMap::new();
         for (what, type_name, start) in self.processes {
             let parts = ProcessParts {
                 host: parts.clone(),
@@ -468,17 +465,18 @@ impl ServiceBuilder {
             let process = start(parts)?;
             let name = process.name();
             says_where_it_begins(&process, what, type_name).await?;
-            if entities.contains_key(name) || processes.insert(name, process.clone()).is_some() {
+            if entities.contains_key(name) || processes.insert(name, process).is_some() {
                 return Err(StartError::category_twice(name));
             }
-            begin.push(process);
         }
         let hosted = Arc::new(Hosted {
             entities,
             processes,
         });
         dispatcher.connect(hosted.clone());
-        begin.into_iter().for_each(ProcessHost::begin);
+        for process in hosted.processes.values() {
+            process.begin();
+        }
         let unwritten = Unwritten {
             log: self.log,
             time: self.time.clone(),

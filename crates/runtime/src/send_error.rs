@@ -143,6 +143,13 @@ impl SendError {
         }
     }
 
+    /// The runtime ended before it answered.
+    pub(crate) fn unanswered() -> Self {
+        Self::Unknown {
+            reason: "the runtime ended before it answered".to_owned(),
+        }
+    }
+
     pub(crate) fn stopping() -> Self {
         Self::Unavailable {
             reason: "the runtime is shutting down".to_owned(),

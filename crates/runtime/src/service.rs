@@ -14,12 +14,13 @@ use anabranch_log::BoxFuture;
 use futures_util::future::{Either, join_all, select};
 
 use crate::consumer::ConsumerHost;
-use crate::delivery::{Circuit, DeadLetter, Delivery, Dispatcher};
+use crate::delivery::{Circuit, DeadLetter, Delivery, Dispatcher, Here as _};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::entity::{AnyEntity, EntityHandle, EntityHost};
+use crate::entity::{EntityHandle, EntityHost};
 use crate::head_watch::HeadWatch;
-use crate::hosted::{AnyProcess, Hosted};
+use crate::hosted::Hosted;
 use crate::port::{Ask, Delivered, Dispatch, Port, Problem, Reply, Request, Subject};
+use crate::process::ProcessHost;
 use crate::send_error::SendError;
 use crate::time::Time;
 use crate::view::{
@@ -68,7 +69,7 @@ impl Service {
     }
 
     /// The entities of this category, whatever their type.
-    pub fn any_entity(&self, category: &str) -> Result<&Arc<dyn AnyEntity>, SendError> {
+    pub fn any_entity(&self, category: &str) -> Result<&Arc<EntityHost>, SendError> {
         let entity = self.hosted.entities.get(category);
         entity.ok_or_else(|| self.hosted.not_hosted(category))
     }
@@ -139,7 +140,7 @@ impl Service {
     }
 
     /// The processes and sagas, by name.
-    pub fn processes(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn AnyProcess>)> {
+    pub fn processes(&self) -> impl Iterator<Item = (&'static str, &Arc<ProcessHost>)> {
         self.hosted
             .processes
             .iter()
@@ -147,7 +148,7 @@ impl Service {
     }
 
     /// The process or saga of this name, to operate it.
-    pub fn process(&self, name: &str) -> Result<&Arc<dyn AnyProcess>, OperateError> {
+    pub fn process(&self, name: &str) -> Result<&Arc<ProcessHost>, OperateError> {
         self.hosted.processes.get(name).ok_or_else(|| {
             let known: Vec<_> = self.hosted.processes.keys().copied().collect();
             let known = known.join(", ");

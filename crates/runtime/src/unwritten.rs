@@ -9,7 +9,7 @@ use anabranch_domain::types::ReaderTypes;
 use anabranch_log::{Log, ReadMode};
 use anabranch_model::Filter;
 
-use crate::delivery::Dispatcher;
+use crate::delivery::{Dispatcher, Here as _};
 use crate::diagnostics::Diagnostics;
 use crate::hosted::Hosted;
 use crate::time::Time;

@@ -52,10 +52,7 @@ impl Service {
 
     /// It owns this process.
     #[must_use]
-    pub fn process<P: Process>(self) -> Self
-    where
-        P::Event: Clone,
-    {
+    pub fn process<P: Process>(self) -> Self {
         self.part(|builder, _| builder.process::<P>())
     }
 

@@ -48,7 +48,7 @@ pub trait Process: Default + Serialize + DeserializeOwned + Send + 'static {
     const STATE_VERSION: u32 = 1;
 
     /// The events it wants.
-    type Event: Event;
+    type Event: Event + Clone;
 
     /// Which instance an event belongs to, and whether it may begin one.
     fn correlate(event: &Self::Event, about: &EventRef<'_>) -> Correlate;

@@ -1,15 +1,14 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_domain::Poison;
 use anabranch_model::{Cut, StreamId};
 use serde::Serialize;
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
-use super::{ConsumerContext, ConsumerSpec, FollowState, Intake, Progress, StoreError};
+use super::{ConsumerContext, ConsumerSpec, FollowState, Intake, StoreError};
 use crate::diagnostics::Diagnostics;
-use crate::follow::{Follow, FollowParts, Shown};
+use crate::follow::{FollowParts, Following};
 
 /// After how many events a place is kept that is not kept with each batch.
 const KEEP_EVERY: u64 = 10_000;
@@ -29,9 +28,7 @@ pub struct ConsumerHost {
     diagnostics: Arc<Diagnostics>,
     head: watch::Receiver<Cut>,
     intake: Arc<dyn Intake>,
-    shown: watch::Receiver<Shown>,
-    nudge: Arc<Notify>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    following: Following,
 }
 
 /// A consumer, as an operator sees it.
@@ -74,43 +71,33 @@ impl ConsumerHost {
                 progress.cut
             )));
         }
-        let (tell, shown) = watch::channel(Shown::at(progress.cut));
-        let nudge = Arc::new(Notify::new());
-        let follow = Follow::new(
-            FollowParts {
-                of: format!("consumer {name}"),
-                log: context.log.clone(),
-                time: context.time.clone(),
-                diagnostics: parts.diagnostics.clone(),
-                head: parts.head.clone(),
-                filter: Some(spec.consumer.filter),
-                poison: Poison::Stop,
-                retry: spec.retry,
-                parked_max: 0,
-                keep_every: KEEP_EVERY,
-                caught_up: Box::new(|| Box::pin(async { Ok(()) })),
-            },
-            intake.clone(),
-            tell,
-            nudge.clone(),
-            progress.events,
-        );
+        let follow = FollowParts {
+            of: format!("consumer {name}"),
+            log: context.log.clone(),
+            time: context.time.clone(),
+            diagnostics: parts.diagnostics.clone(),
+            head: parts.head.clone(),
+            filter: Some(spec.consumer.filter),
+            poison: Poison::Stop,
+            retry: spec.retry,
+            parked_max: 0,
+            keep_every: KEEP_EVERY,
+            caught_up: None,
+        };
         Ok(Arc::new(Self {
             name,
             context,
             diagnostics: parts.diagnostics,
             head: parts.head,
+            following: Following::start(follow, intake.clone(), progress, async {}),
             intake,
-            shown,
-            nudge,
-            task: Mutex::new(Some(tokio::spawn(follow.run()))),
         }))
     }
 
     /// How far it is and what it is doing.
     pub async fn status(&self) -> ConsumerStatus {
         let progress = self.intake.progress().await;
-        let shown = self.shown.borrow().clone();
+        let shown = self.following.shown.borrow().clone();
         let head = self.head.borrow().clone();
         let (lag_events, lag) = shown.lag(&head, self.context.time.now());
         ConsumerStatus {
@@ -125,7 +112,7 @@ impl ConsumerHost {
 
     /// Ready when it has consumed everything that `cut` includes.
     pub async fn reached(&self, cut: &Cut) {
-        let mut shown = self.shown.clone();
+        let mut shown = self.following.shown.clone();
         // A consumer that was ended does not get there.
         if shown.wait_for(|shown| shown.cut.covers(cut)).await.is_err() {
             std::future::pending::<()>().await;
@@ -134,25 +121,12 @@ impl ConsumerHost {
 
     /// Tries again the event that it has stopped at; false if it has not stopped.
     pub fn retry(&self) -> bool {
-        let has_stopped = matches!(self.shown.borrow().state, FollowState::Stopped { .. });
-        if has_stopped {
-            self.nudge.notify_one();
-        }
-        has_stopped
+        self.following.retry()
     }
 
     /// Passes over the event that it has stopped at; false if it has not stopped.
     pub async fn skip(&self) -> Result<bool, StoreError> {
-        let state = self.shown.borrow().state.clone();
-        let FollowState::Stopped { event } = state else {
-            return Ok(false);
-        };
-        let edited = self.intake.edit(Box::new(move |progress: &mut Progress| {
-            progress.skipped.insert(event.position);
-        }));
-        edited.await?;
-        self.nudge.notify_one();
-        Ok(true)
+        self.following.skip().await
     }
 
     /// Stops, and keeps its place.
@@ -166,15 +140,6 @@ impl ConsumerHost {
 
     /// Stops at once, as a crash would.
     pub fn kill(&self) {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = task.take() {
-            task.abort();
-        }
-    }
-}
-
-impl Drop for ConsumerHost {
-    fn drop(&mut self) {
-        self.kill();
+        self.following.end();
     }
 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anabranch_domain::{
-    CallEnvelope, CommandEnvelope, CommandId, Json, Outcome, Rejection, ReplyEnvelope, Retry, Role,
-    StreamId,
+    CallEnvelope, CommandEnvelope, CommandId, Cut, Json, Outcome, Rejection, ReplyEnvelope, Retry,
+    Role, StreamId,
 };
+use anabranch_log::BoxFuture;
 use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -22,7 +23,6 @@ use super::under_way::{
     Delivery, Sending, Tracked, Trouble, UnderWay, What, is_given_up, unless_given_up,
 };
 use crate::diagnostics::Diagnostics;
-use crate::hosted::Hosted;
 use crate::panics;
 use crate::port::{Delivered, Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
@@ -50,6 +50,15 @@ const TAKEN: Retry = Retry {
     attempts_max: None,
     jitter_percent: 20,
 };
+
+/// What a service hosts, as what is sent finds it.
+pub trait Here: Send + Sync {
+    /// Whether what stands behind this category is hosted here.
+    fn owns(&self, category: &str) -> bool;
+
+    /// Carries out whatever is no query.
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, SendError>>;
+}
 
 /// Delivers for all processes and sagas of a service.
 pub struct Dispatcher {
@@ -83,14 +92,14 @@ type Lane = (StreamId, StreamId);
 
 #[derive(Default)]
 struct Routes {
-    hosted: Arc<Hosted>,
+    here: Option<Arc<dyn Here>>,
     closed: bool,
 }
 
 /// What one attempt has come to.
 enum Attempt {
     /// There is an answer.
-    Answer(Outcome, anabranch_domain::Cut),
+    Answer(Outcome, Cut),
     /// It was taken; the answer comes by itself.
     Taken,
     /// It makes sense to try again.
@@ -112,7 +121,7 @@ fn answer_to(call: &CallEnvelope, role: &Role, outcome: Outcome) -> ReplyEnvelop
         name: call.call.effect.clone(),
         role: role.clone(),
         outcome,
-        causes: anabranch_domain::Cut::start(),
+        causes: Cut::start(),
     }
 }
 
@@ -152,21 +161,20 @@ impl Dispatcher {
     }
 
     /// Says who is here.
-    pub fn connect(&self, hosted: Arc<Hosted>) {
-        locked(&self.routes).hosted = hosted;
+    pub fn connect(&self, here: Arc<dyn Here>) {
+        locked(&self.routes).here = Some(here);
     }
 
     /// Ends everything at once, as a crash would; what was sent and not answered is sent again
     /// after a restart.
     pub fn close(&self) {
-        let routes = std::mem::replace(
-            &mut *locked(&self.routes),
-            Routes {
-                closed: true,
-                ..Routes::default()
-            },
-        );
-        drop(routes);
+        let here = {
+            let mut routes = locked(&self.routes);
+            routes.closed = true;
+            routes.here.take()
+        };
+        // Hosts may end with it, and they hold this.
+        drop(here);
         locked(&self.tasks).abort_all();
     }
 
@@ -250,7 +258,7 @@ impl Dispatcher {
         }
     }
 
-    fn arrived(&self, id: CommandId) {
+    fn arrived(self: &Arc<Self>, id: CommandId) {
         let ended = locked(&self.under_way).arrived(id);
         self.less.notify_one();
         if let Some((saga, receivers)) = ended {
@@ -285,13 +293,10 @@ impl Dispatcher {
         let this = self.clone();
         if style == Style::Report {
             return self.spawn(async move {
-                let id = command.id;
                 this.before(&command.role).await;
-                let sending = sending.as_deref();
-                let span = telemetry::sent(&from, &command.role, id, command.to.category());
-                let delivered = this.deliver(from, command, id, style, sending);
-                delivered.instrument(span).await;
-                this.arrived(id);
+                let id = command.id;
+                this.deliver(from, command, id, style, sending.as_deref())
+                    .await;
             });
         }
         let lane = (from, command.to.clone());
@@ -313,11 +318,8 @@ impl Dispatcher {
                     next
                 };
                 let Some(command) = next else { return };
-                let id = command.id;
-                let span = telemetry::sent(&lane.0, &command.role, id, command.to.category());
-                let delivered = this.deliver(lane.0.clone(), command, id, style, None);
-                delivered.instrument(span).await;
-                this.arrived(id);
+                let (from, id) = (lane.0.clone(), command.id);
+                this.deliver(from, command, id, style, None).await;
             }
         });
     }
@@ -374,8 +376,22 @@ impl Dispatcher {
         });
     }
 
-    /// Delivers `command`, and answers `from` under the id `asked`.
+    /// Delivers `command`, and answers `from` under the id `asked`; then it is no longer under way.
     async fn deliver(
+        self: &Arc<Self>,
+        from: StreamId,
+        command: CommandEnvelope,
+        asked: CommandId,
+        style: Style,
+        sending: Option<&Sending>,
+    ) {
+        let span = telemetry::sent(&from, &command.role, asked, command.to.category());
+        let delivered = self.try_to_deliver(from, command, asked, style, sending);
+        delivered.instrument(span).await;
+        self.arrived(asked);
+    }
+
+    async fn try_to_deliver(
         self: &Arc<Self>,
         from: StreamId,
         command: CommandEnvelope,
@@ -404,7 +420,7 @@ impl Dispatcher {
                 (Attempt::Answer(outcome, causes), _) => break (outcome, causes),
                 (Attempt::Hopeless(reason), Style::Report) => {
                     let no = Rejection::new("undeliverable", reason);
-                    break (Outcome::Refused(no), anabranch_domain::Cut::start());
+                    break (Outcome::Refused(no), Cut::start());
                 }
                 (Attempt::Hopeless(reason), Style::Insist) => {
                     let letter = Letter::Command(Box::new(command));
@@ -419,7 +435,7 @@ impl Dispatcher {
                     };
                     if !retry.goes_on_after(attempt) {
                         if style == Style::Report {
-                            break (Outcome::Unavailable(reason), anabranch_domain::Cut::start());
+                            break (Outcome::Unavailable(reason), Cut::start());
                         }
                         let letter = Letter::Command(Box::new(command));
                         return self.bury(asked, from, letter, reason, attempt);
@@ -450,12 +466,13 @@ impl Dispatcher {
 
     /// Carries a request out: here, if it is for what is hosted here, else through the port.
     async fn carry(&self, request: Request) -> Result<Reply, SendError> {
-        let hosted = locked(&self.routes).hosted.clone();
+        let here = locked(&self.routes).here.clone();
+        let here = here.ok_or_else(SendError::stopping)?;
         match (&self.elsewhere, request.subject()) {
-            (Some(port), Subject::Category(category)) if !hosted.owns(category) => {
+            (Some(port), Subject::Category(category)) if !here.owns(category) => {
                 port.call(request).await.map_err(Problem::of_send)
             }
-            _ => hosted.call(request).await,
+            _ => here.call(request).await,
         }
     }
 
@@ -511,7 +528,7 @@ impl Dispatcher {
                 Attempt::Passing(rejection.to_string(), None)
             }
             Err(SendError::Rejected(rejection)) => {
-                Attempt::Answer(Outcome::Refused(rejection), anabranch_domain::Cut::start())
+                Attempt::Answer(Outcome::Refused(rejection), Cut::start())
             }
             Err(SendError::Overloaded { retry_after, .. }) => {
                 Attempt::Passing(format!("{} is too busy", command.to), Some(retry_after))
@@ -555,24 +572,17 @@ impl Dispatcher {
 
     /// Tells an entity that it may forget what it remembers for a saga that has ended, once
     /// nothing of that saga is under way any more: what came late would be done.
-    pub fn forget(&self, at: &StreamId, saga: &StreamId) {
+    pub fn forget(self: &Arc<Self>, at: &StreamId, saga: &StreamId) {
         if locked(&self.under_way).end(saga, at) {
             self.forget_now(at, saga);
         }
     }
 
-    fn forget_now(&self, at: &StreamId, saga: &StreamId) {
+    fn forget_now(self: &Arc<Self>, at: &StreamId, saga: &StreamId) {
         let (at, saga) = (at.clone(), saga.clone());
-        let hosted = locked(&self.routes).hosted.clone();
-        match (&self.elsewhere, hosted.entities.get(at.category())) {
-            (_, Some(entity)) => entity.forget(at, saga),
-            (Some(port), None) if !hosted.owns(at.category()) => {
-                let port = port.clone();
-                // Not told, it remembers for longer.
-                self.spawn(async move { drop(port.call(Request::Forget { at, saga }).await) });
-            }
-            _ => {}
-        }
+        let this = self.clone();
+        // Not told, it remembers for longer.
+        self.spawn(async move { drop(this.carry(Request::Forget { at, saga }).await) });
     }
 
     fn bury(&self, id: CommandId, from: StreamId, what: Letter, reason: String, attempts: u32) {
@@ -627,11 +637,8 @@ impl Dispatcher {
                 }
                 let this = self.clone();
                 self.spawn(async move {
-                    let from = letter.from;
-                    let span = telemetry::sent(&from, &command.role, id, command.to.category());
-                    let delivered = this.deliver(from, *command, id, Style::Insist, None);
-                    delivered.instrument(span).await;
-                    this.arrived(id);
+                    let (from, style) = (letter.from, Style::Insist);
+                    this.deliver(from, *command, id, style, None).await;
                 });
             }
             Letter::Call(mut call, role) => {
@@ -664,7 +671,7 @@ impl Dispatcher {
                 "given-up",
                 format!("an operator has given it up: {why}"),
             )),
-            causes: anabranch_domain::Cut::start(),
+            causes: Cut::start(),
         };
         // Who sent it may be away for the moment.
         if self.try_reply(refused.clone()).await.is_err() {

@@ -40,9 +40,8 @@ pub enum CallError {
 
 anabranch_model::debug_is_words!(CallError);
 
-type CallFn =
-    Arc<dyn Fn(Json, CommandId) -> BoxFuture<'static, Result<Json, CallError>> + Send + Sync>;
-type AskFn = Arc<
+/// Calls a third party, or asks it what became of a call; `None`: that was never carried out.
+type CallFn = Arc<
     dyn Fn(Json, CommandId) -> BoxFuture<'static, Result<Option<Json>, CallError>> + Send + Sync,
 >;
 
@@ -51,7 +50,7 @@ pub struct EffectHost {
     name: &'static str,
     policy: CallPolicy,
     call: CallFn,
-    ask: Option<AskFn>,
+    ask: Option<CallFn>,
     permits: Semaphore,
     breaker: Mutex<BreakerState>,
 }
@@ -108,12 +107,9 @@ impl EffectHost {
         Self {
             name: F::NAME,
             policy,
-            call: Arc::new(move |request, key| match request.parse::<F>() {
-                Ok(effect) => {
-                    let called = call(effect, key);
-                    Box::pin(async move { encode(&called.await?) })
-                }
-                Err(error) => Box::pin(async move { Err(malformed(&error)) }),
+            call: call_fn(move |effect: F, key| {
+                let called = call(effect, key);
+                async move { Ok(Some(called.await?)) }
             }),
             ask: None,
             permits: Semaphore::new(policy.in_flight_max.max(1) as usize),
@@ -129,13 +125,7 @@ impl EffectHost {
         C: Fn(F, CommandId) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Option<F::Outcome>, CallError>> + Send + 'static,
     {
-        self.ask = Some(Arc::new(move |request, key| match request.parse::<F>() {
-            Ok(effect) => {
-                let asked = ask(effect, key);
-                Box::pin(async move { asked.await?.as_ref().map(encode).transpose() })
-            }
-            Err(error) => Box::pin(async move { Err(malformed(&error)) }),
-        }));
+        self.ask = Some(call_fn(ask));
         self
     }
 
@@ -206,11 +196,11 @@ impl EffectHost {
     }
 
     /// Runs one attempt under the time-out; a panic counts as an unknown outcome.
-    async fn attempt<T>(
+    async fn attempt(
         &self,
         time: &Time,
-        call: BoxFuture<'static, Result<T, CallError>>,
-    ) -> Result<T, CallError> {
+        call: BoxFuture<'static, Result<Option<Json>, CallError>>,
+    ) -> Result<Option<Json>, CallError> {
         let timeout = self.policy.attempt_timeout;
         let call = AssertUnwindSafe(call).catch_unwind();
         match select(Box::pin(call), time.sleep(timeout)).await {
@@ -226,12 +216,9 @@ impl EffectHost {
 
     /// One attempt, as soon as the bulkhead lets it pass. An open circuit does not: who waits
     /// for it takes no place in the bulkhead.
-    async fn guarded<T>(
-        &self,
-        asking: &Asking<'_>,
-        call: impl FnOnce() -> BoxFuture<'static, Result<T, CallError>>,
-    ) -> Tried<T> {
+    async fn guarded(&self, asking: &Asking<'_>, call: &CallFn) -> Tried {
         let time = asking.time;
+        let (request, key) = (asking.envelope.call.request.clone(), asking.envelope.key);
         let is_open = self.open_until(&self.breaker(), time);
         if let Some(until) = is_open {
             return Tried::Open(until);
@@ -253,23 +240,23 @@ impl EffectHost {
             effect: self,
             ended: false,
         };
-        let span = telemetry::call(self.name, asking.envelope.key);
-        let called = span.in_scope(|| contain(call)).unwrap_or_else(|panic| {
+        let span = telemetry::call(self.name, key);
+        let called = span.in_scope(|| contain(|| call(request, key)));
+        let called = called.unwrap_or_else(|panic| {
             let text = format!("the code of effect {} panicked: {panic}", self.name);
             Box::pin(async { Err(CallError::Unknown(text)) })
         });
         let result = self.attempt(time, called).instrument(span.clone()).await;
-        match &result {
-            Ok(_) => {}
-            Err(CallError::Refused(_)) => telemetry::failed(&span, "refused"),
-            Err(CallError::Failed(_)) => telemetry::failed(&span, "failed"),
-            Err(CallError::Unknown(_)) => telemetry::failed(&span, "unknown"),
-        }
         trial.ended = true;
-        let failed = match &result {
-            Ok(_) | Err(CallError::Refused(_)) => None,
-            Err(CallError::Failed(reason) | CallError::Unknown(reason)) => Some(reason.as_str()),
+        let (code, failed) = match &result {
+            Ok(_) => (None, None),
+            Err(CallError::Refused(_)) => (Some("refused"), None),
+            Err(CallError::Failed(reason)) => (Some("failed"), Some(reason.as_str())),
+            Err(CallError::Unknown(reason)) => (Some("unknown"), Some(reason.as_str())),
         };
+        if let Some(code) = code {
+            telemetry::failed(&span, code);
+        }
         if let Some(turn) = self.went(failed, time) {
             asking.diagnostics.alert(time.now(), turn);
         }
@@ -280,31 +267,22 @@ impl EffectHost {
     }
 
     /// Makes the call, or asks what became of it.
-    async fn try_once(&self, asking: &Asking<'_>, ask_first: bool) -> Tried<Option<Json>> {
-        let (request, key) = (&asking.envelope.call.request, asking.envelope.key);
+    async fn try_once(&self, asking: &Asking<'_>, ask_first: bool) -> Tried {
         match (&self.ask, ask_first) {
-            (Some(ask), true) => self.guarded(asking, || ask(request.clone(), key)).await,
+            (Some(ask), true) => self.guarded(asking, ask).await,
             (None, true) => Tried::Never(format!(
                 "effect {} says to ask what became of a call, but not how",
                 self.name
             )),
-            (_, false) => {
-                let called = self.guarded(asking, || (self.call)(request.clone(), key));
-                match called.await {
-                    Tried::Ended(result) => Tried::Ended(result.map(Some)),
-                    Tried::Open(until) => Tried::Open(until),
-                    Tried::GivenUp => Tried::GivenUp,
-                    Tried::Never(why) => Tried::Never(why),
-                }
-            }
+            (_, false) => self.guarded(asking, &self.call).await,
         }
     }
 }
 
 /// What an attempt came to.
-enum Tried<T> {
+enum Tried {
     /// It was made.
-    Ended(Result<T, CallError>),
+    Ended(Result<Option<Json>, CallError>),
     /// It was not: the circuit is open until then.
     Open(Duration),
     /// Nobody wants it any more.
@@ -352,12 +330,26 @@ impl Drop for Trial<'_> {
     }
 }
 
-fn encode<T: Serialize>(value: &T) -> Result<Json, CallError> {
-    Json::of(value).map_err(|error| CallError::Unknown(error.to_string()))
-}
-
-fn malformed(error: &serde_json::Error) -> CallError {
-    CallError::Refused(Rejection::new("malformed", error.to_string()))
+/// A function of the effect `F`, of and to JSON.
+fn call_fn<F, C, R>(call: C) -> CallFn
+where
+    F: Effect,
+    C: Fn(F, CommandId) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Option<F::Outcome>, CallError>> + Send + 'static,
+{
+    Arc::new(move |request, key| match request.parse::<F>() {
+        Ok(effect) => {
+            let called = call(effect, key);
+            Box::pin(async move {
+                let outcome = called.await?.as_ref().map(Json::of).transpose();
+                outcome.map_err(|error| CallError::Unknown(error.to_string()))
+            })
+        }
+        Err(error) => {
+            let malformed = Rejection::new("malformed", error.to_string());
+            Box::pin(async { Err(CallError::Refused(malformed)) })
+        }
+    })
 }
 
 /// Every effect of a service, by name.

@@ -11,7 +11,7 @@ mod letters;
 mod outbox;
 mod under_way;
 
-pub use dispatcher::Dispatcher;
+pub use dispatcher::{Dispatcher, Here};
 pub use effects::{CallError, Circuit, CircuitState, EffectHost, Effects};
 pub use letters::{DeadLetter, Letter};
 pub use outbox::ToDispatcher;

@@ -2,54 +2,44 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anabranch_domain::{CommandId, StreamId, Timestamp};
 use futures_util::future::{Either, pending, select};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// A request or a compensation of a saga, from when it leaves until its answer was brought.
 pub struct Sending {
     from: StreamId,
-    given_up: AtomicBool,
-    is_over: AtomicBool,
-    bell: Notify,
+    stage: watch::Sender<Stage>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Going,
+    GivenUp,
+    Over,
 }
 
 impl Sending {
-    fn new(from: StreamId) -> Self {
-        Self {
-            from,
-            given_up: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
-            bell: Notify::new(),
-        }
+    fn reaches(&self, stage: Stage) {
+        self.stage.send_modify(|known| *known = stage.max(*known));
     }
 
-    fn set(&self, flag: &AtomicBool) {
-        flag.store(true, Ordering::Release);
-        self.bell.notify_waiters();
-    }
-
-    async fn wait_for(&self, flag: &AtomicBool) {
-        loop {
-            let bell = self.bell.notified();
-            if flag.load(Ordering::Acquire) {
-                return;
-            }
-            bell.await;
-        }
+    async fn wait_for(&self, stage: Stage) {
+        let mut stages = self.stage.subscribe();
+        // The other end is here.
+        drop(stages.wait_for(|known| *known >= stage).await);
     }
 
     /// Waits until nothing of it can happen any more.
     pub async fn over(&self) {
-        self.wait_for(&self.is_over).await;
+        self.wait_for(Stage::Over).await;
     }
 }
 
 /// Whether the sender wants it no more: it is not tried again.
 pub fn is_given_up(sending: Option<&Sending>) -> bool {
-    sending.is_some_and(|sending| sending.given_up.load(Ordering::Acquire))
+    sending.is_some_and(|sending| *sending.stage.borrow() >= Stage::GivenUp)
 }
 
 /// What the future gives; `None` if the sender gives up what is being sent meanwhile.
@@ -59,7 +49,7 @@ pub async fn unless_given_up<T>(
 ) -> Option<T> {
     let given_up = async {
         match sending {
-            Some(sending) => sending.wait_for(&sending.given_up).await,
+            Some(sending) => sending.wait_for(Stage::GivenUp).await,
             None => pending().await,
         }
     };
@@ -151,7 +141,12 @@ impl UnderWay {
         if self.sent.contains_key(&id) {
             return None;
         }
-        let tracked = is_saga.then(|| Arc::new(Sending::new(from.clone())));
+        let tracked = is_saga.then(|| {
+            Arc::new(Sending {
+                from: from.clone(),
+                stage: watch::Sender::new(Stage::Going),
+            })
+        });
         if is_saga {
             self.of_saga.entry(from.clone()).or_default().insert(id);
         }
@@ -204,7 +199,7 @@ impl UnderWay {
     /// forget it now.
     pub fn arrived(&mut self, id: CommandId) -> Option<(StreamId, BTreeSet<StreamId>)> {
         let sending = self.sent.remove(&id)?.tracked?;
-        sending.set(&sending.is_over);
+        sending.reaches(Stage::Over);
         let others = self.of_saga.get_mut(&sending.from)?;
         others.remove(&id);
         if !others.is_empty() {
@@ -217,7 +212,7 @@ impl UnderWay {
     /// Does not try it again. Returns it if it is still under way.
     pub fn give_up(&mut self, id: CommandId) -> Tracked {
         let sending = self.sent.get(&id)?.tracked.clone()?;
-        sending.set(&sending.given_up);
+        sending.reaches(Stage::GivenUp);
         Some(sending)
     }
 
@@ -231,7 +226,7 @@ impl UnderWay {
             .iter()
             .filter_map(|id| self.sent.get(id)?.tracked.as_ref())
         {
-            sending.set(&sending.given_up);
+            sending.reaches(Stage::GivenUp);
         }
         let waiting = self.ended.entry(saga.clone()).or_default();
         waiting.insert(receiver.clone());

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub(crate) use read::ToHead;
-pub(crate) use run::{Follow, FollowParts};
+pub(crate) use run::{FollowParts, Following};
 
 /// Changes the bookkeeping of an [`Intake`].
 pub type Edit = Box<dyn FnOnce(&mut Progress) + Send>;

@@ -8,6 +8,7 @@ use anabranch_model::{Cut, EventBatch, Filter};
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 use super::{FollowState, Intake, ParkedStream, PoisonEvent, Progress, Shown, StoreError, ToHead};
 use crate::diagnostics::Diagnostics;
@@ -36,11 +37,95 @@ pub struct FollowParts {
     pub parked_max: usize,
     /// After how many events the place is kept; 0: never.
     pub keep_every: u64,
-    pub caught_up: CaughtUp,
+    pub caught_up: Option<CaughtUp>,
+}
+
+/// A follower of the log, for those who watch and operate it. It ends with its handle.
+pub struct Following {
+    intake: Arc<dyn Intake>,
+    pub shown: watch::Receiver<Shown>,
+    nudge: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Following {
+    /// Brings events to `intake`, which is as far as `progress` says, as soon as it is `ready`.
+    pub fn start(
+        parts: FollowParts,
+        intake: Arc<dyn Intake>,
+        progress: Progress,
+        ready: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        let (tell, shown) = watch::channel(Shown::at(progress.cut));
+        let nudge = Arc::new(Notify::new());
+        let follow = Follow {
+            parts,
+            intake: intake.clone(),
+            shown: tell,
+            nudge: nudge.clone(),
+            kept_at: progress.events,
+        };
+        let task = tokio::spawn(async move {
+            ready.await;
+            follow.run().await;
+        });
+        Self {
+            intake,
+            shown,
+            nudge,
+            task,
+        }
+    }
+
+    /// Wakes it.
+    pub fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// The event that it has stopped before, if it has.
+    pub fn stopped_at(&self) -> Option<PoisonEvent> {
+        match &self.shown.borrow().state {
+            FollowState::Stopped { event } => Some(event.clone()),
+            _ => None,
+        }
+    }
+
+    /// Tries again the event that it has stopped before; false if it has not stopped.
+    pub fn retry(&self) -> bool {
+        let has_stopped = self.stopped_at().is_some();
+        if has_stopped {
+            self.nudge();
+        }
+        has_stopped
+    }
+
+    /// Passes over the event that it has stopped before; false if it has not stopped.
+    pub async fn skip(&self) -> Result<bool, StoreError> {
+        let Some(event) = self.stopped_at() else {
+            return Ok(false);
+        };
+        let edited = self.intake.edit(Box::new(move |progress: &mut Progress| {
+            progress.skipped.insert(event.position);
+        }));
+        edited.await?;
+        self.nudge();
+        Ok(true)
+    }
+
+    /// Stops at once.
+    pub fn end(&self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// Follows the log.
-pub struct Follow {
+struct Follow {
     parts: FollowParts,
     intake: Arc<dyn Intake>,
     shown: watch::Sender<Shown>,
@@ -63,23 +148,6 @@ enum Round {
 }
 
 impl Follow {
-    /// Brings events to `intake`, which has taken in `events` of them.
-    pub fn new(
-        parts: FollowParts,
-        intake: Arc<dyn Intake>,
-        shown: watch::Sender<Shown>,
-        nudge: Arc<Notify>,
-        events: u64,
-    ) -> Self {
-        Self {
-            parts,
-            intake,
-            shown,
-            nudge,
-            kept_at: events,
-        }
-    }
-
     fn note(&self, text: String) {
         let FollowParts {
             diagnostics, time, ..
@@ -88,14 +156,16 @@ impl Follow {
     }
 
     /// Takes in everything there is and will be.
-    pub async fn run(mut self) {
+    async fn run(mut self) {
         let mut head = self.parts.head.clone();
         let mut told = None;
         loop {
             match self.catch_up().await {
                 Round::CaughtUp => {
                     self.show(|shown| shown.state = FollowState::CaughtUp);
-                    if let Err(error) = (self.parts.caught_up)().await {
+                    if let Some(caught_up) = &self.parts.caught_up
+                        && let Err(error) = caught_up().await
+                    {
                         self.note(error.to_string());
                     }
                     let cut = self.shown.borrow().cut.clone();

@@ -2,16 +2,14 @@
 
 use anabranch_domain::{Retry, StreamId};
 use anabranch_log::{AppendError, Appended, Placed};
-use anabranch_model::{Cut, Position};
+use anabranch_model::Cut;
 
 use super::item::Item;
+use super::item::Out;
 use super::kind::{Drive, Standing};
-use super::out::Out;
-use super::outcome::{Said, Sent, Step, goes_on_contended, step, taken};
-use super::shard::{Known, Shard};
-use super::slot::{Batch, Decided, Durable, Flight, Slot, State};
-use super::timers::Due;
-
+use super::outcome::{Part, Step, step, taken};
+use super::shard::Shard;
+use super::slot::{Batch, Decided, Durable, Flight, HELD_MAX, Live, Slot, State};
 use crate::send_error::SendError;
 
 /// For so many turns machines do not share appends, after others have written to one of them.
@@ -22,50 +20,51 @@ enum Fate {
     /// It is decided again.
     Again,
     Tell(SendError),
-    /// It was done before; its first event stands here.
-    Recall(Position),
+    /// It was done before, or is told this.
+    Recall(SendError),
 }
 
 impl Shard {
     pub fn appended(&mut self, flight: Flight, result: Result<Appended, AppendError>) {
-        let times_max = self.shared.options.unknown_attempts_max;
         let mut first = 0;
-        for (index, stream) in flight.streams.iter().enumerate() {
-            let Some((batch, next)) = self.in_flight(stream) else {
+        for stream in &flight.streams {
+            let live = self.slots.get_mut(stream).and_then(Slot::live);
+            let Some((live, batch)) = live.and_then(Live::landed) else {
                 self.shared
-                    .broken_invariant(stream, "an append of its has come back");
+                    .broken_invariant(stream, "nothing of it is in flight");
                 continue;
             };
-            let next = (!batch.events.is_empty()).then_some(next);
-            let said = Said::of(&result, first, next, |id| batch.has(id));
-            let events = first..first + batch.len();
-            first = events.end;
-            let sent = Sent {
-                times: flight.times,
-                times_max,
-                streams: flight.streams.len(),
+            let part = Part {
+                first,
+                next: (!batch.events.is_empty()).then(|| live.durable_count()),
                 inputs: batch.decided.len(),
+                streams: flight.streams.len(),
+                times: flight.times,
+                times_max: self.shared.options.unknown_attempts_max,
             };
-            let step = step(said, sent);
-            match step {
+            let places = result.as_ref().map_or(&[][..], |appended| &appended.places);
+            let places = places.get(first..first + batch.len()).unwrap_or_default();
+            first += batch.len();
+            match step(&result, part, |id| batch.has(id)) {
                 // It is about the whole append, so it is the same for every stream of it.
-                Step::SendAgain | Step::PartStreams => {
-                    debug_assert_eq!(index, 0, "the streams of an append disagree");
+                step @ (Step::SendAgain | Step::PartStreams) => {
+                    debug_assert_eq!(part.first, 0, "the streams of an append disagree");
+                    live.flight = Some(batch);
                     return self.send_again(flight, step);
                 }
-                _ => {}
+                Step::Confirm => self.confirm(stream, *batch, places),
+                Step::Recall => self.recall(stream, *batch, &result),
+                Step::DecideAgain => self.lost_race(stream, *batch),
+                Step::PartInputs => self.roll_back(stream, *batch, None, |_, item| {
+                    item.alone = true;
+                    Fate::Again
+                }),
+                Step::Refuse => self.refuse(stream, *batch, &reason_of(&result)),
+                Step::GiveUp { may_have_happened } => {
+                    self.give_up(stream, *batch, &result, may_have_happened);
+                }
             }
-            let places = result.as_ref().map_or(&[][..], |appended| &appended.places);
-            let places = places.get(events).unwrap_or_default();
-            self.come_back(stream, step, &result, places);
         }
-    }
-
-    /// What is in flight, and the version that its first event is to get.
-    fn in_flight(&mut self, stream: &StreamId) -> Option<(&Batch, u64)> {
-        let live = self.slots.get_mut(stream)?.live()?;
-        let next = live.durable_count();
-        Some((live.flight.as_deref()?, next))
     }
 
     fn send_again(&mut self, mut flight: Flight, step: Step) {
@@ -81,100 +80,67 @@ impl Shard {
         self.launch(flight, wait);
     }
 
-    /// Does for one machine what is to be done.
-    fn come_back(
+    fn give_up(
         &mut self,
         stream: &StreamId,
-        step: Step,
+        batch: Batch,
         result: &Result<Appended, AppendError>,
-        places: &[Placed],
+        may_have_happened: bool,
     ) {
-        let live = self.slots.get_mut(stream).and_then(Slot::live);
-        let Some(batch) = live.and_then(|live| live.flight.take()) else {
-            return self
-                .shared
-                .broken_invariant(stream, "nothing of it is in flight");
+        let reason = reason_of(result);
+        let retry_after = match result {
+            Err(AppendError::Unavailable { retry_after, .. }) => *retry_after,
+            _ => None,
         };
-        let reason = || match result {
-            Ok(_) => String::new(),
-            Err(AppendError::Unavailable { reason, .. } | AppendError::Unknown { reason }) => {
-                reason.clone()
-            }
-            Err(AppendError::Rejected(why)) => why.to_string(),
-            Err(error) => error.to_string(),
+        let unavailable = SendError::Unavailable {
+            reason: reason.clone(),
+            retry_after,
         };
-        match step {
-            Step::Confirm => self.confirm(stream, *batch, places),
-            Step::Recall => self.recall(stream, *batch, result, places),
-            Step::DecideAgain => self.lost_race(stream, *batch),
-            Step::PartInputs => self.roll_back(stream, *batch, None, |_, item| {
-                item.alone = true;
-                Fate::Again
-            }),
-            Step::Refuse => self.refuse(stream, *batch, &reason()),
-            Step::GiveUp { may_have_happened } => {
-                let retry_after = match result {
-                    Err(AppendError::Unavailable { retry_after, .. }) => *retry_after,
-                    _ => None,
-                };
-                let unavailable = SendError::Unavailable {
-                    reason: reason(),
-                    retry_after,
-                };
-                let told = match may_have_happened {
-                    true => SendError::Unknown { reason: reason() },
-                    false => unavailable.clone(),
-                };
-                if may_have_happened && let Some(slot) = self.slots.get_mut(stream) {
-                    // It may be written after all, and then nobody else sends what follows.
-                    slot.resume = self.shared.kind.drive() != Drive::Asked;
-                }
-                self.roll_back(stream, *batch, Some(unavailable), |_, item| {
-                    match item.is_told() {
-                        true => Fate::Tell(told.clone()),
-                        false => Fate::Again,
-                    }
-                });
-            }
-            Step::SendAgain | Step::PartStreams => {
-                self.shared
-                    .broken_invariant(stream, "the whole append is to be sent again");
-            }
+        let told = match may_have_happened {
+            true => SendError::Unknown { reason },
+            false => unavailable.clone(),
+        };
+        if may_have_happened {
+            // It may be written after all, and then nobody else sends what follows.
+            self.slot(stream).resume = self.shared.kind.drive() != Drive::Asked;
         }
+        self.roll_back(stream, batch, Some(unavailable), |_, item| {
+            match item.is_told() {
+                true => Fate::Tell(told.clone()),
+                false => Fate::Again,
+            }
+        });
     }
 
     /// The batch is durable, where memory has it: now who asked is told, and what follows is
     /// sent.
     pub fn confirm(&mut self, stream: &StreamId, mut batch: Batch, places: &[Placed]) {
-        let Some(slot) = self.slots.get_mut(stream) else {
-            return self.shared.broken_invariant(stream, "it has no slot");
-        };
-        let State::Live(live) = &mut slot.state else {
+        let Some(Slot {
+            state: State::Live(live),
+            strikes,
+            ..
+        }) = self.slots.get_mut(stream)
+        else {
             return self.shared.broken_invariant(stream, "it is not in memory");
         };
         let places = places.get(..batch.events.len()).unwrap_or_default();
-        let mut durable = live.durable;
         if let (Some(place), Some(event)) = (places.last(), batch.events.last()) {
-            slot.strikes = 0;
-            let newest = Durable {
+            *strikes = 0;
+            live.durable = Some(Durable {
                 version: place.version,
                 position: place.position,
                 id: event.id,
-            };
-            durable = Some(newest);
-            live.durable = durable;
-            let snapshot = batch.snapshot.take();
-            if snapshot.is_some() {
-                live.snapshot_at = newest.version + 1;
-            }
+            });
             if live.broken.is_none() && live.machine.length() >= live.measure_at {
                 let before = live.bytes;
                 self.shared.measure(live, stream);
                 self.bytes = self.bytes + live.bytes - before;
             }
-            if let Some(state) = snapshot {
-                self.save_snapshot(stream, newest, state);
-            }
+        }
+        let durable = live.durable;
+        if let (Some(durable), Some(state)) = (durable, batch.snapshot.take()) {
+            live.snapshot_at = durable.version + 1;
+            self.save_snapshot(stream, durable, state);
         }
         let outs = std::mem::take(&mut batch.outs);
         self.answer_batch(stream, batch, durable, places);
@@ -184,14 +150,18 @@ impl Shard {
         self.settle(stream);
     }
 
-    /// After a batch: decides what waits. Without anything to decide, the machine rests if its
-    /// code has failed, and leaves if it has ended.
-    fn settle(&mut self, stream: &StreamId) {
+    /// After a batch, or once it is in memory: decides what waits. Without anything to decide, the
+    /// machine rests if its code has failed, and leaves if it has ended.
+    pub fn settle(&mut self, stream: &StreamId) {
         self.decide_waiting(stream);
-        let Some(slot) = self.slots.get_mut(stream) else {
-            return self.shared.broken_invariant(stream, "it has no slot");
-        };
-        let State::Live(live) = &mut slot.state else {
+        let Some(Slot {
+            state: State::Live(live),
+            waiting,
+            resume,
+            held_more,
+            ..
+        }) = self.slots.get_mut(stream)
+        else {
             return self.shared.broken_invariant(stream, "it is not in memory");
         };
         if live.flight.is_some() || live.open.is_some() {
@@ -200,25 +170,21 @@ impl Shard {
         if let Some(reason) = live.broken.take() {
             return self.strike(stream, reason);
         }
-        let (resumes, waits) = (slot.resume, !slot.waiting.is_empty());
+        let waits = !waiting.is_empty();
         match live.machine.standing() {
             // Idle, it keeps no room for what may come.
-            Standing::Resident => slot.waiting.shrink_to_fit(),
+            Standing::Resident => waiting.shrink_to_fit(),
             Standing::Open { waiting } => {
                 let held = live.machine.held();
-                let known = Known {
-                    length: live.durable_count(),
-                    waiting,
-                };
-                self.open.insert(stream.clone(), known);
-                if held >= slot.held_max && waits {
+                self.open.insert(stream.clone(), live.known(waiting));
+                if held >= HELD_MAX + *held_more && waits {
                     let reason = format!(
                         "it holds {held} events for later, because none of them has started it; \
                          see which events start it. Un-parked, it takes more"
                     );
                     return self.park(stream, reason);
                 }
-                if resumes {
+                if *resume {
                     // Somebody wants everything that is not answered to be sent again.
                     self.start_loading(stream);
                 }
@@ -241,7 +207,7 @@ impl Shard {
                 .broken_invariant(stream, "its kind sends nothing");
         };
         match out {
-            Out::Timer(at, input) => self.timers.set(stream, at, Due::Input(input)),
+            Out::Timer(at, input) => self.timers.set(stream, at, Some(input)),
             Out::Ended => {
                 let receivers = std::mem::take(&mut self.slot(stream).receivers);
                 for receiver in receivers {
@@ -279,42 +245,30 @@ impl Shard {
     }
 
     /// Some of the events had been written before, so memory now has them twice.
-    fn recall(
-        &mut self,
-        stream: &StreamId,
-        batch: Batch,
-        result: &Result<Appended, AppendError>,
-        places: &[Placed],
-    ) {
+    fn recall(&mut self, stream: &StreamId, batch: Batch, result: &Result<Appended, AppendError>) {
         let taken = match result {
             Err(AppendError::Rejected(why)) => taken(why),
             _ => None,
         };
-        let position = |decided: &Decided| {
+        let was_written = |decided: &Decided| {
             let behind = decided.settled.map(|index| batch.events.len() + index);
             let mut own = decided.events.clone().chain(behind);
             match taken {
-                Some((id, position)) => {
-                    let mut ids = own.map(|index| batch.event(index).map(|event| event.id));
-                    ids.any(|known| known == Some(id)).then_some(position)
-                }
-                None => places.get(own.next()?).map(|place| place.position),
+                Some((id, _)) => own.any(|index| batch.event(index).is_some_and(|e| e.id == id)),
+                None => own.next().is_some(),
             }
         };
-        let positions: Vec<_> = batch.decided.iter().map(position).collect();
-        self.roll_back(stream, batch, None, |index, item| match positions[index] {
-            Some(position) if item.is_told() => Fate::Recall(position),
-            // What it has recorded itself is known when it is decided again.
-            Some(position) if taken.is_some() && item.attempts > 0 => match item.id {
-                Some(id) => Fate::Tell(SendError::IdTaken {
-                    id,
-                    stream: format!("the event at {position}"),
-                }),
-                None => Fate::Again,
-            },
-            _ => {
-                item.attempts += 1;
-                Fate::Again
+        let written: Vec<_> = batch.decided.iter().map(was_written).collect();
+        self.roll_back(stream, batch, None, |index, item| {
+            item.attempts += 1;
+            match (written[index], item.id, taken) {
+                (true, ..) if item.is_told() => Fate::Recall(SendError::Invalid(reason_of(result))),
+                // What it has recorded itself is known when it is decided again.
+                (true, Some(id), Some((_, position))) if item.attempts > 1 => {
+                    let stream = format!("the event at {position}");
+                    Fate::Tell(SendError::IdTaken { id, stream })
+                }
+                _ => Fate::Again,
             }
         });
     }
@@ -324,7 +278,8 @@ impl Shard {
         let attempts_max = self.shared.options.contended_attempts_max;
         self.roll_back(stream, batch, None, |_, item| {
             item.attempts += 1;
-            if goes_on_contended(item.is_told(), item.attempts, attempts_max) {
+            // One that nobody is told about is never dropped.
+            if !item.is_told() || item.attempts < attempts_max {
                 return Fate::Again;
             }
             Fate::Tell(SendError::Contended {
@@ -373,7 +328,7 @@ impl Shard {
             match fate(index, &mut decided.item) {
                 Fate::Again => again.push(decided.item),
                 Fate::Tell(error) => told.push((decided.item, error)),
-                Fate::Recall(position) => self.answer_recalled(decided.item, stream, position),
+                Fate::Recall(error) => self.answer_from_log(decided.item, stream, Err(error)),
             }
         }
         for decided in behind.into_iter().flat_map(|behind| behind.decided) {
@@ -391,7 +346,7 @@ impl Shard {
         }
         let waits = !slot.waiting.is_empty();
         for (item, error) in told {
-            self.answer(*item, stream, Err(error));
+            self.answer(*item, Err(error));
         }
         let goes_on = self.shared.kind.drive() != Drive::Asked;
         match (broken, unavailable) {
@@ -400,5 +355,16 @@ impl Shard {
             _ if waits || goes_on => self.start_loading(stream),
             _ => {}
         }
+    }
+}
+
+fn reason_of(result: &Result<Appended, AppendError>) -> String {
+    match result {
+        Ok(_) => String::new(),
+        Err(AppendError::Unavailable { reason, .. } | AppendError::Unknown { reason }) => {
+            reason.clone()
+        }
+        Err(AppendError::Rejected(why)) => why.to_string(),
+        Err(error) => error.to_string(),
     }
 }

@@ -7,8 +7,7 @@ use anabranch_domain::{
 };
 use anabranch_model::{EventId, EventType, Limits, Meta, NewEvent};
 
-use super::item::{Ask, Item};
-use super::out::Out;
+use super::item::{Ask, Item, Out};
 use super::recall::{CONTENT_HEADER, content_text};
 use crate::send_error::SendError;
 use crate::time::Time;
@@ -26,15 +25,17 @@ pub struct Writer {
 }
 
 /// What became of an input, once its events are durable.
+#[derive(Default)]
 pub enum Verdict {
+    #[default]
     Done,
-    Rejected(Rejection),
     /// What was answered before.
     Repeat(Remembered),
     Failed(SendError),
 }
 
 /// What a machine has made of an input.
+#[derive(Default)]
 pub struct Made {
     /// The events to append.
     pub events: Vec<NewEvent>,
@@ -45,25 +46,19 @@ pub struct Made {
 }
 
 impl Made {
-    /// Nothing to append, and this answer.
-    pub const fn nothing(verdict: Verdict) -> Self {
-        Self {
-            events: Vec::new(),
-            outs: Vec::new(),
-            verdict,
-        }
-    }
-
     /// Nothing to append, and who asked is told this error.
-    pub const fn failed(error: SendError) -> Self {
-        Self::nothing(Verdict::Failed(error))
+    pub fn failed(error: SendError) -> Self {
+        Self {
+            verdict: Verdict::Failed(error),
+            ..Self::default()
+        }
     }
 
     /// These events and what to send; then who asked is told this.
     pub fn of(events: Vec<NewEvent>, outs: Vec<Out>, answer: Result<(), Rejection>) -> Self {
         let verdict = match answer {
             Ok(()) => Verdict::Done,
-            Err(rejection) => Verdict::Rejected(rejection),
+            Err(rejection) => Verdict::Failed(SendError::Rejected(rejection)),
         };
         Self {
             events,
@@ -73,56 +68,37 @@ impl Made {
     }
 }
 
-/// Why a machine has made nothing of an input.
-pub enum Undecided {
-    /// The open batch has no room. The machine is as it was.
-    NoRoom,
-    /// It cannot be done, and who asked is told why. The machine is as it was.
-    Told(SendError),
-    /// The machine may be half way: its memory is dropped.
-    Broken(String),
-}
-
 /// Most events fit: their data is written without growing.
 const DATA_BYTES: usize = 512;
 
 /// An event, ready but for its id and what it says beside its data.
-pub struct Draft {
-    kind: EventKind,
-    data: Vec<u8>,
-}
+pub type Draft = (EventKind, Vec<u8>);
 
-impl Draft {
-    /// Encodes an event.
-    pub fn of<V: Event>(event: &V) -> Result<Self, SendError> {
+/// Encodes events, in order.
+pub fn drafts<V: Event>(events: &[V]) -> Result<Vec<Draft>, SendError> {
+    let draft = |event: &V| {
         let mut data = Vec::with_capacity(DATA_BYTES);
         let encoded = event.encode(&mut data);
         encoded.map_err(|error| SendError::Invalid(error.to_string()))?;
-        Ok(Self {
-            kind: event.kind(),
-            data,
-        })
-    }
-
-    /// Encodes events, in order.
-    pub fn all<V: Event>(events: &[V]) -> Result<Vec<Self>, SendError> {
-        events.iter().map(Self::of).collect()
-    }
+        Ok((event.kind(), data))
+    };
+    events.iter().map(draft).collect()
 }
 
 /// What the events that a command records say beside their data.
 pub fn meta_of(writer: &Writer, ask: &Ask) -> Meta {
+    let options = &ask.options;
     let mut meta = Meta {
         source: Some(writer.source.clone()),
         causation_id: Some(ask.id.to_string()),
-        correlation_id: ask.correlation_id.clone(),
-        traceparent: ask.traceparent.clone(),
+        correlation_id: options.correlation_id.clone(),
+        traceparent: options.traceparent.clone(),
         ..Meta::default()
     };
     if writer.many_partitions {
-        meta.causes = ask.causes.clone();
+        meta.causes = options.causes.clone();
     }
-    if let (false, Some(saga)) = (ask.role.is_plain(), &ask.reply_to) {
+    if let (false, Some(saga)) = (options.role.is_plain(), &options.reply_to) {
         let saga = saga.to_string();
         meta.headers.insert(SAGA_HEADER.to_owned(), saga);
     }
@@ -140,44 +116,34 @@ pub struct Desk<'a> {
     pub writer: &'a Writer,
     /// What all events of a journal say beside their data.
     pub meta: Option<&'a Arc<Meta>>,
-    /// What the open batch holds already.
-    pub events: usize,
-    pub bytes: usize,
 }
 
 impl Desk<'_> {
     /// The events as they are stored, their ids and their cause following from the command.
-    pub fn of_command(&self, item: &Item, drafts: Vec<Draft>) -> Result<Vec<NewEvent>, Undecided> {
+    pub fn of_command(&self, item: &Item, drafts: Vec<Draft>) -> Result<Vec<NewEvent>, SendError> {
         let (Some(ask), false) = (&item.ask, drafts.is_empty()) else {
             return Ok(Vec::new());
         };
         let meta = meta_of(self.writer, ask);
-        let events = self
-            .events(drafts, Arc::new(meta), |index| ask.id.event_id(index))
-            .map_err(Undecided::Told)?;
+        let events = self.events(drafts, Arc::new(meta), |index| ask.id.event_id(index))?;
         // Its code has written the data as JSON; the log makes sure.
         let checked = self.writer.limits.check_shape(&events);
-        checked.map_err(|error| Undecided::Told(SendError::Invalid(error.to_string())))?;
-        let limits = &self.writer.limits;
-        let bytes = self.bytes + events.iter().map(size_of_event).sum::<usize>();
-        let count = self.events + events.len();
-        if self.events > 0 && (count > limits.batch_events_max || bytes > limits.batch_bytes_max) {
-            return Err(Undecided::NoRoom);
-        }
+        checked.map_err(|error| SendError::Invalid(error.to_string()))?;
         Ok(events)
     }
 
     /// The events of a journal as they are stored. They follow from the event or command `cause`,
     /// and belong to the story of `origin`.
-    pub fn of_journal(
+    pub fn of_journal<V: Event>(
         &self,
-        drafts: Vec<Draft>,
+        events: &[V],
         cause: Option<String>,
         origin: Option<&Origin>,
-    ) -> Result<Vec<NewEvent>, SendError> {
-        if drafts.is_empty() {
+    ) -> Result<Vec<NewEvent>, String> {
+        if events.is_empty() {
             return Ok(Vec::new());
         }
+        let drafts = drafts(events).map_err(|error| error.to_string())?;
         let millis = self.writer.time.now().micros() / 1000;
         let id = |_| EventId::v7(millis, self.writer.time.random());
         let mut meta = self
@@ -190,7 +156,8 @@ impl Desk<'_> {
                 meta.correlation_id.clone_from(&origin.correlation_id);
             }
         }
-        self.events(drafts, Arc::new(meta), id)
+        let stored = self.events(drafts, Arc::new(meta), id);
+        stored.map_err(|error| error.to_string())
     }
 
     fn events(
@@ -199,8 +166,7 @@ impl Desk<'_> {
         meta: Arc<Meta>,
         id: impl Fn(u32) -> EventId,
     ) -> Result<Vec<NewEvent>, SendError> {
-        let event = |(index, draft): (usize, Draft)| {
-            let Draft { kind, data } = draft;
+        let event = |(index, (kind, data)): (usize, Draft)| {
             let mut types = self.writer.types.iter();
             let known = types.find(|t| t.as_str() == kind.name);
             let event_type = known.cloned().ok_or_else(|| {

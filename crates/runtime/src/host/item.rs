@@ -1,17 +1,45 @@
-//! An input on its way through a shard.
+//! What goes into a machine, on its way through a shard, and what comes out.
 
+use std::any::Any;
 use std::time::Duration;
 
-use anabranch_domain::{Asked, CommandId, Role};
+use anabranch_domain::{
+    Asked, CallEnvelope, CommandEnvelope, CommandId, ReplyEnvelope, Role, Timestamp,
+};
 use anabranch_log::Expect;
 use anabranch_model::{Cut, StreamId};
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::out::Input;
 use super::status::Accepted;
 use crate::feed::Ticket;
 use crate::send_error::SendError;
+
+/// Something that reaches a machine. Its kind knows the type.
+pub type Input = Box<dyn Any + Send>;
+
+/// One thing to do once the events that say so are durable.
+pub enum Out {
+    /// Send a command.
+    Command(CommandEnvelope),
+    /// Call the world outside.
+    Call(CallEnvelope, Role),
+    /// Wake the machine.
+    Timer(Timestamp, Input),
+    /// Answer who waits for the machine.
+    Reply(ReplyEnvelope),
+    /// The machine has ended: receivers may forget what they remember for it.
+    Ended,
+}
+
+/// Takes what machines send.
+pub trait Outbox: Send + Sync {
+    /// Sends what is no timer. `again` says that an earlier runtime may have sent it.
+    fn send(&self, from: &StreamId, out: Out, again: bool);
+
+    /// Tells a receiver that it may forget what it remembers for a machine that has ended.
+    fn forget(&self, receiver: &StreamId, from: &StreamId);
+}
 
 /// What became of an input.
 pub type Outcome = Result<Accepted, SendError>;
@@ -37,17 +65,32 @@ pub struct Item {
     pub attempts: u32,
 }
 
+/// How a command is sent.
+#[derive(Debug, Clone, Default)]
+pub struct SendOptions {
+    /// Its id; `None`: a new one. Sending the same id again gives the first outcome.
+    pub id: Option<CommandId>,
+    /// How long it may take; `None`: as the entity's options say.
+    pub timeout: Option<Duration>,
+    /// The state that the entity is expected to be in; `None`: any.
+    pub expect: Option<Expect>,
+    /// Id of the whole story it belongs to; `None`: the story begins with it and has its id.
+    pub correlation_id: Option<String>,
+    /// W3C trace context of who sends it; it is stored with the events.
+    pub traceparent: Option<String>,
+    /// The part that it plays in a saga.
+    pub role: Role,
+    /// The saga, or process, that waits for the outcome.
+    pub reply_to: Option<StreamId>,
+    /// What the sender had seen.
+    pub causes: Cut,
+}
+
 /// What a command says about itself.
 pub struct Ask {
+    /// Its own, or a new one.
     pub id: CommandId,
-    pub role: Role,
-    pub reply_to: Option<StreamId>,
-    pub expect: Option<Expect>,
-    pub causes: Cut,
-    pub correlation_id: Option<String>,
-    pub traceparent: Option<String>,
-    /// Whether who sent it has given the id, and so may send it again.
-    pub is_repeatable: bool,
+    pub options: SendOptions,
     /// A hash of the command, if an id that was given could come with another command.
     pub content: Option<u64>,
     /// When it came, on the monotonic clock.
@@ -83,16 +126,17 @@ impl Ask {
         }
     }
 
-    /// Whether what becomes of it is written down even if it records nothing.
+    /// Whether what becomes of it is written down even if it records nothing: who has given its
+    /// id may send it again.
     pub fn is_settled(&self) -> bool {
-        self.is_repeatable && self.role.is_plain()
+        self.options.id.is_some() && self.options.role.is_plain()
     }
 
     pub const fn asked(&self) -> Asked<'_> {
         Asked {
             id: self.id,
-            role: &self.role,
-            reply_to: self.reply_to.as_ref(),
+            role: &self.options.role,
+            reply_to: self.options.reply_to.as_ref(),
         }
     }
 }

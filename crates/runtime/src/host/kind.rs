@@ -3,9 +3,9 @@
 use anabranch_domain::{EventKind, StreamId};
 use anabranch_model::EventRef;
 
-use super::desk::{Desk, Made, Undecided};
+use super::desk::{Desk, Made};
 use super::item::Item;
-use super::out::{Input, Out};
+use super::item::{Input, Out};
 use super::status::Description;
 
 /// A kind of machines: how they begin, and how the host treats them.
@@ -39,8 +39,9 @@ pub trait Machine: Send + 'static {
     /// How many events the state includes.
     fn length(&self) -> u64;
 
-    /// What is to be done about an input. The machine moves along.
-    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, Undecided>;
+    /// What is to be done about an input. The machine moves along. After an error it may be half
+    /// way: its memory is dropped.
+    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, String>;
 
     /// Takes in an event of its stream; an error says why this program cannot understand it.
     fn replay(&mut self, event: &EventRef<'_>) -> Result<(), String>;

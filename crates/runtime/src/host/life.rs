@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use anabranch_domain::{StreamId, Timestamp};
 
-use super::item::Item;
+use super::item::{Item, Out};
 use super::kind::{Drive, Standing};
 use super::load::{LoadError, load_newest};
-use super::out::Out;
-use super::shard::{Done, Known, Shard};
+use super::shard::{Done, Shard};
 use super::shared::Shared;
-use super::slot::{Durable, Live, Slot, State};
-use super::timers::Due;
+use super::slot::{Durable, HELD_MAX, Live, Slot, State};
 use crate::panics::contain;
 use crate::send_error::SendError;
 use crate::snapshot::Snapshot;
@@ -81,14 +79,11 @@ impl Shard {
             Ok(live) => self.begin(stream, live),
             Err(LoadError::Read(error)) => {
                 let reason = format!("the events of {stream} cannot be read: {error}");
-                self.refuse_waiting(
-                    stream,
-                    |item| item.is_told(),
-                    || SendError::Unavailable {
-                        reason: reason.clone(),
-                        retry_after: None,
-                    },
-                );
+                let unavailable = SendError::Unavailable {
+                    reason: reason.clone(),
+                    retry_after: None,
+                };
+                self.refuse_waiting(stream, Item::is_told, &unavailable);
                 match self.shared.kind.drive() {
                     Drive::Asked => drop(self.leave(stream)),
                     Drive::Insists | Drive::Reports => self.rest(stream, reason, 3),
@@ -107,16 +102,8 @@ impl Shard {
         };
         self.timers.drop_all(stream);
         let standing = live.machine.standing();
-        match standing {
-            Standing::Resident => {}
-            Standing::Open { waiting } => {
-                let known = Known {
-                    length: live.durable_count(),
-                    waiting,
-                };
-                self.open.insert(stream.clone(), known);
-            }
-            Standing::Ended => drop(self.open.remove(stream)),
+        if let Standing::Open { waiting } = standing {
+            self.open.insert(stream.clone(), live.known(waiting));
         }
         let has_begun = live.durable.is_some();
         self.shared.measure(&mut live, stream);
@@ -127,11 +114,8 @@ impl Shard {
         self.replace(stream, State::Live(Box::new(live)));
         let slot = self.slot(stream);
         let resumes = std::mem::take(&mut slot.resume);
-        let recovered = match resumes && has_begun {
-            true => self.shared.kind.recovered(),
-            false => None,
-        };
-        match recovered {
+        let recovers = resumes && has_begun;
+        match recovers.then(|| self.shared.kind.recovered()).flatten() {
             Some(recovered) => {
                 let mut item = Item::plain(recovered);
                 item.resume = true;
@@ -139,14 +123,7 @@ impl Shard {
             }
             None => self.send_outstanding(stream, outstanding, resumes),
         }
-        self.decide_waiting(stream);
-        let slot = self.slot(stream);
-        let waits = !slot.waiting.is_empty();
-        let is_idle = slot.live().is_some_and(|live| live.is_idle());
-        if standing == Standing::Ended && is_idle && !waits {
-            slot.used = false;
-            self.leave(stream);
-        }
+        self.settle(stream);
     }
 
     fn send_outstanding(&mut self, stream: &StreamId, outstanding: Vec<Out>, resumes: bool) {
@@ -176,20 +153,17 @@ impl Shard {
     pub fn resume_later(&mut self, stream: &StreamId) {
         let now = self.shared.time.now().micros();
         let at = Timestamp::from_micros(now + OTHERS_SEND_FOR.as_micros() as u64);
-        self.timers.set(stream, at, Due::Resume);
+        self.timers.set(stream, at, None);
     }
 
     pub fn unpark(&mut self, stream: &StreamId) -> bool {
         let round = self.shared.feed.round() + 1;
-        let held_max = self.shared.options.held_max;
-        let Some(slot) = self.slots.get_mut(stream) else {
+        let slot = self.slots.get_mut(stream);
+        let Some(slot) = slot.filter(|slot| matches!(slot.state, State::Parked(_))) else {
             return false;
         };
-        if !matches!(slot.state, State::Parked(_)) {
-            return false;
-        }
         slot.strikes = 0;
-        slot.held_max = slot.held_max.saturating_add(held_max);
+        slot.held_more += HELD_MAX;
         match self.shared.kind.drive() {
             Drive::Asked => drop(self.leave(stream)),
             Drive::Insists | Drive::Reports => {
@@ -238,28 +212,19 @@ impl Shard {
         let text = format!("{stream} is parked: {reason}. Mend the cause, then retry it");
         self.shared.alert(text);
         self.replace(stream, State::Parked(reason.as_str().into()));
-        self.refuse_waiting(
-            stream,
-            |_| true,
-            || SendError::Parked {
-                stream: stream.clone(),
-                reason: reason.clone(),
-            },
-        );
+        let parked = SendError::Parked {
+            stream: stream.clone(),
+            reason,
+        };
+        self.refuse_waiting(stream, |_| true, &parked);
     }
 
-    fn refuse_waiting(
-        &mut self,
-        stream: &StreamId,
-        is_refused: impl Fn(&Item) -> bool,
-        error: impl Fn() -> SendError,
-    ) {
+    fn refuse_waiting(&mut self, stream: &StreamId, which: fn(&Item) -> bool, error: &SendError) {
         let waiting = std::mem::take(&mut self.slot(stream).waiting);
-        let (refused, kept): (VecDeque<_>, _) =
-            waiting.into_iter().partition(|item| is_refused(item));
+        let (refused, kept): (VecDeque<_>, _) = waiting.into_iter().partition(|item| which(item));
         self.slot(stream).waiting = kept;
         for item in refused {
-            self.answer(*item, stream, Err(error()));
+            self.answer(*item, Err(error.clone()));
         }
     }
 
@@ -268,11 +233,9 @@ impl Shard {
     pub fn evict(&mut self) {
         let options = &self.shared.options;
         let live_max = options.live_max;
-        let budget = options.memory_max.map(|max| max / options.shards.max(1));
+        let budget = options.memory_max / options.shards.max(1);
         let mut looks = self.round.len() * 2;
-        while looks > 0
-            && (budget.is_some_and(|budget| self.bytes > budget) || self.slots.len() > live_max)
-        {
+        while looks > 0 && (self.bytes > budget || self.slots.len() > live_max) {
             looks -= 1;
             let Some(stream) = self.round.pop_front() else {
                 debug_assert!(
@@ -285,12 +248,7 @@ impl Shard {
                 continue;
             };
             let used = std::mem::take(&mut slot.used);
-            let is_idle = match &slot.state {
-                State::Idle => true,
-                State::Live(live) => live.is_idle(),
-                State::Loading | State::Resting(_) | State::Parked(_) => false,
-            };
-            if !is_idle || used || !slot.waiting.is_empty() {
+            if !slot.is_idle() || used || !slot.waiting.is_empty() {
                 self.round.push_back(stream);
                 continue;
             }
@@ -349,7 +307,7 @@ impl Shared {
     /// Estimates the memory that a machine takes: what it is itself, and the length of its
     /// JSON for what it holds. One that cannot be written as JSON is taken for its bare size.
     pub fn measure(&self, live: &mut Live, stream: &StreamId) {
-        if self.options.memory_max.is_none() {
+        if self.options.memory_max == usize::MAX {
             return;
         }
         let mut count = Count(0);

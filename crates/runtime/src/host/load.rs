@@ -13,29 +13,38 @@ use crate::panics::contain;
 use crate::snapshot::Snapshot;
 
 /// Why a machine could not be loaded.
+#[derive(thiserror::Error)]
 pub enum LoadError {
     /// The log could not be read; it may later.
-    Read(ReadError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// An event cannot be understood by this program.
+    #[error("{0}")]
     Unreadable(String),
     /// The machine's own code panicked.
+    #[error("{0}")]
     Panicked(String),
 }
+
+anabranch_model::debug_is_words!(LoadError);
 
 /// The machine as the log has it now: from its newest snapshot, if that fits, and the events
 /// behind it.
 pub async fn load_newest(shared: &Shared, stream: &StreamId) -> Result<Live, LoadError> {
-    match shared.snapshots.load(stream).await {
-        Ok(Some(snapshot)) if snapshot.fingerprint == shared.fingerprint => {
-            if let Some(mut live) = resume(shared, stream, snapshot).await? {
-                forget_ended(shared, &mut live).await?;
-                return Ok(live);
-            }
+    let kept = shared.snapshots.load(stream).await.unwrap_or_else(|error| {
+        shared.note(error.to_string());
+        None
+    });
+    let resumed = match kept {
+        Some(kept) if kept.fingerprint == shared.fingerprint => {
+            resume(shared, stream, kept).await?
         }
-        Ok(_) => {}
-        Err(error) => shared.note(error.to_string()),
-    }
-    let mut live = load_from_events(shared, stream, None).await?;
+        _ => None,
+    };
+    let mut live = match resumed {
+        Some(live) => live,
+        None => load_from_events(shared, stream, None).await?,
+    };
     forget_ended(shared, &mut live).await?;
     Ok(live)
 }
@@ -47,7 +56,7 @@ async fn forget_ended(shared: &Shared, live: &mut Live) -> Result<(), LoadError>
         let range = VersionRange(0..Version::MAX);
         let mut journal = shared.log.read_stream(&saga, range, Order::Backward);
         while let Some(event) = journal.next().await {
-            match event.map_err(LoadError::Read)?.event_type() {
+            match event?.event_type() {
                 "SagaCompleted" | "SagaCompensated" => {
                     live.machine.forget(&saga);
                     break;
@@ -80,28 +89,19 @@ async fn resume(
     snapshot: Snapshot,
 ) -> Result<Option<Live>, LoadError> {
     let (version, next) = (snapshot.version, snapshot.version.saturating_add(1));
-    let Ok(Some(machine)) = contain(|| shared.kind.thaw(stream, &snapshot.state)) else {
+    let thawed = contain(|| shared.kind.thaw(stream, &snapshot.state));
+    let Some(machine) = thawed.ok().flatten().filter(|one| one.length() == next) else {
         return Ok(None);
     };
-    if machine.length() != next {
-        return Ok(None);
-    }
     let range = VersionRange(version..next);
     let mut events = shared.log.read_stream(stream, range, Order::Forward);
-    let last = match events.next().await {
-        None => return Ok(None),
-        Some(event) => event.map_err(LoadError::Read)?,
-    };
-    if last.id != snapshot.last_event {
+    let last = events.next().await.transpose()?;
+    let Some(last) = last.filter(|last| last.id == snapshot.last_event) else {
         return Ok(None);
-    }
+    };
     let mut live = Live::new(machine);
     take_causes(shared, &mut live, &last.as_ref())?;
-    live.durable = Some(Durable {
-        version,
-        position: last.position,
-        id: last.id,
-    });
+    live.durable = Some(Durable::of(&last.as_ref()));
     live.snapshot_at = next;
     replay(shared, stream, next..Version::MAX, &mut live).await?;
     Ok(Some(live))
@@ -116,22 +116,14 @@ async fn replay(
     let range = VersionRange(range);
     let mut events = shared.log.read_stream(stream, range, Order::Forward);
     while let Some(batch) = events.next_batch().await {
-        for event in &batch.map_err(LoadError::Read)? {
+        for event in &batch? {
             let event = event.map_err(|e| LoadError::Unreadable(e.to_string()))?;
-            let place = || format!("event {} of {stream}", event.version);
-            match contain(|| live.machine.replay(&event)) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    return Err(LoadError::Unreadable(format!("{}: {error}", place())));
-                }
-                Err(panic) => return Err(LoadError::Panicked(format!("{}: {panic}", place()))),
-            }
+            let at = |why: String| format!("event {} of {stream}: {why}", event.version);
+            let replayed = contain(|| live.machine.replay(&event));
+            let replayed = replayed.map_err(|panic| LoadError::Panicked(at(panic)))?;
+            replayed.map_err(|why| LoadError::Unreadable(at(why)))?;
             take_causes(shared, live, &event)?;
-            live.durable = Some(Durable {
-                version: event.version,
-                position: event.position,
-                id: event.id,
-            });
+            live.durable = Some(Durable::of(&event));
         }
     }
     Ok(())

@@ -1,42 +1,49 @@
 //! The way in: from outside, to the shard that owns the key.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_domain::StreamId;
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::item::Item;
-use super::shard::{self, Gauge, Message};
+use super::shard::{self, Gauge, Message, Shard};
 use super::shared::Shared;
 use crate::panics;
 use crate::send_error::SendError;
 
-/// The machines of one kind, hosted.
+/// The machines of one kind, hosted. Dropped, it ends as in a crash.
 pub struct Host {
     pub shared: Arc<Shared>,
     shards: Vec<ShardHandle>,
     closing: AtomicBool,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 struct ShardHandle {
     inbox: mpsc::Sender<Message>,
     gauge: Arc<Gauge>,
-    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Host {
     /// Starts the shards on the present async runtime.
     pub fn start(shared: Shared) -> Self {
         let shared = Arc::new(shared);
-        let shards = 0..shared.options.shards.max(1);
+        let mut tasks = JoinSet::new();
+        let shard = |_| {
+            let (inbox, messages) = mpsc::channel(shared.options.mailbox_max.max(1));
+            let gauge = Arc::new(Gauge::default());
+            tasks.spawn(run(shared.clone(), gauge.clone(), messages));
+            ShardHandle { inbox, gauge }
+        };
         Self {
-            shards: shards.map(|_| ShardHandle::start(&shared)).collect(),
+            shards: (0..shared.options.shards.max(1)).map(shard).collect(),
             shared,
             closing: AtomicBool::new(false),
+            tasks: Mutex::new(tasks),
         }
     }
 
@@ -60,39 +67,57 @@ impl Host {
         }
     }
 
-    /// Brings a message to the shard that owns a key, as soon as there is room.
-    pub async fn tell(&self, stream: &StreamId, message: Message) -> Result<(), SendError> {
-        let sent = self.shard(stream).inbox.send(message).await;
+    /// As [`Host::offer`], as soon as there is room.
+    pub async fn bring(&self, stream: StreamId, item: Box<Item>) -> Result<(), SendError> {
+        let inbox = &self.shard(&stream).inbox;
+        let sent = inbox.send(Message::Input(stream, item)).await;
         sent.map_err(|_| SendError::stopping())
     }
 
+    /// Lets the shard that owns a key do something, as soon as there is room.
+    pub async fn tell(
+        &self,
+        stream: &StreamId,
+        work: impl FnOnce(&mut Shard) + Send + 'static,
+    ) -> Result<(), SendError> {
+        let sent = self.shard(stream).inbox.send(Message::Do(Box::new(work)));
+        sent.await.map_err(|_| SendError::stopping())
+    }
+
     /// As [`Host::tell`], if there is room now.
-    pub fn tell_now(&self, stream: &StreamId, message: Message) {
+    pub fn tell_now(&self, stream: &StreamId, work: impl FnOnce(&mut Shard) + Send + 'static) {
         // A shard that is too busy learns it another time.
-        drop(self.shard(stream).inbox.try_send(message));
+        drop(
+            self.shard(stream)
+                .inbox
+                .try_send(Message::Do(Box::new(work))),
+        );
     }
 
     /// What the shard that owns a key answers; `None` if it is gone.
-    pub async fn ask<T>(
+    pub async fn ask<T: Send + 'static>(
         &self,
         stream: &StreamId,
-        message: impl FnOnce(StreamId, oneshot::Sender<T>) -> Message,
+        question: fn(&mut Shard, &StreamId) -> T,
     ) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        let message = message(stream.clone(), reply);
-        self.tell(stream, message).await.ok()?;
+        let of = stream.clone();
+        // Nobody waits for an answer that nobody takes.
+        let work = move |shard: &mut Shard| drop(reply.send(question(shard, &of)));
+        self.tell(stream, work).await.ok()?;
         answer.await.ok()
     }
 
     /// What all shards answer; `None` if one is gone.
-    pub async fn ask_all<T>(
+    pub async fn ask_all<T: Send + 'static>(
         &self,
-        message: impl Fn(oneshot::Sender<Vec<T>>) -> Message,
+        question: fn(&Shard) -> Vec<T>,
     ) -> Option<Vec<T>> {
         let mut all = Vec::new();
         for shard in &self.shards {
             let (reply, answer) = oneshot::channel();
-            shard.inbox.send(message(reply)).await.ok()?;
+            let work = move |shard: &mut Shard| drop(reply.send(question(shard)));
+            shard.inbox.send(Message::Do(Box::new(work))).await.ok()?;
             all.extend(answer.await.ok()?);
         }
         Some(all)
@@ -100,93 +125,53 @@ impl Host {
 
     /// How many machines are in memory, and how many bytes they take, about.
     pub fn memory(&self) -> (usize, usize) {
-        let gauges = || self.shards.iter().map(|shard| &shard.gauge);
-        (
-            gauges().map(|g| g.live()).sum(),
-            gauges().map(|g| g.bytes()).sum(),
-        )
+        let sum = |of: fn(&Gauge) -> &AtomicUsize| {
+            let gauges = self.shards.iter().map(|shard| &*shard.gauge);
+            gauges.map(|gauge| of(gauge).load(Ordering::Relaxed)).sum()
+        };
+        (sum(|gauge| &gauge.live), sum(|gauge| &gauge.bytes))
     }
 
-    /// Takes nothing more, and waits until all that was taken is answered or durable.
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes nothing more, and waits until all that was taken is answered or durable. Given up
+    /// half way, it ends as in a crash.
     pub async fn close(&self) {
         self.closing.store(true, Ordering::Release);
         for shard in &self.shards {
             // A mailbox that is closed already needs no message.
             drop(shard.inbox.send(Message::Close).await);
         }
-        for shard in &self.shards {
-            if let Some(task) = shard.take_task() {
-                AbortOnDrop(task).wait().await;
-            }
-        }
+        let mut tasks = std::mem::take(&mut *self.tasks());
+        while tasks.join_next().await.is_some() {}
     }
 
     /// Stops at once, as a crash would.
     pub fn kill(&self) {
         self.closing.store(true, Ordering::Release);
-        for shard in &self.shards {
-            if let Some(task) = shard.take_task() {
-                task.abort();
-            }
-        }
+        self.tasks().abort_all();
     }
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl ShardHandle {
-    fn start(shared: &Arc<Shared>) -> Self {
-        let (inbox, mut messages) = mpsc::channel(shared.options.mailbox_max.max(1));
-        let gauge = Arc::new(Gauge::default());
-        let (shared, watched) = (shared.clone(), gauge.clone());
-        let task = tokio::spawn(async move {
-            let mut from_round = 0;
-            loop {
-                let run = shard::run(shared.clone(), watched.clone(), &mut messages, from_round);
-                let Err(panic) = std::panic::AssertUnwindSafe(run).catch_unwind().await else {
-                    return;
-                };
-                // Whoever waited is told that the outcome is unknown; what is durable is read
-                // from the log again.
-                shared.note(format!(
-                    "a shard of {} panicked and was started again: {}",
-                    shared.kind.name(),
-                    panics::message(&*panic)
-                ));
-                // It has forgotten what was on its way, what is open, and every timer.
-                from_round = shared.feed.round() + 1;
-                shared.feed.take_over_again();
-            }
-        });
-        Self {
-            inbox,
-            gauge,
-            task: Mutex::new(Some(task)),
-        }
-    }
-
-    fn take_task(&self) -> Option<JoinHandle<()>> {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        task.take()
-    }
-}
-
-/// Ends a task when nobody waits for it any more.
-struct AbortOnDrop(JoinHandle<()>);
-
-impl AbortOnDrop {
-    async fn wait(mut self) {
-        // A panic of the task was noted where it happened.
-        drop((&mut self.0).await);
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+/// Runs a shard, again and again should its code panic.
+async fn run(shared: Arc<Shared>, gauge: Arc<Gauge>, mut messages: mpsc::Receiver<Message>) {
+    let mut from_round = 0;
+    loop {
+        let run = shard::run(shared.clone(), gauge.clone(), &mut messages, from_round);
+        let Err(panic) = std::panic::AssertUnwindSafe(run).catch_unwind().await else {
+            return;
+        };
+        // Whoever waited is told that the outcome is unknown; what is durable is read from the
+        // log again.
+        shared.note(format!(
+            "a shard of {} panicked and was started again: {}",
+            shared.kind.name(),
+            panics::message(&*panic)
+        ));
+        // It has forgotten what was on its way, what is open, and every timer.
+        from_round = shared.feed.round() + 1;
+        shared.feed.take_over_again();
     }
 }

@@ -15,9 +15,9 @@
 //!   and everything that is unanswered is decided again.
 //! * The ids of a command's events follow from the command's id, so the log itself remembers
 //!   every command that ever recorded something, for ever. A command that records nothing is
-//!   checked against that memory before it is answered. A refusal of a plain command changes
-//!   nothing and is kept in memory only, for a while: repeated after a restart, the command is
-//!   decided again. A refusal that a saga has to rely on is recorded.
+//!   checked against that memory before it is answered. What becomes of a command that may come
+//!   again is recorded too, beside the entity's stream if nothing has happened to it, and in it
+//!   if a saga has to rely on it.
 //!
 //! Entities, processes and sagas are *kinds* of such machines. A kind is a [`Kind`] and a
 //! [`Machine`]: all that the host knows of a user's types. So this code is compiled once, and
@@ -25,17 +25,14 @@
 
 mod append;
 mod commands;
-mod decide;
 mod desk;
 mod item;
 mod kind;
 mod life;
 mod load;
 mod mailbox;
-mod out;
 mod outcome;
 mod recall;
-mod rejections;
 mod send;
 mod shard;
 mod shared;
@@ -43,13 +40,12 @@ mod slot;
 mod status;
 mod timers;
 
-pub use desk::{Desk, Draft, Made, Undecided, Verdict};
-pub use item::{Ask, Item};
+pub use desk::{Desk, Made, Verdict, drafts};
+pub use item::{Ask, Input, Item, Out, Outbox, SendOptions};
 pub use kind::{Drive, Kind, Machine, Standing};
 pub use load::{LoadError, load_from_events, load_newest};
 pub use mailbox::Host;
-pub use out::{Input, Out, Outbox};
 pub use recall::content_of;
-pub use shard::{Message, Touched};
-pub use shared::{HostOptions, HostParts, Shared, shards_default};
+pub use shard::{Shard, Touched};
+pub use shared::{HostOptions, HostParts, Shared};
 pub use status::{Accepted, Description, HeldEvent, InstanceStatus, Recorded, Status};

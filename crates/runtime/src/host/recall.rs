@@ -1,30 +1,16 @@
 //! The log's own memory of commands: which of them have recorded events, and which events; and
 //! what became of those that have recorded none.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use anabranch_domain::Event as _;
-use anabranch_domain::{CommandId, Note, StreamId};
-
-use anabranch_log::{Expect, Log, Order, ReadMode, VersionRange};
+use anabranch_domain::{Event as _, Note, StreamId};
+use anabranch_log::{Expect, Log, Placed, ReadMode};
 use anabranch_model::{Cut, Event, EventType, Filter, Meta, NewEvent, Position, Version};
 use serde::{Deserialize, Serialize};
 
 use super::item::{Key, Outcome};
 use super::status::{Accepted, Recorded};
 use crate::send_error::SendError;
-
-/// Where the first event stands that the command has recorded; `None` if it has recorded none.
-pub async fn find(log: &Arc<dyn Log>, command: CommandId) -> Result<Option<Position>, SendError> {
-    match log.find(command.event_id(0)).await {
-        Ok(found) => Ok(found.map(|place| place.position)),
-        Err(error) => Err(SendError::Unavailable {
-            reason: format!("could not find out whether the command was done before: {error}"),
-            retry_after: None,
-        }),
-    }
-}
 
 /// The event that says what became of a command that has recorded nothing. It has the id that
 /// the command's first event would have: so of all that is ever decided about one command, the
@@ -83,9 +69,8 @@ impl Settled {
     fn outcome(self, position: Position) -> Outcome {
         match self.became {
             Became::Done => Ok(Accepted {
-                version: self.version,
                 token: Cut::including(position),
-                ..nothing_yet()
+                ..nothing_new(self.version)
             }),
             Became::Refused(why) => Err(SendError::Rejected(why)),
             Became::Unexpected(expected) => Err(SendError::VersionMismatch {
@@ -119,10 +104,7 @@ fn check_content(key: &Key, event: &Event) -> Result<(), SendError> {
     let Some(content) = key.content else {
         return Ok(());
     };
-    let meta = event
-        .meta()
-        .decode()
-        .map_err(|e| unreadable(e.to_string()))?;
+    let meta = event.meta().decode().map_err(unreadable)?;
     match meta.headers.get(CONTENT_HEADER) {
         Some(first) if *first != content_text(content) => Err(SendError::IdTaken {
             id: key.id,
@@ -144,50 +126,40 @@ pub fn content_text(content: u64) -> String {
 /// A hash of what a command says; `None` if it cannot be written. Neither the order of members
 /// nor those that are null make a difference.
 pub fn content_of(command: &impl Serialize) -> Option<u64> {
-    fn write(value: &serde_json::Value, out: &mut Vec<u8>) {
+    fn drop_nulls(value: &mut serde_json::Value) {
         match value {
             serde_json::Value::Object(members) => {
-                let mut members: Vec<_> = members.iter().filter(|(_, v)| !v.is_null()).collect();
-                members.sort_unstable_by_key(|(name, _)| *name);
-                out.push(b'{');
-                for (name, value) in members {
-                    out.extend_from_slice(name.as_bytes());
-                    out.push(0);
-                    write(value, out);
-                }
-                out.push(b'}');
+                members.retain(|_, value| !value.is_null());
+                members.values_mut().for_each(drop_nulls);
             }
-            serde_json::Value::Array(items) => {
-                out.push(b'[');
-                for item in items {
-                    write(item, out);
-                    out.push(b',');
-                }
-                out.push(b']');
-            }
-            other => out.extend_from_slice(other.to_string().as_bytes()),
+            serde_json::Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+            _ => {}
         }
     }
-    let value = serde_json::to_value(command).ok()?;
-    let mut text = Vec::new();
-    write(&value, &mut text);
-    Some(anabranch_model::content_hash([&text[..]]) as u64)
+    let mut value = serde_json::to_value(command).ok()?;
+    drop_nulls(&mut value);
+    value.sort_all_objects();
+    Some(anabranch_model::content_hash([value.to_string().as_bytes()]) as u64)
 }
 
-/// The first outcome of a command whose first event stands at `position`.
-pub async fn recall(
-    log: &Arc<dyn Log>,
-    key: &Key,
-    position: Position,
-) -> Result<Accepted, SendError> {
+/// The first outcome of a command; `None` if the log has none.
+pub async fn first_outcome(log: &Arc<dyn Log>, key: &Key) -> Result<Option<Accepted>, SendError> {
     let (stream, command) = (&key.stream, key.id);
+    let found = log.find(command.event_id(0)).await;
+    let found = found.map_err(|error| SendError::Unavailable {
+        reason: format!("could not find out whether the command was done before: {error}"),
+        retry_after: None,
+    })?;
+    let Some(Placed { position, .. }) = found else {
+        return Ok(None);
+    };
     let mut from = Cut::start();
     from.set(position.partition, position.offset);
     let mut read = log.read(&from, Filter::all(), ReadMode::ToHead);
-    let mut accepted = nothing_yet();
+    let mut accepted = nothing_new(None);
     let mut index = 0;
     while let Some(event) = read.next().await {
-        let event = event.map_err(|e| unreadable(e.to_string()))?;
+        let event = event.map_err(unreadable)?;
         if event.position.partition != position.partition {
             continue;
         }
@@ -200,12 +172,12 @@ pub async fn recall(
         };
         if event.event_type() == SETTLED {
             let settled = serde_json::from_slice::<Settled>(event.data());
-            let settled = settled.map_err(|e| unreadable(e.to_string()))?;
+            let settled = settled.map_err(unreadable)?;
             if settled.stream != *stream {
                 return Err(id_taken(settled.stream.as_str()));
             }
             check_content(key, &event)?;
-            return settled.outcome(position);
+            return settled.outcome(position).map(Some);
         }
         if event.stream() != stream.as_str() {
             return Err(id_taken(event.stream()));
@@ -214,53 +186,25 @@ pub async fn recall(
         take_in(&mut accepted, &event)?;
         index += 1;
     }
-    if index == 0 {
-        return Err(SendError::IdTaken {
-            id: command,
-            stream: format!("an event at {position} that is not the command's"),
-        });
+    match index {
+        0 => Err(unreadable(format_args!(
+            "there is none of it at {position}"
+        ))),
+        _ => Ok(Some(accepted)),
     }
-    Ok(accepted)
-}
-
-/// The first outcome of a command that has recorded the events of these versions, possibly
-/// none.
-pub async fn recall_versions(
-    log: &Arc<dyn Log>,
-    key: &Key,
-    versions: Range<Version>,
-) -> Result<Accepted, SendError> {
-    let mut accepted = nothing_yet();
-    if versions.is_empty() {
-        accepted.version = versions.start.checked_sub(1);
-    }
-    let mut read = log.read_stream(&key.stream, VersionRange(versions), Order::Forward);
-    while let Some(event) = read.next().await {
-        let event = event.map_err(|e| unreadable(e.to_string()))?;
-        check_content(key, &event)?;
-        take_in(&mut accepted, &event)?;
-    }
-    Ok(accepted)
 }
 
 /// The outcome of a command that has recorded nothing, at an entity of this version.
 pub fn nothing_new(version: Option<Version>) -> Accepted {
     Accepted {
-        version,
-        ..nothing_yet()
-    }
-}
-
-fn nothing_yet() -> Accepted {
-    Accepted {
         events: Vec::new(),
-        version: None,
+        version,
         token: Cut::start(),
         repeated: true,
     }
 }
 
-fn unreadable(reason: String) -> SendError {
+fn unreadable(reason: impl std::fmt::Display) -> SendError {
     SendError::Unavailable {
         reason: format!("the command was done before, but its events cannot be read: {reason}"),
         retry_after: None,
@@ -273,16 +217,16 @@ fn take_in(accepted: &mut Accepted, event: &Event) -> Result<(), SendError> {
     accepted.token = Cut::including(event.position);
     if Note::version_of(event.event_type()).is_some() {
         let note = Note::decode(event.event_type(), event.schema_version, event.data());
-        return match note.map_err(|e| unreadable(e.to_string()))? {
+        return match note.map_err(unreadable)? {
             Note::Refused { rejection, .. } => Err(SendError::Rejected(rejection)),
             Note::Tombstone { .. } | Note::Done { .. } => Ok(()),
         };
     }
     accepted.events.push(Recorded {
-        event_type: EventType::new(event.event_type()).map_err(|e| unreadable(e.to_string()))?,
+        event_type: EventType::new(event.event_type()).map_err(unreadable)?,
         schema_version: event.schema_version,
         data: bytes::Bytes::copy_from_slice(event.data()),
-        place: anabranch_log::Placed {
+        place: Placed {
             position: event.position,
             version: event.version,
         },

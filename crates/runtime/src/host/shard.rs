@@ -15,32 +15,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::item::{Item, Key, Outcome};
 use super::load::LoadError;
-use super::rejections::Rejections;
 use super::shared::Shared;
-use super::slot::{Flight, Live, Slot, State};
+use super::slot::{Flight, Known, Live, Slot, State};
 use super::status::{InstanceStatus, Status};
-use super::timers::{Due, Timers};
+use super::timers::Timers;
 use crate::hash::HashMap;
-use crate::panics::contain;
 use crate::send_error::SendError;
 
 /// What reaches a shard.
 pub enum Message {
     Input(StreamId, Box<Item>),
-    Status(StreamId, oneshot::Sender<Status>),
-    Unpark(StreamId, oneshot::Sender<bool>),
-    /// The machines that have not ended, and those that are parked.
-    List(oneshot::Sender<Vec<InstanceStatus>>),
-    /// A machine may forget what it remembers for a saga.
-    Forget(StreamId, StreamId),
-    /// Take an open machine over from a runtime that has gone.
-    Resume(StreamId),
-    /// A machine that has not ended, and waits for nothing.
-    Idle(StreamId),
-    /// A stream has grown, whoever has written to it.
-    Touched(StreamId, Touched),
-    /// The machines that have not ended.
-    Open(oneshot::Sender<Vec<(StreamId, Known)>>),
+    /// Do this between two inputs.
+    Do(Box<dyn FnOnce(&mut Shard) + Send>),
     /// Take nothing more, write what is decided, then end.
     Close,
 }
@@ -54,15 +40,6 @@ pub struct Touched {
     pub has_ended: bool,
 }
 
-/// What a shard knows of a machine that has not ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// How many events its stream has, as far as the shard knows.
-    pub length: u64,
-    /// Whether a restart has to go on with it.
-    pub waiting: bool,
-}
-
 /// How busy a shard is, for those who send to it.
 #[derive(Debug, Default)]
 pub struct Gauge {
@@ -71,9 +48,9 @@ pub struct Gauge {
     /// How long an answer takes, about, in microseconds.
     pub latency_micros: AtomicU64,
     /// Machines in memory.
-    live: AtomicUsize,
+    pub live: AtomicUsize,
     /// How much memory they take, about.
-    bytes: AtomicUsize,
+    pub bytes: AtomicUsize,
 }
 
 impl Gauge {
@@ -84,14 +61,6 @@ impl Gauge {
             retry_after: Duration::from_micros(micros.clamp(1_000, 1_000_000)),
         }
     }
-
-    pub fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
 }
 
 /// Something that the shard has waited for.
@@ -99,7 +68,7 @@ pub enum Done {
     Loaded(StreamId, Box<Result<Live, LoadError>>),
     Appended(Flight, Result<Appended, AppendError>),
     Rested(StreamId),
-    Answer(Box<Item>, StreamId, Outcome),
+    Answer(Box<Item>, Outcome),
     Saved,
 }
 
@@ -121,7 +90,6 @@ pub struct Shard {
     pub duties: usize,
     /// Commands that were taken and are not answered; who else waits for them.
     pub unanswered: HashMap<CommandId, (Key, Vec<oneshot::Sender<Outcome>>)>,
-    pub rejections: Rejections,
     /// Machines that have decided something that is not sent.
     pub eager: Vec<StreamId>,
     /// For so many turns the events of each machine are sent by themselves.
@@ -149,7 +117,6 @@ pub async fn run(
     from_round: u64,
 ) {
     let mut shard = Shard {
-        rejections: Rejections::new(shared.options.rejections_max),
         shared,
         gauge,
         slots: HashMap::default(),
@@ -174,7 +141,8 @@ pub async fn run(
         loop {
             match turn {
                 Turn::Message(Some(Message::Close)) => inbox.close(),
-                Turn::Message(Some(message)) => shard.receive(message),
+                Turn::Message(Some(Message::Input(stream, item))) => shard.take(&stream, item),
+                Turn::Message(Some(Message::Do(work))) => work(&mut shard),
                 Turn::Message(None) => listening = false,
                 Turn::Done(done) => shard.finish(done),
                 Turn::Timers => shard.fire_timers(),
@@ -231,35 +199,9 @@ impl Shard {
         let now = self.shared.time.now();
         while let Some((stream, due)) = self.timers.next_due(now) {
             match due {
-                Due::Input(input) => self.take(&stream, Item::plain(input)),
-                Due::Resume => self.resume(&stream),
+                Some(input) => self.take(&stream, Item::plain(input)),
+                None => self.resume(&stream),
             }
-        }
-    }
-
-    fn receive(&mut self, message: Message) {
-        match message {
-            Message::Input(stream, item) => self.take(&stream, item),
-            // Nobody waits for an answer that nobody takes.
-            Message::Status(stream, reply) => drop(reply.send(self.status(&stream))),
-            Message::Unpark(stream, reply) => drop(reply.send(self.unpark(&stream))),
-            Message::List(reply) => drop(reply.send(self.list())),
-            Message::Forget(stream, saga) => {
-                if let Some(live) = self.slots.get_mut(&stream).and_then(Slot::live) {
-                    live.machine.forget(&saga);
-                }
-            }
-            Message::Resume(stream) => self.resume(&stream),
-            Message::Idle(stream) => {
-                let known = Known {
-                    length: 0,
-                    waiting: false,
-                };
-                self.open.entry(stream).or_insert(known);
-            }
-            Message::Touched(stream, touched) => self.learn(&stream, touched),
-            Message::Open(reply) => drop(reply.send(self.known())),
-            Message::Close => {}
         }
     }
 
@@ -276,16 +218,15 @@ impl Shard {
                     self.start_loading(&stream);
                 }
             }
-            Done::Answer(item, stream, outcome) => self.answer(*item, &stream, outcome),
+            Done::Answer(item, outcome) => self.answer(*item, outcome),
             Done::Saved => {}
         }
     }
 
     pub fn slot(&mut self, stream: &StreamId) -> &mut Slot {
-        let (round, held_max) = (&mut self.round, self.shared.options.held_max);
-        self.slots.entry(stream.clone()).or_insert_with(|| {
-            round.push_back(stream.clone());
-            Slot::idle(held_max)
+        self.slots.entry_ref(stream).or_insert_with(|| {
+            self.round.push_back(stream.clone());
+            Slot::default()
         })
     }
 
@@ -316,11 +257,23 @@ impl Shard {
                 };
             }
         };
-        self.answer(*item, stream, Err(refused));
+        self.answer(*item, Err(refused));
+    }
+
+    /// A machine may forget what it remembers for a saga.
+    pub fn forget(&mut self, stream: &StreamId, saga: &StreamId) {
+        if let Some(live) = self.slots.get_mut(stream).and_then(Slot::live) {
+            live.machine.forget(saga);
+        }
+    }
+
+    /// A machine has not ended, and waits for nothing.
+    pub fn learn_idle(&mut self, stream: StreamId) {
+        self.open.entry(stream).or_default();
     }
 
     /// Everything that a machine has sent and that is not answered is sent again.
-    fn resume(&mut self, stream: &StreamId) {
+    pub fn resume(&mut self, stream: &StreamId) {
         let slot = self.slot(stream);
         slot.resume = true;
         match &slot.state {
@@ -331,8 +284,8 @@ impl Shard {
         }
     }
 
-    /// Another runtime may have taken a machine further than is known here.
-    fn learn(&mut self, stream: &StreamId, touched: Touched) {
+    /// A stream has grown: another runtime may have taken a machine further than is known here.
+    pub fn learn(&mut self, stream: &StreamId, touched: Touched) {
         let known = self.open.get_mut(stream);
         if known.as_ref().is_some_and(|k| k.length >= touched.length) {
             return;
@@ -355,27 +308,16 @@ impl Shard {
     }
 
     /// The machines that have not ended, or may not have.
-    fn known(&self) -> Vec<(StreamId, Known)> {
-        let busy = |slot: &Slot| match &slot.state {
-            State::Live(live) => !live.is_idle(),
-            State::Idle => false,
-            State::Loading | State::Resting(_) | State::Parked(_) => true,
-        };
+    pub fn known(&self) -> Vec<(StreamId, Known)> {
         let mut known = self.open.clone();
-        for (stream, slot) in &self.slots {
-            if busy(slot) {
-                let entry = known.entry(stream.clone());
-                let known = entry.or_insert(Known {
-                    length: 0,
-                    waiting: true,
-                });
-                known.waiting = true;
-            }
+        for (stream, _) in self.slots.iter().filter(|(_, slot)| !slot.is_idle()) {
+            known.entry(stream.clone()).or_default().waiting = true;
         }
         known.into_iter().collect()
     }
 
-    fn list(&self) -> Vec<InstanceStatus> {
+    /// The machines that have not ended, and those that are parked.
+    pub fn list(&self) -> Vec<InstanceStatus> {
         let parked = self
             .slots
             .iter()
@@ -384,10 +326,7 @@ impl Shard {
         let status = |stream: &StreamId| {
             let (parked, description) = match self.slots.get(stream).map(|slot| &slot.state) {
                 Some(State::Parked(reason)) => (Some(reason.to_string()), None),
-                Some(State::Live(live)) => {
-                    let described = contain(|| live.machine.describe());
-                    (None, described.ok().and_then(Result::ok))
-                }
+                Some(State::Live(live)) => (None, live.described().ok()),
                 _ => (None, None),
             };
             InstanceStatus {
@@ -399,7 +338,7 @@ impl Shard {
         streams.into_iter().map(status).collect()
     }
 
-    fn status(&self, stream: &StreamId) -> Status {
+    pub fn status(&mut self, stream: &StreamId) -> Status {
         let Some(slot) = self.slots.get(stream) else {
             return Status::Idle;
         };

@@ -1,50 +1,66 @@
 //! What all shards of one kind share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_domain::{Retry, StreamId};
 use anabranch_log::{AtomicBatches, Log};
 use anabranch_model::{EventType, NameError};
 
 use super::desk::Writer;
+use super::item::Outbox;
 use super::kind::Kind;
-use super::out::Outbox;
 use crate::diagnostics::Diagnostics;
 use crate::feed::Feed;
 use crate::snapshot::SnapshotStore;
 use crate::time::Time;
 
-/// How the machines of one kind are hosted.
+/// How entities of one category are hosted, or the instances of a process or saga.
 #[derive(Debug, Clone)]
 pub struct HostOptions {
+    /// How many tasks share the entities.
     pub shards: usize,
-    /// How many inputs may wait at one shard, and how many commands that are not answered.
+    /// How many commands may wait at one shard before it says that it is overloaded.
     pub mailbox_max: usize,
-    /// How many commands may wait at one machine.
+    /// How many commands may wait at one entity, for example while it is loaded.
     pub waiting_max: usize,
-    /// A snapshot of a machine is kept each so many events; 0: never.
+    /// A snapshot is taken after this many events; 0: never.
     pub snapshot_every: u64,
-    /// How much memory the machines of all shards may take, about; `None`: they are not
-    /// measured.
-    pub memory_max: Option<usize>,
-    /// How many machines each shard keeps in memory, about.
+    /// How much memory the states may take, about, in bytes. Idle entities leave beyond it.
+    pub memory_max: usize,
+    /// How many entities each shard keeps in memory, about, whatever their size.
     pub live_max: usize,
-    /// When a machine whose code failed is tried again; then it is parked.
+    /// When an entity whose code panicked is started again. After the greatest number of
+    /// attempts it is parked.
     pub restart: Retry,
+    /// How often an append whose outcome is unknown is repeated before the sender is told.
     pub unknown_attempts_max: u32,
+    /// How often a command is decided again when others write to its entity.
     pub contended_attempts_max: u32,
-    pub rejections_max: usize,
-    /// Beyond this the next decision waits for the next append.
-    pub batch_events_max: usize,
-    pub batch_bytes_max: usize,
-    /// The most inputs that a machine may hold for later, because it has not begun; then it is
-    /// parked.
-    pub held_max: usize,
+    /// How long a command may take, if the sender says nothing.
+    pub timeout: Duration,
 }
 
-/// As many shards as the machine lets programs run at once.
-pub fn shards_default() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
+impl Default for HostOptions {
+    /// As many shards as the machine runs threads at once, with 4,096 commands each; snapshots
+    /// each 1,000 events, 256 MiB of states.
+    fn default() -> Self {
+        Self {
+            shards: std::thread::available_parallelism().map_or(2, usize::from),
+            mailbox_max: 4096,
+            waiting_max: 1024,
+            snapshot_every: 1000,
+            memory_max: 256 << 20,
+            live_max: usize::MAX,
+            restart: Retry {
+                attempts_max: Some(5),
+                ..Retry::DEFAULT
+            },
+            unknown_attempts_max: 8,
+            contended_attempts_max: 8,
+            timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// What a host is made of.

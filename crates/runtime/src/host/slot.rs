@@ -4,15 +4,16 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use anabranch_model::{Cut, EventId, Meta, NewEvent, Position, StreamId, Version};
+use anabranch_model::{Cut, EventId, EventRef, Meta, NewEvent, Position, StreamId, Version};
 
 use super::desk::Verdict;
-use super::item::Item;
+use super::item::{Item, Out};
 use super::kind::Machine;
-use super::out::Out;
+use super::status::Description;
 use crate::panics::contain;
 
 /// A machine: what it is doing, and what waits for it.
+#[derive(Default)]
 pub struct Slot {
     pub state: State,
     /// Inputs that are not decided yet, oldest first.
@@ -28,12 +29,17 @@ pub struct Slot {
     /// Events that were handed out in an earlier round of the feed come too early: it has
     /// missed others before them.
     pub from_round: u64,
-    /// The most inputs that it may hold for later.
-    pub held_max: usize,
+    /// How many inputs more than [`HELD_MAX`] it may hold for later: it was un-parked.
+    pub held_more: usize,
 }
 
+/// The most inputs that a machine may hold for later, because it has not begun; then it is parked.
+pub const HELD_MAX: usize = 1000;
+
+#[derive(Default)]
 pub enum State {
     /// Not in memory.
+    #[default]
     Idle,
     /// Being read, or in the queue for that.
     Loading,
@@ -81,6 +87,15 @@ pub struct Durable {
     pub id: EventId,
 }
 
+/// What a shard knows of a machine that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// How many events its stream has, as far as the shard knows.
+    pub length: u64,
+    /// Whether a restart has to go on with it.
+    pub waiting: bool,
+}
+
 /// Batches of some machines on their way to the log, in one append.
 pub struct Flight {
     pub streams: Vec<StreamId>,
@@ -112,17 +127,30 @@ pub struct Decided {
     pub verdict: Verdict,
 }
 
-impl Slot {
-    pub fn idle(held_max: usize) -> Self {
+impl Durable {
+    pub fn of(event: &EventRef<'_>) -> Self {
         Self {
-            state: State::Idle,
-            waiting: VecDeque::new(),
-            strikes: 0,
-            used: true,
-            resume: false,
-            receivers: BTreeSet::new(),
-            from_round: 0,
-            held_max,
+            version: event.version,
+            position: event.position,
+            id: event.id,
+        }
+    }
+}
+
+impl Slot {
+    /// Whether nothing happens to it before somebody sends it something.
+    pub fn is_idle(&self) -> bool {
+        match &self.state {
+            State::Idle => true,
+            State::Live(live) => live.is_idle(),
+            State::Loading | State::Resting(_) | State::Parked(_) => false,
+        }
+    }
+
+    pub fn peek(&self) -> Option<&Live> {
+        match &self.state {
+            State::Live(live) => Some(live),
+            _ => None,
         }
     }
 
@@ -196,15 +224,10 @@ impl Live {
         !batches.any(|batch| batch.is_alone()) && (!next.alone || undisturbed)
     }
 
-    /// The batch that a decision joins.
-    pub fn open(&mut self) -> &mut Batch {
-        self.open.get_or_insert_default()
-    }
-
-    /// How many events wait to be sent, and how many bytes they are.
-    pub fn decided(&self) -> (usize, usize) {
-        let open = self.open.as_ref();
-        open.map_or((0, 0), |open| (open.len(), open.bytes))
+    /// Takes what was in flight, if anything was.
+    pub fn landed(&mut self) -> Option<(&mut Self, Box<Batch>)> {
+        let batch = self.flight.take()?;
+        Some((self, batch))
     }
 
     /// The machine, for a snapshot; `None` if it cannot be written.
@@ -214,6 +237,20 @@ impl Live {
             self.machine.freeze(&mut state).then_some(state)
         });
         written.ok().flatten()
+    }
+
+    /// The machine, for an operator; an error says why it cannot be told.
+    pub fn described(&self) -> Result<Description, String> {
+        let described = contain(|| self.machine.describe());
+        described.unwrap_or_else(|panic| Err(format!("its code panicked: {panic}")))
+    }
+
+    /// What a shard knows of it.
+    pub fn known(&self, waiting: bool) -> Known {
+        Known {
+            length: self.durable_count(),
+            waiting,
+        }
     }
 
     /// How many events stand in the stream for certain.

@@ -78,7 +78,7 @@ pub enum Status {
 }
 
 /// An instance, for an operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Description {
     /// How far it is, in a word.
     pub phase: String,

@@ -6,20 +6,16 @@ use std::time::Duration;
 use anabranch_domain::{StreamId, Timestamp};
 use anabranch_log::BoxFuture;
 
-use super::out::Input;
+use super::item::Input;
 use crate::hash::HashMap;
 use crate::time::Time;
 
 /// The clock that timers wait for may be set: it is looked at this often at least.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 
-/// What to do when the moment has come.
-pub enum Due {
-    /// The machine gets this input.
-    Input(Input),
-    /// What the machine has not been answered is sent again.
-    Resume,
-}
+/// The input that a machine gets when the moment has come; `None`: what it has not been answered is
+/// sent again.
+type Due = Option<Input>;
 
 /// The timers of one shard.
 #[derive(Default)]

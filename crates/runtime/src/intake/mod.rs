@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_domain::{Cut, StreamId};
 use anabranch_log::BoxFuture;
-use anabranch_model::{Event, EventBatch, EventType, Filter, Position};
+use anabranch_model::{Event, EventBatch, Position};
 
+pub use place::Places;
 use place::count;
-pub use place::{Ended, Places};
 
 use crate::delivery::Dispatcher;
 use crate::feed::Feed;
 use crate::follow::{Edit, Intake, PoisonEvent, Progress, StoreError};
-use crate::host::{Input, Item, Message};
+use crate::host::{Input, Item};
 use crate::kinds::closure_of;
 use crate::panics::contain;
 
@@ -49,22 +49,6 @@ impl ProcessIntake {
 
     fn skipped(&self) -> MutexGuard<'_, BTreeSet<Position>> {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What it listens to; `None`: nothing.
-    pub fn filter(&self) -> Option<Filter> {
-        let (categories, types) = self.places.kind.listens_to();
-        let types = types.iter().filter_map(|name| EventType::new(name).ok());
-        (!categories.is_empty()).then(|| Filter {
-            categories,
-            types: types.collect(),
-            ..Filter::all()
-        })
-    }
-
-    /// Passes over an event.
-    pub fn skip(&self, position: Position) {
-        self.skipped().insert(position);
     }
 
     /// Takes over what is open, and begins at the place.
@@ -128,8 +112,7 @@ impl ProcessIntake {
                 if self.places.host.shared.writer.many_partitions {
                     item.causes = closure_of(&event.as_ref());
                 }
-                let message = Message::Input(stream.clone(), item);
-                let sent = self.places.host.tell(&stream, message).await;
+                let sent = self.places.host.bring(stream, item).await;
                 sent.map_err(|error| self.failed(error))?;
             }
             at.set(position.partition, position.offset + 1);
@@ -184,6 +167,7 @@ impl Intake for ProcessIntake {
         Box::pin(async move {
             self.recover().await;
             self.feed().pass(&cut, self.round.load(Ordering::Acquire));
+            self.keep_sometimes().await;
             Ok(())
         })
     }

@@ -10,8 +10,9 @@ use anabranch_model::{EventId, EventType, Filter, NewEvent, Position, content_ha
 use serde::{Deserialize, Serialize};
 
 use crate::follow::{Begin, ToHead};
-use crate::host::{Host, Message, Touched};
+use crate::host::{Description, Host, InstanceStatus, Shard, Touched};
 use crate::kinds::Listening;
+use crate::send_error::SendError;
 use crate::snapshot::Snapshot;
 
 /// How long to wait before a runtime tries again to take over.
@@ -39,13 +40,6 @@ const BEGAN: &str = "$Began";
 
 /// The event with which a saga that has ended begins again, as a step that a person resumes does.
 const BEGINS_ANEW: &str = "SagaStarted";
-
-/// An instance that has ended.
-pub struct Ended {
-    pub stream: StreamId,
-    pub length: u64,
-    pub how: &'static str,
-}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Began {
@@ -104,11 +98,11 @@ impl Places {
 
     /// Names what the place depends on: the categories and types that are listened to.
     fn listening(&self) -> u128 {
-        let (mut categories, mut types) = self.kind.listens_to();
-        categories.sort_unstable();
-        types.sort_unstable();
-        let categories = categories.iter().map(|name| name.as_bytes());
-        let types = types.iter().map(|name| name.as_bytes());
+        let mut filter = self.kind.listens_to().unwrap_or_default();
+        filter.categories.sort_unstable();
+        filter.types.sort_unstable();
+        let categories = filter.categories.iter().map(|name| name.as_bytes());
+        let types = filter.types.iter().map(|name| name.as_str().as_bytes());
         content_hash(categories.chain([&b""[..]]).chain(types))
     }
 
@@ -152,15 +146,16 @@ impl Places {
             journals: place.journals,
             instances: (open.len() + idle.len()) as u64,
         };
-        let messages = idle
-            .into_iter()
-            .map(|stream| (stream.clone(), Message::Idle(stream)));
-        let resumed = open
-            .into_iter()
-            .map(|stream| (stream.clone(), Message::Resume(stream)));
-        for (stream, message) in messages.chain(resumed) {
-            let sent = self.host.tell(&stream, message).await;
-            sent.map_err(|error| error.to_string())?;
+        let told = |error: SendError| error.to_string();
+        for stream in idle {
+            let of = stream.clone();
+            let sent = self.host.tell(&of, |shard| shard.learn_idle(stream));
+            sent.await.map_err(told)?;
+        }
+        for stream in open {
+            let of = stream.clone();
+            let sent = self.host.tell(&of, move |shard| shard.resume(&stream));
+            sent.await.map_err(told)?;
         }
         Ok(Begins {
             consumed: place.consumed,
@@ -168,9 +163,8 @@ impl Places {
         })
     }
 
-    /// The instances that have ended, newest first and at most `max`, each with the length of its
-    /// journal and how it has ended.
-    pub async fn ended(&self, max: usize) -> Result<Vec<Ended>, String> {
+    /// The instances that have ended, newest first and at most `max`, without their states.
+    pub async fn ended(&self, max: usize) -> Result<Vec<InstanceStatus>, String> {
         let ends = self.kind.ends();
         let types = ends.iter().map(|(name, _)| *name).chain([BEGINS_ANEW]);
         let filter = Filter {
@@ -179,7 +173,7 @@ impl Places {
         };
         let start = Cut::start();
         let mut reading = ToHead::begin(&self.host.shared.log, &start, Some(filter)).await?;
-        let mut ended: VecDeque<Ended> = VecDeque::new();
+        let mut ended: VecDeque<InstanceStatus> = VecDeque::new();
         while let Some(batch) = reading.next().await {
             for event in &batch? {
                 let event = event.map_err(|error| error.to_string())?;
@@ -190,10 +184,15 @@ impl Places {
                     }
                     continue;
                 };
-                ended.push_back(Ended {
+                ended.push_back(InstanceStatus {
                     stream: StreamId::system(event.stream).map_err(|e| e.to_string())?,
-                    length: event.version + 1,
-                    how,
+                    parked: None,
+                    description: Some(Description {
+                        phase: (*how).to_owned(),
+                        ended: true,
+                        length: event.version + 1,
+                        ..Description::default()
+                    }),
                 });
                 if ended.len() > max {
                     ended.pop_front();
@@ -208,17 +207,11 @@ impl Places {
     /// what comes from now on is no history of others.
     pub async fn unsaid(&self) -> Result<Option<Position>, String> {
         let log = &self.host.shared.log;
-        let (categories, types) = self.kind.listens_to();
-        // What ends with its program has no history that somebody has acted upon.
-        if self.begin.is_some() || categories.is_empty() || !log.capabilities().survives_restart {
-            return Ok(None);
-        }
-        let types = types.iter().filter_map(|name| EventType::new(name).ok());
-        let heard = Filter {
-            categories,
-            types: types.collect(),
-            ..Filter::all()
-        };
+        let heard = self.kind.listens_to().filter(|_| {
+            // What ends with its program has no history that somebody has acted upon.
+            self.begin.is_none() && log.capabilities().survives_restart
+        });
+        let Some(heard) = heard else { return Ok(None) };
         let journals = Filter::category(self.kind.name());
         let stream = self.stream()?;
         let mut began = log.read_stream(&stream, VersionRange(0..1), Order::Forward);
@@ -319,14 +312,14 @@ impl Places {
     async fn touched(&self, from: &Cut) -> Result<BTreeMap<StreamId, Touched>, String> {
         let filter = Filter::category(self.kind.name());
         let mut reading = ToHead::begin(&self.host.shared.log, from, Some(filter)).await?;
-        let mut touched = BTreeMap::new();
+        let (ends, mut touched) = (self.kind.ends(), BTreeMap::new());
         while let Some(batch) = reading.next().await {
             for event in &batch? {
                 let event = event.map_err(|error| error.to_string())?;
                 let stream = StreamId::system(event.stream).map_err(|e| e.to_string())?;
                 let grown = Touched {
                     length: event.version + 1,
-                    has_ended: self.kind.is_last(event.event_type),
+                    has_ended: ends.iter().any(|(name, _)| *name == event.event_type),
                 };
                 touched.insert(stream, grown);
             }
@@ -376,11 +369,13 @@ impl Places {
             ..Place::default()
         };
         for (stream, touched) in self.touched(from).await? {
-            let message = Message::Touched(stream.clone(), touched);
-            let told = self.host.tell(&stream, message).await;
-            told.map_err(|error| error.to_string())?;
+            let of = stream.clone();
+            let told = self
+                .host
+                .tell(&of, move |shard| shard.learn(&stream, touched));
+            told.await.map_err(|error| error.to_string())?;
         }
-        let known = self.host.ask_all(Message::Open).await;
+        let known = self.host.ask_all(Shard::known).await;
         for (stream, known) in known.ok_or("a shard has ended")? {
             match known.waiting {
                 true => place.open.push(stream),

@@ -2,15 +2,15 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anabranch_domain::{
-    Command, CommandError, Decided, Entity, EntityInstance, Event, EventKind, Json, Note, Reader,
-    SchemaError, StreamId,
+    Asked, Command, CommandError, Decided, Entity, EntityInstance, Event, EventKind, Json, Note,
+    Reader, SchemaError, StreamId,
 };
-use anabranch_model::{EventRef, NewEvent, content_hash};
+use anabranch_model::{EventRef, NewEvent};
 
-use super::Commanded;
+use super::{Commanded, shape};
 use crate::host::{
-    Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Standing, Undecided,
-    Verdict, content_of,
+    Description, Desk, Drive, Input, Item, Kind, Machine, Made, Standing, Verdict, content_of,
+    drafts,
 };
 use crate::send_error::SendError;
 
@@ -36,6 +36,34 @@ struct EntityMachine<E: Entity> {
     reader: Arc<Reader<E::Event>>,
 }
 
+impl<E: Entity> EntityMachine<E> {
+    fn record(
+        &mut self,
+        item: &Item,
+        asked: Asked<'_>,
+        desk: &Desk<'_>,
+        decided: Decided<E::Event>,
+    ) -> Result<Made, SendError> {
+        Ok(match decided {
+            Decided::Events(events) => {
+                let stored = desk.of_command(item, drafts(&events)?)?;
+                self.instance.apply(asked, &read_back::<E>(&stored)?);
+                Made::of(stored, Vec::new(), Ok(()))
+            }
+            Decided::Note(note, outcome) => {
+                let stored = desk.of_command(item, drafts(std::slice::from_ref(&note))?)?;
+                self.instance.apply_note(&note);
+                Made::of(stored, Vec::new(), outcome)
+            }
+            Decided::Nothing(outcome) => Made::of(Vec::new(), Vec::new(), outcome),
+            Decided::Repeat(remembered) => Made {
+                verdict: Verdict::Repeat(remembered),
+                ..Made::default()
+            },
+        })
+    }
+}
+
 impl<E: Entity> Kind for EntityKind<E> {
     fn name(&self) -> &'static str {
         E::CATEGORY
@@ -49,15 +77,9 @@ impl<E: Entity> Kind for EntityKind<E> {
     /// Category, version and name of the state, and the shapes of the events that it was made
     /// from.
     fn fingerprint(&self) -> u128 {
-        let mut kinds = E::Event::kinds();
-        kinds.sort_unstable();
-        let mut parts = vec![
-            E::CATEGORY.to_owned(),
-            E::STATE_VERSION.to_string(),
-            std::any::type_name::<E>().to_owned(),
-        ];
-        parts.extend(kinds.iter().map(ToString::to_string));
-        content_hash(parts.iter().map(String::as_bytes))
+        let version = E::STATE_VERSION.to_string();
+        let names = [E::CATEGORY, &version, std::any::type_name::<E>()];
+        shape(&names, E::Event::kinds())
     }
 
     fn empty(&self, _: &StreamId) -> Box<dyn Machine> {
@@ -93,32 +115,16 @@ impl<E: Entity> Machine for EntityMachine<E> {
         self.instance.version().map_or(0, |version| version + 1)
     }
 
-    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, Undecided> {
+    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, String> {
         let (Some(ask), Some(command)) = (&item.ask, item.input.downcast_ref::<E::Command>())
         else {
-            return Err(Undecided::Broken(
-                "it was sent what is no command of it".to_owned(),
-            ));
+            return Err("it was sent what is no command of it".to_owned());
         };
-        let asked = ask.asked();
-        Ok(
-            match self.instance.decide(desk.stream, asked, command, desk.now) {
-                Decided::Events(events) => {
-                    let drafts = Draft::all(&events).map_err(Undecided::Told)?;
-                    let stored = desk.of_command(item, drafts)?;
-                    self.instance.apply(asked, &read_back::<E>(&stored)?);
-                    Made::of(stored, Vec::new(), Ok(()))
-                }
-                Decided::Note(note, outcome) => {
-                    let draft = Draft::of(&note).map_err(Undecided::Told)?;
-                    let stored = desk.of_command(item, vec![draft])?;
-                    self.instance.apply_note(&note);
-                    Made::of(stored, Vec::new(), outcome)
-                }
-                Decided::Nothing(outcome) => Made::of(Vec::new(), Vec::new(), outcome),
-                Decided::Repeat(remembered) => Made::nothing(Verdict::Repeat(remembered)),
-            },
-        )
+        let (stream, asked) = (desk.stream, ask.asked());
+        let decided = self.instance.decide(stream, asked, command, desk.now);
+        // It is as it was if that cannot be recorded.
+        let made = self.record(item, asked, desk, decided);
+        Ok(made.unwrap_or_else(Made::failed))
     }
 
     fn replay(&mut self, event: &EventRef<'_>) -> Result<(), String> {
@@ -133,12 +139,9 @@ impl<E: Entity> Machine for EntityMachine<E> {
     fn describe(&self) -> Result<Description, String> {
         Ok(Description {
             phase: "live".to_owned(),
-            ended: false,
-            needs_person: false,
-            retrying: false,
             length: self.length(),
             state: Json::of(self.instance.state()).map_err(|error| error.to_string())?,
-            held: Vec::new(),
+            ..Description::default()
         })
     }
 
@@ -157,14 +160,14 @@ impl<E: Entity> Machine for EntityMachine<E> {
 
 /// The events as everybody will read them, this entity too after a restart: its state moves on
 /// by these and no others. What cannot be read back is not written.
-fn read_back<E: Entity>(stored: &[NewEvent]) -> Result<Vec<E::Event>, Undecided> {
+fn read_back<E: Entity>(stored: &[NewEvent]) -> Result<Vec<E::Event>, SendError> {
     let read = |event: &NewEvent| {
         let name = event.event_type.as_str();
         E::Event::decode(name, event.schema_version, &event.data).map_err(|error| {
-            Undecided::Told(SendError::Invalid(format!(
+            SendError::Invalid(format!(
                 "the event {name} that the command makes cannot be read back as it is written: \
                  {error}; nothing was changed"
-            )))
+            ))
         })
     };
     stored.iter().map(read).collect()

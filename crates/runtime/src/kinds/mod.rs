@@ -6,14 +6,15 @@ mod process;
 mod saga;
 
 use anabranch_domain::{
-    CommandEnvelope, CommandError, Cut, EventRef, ReplyEnvelope, StreamId, process::Planned,
+    CommandEnvelope, CommandError, Cut, EventKind, EventRef, ReplyEnvelope, StreamId,
 };
+use anabranch_model::{EventType, Filter, content_hash};
 
 pub use entity::EntityKind;
 pub use process::ProcessKind;
 pub use saga::SagaKind;
 
-use crate::host::{Input, Kind, Out};
+use crate::host::{Input, Kind};
 use crate::send_error::SendError;
 
 /// A kind of entities.
@@ -30,8 +31,8 @@ pub trait Commanded: Kind {
 
 /// A kind whose machines listen to the log, and send.
 pub trait Listening: Kind {
-    /// The categories that it listens to, and the types of events in them.
-    fn listens_to(&self) -> (Vec<String>, Vec<String>);
+    /// The events that it listens to; `None`: to none.
+    fn listens_to(&self) -> Option<Filter>;
 
     /// The machine that an event reaches, and as what.
     fn consume(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Input)>, String>;
@@ -44,22 +45,27 @@ pub trait Listening: Kind {
 
     /// The types of events that end a journal, each with how it has ended, in a word.
     fn ends(&self) -> &'static [(&'static str, &'static str)];
-
-    /// Whether a journal whose newest event is of this type has ended for good.
-    fn is_last(&self, event_type: &str) -> bool {
-        self.ends().iter().any(|(name, _)| *name == event_type)
-    }
 }
 
-/// What a process has planned; `timer` makes the input that a timer comes back as.
-fn planned(planned: Planned, timer: impl FnOnce(anabranch_domain::Timer) -> Input) -> Option<Out> {
-    match planned {
-        Planned::Command(command) => Some(Out::Command(command)),
-        Planned::Call(call) => Some(Out::Call(call, anabranch_domain::Role::Plain)),
-        Planned::Timer(set) => Some(Out::Timer(set.at, timer(set))),
-        // A timer that was taken back means nothing when it comes.
-        Planned::Cancel { .. } | Planned::Complete => None,
-    }
+/// The events of these types in these categories; `None`: none.
+fn events_of(categories: &[&str], types: Vec<String>) -> Option<Filter> {
+    let types = types.iter().filter_map(|name| EventType::new(name).ok());
+    (!categories.is_empty()).then(|| Filter {
+        categories: categories.iter().map(|&name| name.to_owned()).collect(),
+        types: types.collect(),
+        ..Filter::all()
+    })
+}
+
+/// Names the shape of a state: what these names say of it, and the events that it is made from.
+fn shape(names: &[&str], mut kinds: Vec<EventKind>) -> u128 {
+    kinds.sort_unstable();
+    let kinds: Vec<_> = kinds.iter().map(ToString::to_string).collect();
+    let parts = names
+        .iter()
+        .copied()
+        .chain(kinds.iter().map(String::as_str));
+    content_hash(parts.map(str::as_bytes))
 }
 
 /// On a log with one partition an event depends on what stands before it, and on nothing else.

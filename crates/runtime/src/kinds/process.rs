@@ -6,14 +6,13 @@ use anabranch_domain::process::{
 };
 use anabranch_domain::{
     CommandEnvelope, CommandError, Event as _, EventKind, EventRef, Json, Process, ReplyEnvelope,
-    SchemaError, StreamId,
+    Role, SchemaError, StreamId,
 };
-use anabranch_model::content_hash;
+use anabranch_model::Filter;
 
-use super::{Listening, closure_of, planned};
+use super::{Listening, closure_of, events_of, shape};
 use crate::host::{
-    Description, Desk, Draft, Drive, HeldEvent, Input, Item, Kind, Machine, Made, Out, Standing,
-    Undecided,
+    Description, Desk, Drive, HeldEvent, Input, Item, Kind, Machine, Made, Out, Standing,
 };
 use crate::send_error::SendError;
 
@@ -25,10 +24,7 @@ impl<P: Process> ProcessKind<P> {
         Ok(Self(Arc::new(ProcessType::new()?)))
     }
 
-    fn machine(&self, instance: ProcessInstance<P>) -> Box<dyn Machine>
-    where
-        P::Event: Clone,
-    {
+    fn machine(&self, instance: ProcessInstance<P>) -> Box<dyn Machine> {
         Box::new(ProcessMachine {
             instance,
             process: self.0.clone(),
@@ -45,10 +41,7 @@ struct ProcessMachine<P: Process> {
 /// The form of the snapshots of instances.
 const FORM: &str = "process 1";
 
-impl<P: Process> Kind for ProcessKind<P>
-where
-    P::Event: Clone,
-{
+impl<P: Process> Kind for ProcessKind<P> {
     fn name(&self) -> &'static str {
         P::NAME
     }
@@ -58,16 +51,9 @@ where
     }
 
     fn fingerprint(&self) -> u128 {
-        let mut kinds = P::Event::kinds();
-        kinds.sort_unstable();
-        let mut parts = vec![
-            FORM.to_owned(),
-            P::NAME.to_owned(),
-            P::STATE_VERSION.to_string(),
-            std::any::type_name::<P>().to_owned(),
-        ];
-        parts.extend(kinds.iter().map(ToString::to_string));
-        content_hash(parts.iter().map(String::as_bytes))
+        let version = P::STATE_VERSION.to_string();
+        let names = [FORM, P::NAME, &version, std::any::type_name::<P>()];
+        shape(&names, P::Event::kinds())
     }
 
     fn empty(&self, stream: &StreamId) -> Box<dyn Machine> {
@@ -84,13 +70,9 @@ where
     }
 }
 
-impl<P: Process> Listening for ProcessKind<P>
-where
-    P::Event: Clone,
-{
-    fn listens_to(&self) -> (Vec<String>, Vec<String>) {
-        let categories = P::CATEGORIES.iter().map(|&c| c.to_owned()).collect();
-        (categories, self.0.event_names())
+impl<P: Process> Listening for ProcessKind<P> {
+    fn listens_to(&self) -> Option<Filter> {
+        events_of(P::CATEGORIES, self.0.event_names())
     }
 
     fn consume(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Input)>, String> {
@@ -98,12 +80,12 @@ where
         let consumed = consumed.map_err(|error| error.to_string())?;
         Ok(consumed.map(|consumed| {
             let instance = consumed.instance.clone();
-            (instance, delivery::<P>(Delivery::Event(consumed)))
+            (instance, Box::new(Delivery::Event(consumed)) as Input)
         }))
     }
 
     fn reply(&self, reply: ReplyEnvelope) -> Option<Input> {
-        Some(delivery::<P>(Delivery::Reply(reply)))
+        Some(Box::new(Delivery::<P::Event>::Reply(reply)))
     }
 
     fn command(&self, command: &CommandEnvelope) -> Result<Input, SendError> {
@@ -126,42 +108,39 @@ fn held(event: &ConsumedEvent) -> HeldEvent {
     }
 }
 
-fn delivery<P: Process>(delivery: Delivery<P::Event>) -> Input {
-    Box::new(delivery)
-}
-
 fn outs<P: Process>(all: Vec<Planned>) -> Vec<Out> {
-    let out = |one| planned(one, |timer| delivery::<P>(Delivery::Timer(timer)));
+    let out = |one| match one {
+        Planned::Command(command) => Some(Out::Command(command)),
+        Planned::Call(call) => Some(Out::Call(call, Role::Plain)),
+        Planned::Timer(timer) => Some(Out::Timer(
+            timer.at,
+            Box::new(Delivery::<P::Event>::Timer(timer)),
+        )),
+        // A timer that was taken back means nothing when it comes.
+        Planned::Cancel { .. } | Planned::Complete => None,
+    };
     all.into_iter().filter_map(out).collect()
 }
 
-impl<P: Process> Machine for ProcessMachine<P>
-where
-    P::Event: Clone,
-{
+impl<P: Process> Machine for ProcessMachine<P> {
     fn length(&self) -> u64 {
         self.instance.length()
     }
 
-    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, Undecided> {
+    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, String> {
         let Some(input) = item.input.downcast_ref::<Delivery<P::Event>>() else {
-            return Err(Undecided::Broken(
-                "it was brought what is no input of it".to_owned(),
-            ));
+            return Err("it was brought what is no input of it".to_owned());
         };
-        let broken = |error: String| Undecided::Broken(error);
         let cause = match input {
             Delivery::Event(consumed) => Some(consumed.record.source.id.to_string()),
             Delivery::Reply(reply) => Some(reply.id.to_string()),
             Delivery::Timer(_) | Delivery::Quiet => None,
         };
         let decided = self.instance.decide(&self.process, input.clone(), desk.now);
-        let decision = decided.map_err(|error| broken(error.to_string()))?;
-        let drafts = Draft::all(&decision.events).map_err(|error| broken(error.to_string()))?;
-        let events = desk.of_journal(drafts, cause, Some(self.instance.story()));
-        let events = events.map_err(|error| broken(error.to_string()))?;
+        let decision = decided.map_err(|error| error.to_string())?;
+        let events = desk.of_journal(&decision.events, cause, Some(self.instance.story()))?;
         let mut outs = outs::<P>(decision.dispatch);
-        let quiet = |at| Out::Timer(at, delivery::<P>(Delivery::Quiet));
+        let quiet = |at| Out::Timer(at, Box::new(Delivery::<P::Event>::Quiet));
         outs.extend(decision.quiet_at.map(quiet));
         Ok(Made::of(events, outs, Ok(())))
     }
@@ -188,11 +167,10 @@ where
         Ok(Description {
             phase: phase.to_owned(),
             ended: instance.is_complete(),
-            needs_person: false,
-            retrying: false,
             length: instance.length(),
             state: Json::of(instance.state()).map_err(|error| error.to_string())?,
             held: instance.held().iter().map(held).collect(),
+            ..Description::default()
         })
     }
 

@@ -8,12 +8,11 @@ use anabranch_domain::saga::{
 use anabranch_domain::{
     CommandEnvelope, Cut, Event as _, EventKind, EventRef, Json, Origin, ReplyEnvelope, StreamId,
 };
-use anabranch_model::content_hash;
+use anabranch_model::Filter;
 
-use super::Listening;
+use super::{Listening, events_of, shape};
 use crate::host::{
-    Description, Desk, Draft, Drive, Input, Item, Kind, Machine, Made, Out, Standing, Undecided,
-    Verdict,
+    Description, Desk, Drive, Input, Item, Kind, Machine, Made, Out, Standing, Verdict,
 };
 use crate::send_error::SendError;
 
@@ -39,7 +38,7 @@ impl Kind for SagaKind {
     }
 
     fn fingerprint(&self) -> u128 {
-        content_hash([FORM.as_bytes(), self.0.name().as_bytes()])
+        shape(&[FORM, self.0.name()], Vec::new())
     }
 
     fn empty(&self, stream: &StreamId) -> Box<dyn Machine> {
@@ -48,10 +47,8 @@ impl Kind for SagaKind {
 
     fn thaw(&self, stream: &StreamId, state: &[u8]) -> Option<Box<dyn Machine>> {
         let state: SagaState = serde_json::from_slice(state).ok()?;
-        if state.stream() != stream {
-            return None;
-        }
-        Some(Box::new(SagaInstance::restore(self.0.clone(), state)))
+        let is_its_own = state.stream() == stream;
+        is_its_own.then(|| Box::new(SagaInstance::restore(self.0.clone(), state)) as _)
     }
 
     fn drive(&self) -> Drive {
@@ -64,9 +61,8 @@ impl Kind for SagaKind {
 }
 
 impl Listening for SagaKind {
-    fn listens_to(&self) -> (Vec<String>, Vec<String>) {
-        let categories = self.0.categories().iter().map(|&c| c.to_owned());
-        (categories.collect(), self.0.event_names())
+    fn listens_to(&self) -> Option<Filter> {
+        events_of(self.0.categories(), self.0.event_names())
     }
 
     fn consume(&self, event: &EventRef<'_>) -> Result<Option<(StreamId, Input)>, String> {
@@ -144,25 +140,21 @@ impl Machine for SagaInstance {
         self.state().length()
     }
 
-    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, Undecided> {
+    fn decide(&mut self, item: &Item, desk: &Desk<'_>) -> Result<Made, String> {
         let Some(input) = item.input.downcast_ref::<SagaInput>() else {
-            return Err(Undecided::Broken(
-                "it was brought what is no input of it".to_owned(),
-            ));
+            return Err("it was brought what is no input of it".to_owned());
         };
-        let broken = |error: String| Undecided::Broken(error);
         let decided = SagaInstance::decide(self, input.clone(), desk.now);
-        let decision = decided.map_err(|error| broken(error.to_string()))?;
-        let outs = outs(self, decision.dispatch).map_err(broken)?;
-        let drafts = Draft::all(&decision.events).map_err(|error| broken(error.to_string()))?;
-        let events = desk.of_journal(drafts, cause_of(input), self.state().origin());
-        let mut events = events.map_err(|error| broken(error.to_string()))?;
+        let decision = decided.map_err(|error| error.to_string())?;
+        let outs = outs(self, decision.dispatch)?;
+        let origin = self.state().origin();
+        let mut events = desk.of_journal(&decision.events, cause_of(input), origin)?;
         if let (Some(id), Some(first)) = (item.id, events.first_mut()) {
             // Of all commands that come under one id, to whatever stream, the log takes one.
             first.id = id.event_id(0);
         }
         let mut made = Made::of(events, outs, decision.answer);
-        if let (Some(id), Verdict::Rejected(why)) = (item.id, &made.verdict)
+        if let (Some(id), Verdict::Failed(SendError::Rejected(why))) = (item.id, &made.verdict)
             && why.code == ID_TAKEN
         {
             let stream = self.state().stream().to_string();
@@ -201,7 +193,7 @@ impl Machine for SagaInstance {
             retrying,
             length: state.length(),
             state: Json::of(&described).map_err(|error| error.to_string())?,
-            held: Vec::new(),
+            ..Description::default()
         })
     }
 

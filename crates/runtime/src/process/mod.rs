@@ -14,10 +14,11 @@ mod host;
 
 use anabranch_domain::{Cut, Retry};
 
-pub use host::{ProcessHost, ProcessParts};
+pub use host::ProcessHost;
+pub(crate) use host::ProcessParts;
 
 use crate::follow::Begin;
-use crate::host::{HostOptions, shards_default};
+use crate::host::HostOptions;
 
 /// How the instances of a process or a saga are hosted.
 #[derive(Debug, Clone)]
@@ -45,16 +46,14 @@ impl Default for ProcessOptions {
     /// As many shards as the machine runs threads at once, with 10,000 instances each; five
     /// attempts.
     fn default() -> Self {
+        let host = HostOptions::default();
         Self {
-            shards: shards_default(),
-            mailbox_max: 4096,
+            shards: host.shards,
+            mailbox_max: host.mailbox_max,
             live_max: 10_000,
-            restart: Retry {
-                attempts_max: Some(5),
-                ..Retry::DEFAULT
-            },
+            restart: host.restart,
             keep_every: 10_000,
-            snapshot_every: 1000,
+            snapshot_every: host.snapshot_every,
             begin: None,
         }
     }
@@ -88,25 +87,12 @@ impl ProcessOptions {
         HostOptions {
             shards: self.shards,
             mailbox_max: self.mailbox_max,
-            waiting_max: usize::MAX,
             snapshot_every: self.snapshot_every,
-            memory_max: None,
+            // They are not measured.
+            memory_max: usize::MAX,
             live_max: self.live_max,
             restart: self.restart,
-            unknown_attempts_max: UNKNOWN_ATTEMPTS_MAX,
-            contended_attempts_max: u32::MAX,
-            rejections_max: 0,
-            batch_events_max: BATCH_EVENTS_MAX,
-            batch_bytes_max: BATCH_BYTES_MAX,
-            held_max: HELD_MAX,
+            ..HostOptions::default()
         }
     }
 }
-
-/// Beyond this the next decision waits for the next append.
-const BATCH_EVENTS_MAX: usize = 1000;
-const BATCH_BYTES_MAX: usize = 1 << 20;
-/// How often an append of unknown outcome is repeated before the journal is read again.
-const UNKNOWN_ATTEMPTS_MAX: u32 = 8;
-/// The most events that an instance holds which has not been started.
-const HELD_MAX: usize = 1000;

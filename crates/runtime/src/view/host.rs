@@ -10,16 +10,15 @@ use anabranch_log::{BoxFuture, Log, Order, VersionRange};
 use anabranch_model::{Cut, StreamId};
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::JoinHandle;
 
 use super::question::fields_of;
 use super::{
-    Answer, Consistency, Copies, CopyId, CopyState, CopyStatus, JsonAnswer, OperateError,
-    PoisonEvent, Policy, Progress, QueryError, Question, StoreError, ViewCode, ViewContext,
-    ViewCopy, ViewError, ViewOptions, ViewStatus, ViewStore, ViewStoreFactory,
+    Answer, Consistency, Copies, CopyId, CopyState, CopyStatus, JsonAnswer, OperateError, Policy,
+    Progress, QueryError, Question, StoreError, ViewCode, ViewContext, ViewCopy, ViewError,
+    ViewOptions, ViewStatus, ViewStore, ViewStoreFactory,
 };
 use crate::diagnostics::Diagnostics;
-use crate::follow::{Follow, FollowParts, Shown};
+use crate::follow::{FollowParts, Following, Shown};
 use crate::panics::contain;
 use crate::time::Time;
 
@@ -177,28 +176,14 @@ struct Running<S> {
     building: Option<Runner<S>>,
 }
 
-/// A copy and the task that keeps it up to date.
+/// A copy, and what keeps it up to date.
 struct Runner<S> {
     copy: Arc<dyn ViewCopy<S>>,
-    shown: watch::Receiver<Shown>,
-    /// Wakes the task after an operator has changed something.
-    nudge: Arc<Notify>,
-    task: Task,
+    following: Arc<Following>,
 }
 
 /// A copy, and how far it is.
 type Watched<S> = (Arc<dyn ViewCopy<S>>, watch::Receiver<Shown>);
-/// A copy that has stopped, how to wake it, and where it stands.
-type StoppedCopy<S> = (Arc<dyn ViewCopy<S>>, Arc<Notify>, PoisonEvent);
-
-/// A task that ends with its handle.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 impl<V: View> ViewHost<V> {
     /// Opens the copies and starts to keep them up to date.
@@ -306,7 +291,7 @@ impl<S: 'static> Inner<S> {
         };
         // It may have caught up before it was known here.
         if let Some(building) = &running.building {
-            building.nudge.notify_one();
+            building.following.nudge();
         }
         Ok(())
     }
@@ -324,10 +309,10 @@ impl<S: 'static> Inner<S> {
             retry: self.options.retry,
             parked_max: self.options.parked_max,
             keep_every: self.options.snapshot_every,
-            caught_up: Box::new(move || {
+            caught_up: Some(Box::new(move || {
                 let inner = self.clone();
                 Box::pin(async move { inner.swap(id).await })
-            }),
+            })),
         }
     }
 
@@ -335,17 +320,10 @@ impl<S: 'static> Inner<S> {
     async fn run(self: Arc<Self>, id: CopyId) -> Result<Runner<S>, StoreError> {
         let copy = self.store.open(id, self.code.clone()).await?;
         let progress = copy.progress().await;
-        let (shown, watched) = watch::channel(Shown::at(progress.cut));
-        let nudge = Arc::new(Notify::new());
         let parts = self.follow_parts(id);
-        let follow = Follow::new(parts, copy.clone(), shown, nudge.clone(), progress.events);
-        let task = Task(tokio::spawn(follow.run()));
-        Ok(Runner {
-            copy,
-            shown: watched,
-            nudge,
-            task,
-        })
+        let following = Following::start(parts, copy.clone(), progress, async {});
+        let following = Arc::new(following);
+        Ok(Runner { copy, following })
     }
 
     /// The copy that is built has caught up: it serves from now on.
@@ -430,12 +408,12 @@ impl<S: 'static> Inner<S> {
     fn serving(&self) -> Result<Watched<S>, QueryError> {
         let running = self.running();
         if let Some(runner) = &running.serving {
-            return Ok((runner.copy.clone(), runner.shown.clone()));
+            return Ok((runner.copy.clone(), runner.following.shown.clone()));
         }
         let done = running
             .building
             .as_ref()
-            .map(|runner| runner.shown.borrow().cut.clone());
+            .map(|runner| runner.following.shown.borrow().cut.clone());
         Err(QueryError::Building {
             view: self.code.name().to_owned(),
             percent: percent(&done.unwrap_or_default(), &self.head.borrow()),
@@ -470,7 +448,7 @@ impl<S: 'static> Inner<S> {
                     Ok((_, shown)) => not_reached(self.code.name(), &shown.borrow(), need),
                 }
             }
-            Some(runner) => not_reached(self.code.name(), &runner.shown.borrow(), need),
+            Some(runner) => not_reached(self.code.name(), &runner.following.shown.borrow(), need),
         }
     }
 
@@ -490,18 +468,15 @@ impl<S: 'static> Inner<S> {
     }
 
     /// The copy that an operator means: the one that has stopped, the serving one first.
-    fn stopped(&self) -> Option<StoppedCopy<S>> {
+    fn stopped(&self) -> Result<Arc<Following>, OperateError> {
         let running = self.running();
         let runners = [&running.serving, &running.building];
-        runners
-            .into_iter()
-            .flatten()
-            .find_map(|runner| match &runner.shown.borrow().state {
-                CopyState::Stopped { event } => {
-                    Some((runner.copy.clone(), runner.nudge.clone(), event.clone()))
-                }
-                _ => None,
-            })
+        let mut all = runners.into_iter().flatten().map(|one| &one.following);
+        let stopped = all.find(|one| one.stopped_at().is_some()).cloned();
+        stopped.ok_or_else(|| {
+            let view = self.code.name();
+            OperateError::NotNow(format!("view {view} has not stopped at an event"))
+        })
     }
 
     fn copies_running(&self) -> Vec<Arc<dyn ViewCopy<S>>> {
@@ -590,7 +565,7 @@ impl<V: View> AnyView for ViewHost<V> {
                 let running = self.inner.running();
                 let of = |runner: &Option<Runner<V::Store>>| {
                     let runner = runner.as_ref()?;
-                    Some((runner.copy.clone(), runner.shown.borrow().clone()))
+                    Some((runner.copy.clone(), runner.following.shown.borrow().clone()))
                 };
                 (of(&running.serving), of(&running.building), running.copies)
             };
@@ -663,10 +638,10 @@ impl<V: View> AnyView for ViewHost<V> {
             self.inner.store.remove(id).await?;
             self.inner.running().copies = copies;
             let runner = self.inner.clone().run(id).await?;
-            let nudge = runner.nudge.clone();
+            let following = runner.following.clone();
             self.inner.running().building = Some(runner);
             // It may have caught up before it was known here.
-            nudge.notify_one();
+            following.nudge();
             Ok(id)
         })
     }
@@ -701,12 +676,7 @@ impl<V: View> AnyView for ViewHost<V> {
             if let Some(stream) = stream {
                 return self.inner.skip_parked(stream).await;
             }
-            let (copy, nudge, event) = self.inner.stopped().ok_or_else(not_stopped::<V>)?;
-            copy.edit(Box::new(move |progress: &mut Progress| {
-                progress.skipped.insert(event.position);
-            }))
-            .await?;
-            nudge.notify_one();
+            self.inner.stopped()?.skip().await?;
             Ok(())
         })
     }
@@ -717,8 +687,7 @@ impl<V: View> AnyView for ViewHost<V> {
             if let Some(stream) = stream {
                 return self.inner.retry_parked(stream).await;
             }
-            let (_, nudge, _) = self.inner.stopped().ok_or_else(not_stopped::<V>)?;
-            nudge.notify_one();
+            self.inner.stopped()?.retry();
             Ok(())
         })
     }
@@ -729,8 +698,8 @@ impl<V: View> AnyView for ViewHost<V> {
                 let mut running = self.inner.running();
                 (running.serving.take(), running.building.take())
             };
-            for Runner { copy, task, .. } in [serving, building].into_iter().flatten() {
-                drop(task);
+            for Runner { copy, following } in [serving, building].into_iter().flatten() {
+                following.end();
                 if let Err(error) = copy.keep().await {
                     self.inner.note(error.to_string());
                 }
@@ -751,8 +720,4 @@ impl<V: View> Drop for ViewHost<V> {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn not_stopped<V: View>() -> OperateError {
-    OperateError::NotNow(format!("view {} has not stopped at an event", V::NAME))
 }

@@ -348,8 +348,8 @@ async fn a_late_request_of_a_forgotten_saga_does_not_hold_up_its_entity() {
     let entities = service.any_entity("counter").unwrap().clone();
     assert!(entities.dispatch(request.clone().into()).await.is_err());
     assert_eq!(bench.types("counter/a").await, ["$Refused"]);
-    // The saga has ended. Other things happen; more refusals than are kept in memory are 4096,
-    // or another runtime takes the entity over: here the service is started again.
+    // The saga has ended. Other things happen, and another runtime takes the entity over: here the
+    // service is started again.
     entities.forget(counter.clone(), saga);
     settle().await;
     let store = Arc::new(MemorySnapshots::new());
@@ -360,7 +360,6 @@ async fn a_late_request_of_a_forgotten_saga_does_not_hold_up_its_entity() {
             .entity_with::<Counter>(EntityOptions {
                 shards: 1,
                 snapshot_every: 1,
-                rejections_max: 0,
                 ..EntityOptions::default()
             })
             .start()

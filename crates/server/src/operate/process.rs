@@ -1,7 +1,8 @@
 use anabranch_domain::StreamId;
 use anabranch_domain::saga::SagaCommand;
 use anabranch_runtime::port::Subject;
-use anabranch_runtime::{AnyProcess, InstanceStatus, Service};
+use anabranch_runtime::view::OperateError;
+use anabranch_runtime::{InstanceStatus, ProcessHost, Service};
 use anabranch_wire as wire;
 use axum::Router;
 use axum::extract::State;
@@ -28,7 +29,7 @@ pub fn routes() -> Router<Shared> {
 
 fn summary(
     service: &Service,
-    process: &dyn AnyProcess,
+    process: &ProcessHost,
     instances: &[InstanceStatus],
 ) -> wire::Process {
     let instances: Vec<_> = instances.iter().map(convert::instance).collect();
@@ -64,7 +65,7 @@ async fn list(State(shared): State<Shared>) -> Answer {
         for (_, process) in service.processes() {
             all.push(wire::Process {
                 instances: Vec::new(),
-                ..summary(&service, &**process, &process.list().await)
+                ..summary(&service, process, &process.list().await)
             });
         }
     }
@@ -83,7 +84,7 @@ async fn instances(
     parameters.finish()?;
     let owner = owner(&shared, Subject::Process(&name))?;
     let process = owner.process(&name)?;
-    let mut answer = summary(&owner, &**process, &process.list().await);
+    let mut answer = summary(&owner, process, &process.list().await);
     if let Some(ended) = ended {
         let listed = process.ended(ended.min(ENDED_MAX) as usize).await;
         let listed = listed.map_err(|reason| Refusal::unavailable(format!("the log: {reason}")))?;
@@ -99,7 +100,7 @@ async fn mend(
     let owner = owner(&shared, Subject::Process(&name))?;
     let process = owner.process(&name)?;
     let done = match verb.as_str() {
-        "skip" => process.skip(),
+        "skip" => process.skip().await.map_err(OperateError::from)?,
         "retry" => process.consume_again(),
         _ => {
             return Err(Refusal::not_found(
