@@ -55,7 +55,7 @@ impl EntityHost {
         parts: HostParts,
         options: EntityOptions,
     ) -> Result<Arc<Self>, HostError> {
-        let category = kind.name();
+        let category = kind.about().name;
         let name = |source| HostError::Name { category, source };
         StreamId::of(category, "x").map_err(name)?;
         let shared = Shared::new(kind.clone(), parts, options, None).map_err(name)?;
@@ -119,7 +119,7 @@ impl EntityHost {
 
     /// The category.
     pub fn category(&self) -> &'static str {
-        self.kind.name()
+        self.host.shared.about.name
     }
 
     /// The names of the commands that it takes.

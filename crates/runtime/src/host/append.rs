@@ -102,7 +102,7 @@ impl Shard {
         };
         if may_have_happened {
             // It may be written after all, and then nobody else sends what follows.
-            self.slot(stream).resume = self.shared.kind.drive() != Drive::Asked;
+            self.slot(stream).resume = self.shared.about.drive != Drive::Asked;
         }
         self.roll_back(stream, batch, Some(unavailable), |_, item| {
             match item.is_told() {
@@ -348,7 +348,7 @@ impl Shard {
         for (item, error) in told {
             self.answer(*item, Err(error));
         }
-        let goes_on = self.shared.kind.drive() != Drive::Asked;
+        let goes_on = self.shared.about.drive != Drive::Asked;
         match (broken, unavailable) {
             (Some(reason), _) => self.strike(stream, reason),
             (None, Some(error)) if goes_on => self.rest(stream, error.to_string(), 3),

@@ -8,7 +8,6 @@ use anabranch_domain::{
 use anabranch_model::{EventId, EventType, Limits, Meta, NewEvent};
 
 use super::item::{Ask, Item, Out};
-use super::recall::{CONTENT_HEADER, content_text};
 use crate::send_error::SendError;
 use crate::time::Time;
 
@@ -83,6 +82,15 @@ pub fn drafts<V: Event>(events: &[V]) -> Result<Vec<Draft>, SendError> {
         Ok((event.kind(), data))
     };
     events.iter().map(draft).collect()
+}
+
+/// The header that holds the hash of the command that has recorded an event, if the command's
+/// id was given by who sent it.
+pub const CONTENT_HEADER: &str = "anabranch-content";
+
+/// A hash of a command, as that header holds it.
+pub fn content_text(content: u64) -> String {
+    format!("{content:016x}")
 }
 
 /// What the events that a command records say beside their data.

@@ -8,25 +8,27 @@ use super::item::Item;
 use super::item::{Input, Out};
 use super::status::Description;
 
+/// What the host knows of a kind of machines beforehand.
+pub struct About {
+    /// The name, and the category of the streams.
+    pub name: &'static str,
+    /// The kinds of events that its streams hold.
+    pub events: Vec<EventKind>,
+    /// Names the shape of what [`Machine::freeze`] writes.
+    pub fingerprint: u128,
+    /// How far the host goes by itself.
+    pub drive: Drive,
+}
+
 /// A kind of machines: how they begin, and how the host treats them.
 pub trait Kind: Send + Sync + 'static {
-    /// The name, and the category of the streams.
-    fn name(&self) -> &'static str;
-
-    /// The kinds of events that its streams hold.
-    fn event_kinds(&self) -> Vec<EventKind>;
-
-    /// Names the shape of what [`Machine::freeze`] writes.
-    fn fingerprint(&self) -> u128;
+    fn about(&self) -> About;
 
     /// The machine with an empty stream.
     fn empty(&self, stream: &StreamId) -> Box<dyn Machine>;
 
     /// The machine of a snapshot of the same shape; `None` if it cannot be read.
     fn thaw(&self, stream: &StreamId, state: &[u8]) -> Option<Box<dyn Machine>>;
-
-    /// How far the host goes by itself.
-    fn drive(&self) -> Drive;
 
     /// What a machine is told when a runtime takes it over.
     fn recovered(&self) -> Option<Input> {

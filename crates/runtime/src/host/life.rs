@@ -84,7 +84,7 @@ impl Shard {
                     retry_after: None,
                 };
                 self.refuse_waiting(stream, Item::is_told, &unavailable);
-                match self.shared.kind.drive() {
+                match self.shared.about.drive {
                     Drive::Asked => drop(self.leave(stream)),
                     Drive::Insists | Drive::Reports => self.rest(stream, reason, 3),
                 }
@@ -127,7 +127,7 @@ impl Shard {
     }
 
     fn send_outstanding(&mut self, stream: &StreamId, outstanding: Vec<Out>, resumes: bool) {
-        let insists = self.shared.kind.drive() == Drive::Insists;
+        let insists = self.shared.about.drive == Drive::Insists;
         let mut is_left = false;
         for out in outstanding {
             let sent = match &out {
@@ -164,7 +164,7 @@ impl Shard {
         };
         slot.strikes = 0;
         slot.held_more += HELD_MAX;
-        match self.shared.kind.drive() {
+        match self.shared.about.drive {
             Drive::Asked => drop(self.leave(stream)),
             Drive::Insists | Drive::Reports => {
                 slot.resume = true;
@@ -183,7 +183,7 @@ impl Shard {
         if self.shared.options.restart.goes_on_after(strikes) {
             return self.rest(stream, reason, strikes);
         }
-        let failed = match self.shared.kind.drive() {
+        let failed = match self.shared.about.drive {
             Drive::Asked => "its code panicked",
             Drive::Insists | Drive::Reports => "it failed",
         };
@@ -273,7 +273,7 @@ impl Shard {
 
     pub fn save_snapshot(&mut self, stream: &StreamId, durable: Durable, state: Vec<u8>) {
         let snapshot = Snapshot {
-            fingerprint: self.shared.fingerprint,
+            fingerprint: self.shared.about.fingerprint,
             version: durable.version,
             last_event: durable.id,
             state,

@@ -36,7 +36,7 @@ pub async fn load_newest(shared: &Shared, stream: &StreamId) -> Result<Live, Loa
         None
     });
     let resumed = match kept {
-        Some(kept) if kept.fingerprint == shared.fingerprint => {
+        Some(kept) if kept.fingerprint == shared.about.fingerprint => {
             resume(shared, stream, kept).await?
         }
         _ => None,
@@ -131,7 +131,7 @@ async fn replay(
 
 /// Each event of a journal says what all of it depends on.
 fn take_causes(shared: &Shared, live: &mut Live, event: &EventRef<'_>) -> Result<(), LoadError> {
-    if shared.writer.many_partitions && shared.kind.drive() != Drive::Asked {
+    if shared.writer.many_partitions && shared.about.drive != Drive::Asked {
         let meta = event.meta.decode();
         let meta = meta.map_err(|error| LoadError::Unreadable(error.to_string()))?;
         live.causes.join(&meta.causes);

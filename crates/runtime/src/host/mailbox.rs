@@ -1,6 +1,6 @@
 //! The way in: from outside, to the shard that owns the key.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_domain::StreamId;
@@ -125,11 +125,11 @@ impl Host {
 
     /// How many machines are in memory, and how many bytes they take, about.
     pub fn memory(&self) -> (usize, usize) {
-        let sum = |of: fn(&Gauge) -> &AtomicUsize| {
-            let gauges = self.shards.iter().map(|shard| &*shard.gauge);
-            gauges.map(|gauge| of(gauge).load(Ordering::Relaxed)).sum()
-        };
-        (sum(|gauge| &gauge.live), sum(|gauge| &gauge.bytes))
+        let gauges = self.shards.iter().map(|shard| &shard.gauge);
+        gauges.fold((0, 0), |(live, bytes), gauge| {
+            let more = gauge.live.load(Ordering::Relaxed);
+            (live + more, bytes + gauge.bytes.load(Ordering::Relaxed))
+        })
     }
 
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
@@ -167,7 +167,7 @@ async fn run(shared: Arc<Shared>, gauge: Arc<Gauge>, mut messages: mpsc::Receive
         // log again.
         shared.note(format!(
             "a shard of {} panicked and was started again: {}",
-            shared.kind.name(),
+            shared.about.name,
             panics::message(&*panic)
         ));
         // It has forgotten what was on its way, what is open, and every timer.

@@ -42,7 +42,7 @@ mod timers;
 
 pub use desk::{Desk, Made, Verdict, drafts};
 pub use item::{Ask, Input, Item, Out, Outbox, SendOptions};
-pub use kind::{Drive, Kind, Machine, Standing};
+pub use kind::{About, Drive, Kind, Machine, Standing};
 pub use load::{LoadError, load_from_events, load_newest};
 pub use mailbox::Host;
 pub use recall::content_of;

@@ -8,6 +8,7 @@ use anabranch_log::{Expect, Log, Placed, ReadMode};
 use anabranch_model::{Cut, Event, EventType, Filter, Meta, NewEvent, Position, Version};
 use serde::{Deserialize, Serialize};
 
+use super::desk::{CONTENT_HEADER, Verdict, content_text};
 use super::item::{Key, Outcome};
 use super::status::{Accepted, Recorded};
 use crate::send_error::SendError;
@@ -48,15 +49,17 @@ enum Expected {
 }
 
 impl Settled {
-    /// `None` if the outcome is none that lasts.
-    fn of(stream: &StreamId, outcome: &Outcome) -> Option<Self> {
-        let (version, became) = match outcome {
-            Ok(accepted) => (accepted.version, Became::Done),
-            Err(SendError::Rejected(why)) if !why.try_again => (None, Became::Refused(why.clone())),
-            Err(SendError::VersionMismatch {
-                expected, actual, ..
-            }) => (*actual, Became::Unexpected(*expected)),
-            Err(_) => return None,
+    /// `None` if the verdict is none that lasts.
+    fn of(stream: &StreamId, version: Option<Version>, verdict: &Verdict) -> Option<Self> {
+        let became = match verdict {
+            Verdict::Done => Became::Done,
+            Verdict::Failed(SendError::Rejected(why)) if !why.try_again => {
+                Became::Refused(why.clone())
+            }
+            Verdict::Failed(SendError::VersionMismatch { expected, .. }) => {
+                Became::Unexpected(*expected)
+            }
+            Verdict::Failed(_) | Verdict::Repeat(_) => return None,
         };
         let stream = stream.clone();
         Some(Self {
@@ -83,10 +86,15 @@ impl Settled {
 }
 
 /// The event that settles what became of a command that records nothing, so that it stays so.
-/// `None` if the outcome is none that lasts. It is appended on the condition that the entity is
+/// `None` if the verdict is none that lasts. It is appended on the condition that the entity is
 /// still at the version that it was decided at: a runtime that lags behind settles nothing.
-pub fn settled(key: &Key, meta: Meta, outcome: &Outcome) -> Result<Option<NewEvent>, SendError> {
-    let Some(settled) = Settled::of(&key.stream, outcome) else {
+pub fn settled(
+    key: &Key,
+    meta: Meta,
+    version: Option<Version>,
+    verdict: &Verdict,
+) -> Result<Option<NewEvent>, SendError> {
+    let Some(settled) = Settled::of(&key.stream, version, verdict) else {
         return Ok(None);
     };
     let invalid = |error: String| SendError::Invalid(error);
@@ -112,15 +120,6 @@ fn check_content(key: &Key, event: &Event) -> Result<(), SendError> {
         }),
         _ => Ok(()),
     }
-}
-
-/// The header that holds the hash of the command that has recorded an event, if the command's
-/// id was given by who sent it.
-pub const CONTENT_HEADER: &str = "anabranch-content";
-
-/// A hash of a command, as that header holds it.
-pub fn content_text(content: u64) -> String {
-    format!("{content:016x}")
 }
 
 /// A hash of what a command says; `None` if it cannot be written. Neither the order of members

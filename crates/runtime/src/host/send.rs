@@ -262,12 +262,8 @@ fn settle(
     verdict: &mut Verdict,
 ) -> Option<NewEvent> {
     let ask = item.ask.as_ref().filter(|ask| ask.is_settled())?;
-    let outcome = match verdict {
-        Verdict::Done => Ok(recall::nothing_new(live.machine.length().checked_sub(1))),
-        Verdict::Failed(error) => Err(error.clone()),
-        Verdict::Repeat(_) => return None,
-    };
-    let settled = recall::settled(&ask.key(stream), meta_of(&shared.writer, ask), &outcome);
+    let (key, meta) = (ask.key(stream), meta_of(&shared.writer, ask));
+    let settled = recall::settled(&key, meta, live.machine.length().checked_sub(1), verdict);
     let checked = settled.and_then(|settled| {
         let checked = settled.as_ref().map_or(Ok(()), |event| {
             shared.writer.limits.check(std::slice::from_ref(event))

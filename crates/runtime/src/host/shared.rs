@@ -9,7 +9,7 @@ use anabranch_model::{EventType, NameError};
 
 use super::desk::Writer;
 use super::item::Outbox;
-use super::kind::Kind;
+use super::kind::{About, Kind};
 use crate::diagnostics::Diagnostics;
 use crate::feed::Feed;
 use crate::snapshot::SnapshotStore;
@@ -76,6 +76,7 @@ pub struct HostParts {
 /// What all shards of one kind share.
 pub struct Shared {
     pub kind: Arc<dyn Kind>,
+    pub about: About,
     pub log: Arc<dyn Log>,
     pub time: Time,
     pub snapshots: Arc<dyn SnapshotStore>,
@@ -84,8 +85,6 @@ pub struct Shared {
     pub writer: Writer,
     /// Whether batches of several streams can be one append.
     pub combines: bool,
-    /// Of snapshots: the shape of the machines.
-    pub fingerprint: u128,
     /// Takes what machines send; `None`: they send nothing.
     pub outbox: Option<Arc<dyn Outbox>>,
     /// Where the events come from that are brought to machines.
@@ -99,8 +98,8 @@ impl Shared {
         options: HostOptions,
         outbox: Option<Arc<dyn Outbox>>,
     ) -> Result<Self, NameError> {
-        let types = kind.event_kinds().into_iter();
-        let types = types.map(|kind| EventType::new(kind.name));
+        let about = kind.about();
+        let types = about.events.iter().map(|kind| EventType::new(kind.name));
         let capabilities = parts.log.capabilities();
         let one_batch = capabilities.partitions == 1
             && capabilities.atomic_batches != AtomicBatches::Stream
@@ -113,7 +112,7 @@ impl Shared {
                 many_partitions: capabilities.partitions > 1,
                 time: parts.time.clone(),
             },
-            fingerprint: kind.fingerprint(),
+            about,
             kind,
             log: parts.log,
             time: parts.time,

@@ -84,7 +84,10 @@ impl ProcessIntake {
     }
 
     fn failed(&self, reason: impl ToString) -> StoreError {
-        StoreError::of(format!("process {}", self.places.kind.name()), reason)
+        StoreError::of(
+            format!("process {}", self.places.host.shared.about.name),
+            reason,
+        )
     }
 
     /// Hands the events of a batch out, as long as the round goes on.

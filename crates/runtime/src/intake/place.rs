@@ -92,7 +92,7 @@ impl Places {
     }
 
     pub fn note(&self, text: String) {
-        let text = format!("{}: {text}", self.kind.name());
+        let text = format!("{}: {text}", self.host.shared.about.name);
         self.host.shared.note(text);
     }
 
@@ -107,7 +107,7 @@ impl Places {
     }
 
     fn stream(&self) -> Result<StreamId, String> {
-        let name = format!("$flow/{}", self.kind.name());
+        let name = format!("$flow/{}", self.host.shared.about.name);
         StreamId::system(name).map_err(|error| error.to_string())
     }
 
@@ -169,7 +169,7 @@ impl Places {
         let types = ends.iter().map(|(name, _)| *name).chain([BEGINS_ANEW]);
         let filter = Filter {
             types: types.filter_map(|name| EventType::new(name).ok()).collect(),
-            ..Filter::category(self.kind.name())
+            ..Filter::category(self.host.shared.about.name)
         };
         let start = Cut::start();
         let mut reading = ToHead::begin(&self.host.shared.log, &start, Some(filter)).await?;
@@ -212,7 +212,7 @@ impl Places {
             self.begin.is_none() && log.capabilities().survives_restart
         });
         let Some(heard) = heard else { return Ok(None) };
-        let journals = Filter::category(self.kind.name());
+        let journals = Filter::category(self.host.shared.about.name);
         let stream = self.stream()?;
         let mut began = log.read_stream(&stream, VersionRange(0..1), Order::Forward);
         let is_known = began.next().await.is_some()
@@ -310,7 +310,7 @@ impl Places {
 
     /// The journals that have grown since `from`, whoever has written to them.
     async fn touched(&self, from: &Cut) -> Result<BTreeMap<StreamId, Touched>, String> {
-        let filter = Filter::category(self.kind.name());
+        let filter = Filter::category(self.host.shared.about.name);
         let mut reading = ToHead::begin(&self.host.shared.log, from, Some(filter)).await?;
         let (ends, mut touched) = (self.kind.ends(), BTreeMap::new());
         while let Some(batch) = reading.next().await {

@@ -2,15 +2,15 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anabranch_domain::{
-    Asked, Command, CommandError, Decided, Entity, EntityInstance, Event, EventKind, Json, Note,
-    Reader, SchemaError, StreamId,
+    Asked, Command, CommandError, Decided, Entity, EntityInstance, Event, Json, Note, Reader,
+    SchemaError, StreamId,
 };
 use anabranch_model::{EventRef, NewEvent};
 
 use super::{Commanded, shape};
 use crate::host::{
-    Description, Desk, Drive, Input, Item, Kind, Machine, Made, Standing, Verdict, content_of,
-    drafts,
+    About, Description, Desk, Drive, Input, Item, Kind, Machine, Made, Standing, Verdict,
+    content_of, drafts,
 };
 use crate::send_error::SendError;
 
@@ -65,21 +65,16 @@ impl<E: Entity> EntityMachine<E> {
 }
 
 impl<E: Entity> Kind for EntityKind<E> {
-    fn name(&self) -> &'static str {
-        E::CATEGORY
-    }
-
-    /// The platform's own notes among them.
-    fn event_kinds(&self) -> Vec<EventKind> {
-        E::Event::kinds().into_iter().chain(Note::kinds()).collect()
-    }
-
-    /// Category, version and name of the state, and the shapes of the events that it was made
-    /// from.
-    fn fingerprint(&self) -> u128 {
+    fn about(&self) -> About {
         let version = E::STATE_VERSION.to_string();
         let names = [E::CATEGORY, &version, std::any::type_name::<E>()];
-        shape(&names, E::Event::kinds())
+        About {
+            name: E::CATEGORY,
+            // The platform's own notes among them.
+            events: E::Event::kinds().into_iter().chain(Note::kinds()).collect(),
+            fingerprint: shape(&names, E::Event::kinds()),
+            drive: Drive::Asked,
+        }
     }
 
     fn empty(&self, _: &StreamId) -> Box<dyn Machine> {
@@ -89,10 +84,6 @@ impl<E: Entity> Kind for EntityKind<E> {
     fn thaw(&self, _: &StreamId, state: &[u8]) -> Option<Box<dyn Machine>> {
         let instance = serde_json::from_slice(state).ok()?;
         Some(self.machine(instance))
-    }
-
-    fn drive(&self) -> Drive {
-        Drive::Asked
     }
 }
 

@@ -5,14 +5,14 @@ use anabranch_domain::process::{
     ConsumedEvent, Delivery, Planned, ProcessEvent, ProcessInstance, ProcessType,
 };
 use anabranch_domain::{
-    CommandEnvelope, CommandError, Event as _, EventKind, EventRef, Json, Process, ReplyEnvelope,
-    Role, SchemaError, StreamId,
+    CommandEnvelope, CommandError, Event as _, EventRef, Json, Process, ReplyEnvelope, Role,
+    SchemaError, StreamId,
 };
 use anabranch_model::Filter;
 
 use super::{Listening, closure_of, events_of, shape};
 use crate::host::{
-    Description, Desk, Drive, HeldEvent, Input, Item, Kind, Machine, Made, Out, Standing,
+    About, Description, Desk, Drive, HeldEvent, Input, Item, Kind, Machine, Made, Out, Standing,
 };
 use crate::send_error::SendError;
 
@@ -42,18 +42,15 @@ struct ProcessMachine<P: Process> {
 const FORM: &str = "process 1";
 
 impl<P: Process> Kind for ProcessKind<P> {
-    fn name(&self) -> &'static str {
-        P::NAME
-    }
-
-    fn event_kinds(&self) -> Vec<EventKind> {
-        ProcessEvent::kinds()
-    }
-
-    fn fingerprint(&self) -> u128 {
+    fn about(&self) -> About {
         let version = P::STATE_VERSION.to_string();
         let names = [FORM, P::NAME, &version, std::any::type_name::<P>()];
-        shape(&names, P::Event::kinds())
+        About {
+            name: P::NAME,
+            events: ProcessEvent::kinds(),
+            fingerprint: shape(&names, P::Event::kinds()),
+            drive: Drive::Insists,
+        }
     }
 
     fn empty(&self, stream: &StreamId) -> Box<dyn Machine> {
@@ -63,10 +60,6 @@ impl<P: Process> Kind for ProcessKind<P> {
     fn thaw(&self, stream: &StreamId, state: &[u8]) -> Option<Box<dyn Machine>> {
         let instance: ProcessInstance<P> = serde_json::from_slice(state).ok()?;
         (instance.stream() == stream).then(|| self.machine(instance))
-    }
-
-    fn drive(&self) -> Drive {
-        Drive::Insists
     }
 }
 

@@ -6,13 +6,13 @@ use anabranch_domain::saga::{
     Sent, StepStatus, start_id,
 };
 use anabranch_domain::{
-    CommandEnvelope, Cut, Event as _, EventKind, EventRef, Json, Origin, ReplyEnvelope, StreamId,
+    CommandEnvelope, Cut, Event as _, EventRef, Json, Origin, ReplyEnvelope, StreamId,
 };
 use anabranch_model::Filter;
 
 use super::{Listening, events_of, shape};
 use crate::host::{
-    Description, Desk, Drive, Input, Item, Kind, Machine, Made, Out, Standing, Verdict,
+    About, Description, Desk, Drive, Input, Item, Kind, Machine, Made, Out, Standing, Verdict,
 };
 use crate::send_error::SendError;
 
@@ -29,16 +29,13 @@ impl SagaKind {
 const FORM: &str = "saga 1";
 
 impl Kind for SagaKind {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn event_kinds(&self) -> Vec<EventKind> {
-        SagaEvent::kinds()
-    }
-
-    fn fingerprint(&self) -> u128 {
-        shape(&[FORM, self.0.name()], Vec::new())
+    fn about(&self) -> About {
+        About {
+            name: self.0.name(),
+            events: SagaEvent::kinds(),
+            fingerprint: shape(&[FORM, self.0.name()], Vec::new()),
+            drive: Drive::Reports,
+        }
     }
 
     fn empty(&self, stream: &StreamId) -> Box<dyn Machine> {
@@ -49,10 +46,6 @@ impl Kind for SagaKind {
         let state: SagaState = serde_json::from_slice(state).ok()?;
         let is_its_own = state.stream() == stream;
         is_its_own.then(|| Box::new(SagaInstance::restore(self.0.clone(), state)) as _)
-    }
-
-    fn drive(&self) -> Drive {
-        Drive::Reports
     }
 
     fn recovered(&self) -> Option<Input> {

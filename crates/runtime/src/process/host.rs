@@ -10,7 +10,7 @@ use super::ProcessOptions;
 use crate::delivery::{Dispatcher, ToDispatcher};
 use crate::entity::HostError;
 use crate::follow::{FollowParts, Following, Intake as _, Progress, StoreError};
-use crate::host::{Host, HostParts, InstanceStatus, Item, Shard, Shared, load_newest};
+use crate::host::{About, Host, HostParts, InstanceStatus, Item, Shard, Shared, load_newest};
 use crate::intake::{Places, ProcessIntake};
 use crate::kinds::Listening;
 use crate::send_error::SendError;
@@ -39,8 +39,8 @@ impl ProcessHost {
         parts: ProcessParts,
         options: ProcessOptions,
     ) -> Result<Arc<Self>, HostError> {
-        let name = kind.name();
-        let outbox = ToDispatcher::new(parts.dispatcher.clone(), kind.drive());
+        let About { name, drive, .. } = kind.about();
+        let outbox = ToDispatcher::new(parts.dispatcher.clone(), drive);
         let outbox = Some(Arc::new(outbox) as _);
         let shared = Shared::new(kind.clone(), parts.host.clone(), options.host(), outbox);
         let shared = shared.map_err(|source| HostError::Name {
@@ -115,7 +115,7 @@ impl ProcessHost {
 
     /// The process's or the saga's name.
     pub fn name(&self) -> &'static str {
-        self.kind().name()
+        self.host().shared.about.name
     }
 
     /// Takes a command to an instance: starts, aborts, resumes or settles a saga. Answers when
