@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_domain::{StreamId, Timestamp};
+use anabranch_domain::StreamId;
 
 use super::item::{Item, Out};
 use super::kind::{Drive, Standing};
@@ -151,8 +151,7 @@ impl Shard {
     /// Another runtime has sent something: should it go before there is an answer, it is sent
     /// here.
     pub fn resume_later(&mut self, stream: &StreamId) {
-        let now = self.shared.time.now().micros();
-        let at = Timestamp::from_micros(now + OTHERS_SEND_FOR.as_micros() as u64);
+        let at = self.shared.time.now() + OTHERS_SEND_FOR;
         self.timers.set(stream, at, None);
     }
 

@@ -61,9 +61,8 @@ impl Settled {
             }
             Verdict::Failed(_) | Verdict::Repeat(_) => return None,
         };
-        let stream = stream.clone();
         Some(Self {
-            stream,
+            stream: stream.clone(),
             version,
             became,
         })

@@ -318,10 +318,9 @@ impl Shard {
 
     /// The machines that have not ended, and those that are parked.
     pub fn list(&self) -> Vec<InstanceStatus> {
-        let parked = self
-            .slots
-            .iter()
-            .filter_map(|(stream, slot)| matches!(slot.state, State::Parked(_)).then_some(stream));
+        let slots = self.slots.iter();
+        let parked = slots.filter(|(_, slot)| matches!(slot.state, State::Parked(_)));
+        let parked = parked.map(|(stream, _)| stream);
         let streams: std::collections::BTreeSet<_> = self.open.keys().chain(parked).collect();
         let status = |stream: &StreamId| {
             let (parked, description) = match self.slots.get(stream).map(|slot| &slot.state) {
