@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 
 use anabranch::domain::process::{Planned, ProcessEvent, Received};
 use anabranch::domain::saga::{Dispatch, Phase, SagaEvent, SagaState, StepId, outputs, start_id};
-use anabranch::domain::{CommandId, Event as _, Timestamp};
-use anabranch::model::{EventId, EventRef, StreamId};
+use anabranch::domain::{CommandId, DecodeError, Event as _, Timestamp};
+use anabranch::model::record::RecordError;
+use anabranch::model::{EventId, EventRef, Meta, StreamId};
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 /// An event of a story.
@@ -97,6 +99,7 @@ pub struct Gathering {
     timers: BTreeMap<(String, String), usize>,
     sagas: BTreeMap<String, Saga>,
     order: Vec<String>,
+    unreadable: usize,
 }
 
 impl Gathering {
@@ -111,6 +114,7 @@ impl Gathering {
             timers: BTreeMap::new(),
             sagas: BTreeMap::new(),
             order: Vec::new(),
+            unreadable: 0,
         }
     }
 
@@ -135,29 +139,58 @@ impl Gathering {
         (self.told, ended)
     }
 
-    /// Takes the next event of the log; keeps it if it belongs.
-    pub fn take(&mut self, event: &EventRef<'_>) {
+    /// Takes the next event of the log; keeps it if it belongs. Fails when what the log keeps
+    /// beside its data cannot be read: then nobody knows whether it does.
+    pub fn take(&mut self, event: &EventRef<'_>) -> Result<(), RecordError> {
+        let meta = event.meta.decode()?;
         if self.sagas.contains_key(event.stream) {
-            return self.go_on(event);
+            self.go_on(event, meta.source);
+            return Ok(());
         }
         let is_root = event.stream == self.root.as_str();
-        match event.event_type {
-            "SagaStarted" if self.begin(event, is_root) => {}
-            "Received" if self.receive(event, is_root) => {}
-            _ => self.follow(event, is_root),
+        let is_in_journal = match event.event_type {
+            "SagaStarted" => self.begin(event, &meta, is_root),
+            "Received" => self.receive(event, &meta, is_root),
+            _ => Ok(false),
+        };
+        match is_in_journal {
+            Ok(true) => {}
+            Ok(false) => drop(self.follow(event, &meta, is_root)),
+            // It is shown as it is, and what would have followed from it is missing.
+            Err(why) => {
+                if let Some(index) = self.follow(event, &meta, is_root) {
+                    self.cannot_read(index, &why);
+                }
+            }
         }
+        Ok(())
     }
 
-    fn tell(&mut self, event: &EventRef<'_>, cause: Option<usize>) -> usize {
+    /// How many entries of journals could not be read: what followed from them may be missing.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable
+    }
+
+    fn cannot_read(&mut self, index: usize, why: &str) {
+        self.unreadable += 1;
+        let event_type = &self.told[index].event_type;
+        self.told[index].says = Some(format!("{event_type} cannot be read here: {why}"));
+    }
+
+    fn tell(
+        &mut self,
+        event: &EventRef<'_>,
+        service: Option<String>,
+        cause: Option<usize>,
+    ) -> usize {
         let index = self.told.len();
-        let meta = event.meta.decode().unwrap_or_default();
         self.events.insert(event.id, index);
         let data = std::str::from_utf8(event.data).ok();
         self.told.push(Told {
             position: event.position.to_string(),
             at: event.recorded_at,
             time: Timestamp::from_micros(event.recorded_at).to_string(),
-            service: meta.source,
+            service,
             stream: event.stream.to_owned(),
             version: event.version,
             event_type: event.event_type.to_owned(),
@@ -171,47 +204,44 @@ impl Gathering {
     }
 
     /// An event of an entity, or one that was appended by hand: it belongs if its command does.
-    fn follow(&mut self, event: &EventRef<'_>, is_root: bool) {
-        let meta = event.meta.decode().unwrap_or_default();
+    fn follow(&mut self, event: &EventRef<'_>, meta: &Meta, is_root: bool) -> Option<usize> {
         let command = meta.causation_id.as_deref().and_then(|id| id.parse().ok());
         let by_command = command.and_then(|command| self.commands.get(&command).copied());
         let by_event = meta.causation_id.as_deref().and_then(|id| id.parse().ok());
         let by_event = by_event.and_then(|id: EventId| self.events.get(&id).copied());
         let cause = by_command.or(by_event);
         if cause.is_none() && !is_root {
-            return;
+            return None;
         }
-        let index = if event.event_type == "$Done" {
+        let index = match event.event_type {
             // Says to the platform alone that a command without events was done.
-            match cause {
-                Some(cause) => cause,
-                None => return,
-            }
-        } else {
-            self.tell(event, cause)
+            "$Done" => cause?,
+            _ => self.tell(event, meta.source.clone(), cause),
         };
         if let Some(command) = command {
             self.answers.insert(command, index);
         }
+        Some(index)
     }
 
-    /// Whether a saga of this story begins here.
-    fn begin(&mut self, event: &EventRef<'_>, is_root: bool) -> bool {
+    /// Whether a saga of this story begins here, or why that cannot be read.
+    fn begin(&mut self, event: &EventRef<'_>, meta: &Meta, is_root: bool) -> Result<bool, String> {
         let decoded = SagaEvent::decode(event.event_type, event.schema_version, event.data);
-        let (Ok(started), Ok(stream)) = (decoded, StreamId::system(event.stream)) else {
-            return false;
+        let started = match decoded {
+            Ok(started) => started,
+            Err(error) => return not_ours(event, ["definition", "steps"], &error),
         };
-        let SagaEvent::SagaStarted { id, .. } = &started else {
-            return false;
+        let stream = StreamId::system(event.stream).map_err(|error| error.to_string())?;
+        let SagaEvent::SagaStarted { id, .. } = started else {
+            return Ok(false);
         };
-        let id = *id;
         let by_event = |known: &&EventId| start_id(**known, &stream) == id;
         let cause = self.commands.get(&id).copied().or_else(|| {
             let found = self.events.keys().find(by_event)?;
             self.events.get(found).copied()
         });
         if cause.is_none() && !is_root {
-            return false;
+            return Ok(false);
         }
         let saga = Saga {
             state: SagaState::new(stream),
@@ -224,13 +254,13 @@ impl Gathering {
         };
         self.sagas.insert(event.stream.to_owned(), saga);
         self.order.push(event.stream.to_owned());
-        let index = self.tell(event, cause);
+        let index = self.tell(event, meta.source.clone(), cause);
         self.enter(event.stream, &started, index);
-        true
+        Ok(true)
     }
 
     /// The next event of a saga of this story.
-    fn go_on(&mut self, event: &EventRef<'_>) {
+    fn go_on(&mut self, event: &EventRef<'_>, service: Option<String>) {
         let decoded = SagaEvent::decode(event.event_type, event.schema_version, event.data);
         let Some(saga) = self.sagas.get(event.stream) else {
             return;
@@ -243,10 +273,10 @@ impl Gathering {
             let sent = self.commands.get(command).copied();
             cause = self.answers.get(command).copied().or(sent).or(cause);
         }
-        let index = self.tell(event, cause);
-        // What cannot be read is shown as it is.
-        if let Ok(entry) = decoded {
-            self.enter(event.stream, &entry, index);
+        let index = self.tell(event, service, cause);
+        match decoded {
+            Ok(entry) => self.enter(event.stream, &entry, index),
+            Err(error) => self.cannot_read(index, &error.to_string()),
         }
     }
 
@@ -301,11 +331,18 @@ impl Gathering {
         }
     }
 
-    /// Whether what a process has received belongs to this story.
-    fn receive(&mut self, event: &EventRef<'_>, is_root: bool) -> bool {
+    /// Whether what a process has received belongs to this story, or why that cannot be read.
+    fn receive(
+        &mut self,
+        event: &EventRef<'_>,
+        meta: &Meta,
+        is_root: bool,
+    ) -> Result<bool, String> {
         let decoded = ProcessEvent::decode(event.event_type, event.schema_version, event.data);
-        let Ok(ProcessEvent::Received { input, actions, .. }) = decoded else {
-            return false;
+        let (input, actions) = match decoded {
+            Ok(ProcessEvent::Received { input, actions, .. }) => (input, actions),
+            Ok(_) => return Ok(false),
+            Err(error) => return not_ours(event, ["input", "actions"], &error),
         };
         let (cause, says) = match &input {
             Received::Event(consumed) => (
@@ -331,9 +368,9 @@ impl Gathering {
             }
         };
         if cause.is_none() && !is_root {
-            return false;
+            return Ok(false);
         }
-        let index = self.tell(event, cause);
+        let index = self.tell(event, meta.source.clone(), cause);
         let mut does = Vec::new();
         for action in actions {
             match action {
@@ -358,7 +395,19 @@ impl Gathering {
             [] => says,
             does => format!("{says} ─▶ {}", does.join(", ")),
         });
-        true
+        Ok(true)
+    }
+}
+
+/// An event with the name of one of a journal that is none: another service's, unless it has what
+/// such an entry has.
+fn not_ours(event: &EventRef<'_>, members: [&str; 2], error: &DecodeError) -> Result<bool, String> {
+    let data = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(event.data);
+    match data {
+        Ok(data) if members.iter().all(|member| data.contains_key(*member)) => {
+            Err(error.to_string())
+        }
+        _ => Ok(false),
     }
 }
 

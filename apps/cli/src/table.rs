@@ -1,7 +1,5 @@
 //! Lines of aligned columns, and JSON for people.
 
-use serde_json::Value;
-
 use crate::event_text::clean;
 use crate::failure::Outcome;
 use crate::output::Output;
@@ -55,12 +53,65 @@ pub fn print_facts(facts: &[(&str, String)], out: &mut Output) -> Outcome {
     Ok(())
 }
 
-/// Prints JSON over several lines.
-pub fn print_json(value: &Value, indent: usize, out: &mut Output) -> Outcome {
-    for line in format!("{value:#}").lines() {
+/// Prints JSON over several lines, with its numbers and the order of its members as they are.
+pub fn print_json(text: &str, indent: usize, out: &mut Output) -> Outcome {
+    for line in over_lines(text).lines() {
         out.line(&format!("{:indent$}{}", "", clean(line)))?;
     }
     Ok(())
+}
+
+/// How deep the lines of JSON are indented at most: behind that they stand below each other.
+const LEVELS_MAX: usize = 64;
+
+/// JSON text with each member and item in a line of its own. It is not taken apart: that would
+/// round its numbers, and fail where it is nested deeply.
+fn over_lines(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len() * 2);
+    let (mut level, mut in_string, mut is_escaped) = (0usize, false, false);
+    let mut rest = text.chars().filter(|c| !c.is_ascii_control()).peekable();
+    let line = |shown: &mut String, level: usize| {
+        shown.push('\n');
+        shown.extend(std::iter::repeat_n("  ", level.min(LEVELS_MAX)));
+    };
+    while let Some(c) = rest.next() {
+        if in_string {
+            shown.push(c);
+            in_string = is_escaped || c != '"';
+            is_escaped = c == '\\' && !is_escaped;
+            continue;
+        }
+        match c {
+            ' ' => {}
+            '"' => {
+                in_string = true;
+                shown.push(c);
+            }
+            '{' | '[' => {
+                shown.push(c);
+                while rest.next_if_eq(&' ').is_some() {}
+                match rest.next_if(|next| matches!(next, '}' | ']')) {
+                    Some(end) => shown.push(end),
+                    None => {
+                        level += 1;
+                        line(&mut shown, level);
+                    }
+                }
+            }
+            '}' | ']' => {
+                level = level.saturating_sub(1);
+                line(&mut shown, level);
+                shown.push(c);
+            }
+            ',' => {
+                shown.push(c);
+                line(&mut shown, level);
+            }
+            ':' => shown.push_str(": "),
+            _ => shown.push(c),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -88,6 +139,31 @@ mod tests {
         out.flush().unwrap();
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn json_is_shown_as_it_is_however_large_its_numbers_and_however_deep_it_is() {
+        let show = |text: &str| printed(|out| print_json(text, 1, out).unwrap());
+        assert_eq!(
+            show(
+                r#"{"b":12345678901234567890123,"a":[ ],"t":"a \\\" {,} é","o":{"x":[1.50,null]}}"#
+            ),
+            r#" {
+   "b": 12345678901234567890123,
+   "a": [],
+   "t": "a \\\" {,} é",
+   "o": {
+     "x": [
+       1.50,
+       null
+     ]
+   }
+ }
+"#
+        );
+        let deep = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));
+        assert_eq!(show(&deep).matches(['[', ']']).count(), 2000);
+        assert_eq!(show(" \n3 "), " 3\n");
     }
 
     #[test]

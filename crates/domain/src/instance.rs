@@ -219,7 +219,7 @@ impl<E: Entity> EntityInstance<E> {
         }
         self.version = Some(event.version);
         if self.rules.keep(Rule::RememberUntilEnd)
-            && let Some((command, saga)) = cause(event)
+            && let Some((command, saga)) = cause(event)?
         {
             let versions = event.version..event.version + 1;
             self.memory.recorded(command, versions, saga.as_ref());
@@ -235,10 +235,16 @@ impl<E: Entity> EntityInstance<E> {
 /// The header that names the saga for which an event was recorded.
 pub const SAGA_HEADER: &str = "anabranch-saga";
 
-/// The command that has recorded an event, and the saga that asked for it.
-fn cause(event: &EventRef<'_>) -> Option<(CommandId, Option<StreamId>)> {
-    let meta = event.meta.decode().ok()?;
-    let command = meta.causation_id?.parse().ok()?;
+/// The command that has recorded an event, and the saga that asked for it. An event that was
+/// appended by hand names none; one whose metadata cannot be read would be forgotten as an answer.
+fn cause(event: &EventRef<'_>) -> Result<Option<(CommandId, Option<StreamId>)>, DecodeError> {
+    let meta = event.meta.decode().map_err(|error| DecodeError::Data {
+        name: event.event_type.to_owned(),
+        version: event.schema_version,
+        reason: format!("its metadata cannot be read: {error}"),
+    })?;
+    let command = meta.causation_id.and_then(|id| id.parse().ok());
     let saga = meta.headers.get(SAGA_HEADER);
-    Some((command, saga.and_then(|name| StreamId::system(name).ok())))
+    let saga = saga.and_then(|name| StreamId::system(name).ok());
+    Ok(command.map(|command| (command, saga)))
 }

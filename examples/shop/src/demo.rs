@@ -154,6 +154,9 @@ pub enum DemoError {
     /// A view does not answer.
     #[error("a view does not answer: {0}")]
     Query(#[from] anabranch::runtime::view::QueryError),
+    /// The provider does not say what it has charged so far.
+    #[error("the provider does not say what it has charged so far: {0}")]
+    Ledger(String),
     /// Nothing has happened for a long time.
     #[error("nothing has happened for a long time: {0}")]
     Stuck(String),
@@ -217,7 +220,10 @@ impl Demo {
         };
         let mut payments = shop.log.read(&Cut::start(), payments, ReadMode::ToHead);
         let ledger_before = match payments.next().await.transpose()? {
-            None => Some(shop.provider.ledger().await.unwrap_or_default()),
+            None => {
+                let ledger = shop.provider.ledger().await;
+                Some(ledger.map_err(|error| DemoError::Ledger(error.to_string()))?)
+            }
             Some(_) => None,
         };
         Ok(Arc::new(Self {

@@ -7,7 +7,6 @@ use anabranch_wire::{
 };
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::Context;
 use super::append::json as checked_json;
@@ -254,8 +253,7 @@ async fn show(args: &ShowArgs, context: &Context) -> Outcome {
                 &mut out,
             )?;
             out.line("\nwhat it holds")?;
-            let held: Value = letter.what.data().parse().unwrap_or_default();
-            print_json(&held, 2, &mut out)?;
+            print_json(letter.what.data().as_str(), 2, &mut out)?;
         }
         Form::Json | Form::Jsonl => out.line(&answer.text)?,
     }

@@ -268,6 +268,7 @@ fn failure(error: DemoError) -> Failure {
         DemoError::Start(_) => (Exit::Failed, "start"),
         DemoError::Send { .. } => (Exit::Failed, "send"),
         DemoError::Read(_) | DemoError::Audit(_) => (Exit::Failed, "read"),
+        DemoError::Ledger(_) => (Exit::Unavailable, "provider"),
         DemoError::Query(_) => (Exit::Unavailable, "query"),
         DemoError::Stuck(_) => (Exit::Failed, "stuck"),
         DemoError::Halted(_) => (Exit::Failed, "halted"),

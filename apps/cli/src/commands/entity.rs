@@ -6,7 +6,6 @@ use anabranch_server::client::path;
 use anabranch_wire::{Entity, History, Parked, Raw, Unparked};
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Context;
@@ -149,10 +148,9 @@ fn print_entity(stream: &StreamId, entity: &Entity, out: &mut Output) -> Outcome
         out,
     )?;
     out.line("\nstate")?;
-    // Numbers that a program would round are shown as they are; order is as the code has it.
-    match serde_json::from_str::<Value>(entity.state.as_str()) {
-        Ok(value) if entity.state.as_str().len() > 80 => print_json(&value, 2, out),
-        _ => out.line(&format!("  {}", clean(entity.state.as_str()))),
+    match entity.state.as_str() {
+        long if long.len() > 80 => print_json(long, 2, out),
+        short => out.line(&format!("  {}", clean(short))),
     }
 }
 

@@ -9,7 +9,6 @@ use anabranch_wire::{
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::Context;
 use super::append::stream_id;
@@ -345,9 +344,8 @@ fn print_instance(instance: &Instance, out: &mut Output) -> Outcome {
     if let Ok(saga) = state.parse::<SagaState>() {
         print_steps(instance, saga.aborted.as_deref(), &saga.steps, out)?;
     } else {
-        let state: Value = state.parse().unwrap_or_default();
         out.line("\nstate")?;
-        print_json(&state, 2, out)?;
+        print_json(state.as_str(), 2, out)?;
     }
     print_under_way(instance, out)?;
     for letter in &instance.letters {

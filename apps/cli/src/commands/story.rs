@@ -50,8 +50,16 @@ pub async fn run(args: StoryArgs, context: &Context) -> Outcome {
         .read(&Cut::start(), Filter::all(), ReadMode::ToHead);
     while let Some(batch) = events.next_batch().await {
         for event in &batch? {
-            gathering.take(&event.map_err(|error| unreadable(&error.to_string()))?);
+            let event = event.map_err(|error| unreadable(&error.to_string()))?;
+            let taken = gathering.take(&event);
+            taken.map_err(|error| unreadable(&error.to_string()))?;
         }
+    }
+    if gathering.unreadable() > 0 {
+        note(&format!(
+            "note: {} of it cannot be read by this program: what followed from that may be missing",
+            gathering.unreadable()
+        ));
     }
     let (told, ended) = gathering.end();
     let mut out = Output::stdout();

@@ -5,7 +5,6 @@ use anabranch_wire::{
     CopyStatus, POLICY_HEADER, QueryAnswer, ServiceView, TOKEN_HEADER, View, ViewDone,
 };
 use clap::{Args, Subcommand};
-use serde_json::Value;
 
 use super::Context;
 use super::send::with_token;
@@ -250,8 +249,7 @@ async fn get(args: &GetArgs, context: &Context) -> Outcome {
             if answer.value.stale {
                 note("note: the view is behind: the answer lacks something that was seen before");
             }
-            let value: Value = answer.value.value.parse().unwrap_or_default();
-            print_json(&value, 0, &mut out)?;
+            print_json(answer.value.value.as_str(), 0, &mut out)?;
         }
         Form::Json | Form::Jsonl => {
             out.line(&with_token(&answer.text, answer.token.as_deref())?)?

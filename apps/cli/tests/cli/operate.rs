@@ -528,6 +528,42 @@ fn a_step_that_has_asked_for_its_fallback_says_so_and_why() {
 }
 
 #[test]
+fn a_story_says_which_entries_of_journals_it_cannot_read() {
+    let mut bank = Bank::open("operate-story");
+    bank.run("send lending/1 --type StartSaga --data {\"input\":5}")
+        .ok();
+    bank.until("process show lending/1", |saga| {
+        saga["phase"] == "completed"
+    });
+    bank.end();
+    let told = bank.run("story lending/1");
+    assert!(!told.stderr.contains("cannot be read"), "{}", told.stderr);
+    // As a newer program may write them.
+    bank.run("append lending/1 --type StepOk --data {\"stride\":1}")
+        .ok();
+    let told = bank.run("story lending/1");
+    let note = "1 of it cannot be read by this program: what followed from that may be missing";
+    assert!(told.stderr.contains(note), "{}", told.stderr);
+    let text = told.ok();
+    assert!(
+        text.contains("StepOk cannot be read here: StepOk v1: missing field `step`"),
+        "{text}"
+    );
+    let begun = r#"{"definition":1,"steps":[]}"#;
+    bank.run(&format!(
+        "append lending/2 --type SagaStarted --data {begun}"
+    ))
+    .ok();
+    let text = bank.run("story lending/2").ok();
+    assert!(text.contains("SagaStarted cannot be read here"), "{text}");
+    // An event of somebody else that has such a name is shown as any other.
+    bank.run("append parcel/1 --type Received --data {\"units\":5}")
+        .ok();
+    let text = bank.run("story parcel/1").ok();
+    assert!(text.contains("Received  {\"units\":5}"), "{text}");
+}
+
+#[test]
 fn a_decision_is_kept_with_who_made_it_and_that_is_the_user_if_nobody_is_named() {
     let bank = Bank::open("operate-who");
     bank.run("send upkeep/1 --type StartSaga --data {\"input\":5}")

@@ -290,7 +290,15 @@ impl Places {
         let head = shared.log.head().await.map_err(|e| e.to_string())?;
         let place: Place = match kept {
             Ok(Some(kept)) => {
-                let mut place: Place = serde_json::from_slice(&kept.state).unwrap_or_default();
+                let mut place: Place = match serde_json::from_slice(&kept.state) {
+                    Ok(place) => place,
+                    Err(error) => {
+                        self.note(format!(
+                            "its place cannot be read, and it goes on as if that had been lost: {error}"
+                        ));
+                        return Ok(None);
+                    }
+                };
                 if kept.fingerprint != self.listening() {
                     // It listens to something else than it did: what it has not heard of that
                     // is heard now, as if the place had been lost.

@@ -1,10 +1,11 @@
-//! On a log of several partitions, what is sent says what it depends on.
+//! What is sent says what it depends on, and to which story it belongs; where that cannot be read,
+//! nothing is made up.
 
 use anabranch_log::{Log, Order, VersionRange};
 use anabranch_model::{Cut, Event, StreamId, Version};
 
 use crate::processes::{Copier, Transfer, add, builder, moving, phase, run};
-use crate::support::Bench;
+use crate::support::{Bench, Counter, CounterCommand};
 
 async fn events(bench: &Bench, stream: &str) -> Vec<Event> {
     let stream = StreamId::system(stream).unwrap();
@@ -76,4 +77,43 @@ async fn on_one_partition_nothing_says_what_it_depends_on() {
             assert_eq!(causes(&event), Cut::start());
         }
     }
+}
+
+#[tokio::test]
+async fn a_process_stops_before_an_event_whose_metadata_cannot_be_read_and_begins_no_story() {
+    let bench = Bench::new();
+    let service = builder(&bench).start().await.unwrap();
+    add(&service, "from-a", 1).await;
+    drop(service);
+    bench.log.spoil_metadata(true);
+    let service = builder(&bench).process::<Copier>().start().await.unwrap();
+    run(&bench, 5).await;
+    let stopped = service.process("copier").unwrap().stopped().unwrap();
+    assert!(
+        stopped.contains("Added at 0:0") && stopped.contains("metadata field is not UTF-8"),
+        "{stopped}"
+    );
+    assert_eq!(bench.types("copier/a").await, Vec::<String>::new());
+    // Once it can be read, the process is told to go on.
+    bench.log.spoil_metadata(false);
+    assert!(service.process("copier").unwrap().consume_again());
+    run(&bench, 5).await;
+    assert_eq!(events(&bench, "counter/to-a").await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_entity_whose_metadata_cannot_be_read_forgets_no_command_but_is_parked() {
+    let bench = Bench::new();
+    let service = builder(&bench).start().await.unwrap();
+    add(&service, "a", 1).await;
+    drop(service);
+    bench.log.spoil_metadata(true);
+    let service = builder(&bench).start().await.unwrap();
+    let counter = service.entity::<Counter>("a");
+    let error = counter
+        .send(CounterCommand::Add { n: 2 })
+        .await
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("its metadata cannot be read"), "{text}");
 }

@@ -14,7 +14,10 @@ use anabranch_log::{
     Append, AppendError, Appended, BatchSource, BoxFuture, Capabilities, EventStream, Log,
     MemoryLog, Order, ReadError, ReadMode, VersionRange,
 };
-use anabranch_model::{Cut, EventBatch, Filter, StreamId};
+use anabranch_model::record;
+use anabranch_model::{
+    Block, BlockEntry, Cut, EventBatch, EventType, Filter, Meta, NewEvent, PartitionId, StreamId,
+};
 use anabranch_runtime::{EntityOptions, ManualTime, Service, Time};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -112,6 +115,8 @@ struct Wild {
     stream_reads: Mutex<Vec<(String, u64)>>,
     /// Reads of the whole log leave these positions out, as if they were lost on their way.
     lost: Mutex<Option<std::ops::Range<u64>>>,
+    /// Whether the metadata of what is read is spoilt.
+    spoils: AtomicBool,
     /// How many partitions it claims to have. All it holds stands in the first.
     partitions: AtomicU32,
     survives: AtomicBool,
@@ -129,6 +134,7 @@ impl WildLog {
             appends: Mutex::default(),
             stream_reads: Mutex::default(),
             lost: Mutex::default(),
+            spoils: AtomicBool::new(false),
             partitions: AtomicU32::new(1),
             survives: AtomicBool::new(false),
         }))
@@ -173,6 +179,18 @@ impl WildLog {
         let of = |stream: &str| stream.split('/').next() == Some(category);
         let reads = reads.into_iter().filter(|(stream, _)| of(stream));
         reads.map(|(_, from)| from).collect()
+    }
+
+    /// What is read from now on has metadata that nobody can read, or has it whole again.
+    pub fn spoil_metadata(&self, spoils: bool) {
+        self.0.spoils.store(spoils, Ordering::Relaxed);
+    }
+
+    fn spoilt(&self, inner: EventStream) -> EventStream {
+        match self.0.spoils.load(Ordering::Relaxed) {
+            true => EventStream::new(Spoilt(inner)),
+            false => inner,
+        }
     }
 
     /// Claims to have so many partitions.
@@ -242,7 +260,7 @@ impl Log for WildLog {
             let read = (stream.to_string(), range.0.start);
             self.0.stream_reads.lock().unwrap().push(read);
         }
-        self.0.inner.read_stream(stream, range, order)
+        self.spoilt(self.0.inner.read_stream(stream, range, order))
     }
 
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
@@ -252,7 +270,7 @@ impl Log for WildLog {
                 inner: self.0.inner.read(from, filter, mode),
                 lost,
             }),
-            _ => self.0.inner.read(from, filter, mode),
+            _ => self.spoilt(self.0.inner.read(from, filter, mode)),
         }
     }
 
@@ -322,6 +340,57 @@ impl Bench {
 pub async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
+    }
+}
+
+/// A read of events whose metadata is no text any more.
+struct Spoilt(EventStream);
+
+impl BatchSource for Spoilt {
+    fn poll_next_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<EventBatch, ReadError>>> {
+        let polled = pin!(self.0.next_batch()).poll(cx);
+        let Poll::Ready(Some(Ok(batch))) = polled else {
+            return polled;
+        };
+        let (mut bytes, mut entries) = (Vec::new(), Vec::new());
+        for event in batch.iter().map(|event| event.unwrap().to_event()) {
+            let start = bytes.len();
+            let mut new = NewEvent::new(
+                event.id,
+                StreamId::system(event.stream()).unwrap(),
+                EventType::new(event.event_type()).unwrap(),
+                event.data().to_vec(),
+            );
+            new.schema_version = event.schema_version;
+            new.meta = Some(Arc::new(Meta {
+                source: Some("spoil me".to_owned()),
+                ..Meta::default()
+            }));
+            record::encode(&mut bytes, &[new], &[event.version]);
+            let at = bytes[start..].windows(8).position(|w| w == b"spoil me");
+            bytes[start + at.unwrap()] = 0xff;
+            entries.push(BlockEntry {
+                first: event.position.offset,
+                count: 1,
+                recorded_at: event.recorded_at,
+                start: start as u32,
+                len: (bytes.len() - start) as u32,
+            });
+        }
+        let (from, to) = match batch.reach() {
+            Some(reach) => (reach.offsets.start, reach.offsets.end),
+            None => (0, u64::MAX),
+        };
+        let block = Arc::new(Block {
+            bytes: bytes.into(),
+            entries,
+            partition: PartitionId(0),
+        });
+        let spoilt = EventBatch::of_block(block, from, to, None);
+        Poll::Ready(Some(Ok(spoilt)))
     }
 }
 
