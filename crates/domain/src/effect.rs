@@ -156,4 +156,10 @@ pub struct CallEnvelope {
     pub call: Call,
     /// The process or saga that waits for the outcome.
     pub reply_to: StreamId,
+    /// Id of the story that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// W3C trace context of who began that story.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }

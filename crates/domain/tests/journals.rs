@@ -1,19 +1,22 @@
 //! What the journals of processes and sagas hold reads back as it was written, and nothing that
 //! somebody else has written makes their readers panic: over values drawn at random.
 
-use anabranch_domain::process::{ConsumedEvent, Planned, ProcessEvent, Received};
+use anabranch_domain::process::{
+    ConsumedEvent, Planned, ProcessEvent, ProcessInstance, ProcessType, Received,
+};
 use anabranch_domain::saga::{
     BRANCHES_MAX, DefinitionHash, Operator, Parent, Request, SagaEvent, SagaState, StepDeclared,
     StepId, StepKind, Undo,
 };
 use anabranch_domain::{
-    Call, CallEnvelope, CommandEnvelope, CommandId, Cut, Json, Origin, Outcome, Rejection,
+    Asked, Call, CallEnvelope, CommandEnvelope, CommandId, Correlate, Cut, Decide, Decided, Entity,
+    EntityInstance, Event, EventRef, Input, Json, Origin, Outcome, Process, Reaction, Rejection,
     ReplyEnvelope, Role, Source, StreamId, Timer, Timestamp,
 };
 use anabranch_model::{EventId, PartitionId, Position};
 use proptest::prelude::*;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 fn ids() -> impl Strategy<Value = CommandId> {
     any::<u128>().prop_map(|id| CommandId::derived(id, &[]))
@@ -150,11 +153,13 @@ fn of_process() -> impl Strategy<Value = ProcessEvent> {
     ];
     let plans = prop_oneof![
         commands().prop_map(Planned::Command),
-        (ids(), calls(), streams()).prop_map(|(key, call, reply_to)| {
+        (ids(), calls(), streams(), origins()).prop_map(|(key, call, reply_to, origin)| {
             Planned::Call(CallEnvelope {
                 key,
                 call,
                 reply_to,
+                correlation_id: origin.correlation_id,
+                traceparent: origin.traceparent,
             })
         }),
         timers().prop_map(Planned::Timer),
@@ -332,6 +337,71 @@ fn spoilt(text: &str, at: usize, cut: usize, put: &str) -> String {
         .collect()
 }
 
+/// What a process hears.
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+enum Heard {
+    Counted(serde_json::Value),
+}
+
+/// Keeps what it hears.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Counting {
+    heard: u64,
+}
+
+impl Process for Counting {
+    const NAME: &'static str = "counting";
+    const CATEGORIES: &'static [&'static str] = &["a"];
+    type Event = Heard;
+
+    fn correlate(_: &Heard, about: &EventRef<'_>) -> Correlate {
+        Correlate::Start(about.key().to_owned())
+    }
+
+    fn decide(&self, _: &Input<Heard>, _: &Decide) -> Reaction {
+        Reaction::none()
+    }
+
+    fn evolve(&mut self, _: &Input<Heard>) {
+        self.heard += 1;
+    }
+}
+
+/// Adds up; refuses what is below nothing, and records nothing for nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Sum {
+    sum: i128,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum SumCommand {
+    Add { n: i64 },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+enum SumEvent {
+    Added { n: i64 },
+}
+
+impl Entity for Sum {
+    const CATEGORY: &'static str = "sum";
+    type Command = SumCommand;
+    type Event = SumEvent;
+    type Rejection = Rejection;
+
+    fn decide(&self, command: &SumCommand, _: &Decide) -> Result<Vec<SumEvent>, Rejection> {
+        match command {
+            SumCommand::Add { n: ..0 } => Err(Rejection::new("below", "below nothing")),
+            SumCommand::Add { n } if n % 3 == 0 => Ok(Vec::new()),
+            SumCommand::Add { n } => Ok(vec![SumEvent::Added { n: *n }]),
+        }
+    }
+
+    fn evolve(&mut self, SumEvent::Added { n }: &SumEvent) {
+        self.sum += i128::from(*n);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -350,11 +420,48 @@ proptest! {
     fn any_journal_of_a_saga_makes_a_state_that_a_snapshot_keeps(
         journal in prop::collection::vec(of_saga(), 0..12)
     ) {
-        let mut state = SagaState::new(StreamId::of("transfer", "1").unwrap());
-        for event in &journal {
-            state.evolve(event);
-        }
+        let state = SagaState::of_journal(StreamId::of("transfer", "1").unwrap(), &journal);
         prop_assert_eq!(again(&state), state);
+    }
+
+    #[test]
+    fn any_journal_of_a_process_makes_an_instance_that_a_snapshot_keeps(
+        journal in prop::collection::vec(of_process(), 0..12)
+    ) {
+        let process = ProcessType::<Counting>::new().unwrap();
+        let mut instance = ProcessInstance::<Counting>::new(StreamId::of("counting", "1").unwrap());
+        for event in &journal {
+            // An event that it cannot read changes nothing.
+            let before = instance.clone();
+            if instance.evolve(&process, event).is_err() {
+                prop_assert_eq!(&instance, &before);
+            }
+        }
+        let kept = again(&instance);
+        prop_assert_eq!(kept.outstanding(), instance.outstanding());
+        prop_assert_eq!(kept, instance);
+    }
+
+    #[test]
+    fn whatever_an_entity_has_recorded_a_snapshot_keeps_it_and_what_it_remembers(
+        commands in prop::collection::vec((commands(), any::<i64>()), 0..12)
+    ) {
+        let mut entity = EntityInstance::<Sum>::default();
+        for (command, n) in &commands {
+            let asked = Asked {
+                id: command.id,
+                role: &command.role,
+                reply_to: command.reply_to.as_ref(),
+            };
+            let stream = StreamId::of("sum", "1").unwrap();
+            let command = SumCommand::Add { n: *n };
+            match entity.decide(&stream, asked, &command, Timestamp::from_seconds(9)) {
+                Decided::Events(events) => entity.apply(asked, &events),
+                Decided::Note(note, _) => entity.apply_note(&note),
+                Decided::Nothing(_) | Decided::Repeat(_) => {}
+            }
+        }
+        prop_assert_eq!(again(&entity), entity);
     }
 
     /// Memory is taken for each branch: a number that nobody can have written takes none.

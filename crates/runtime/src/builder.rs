@@ -14,7 +14,7 @@ use anabranch_model::Position;
 
 use crate::checkpoint::{Checkpoints, MemoryCheckpoints};
 use crate::consumer::{ConsumerContext, ConsumerHost, ConsumerParts, ConsumerSpec, StoreError};
-use crate::delivery::{CallError, Dispatcher, EffectHost, Effects};
+use crate::delivery::{CallContext, CallError, Dispatcher, EffectHost, Effects};
 use crate::diagnostics::{Alert, AlertSink, Diagnostics, alerts_to_stderr};
 use crate::entity::{EntityHost, EntityOptions, HostError};
 use crate::fleet::Fleet;
@@ -30,7 +30,8 @@ use crate::snapshot::{MemorySnapshots, SnapshotStore};
 use crate::time::Time;
 use crate::unwritten::{Owned, Unwritten};
 use crate::view::{
-    AnyView, MemoryViews, ViewContext, ViewError, ViewHost, ViewParts, ViewSpec, ViewStoreFactory,
+    AnyView, InMemory, MemoryViews, ViewContext, ViewError, ViewHost, ViewParts, ViewSpec,
+    ViewStoreFactory,
 };
 
 /// Declares what a service owns, then starts it.
@@ -211,7 +212,7 @@ impl ServiceBuilder {
     #[must_use]
     pub fn view<V: View>(self, spec: ViewSpec<V>) -> Self
     where
-        V::Store: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync,
+        V::Store: InMemory,
     {
         self.view_on(spec, MemoryViews)
     }
@@ -302,10 +303,22 @@ impl ServiceBuilder {
     /// How the effect `F` is called: with what it holds and the key that is the same for every
     /// attempt.
     #[must_use]
-    pub fn effect<F, C, R>(mut self, call: C) -> Self
+    pub fn effect<F, C, R>(self, call: C) -> Self
     where
         F: Effect,
         C: Fn(F, CommandId) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
+    {
+        self.effect_in(move |effect, context: CallContext| call(effect, context.key))
+    }
+
+    /// As [`ServiceBuilder::effect`], for a call that passes on what it belongs to: the trace, or
+    /// the story's id.
+    #[must_use]
+    pub fn effect_in<F, C, R>(mut self, call: C) -> Self
+    where
+        F: Effect,
+        C: Fn(F, CallContext) -> R + Send + Sync + 'static,
         R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
     {
         self.effects.push(EffectHost::new::<F, C, R>(call));
@@ -315,12 +328,28 @@ impl ServiceBuilder {
     /// As [`ServiceBuilder::effect`], and how to ask what became of a call: `None` says that
     /// it was never carried out.
     #[must_use]
-    pub fn effect_asked<F, C, R, A, S>(mut self, call: C, ask: A) -> Self
+    pub fn effect_asked<F, C, R, A, S>(self, call: C, ask: A) -> Self
     where
         F: Effect,
         C: Fn(F, CommandId) -> R + Send + Sync + 'static,
         R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
         A: Fn(F, CommandId) -> S + Send + Sync + 'static,
+        S: Future<Output = Result<Option<F::Outcome>, CallError>> + Send + 'static,
+    {
+        self.effect_asked_in(
+            move |effect, context: CallContext| call(effect, context.key),
+            move |effect, context: CallContext| ask(effect, context.key),
+        )
+    }
+
+    /// As [`ServiceBuilder::effect_asked`], for calls that pass on what they belong to.
+    #[must_use]
+    pub fn effect_asked_in<F, C, R, A, S>(mut self, call: C, ask: A) -> Self
+    where
+        F: Effect,
+        C: Fn(F, CallContext) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
+        A: Fn(F, CallContext) -> S + Send + Sync + 'static,
         S: Future<Output = Result<Option<F::Outcome>, CallError>> + Send + 'static,
     {
         let host = EffectHost::new::<F, C, R>(call).asked_by::<F, A, S>(ask);

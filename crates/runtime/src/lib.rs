@@ -94,7 +94,7 @@ mod unwritten;
 pub mod view;
 
 pub use builder::{ServiceBuilder, StartError};
-pub use delivery::{CallError, Circuit, CircuitState, DeadLetter, Delivery, Letter};
+pub use delivery::{CallContext, CallError, Circuit, CircuitState, DeadLetter, Delivery, Letter};
 pub use diagnostics::{Alert, Diagnostic, Diagnostics};
 pub use entity::{EntityHandle, EntityHost, EntityOptions, HostError, Inspection, SendOptions};
 pub use fleet::{Fleet, Whereabouts};

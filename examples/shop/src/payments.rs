@@ -435,12 +435,12 @@ pub fn without_provider(builder: ServiceBuilder) -> ServiceBuilder {
 pub fn service(builder: ServiceBuilder, provider: &ProviderClient) -> ServiceBuilder {
     let (charges, refunds) = (provider.clone(), provider.clone());
     without_provider(builder)
-        .effect::<Charge, _, _>(move |charge, key| {
+        .effect_in::<Charge, _, _>(move |charge, context| {
             let provider = charges.clone();
-            async move { provider.post("/charges", &charge, key).await }
+            async move { provider.post("/charges", &charge, &context).await }
         })
-        .effect::<Refund, _, _>(move |refund, key| {
+        .effect_in::<Refund, _, _>(move |refund, context| {
             let provider = refunds.clone();
-            async move { provider.post("/refunds", &refund, key).await }
+            async move { provider.post("/refunds", &refund, &context).await }
         })
 }

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anabranch::domain::{CommandId, Rejection};
-use anabranch::runtime::{CallError, Time};
+use anabranch::domain::Rejection;
+use anabranch::runtime::{CallContext, CallError, Time};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -279,18 +279,22 @@ impl ProviderClient {
         }
     }
 
-    /// Asks for something under this key.
+    /// Asks for something under the key of this call, as a part of its trace.
     pub async fn post(
         &self,
         path: &str,
         what: &impl Serialize,
-        key: CommandId,
+        context: &CallContext,
     ) -> Result<Receipt, CallError> {
         let unsent = |error: String| CallError::Failed(format!("not sent: {error}"));
         let body = serde_json::to_vec(what).map_err(|error| unsent(error.to_string()))?;
-        let request = hyper::Request::post(format!("http://{}{path}", self.address))
+        let mut request = hyper::Request::post(format!("http://{}{path}", self.address))
             .header("content-type", "application/json")
-            .header("idempotency-key", key.to_string())
+            .header("idempotency-key", context.key.to_string());
+        if let Some(trace) = &context.traceparent {
+            request = request.header("traceparent", trace);
+        }
+        let request = request
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| unsent(error.to_string()))?;
         let response = match self.client.request(request).await {

@@ -447,6 +447,10 @@ impl<P: Process> ProcessInstance<P> {
     }
 
     fn plan(&self, index: u32, action: Action, causes: &Cut) -> Result<Planned, CommandError> {
+        let story = match &self.story.correlation_id {
+            Some(story) => story.clone(),
+            None => self.stream.to_string(),
+        };
         let command = |to, name: &str, data| {
             Planned::Command(CommandEnvelope {
                 id: self.id(index),
@@ -455,10 +459,7 @@ impl<P: Process> ProcessInstance<P> {
                 data,
                 role: Role::Plain,
                 reply_to: Some(self.stream.clone()),
-                correlation_id: Some(match &self.story.correlation_id {
-                    Some(story) => story.clone(),
-                    None => self.stream.to_string(),
-                }),
+                correlation_id: Some(story.clone()),
                 traceparent: self.story.traceparent.clone(),
                 causes: causes.clone(),
             })
@@ -473,6 +474,8 @@ impl<P: Process> ProcessInstance<P> {
                 key: self.id(index),
                 call,
                 reply_to: self.stream.clone(),
+                correlation_id: Some(story.clone()),
+                traceparent: self.story.traceparent.clone(),
             }),
             Action::Schedule(timer) => Planned::Timer(timer),
             Action::Cancel { timer } => Planned::Cancel { timer },

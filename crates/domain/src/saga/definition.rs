@@ -390,7 +390,10 @@ impl<I> StepBuilder<I> {
         self
     }
 
-    /// When to send request and compensation again while no answer comes. The greatest number
+    /// When to look after request and compensation, and send them again, while no answer comes. What
+    /// is still on its way is not sent twice: a call is tried by its effect's
+    /// [`CallPolicy::retry`](crate::CallPolicy::retry) meanwhile, which is how often the third party
+    /// is asked; this is how long the saga waits before it asks for the call anew. The greatest number
     /// of attempts counts for the request of a step that can be undone; everything else is
     /// tried until it is acknowledged.
     #[must_use]

@@ -238,6 +238,7 @@ impl Dispatch {
     ) -> Result<Sent, CommandError> {
         let story = origin.and_then(|origin| origin.correlation_id.clone());
         let story = story.unwrap_or_else(|| saga.to_string());
+        let traceparent = origin.and_then(|origin| origin.traceparent.clone());
         let command = |id, to, name: &str, data, role| CommandEnvelope {
             id,
             to,
@@ -246,7 +247,7 @@ impl Dispatch {
             role,
             reply_to: Some(saga.clone()),
             correlation_id: Some(story.clone()),
-            traceparent: origin.and_then(|origin| origin.traceparent.clone()),
+            traceparent: traceparent.clone(),
             causes: causes.clone(),
         };
         Ok(match self {
@@ -259,6 +260,8 @@ impl Dispatch {
                         key: id,
                         call,
                         reply_to: saga.clone(),
+                        correlation_id: Some(story.clone()),
+                        traceparent: traceparent.clone(),
                     },
                     role,
                 ),

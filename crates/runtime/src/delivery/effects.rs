@@ -40,9 +40,31 @@ pub enum CallError {
 
 anabranch_model::debug_is_words!(CallError);
 
+/// What a call to the world outside may pass on beside what its effect holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallContext {
+    /// The idempotency key: the same for every attempt.
+    pub key: CommandId,
+    /// Id of the story that the call belongs to, in all services.
+    pub correlation_id: Option<String>,
+    /// The header `traceparent` of who began that story (W3C Trace Context), if there was one.
+    pub traceparent: Option<String>,
+}
+
+impl CallContext {
+    fn of(envelope: &CallEnvelope) -> Self {
+        Self {
+            key: envelope.key,
+            correlation_id: envelope.correlation_id.clone(),
+            traceparent: envelope.traceparent.clone(),
+        }
+    }
+}
+
 /// Calls a third party, or asks it what became of a call; `None`: that was never carried out.
 type CallFn = Arc<
-    dyn Fn(Json, CommandId) -> BoxFuture<'static, Result<Option<Json>, CallError>> + Send + Sync,
+    dyn Fn(Json, CallContext) -> BoxFuture<'static, Result<Option<Json>, CallError>> + Send + Sync,
 >;
 
 /// One effect: how it is called, and how its third party is doing.
@@ -100,15 +122,15 @@ impl EffectHost {
     pub fn new<F, C, R>(call: C) -> Self
     where
         F: Effect,
-        C: Fn(F, CommandId) -> R + Send + Sync + 'static,
+        C: Fn(F, CallContext) -> R + Send + Sync + 'static,
         R: Future<Output = Result<F::Outcome, CallError>> + Send + 'static,
     {
         let policy = F::policy();
         Self {
             name: F::NAME,
             policy,
-            call: call_fn(move |effect: F, key| {
-                let called = call(effect, key);
+            call: call_fn(move |effect: F, context| {
+                let called = call(effect, context);
                 async move { Ok(Some(called.await?)) }
             }),
             ask: None,
@@ -122,7 +144,7 @@ impl EffectHost {
     pub fn asked_by<F, C, R>(mut self, ask: C) -> Self
     where
         F: Effect,
-        C: Fn(F, CommandId) -> R + Send + Sync + 'static,
+        C: Fn(F, CallContext) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Option<F::Outcome>, CallError>> + Send + 'static,
     {
         self.ask = Some(call_fn(ask));
@@ -218,7 +240,8 @@ impl EffectHost {
     /// for it takes no place in the bulkhead.
     async fn guarded(&self, asking: &Asking<'_>, call: &CallFn) -> Tried {
         let time = asking.time;
-        let (request, key) = (asking.envelope.call.request.clone(), asking.envelope.key);
+        let request = asking.envelope.call.request.clone();
+        let context = CallContext::of(asking.envelope);
         let is_open = self.open_until(&self.breaker(), time);
         if let Some(until) = is_open {
             return Tried::Open(until);
@@ -240,8 +263,8 @@ impl EffectHost {
             effect: self,
             ended: false,
         };
-        let span = telemetry::call(self.name, key);
-        let called = span.in_scope(|| contain(|| call(request, key)));
+        let span = telemetry::call(self.name, context.key);
+        let called = span.in_scope(|| contain(|| call(request, context)));
         let called = called.unwrap_or_else(|panic| {
             let text = format!("the code of effect {} panicked: {panic}", self.name);
             Box::pin(async { Err(CallError::Unknown(text)) })
@@ -334,12 +357,12 @@ impl Drop for Trial<'_> {
 fn call_fn<F, C, R>(call: C) -> CallFn
 where
     F: Effect,
-    C: Fn(F, CommandId) -> R + Send + Sync + 'static,
+    C: Fn(F, CallContext) -> R + Send + Sync + 'static,
     R: Future<Output = Result<Option<F::Outcome>, CallError>> + Send + 'static,
 {
-    Arc::new(move |request, key| match request.parse::<F>() {
+    Arc::new(move |request, context| match request.parse::<F>() {
         Ok(effect) => {
-            let called = call(effect, key);
+            let called = call(effect, context);
             Box::pin(async move {
                 let outcome = called.await?.as_ref().map(Json::of).transpose();
                 outcome.map_err(|error| CallError::Unknown(error.to_string()))

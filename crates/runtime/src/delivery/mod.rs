@@ -12,7 +12,7 @@ mod outbox;
 mod under_way;
 
 pub use dispatcher::{Dispatcher, Here};
-pub use effects::{CallError, Circuit, CircuitState, EffectHost, Effects};
+pub use effects::{CallContext, CallError, Circuit, CircuitState, EffectHost, Effects};
 pub use letters::{DeadLetter, Letter};
 pub use outbox::ToDispatcher;
 pub use under_way::Delivery;

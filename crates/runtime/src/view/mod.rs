@@ -94,7 +94,7 @@ pub struct Answer<T> {
 #[derive(Clone, PartialEq, Eq, Error)]
 pub enum QueryError {
     /// The view has not come as far as the client.
-    #[error("view {view} stands at {have} and the answer needs {need}{}; try again later, or accept a stale answer", because(.stopped))]
+    #[error("view {view} stands at {have} and the answer needs {need}{}, or accept a stale answer", because(.stopped))]
     NotReached {
         /// The view.
         view: String,
@@ -147,10 +147,23 @@ pub enum QueryError {
 
 anabranch_model::debug_is_words!(QueryError);
 
+/// Rows that are kept in memory, and in a snapshot now and then.
+#[diagnostic::on_unimplemented(
+    message = "the rows of `{Self}` are not kept in memory",
+    label = "a view with such rows is hosted by the function of their store",
+    note = "`.view_in_sqlite(…)` and `.view_in_postgres(…)` host views in databases, `.view_on(…)` those of your own store",
+    note = "rows in memory are `Default + Serialize + Deserialize + Send + Sync`"
+)]
+pub trait InMemory: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync {}
+
+#[diagnostic::do_not_recommend]
+impl<S: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync> InMemory for S {}
+
 fn because(stopped: &Option<String>) -> String {
-    stopped
-        .as_ref()
-        .map_or(String::new(), |why| format!(", but it has stopped: {why}"))
+    match stopped {
+        None => "; try again later".to_owned(),
+        Some(why) => format!(", but it has stopped: {why}; let it go on first"),
+    }
 }
 
 /// Why a view cannot be hosted.

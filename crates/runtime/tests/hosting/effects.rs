@@ -9,12 +9,12 @@ use anabranch_domain::{
     Breaker, CallPolicy, CommandId, Correlate, Decide, Effect, EventRef, Input, Outcome, Process,
     Reaction, Repeat, Retry,
 };
-use anabranch_runtime::{CallError, Service};
+use anabranch_runtime::{CallContext, CallError, SendOptions, Service};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::show;
 use crate::processes::{add, builder, run};
-use crate::support::{Bench, CounterEvent, settle};
+use crate::support::{Bench, Counter, CounterCommand, CounterEvent, settle};
 
 /// A payment that is made in one of three ways.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -206,4 +206,37 @@ async fn a_panic_in_an_effect_costs_one_attempt() {
     assert_eq!(outcomes::<WITH_KEY>(&service).await, ["done 5"]);
     assert_eq!(panics.load(Ordering::Relaxed), 3);
     assert_eq!(service.under_way(), 0);
+}
+
+/// The story goes on at the third party: whoever began it finds what was done there.
+#[tokio::test]
+async fn a_call_knows_the_story_and_the_trace_that_it_belongs_to() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let bench = Bench::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let start = async || {
+        let seen = seen.clone();
+        let pay = move |pay: Pay<WITH_KEY>, context: CallContext| {
+            seen.lock().unwrap().push(context);
+            async move { Ok(pay.amount) }
+        };
+        let builder = builder(&bench).process::<Payer<WITH_KEY>>();
+        builder.effect_in(pay).start().await.unwrap()
+    };
+    let service = start().await;
+    let options = SendOptions {
+        correlation_id: Some("monday".to_owned()),
+        traceparent: Some(TRACE.to_owned()),
+        ..SendOptions::default()
+    };
+    let counter = service.entity::<Counter>("a");
+    let add = CounterCommand::Add { n: 5 };
+    counter.send_with(add, options).await.unwrap();
+    run(&bench, 1).await;
+    let seen = seen.lock().unwrap();
+    let [context] = &seen[..] else {
+        panic!("called {} times", seen.len());
+    };
+    assert_eq!(context.correlation_id.as_deref(), Some("monday"));
+    assert_eq!(context.traceparent.as_deref(), Some(TRACE));
 }
