@@ -259,6 +259,14 @@ fn every_fault_is_named_at_once() {
             .pivot("pay", |s| s.changes("x"))
     };
     assert_eq!(faults(define).len(), 3);
+    // Also of steps that wait for each other.
+    let in_a_circle = || {
+        new()
+            .compensatable("a", |s| forward(s).after(["b"]))
+            .compensatable("b", |s| s.after(["a"]))
+    };
+    // The circle; of a one fault; of b three.
+    assert_eq!(faults(in_a_circle).len(), 5, "{:?}", faults(in_a_circle));
 }
 
 #[test]

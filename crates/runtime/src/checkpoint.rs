@@ -108,7 +108,8 @@ impl DiskCheckpoints {
     /// Checkpoints in `dir`, which is made if need be.
     pub fn open(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> io::Result<Self> {
         let dir = dir.into();
-        disk.create_dir(&dir)?;
+        let made = disk.create_dir(&dir);
+        made.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))?;
         Ok(Self {
             disk,
             dir,

@@ -113,7 +113,12 @@ fn event(args: &AppendArgs, context: &Context) -> Result<NewEvent, Failure> {
         data => data.as_bytes().to_vec(),
     };
     let is_json = args.content_type.as_deref().is_none_or(is_json_media_type);
-    let data = if is_json { json(data)? } else { data };
+    let remedy = "correct --data, or name the media type of what is not JSON with --content-type";
+    let data = if is_json {
+        json_or(data, remedy)?
+    } else {
+        data
+    };
     let id = args.id.unwrap_or_else(|| {
         let now_ms = context.env.clock.wall_micros() / 1_000;
         EventId::v7(now_ms, context.env.rng.next_u128())
@@ -149,12 +154,15 @@ pub fn read_stdin(bytes_max: usize) -> Result<Vec<u8>, Failure> {
 
 /// The JSON value in `data`, as it stands there. A mark of UTF-8 before it is no part of it.
 pub fn json(data: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    json_or(data, "correct --data")
+}
+
+/// As [`json`]; `remedy` says what else can be done about what is none.
+fn json_or(data: Vec<u8>, remedy: &str) -> Result<Vec<u8>, Failure> {
     let wrong = |what: String| {
         Failure::new(Exit::Failed, "bad-data", what)
             .safe("nothing was written")
-            .remedy(
-                "correct --data, or name the media type of what is not JSON with --content-type",
-            )
+            .remedy(remedy)
     };
     if let Some(encoding) = other_unicode(&data) {
         let what = format!("the data is {encoding}, and JSON is UTF-8");

@@ -342,7 +342,7 @@ fn print_instance(instance: &Instance, out: &mut Output) -> Outcome {
     };
     // A saga's steps read better as a table.
     if let Ok(saga) = state.parse::<SagaState>() {
-        print_steps(instance, saga.aborted.as_deref(), &saga.steps, out)?;
+        print_steps(instance, &saga, out)?;
     } else {
         out.line("\nstate")?;
         print_json(state.as_str(), 2, out)?;
@@ -422,22 +422,17 @@ fn waits(step: &SagaStep) -> String {
     format!("{asked}; attempt {}, {next}", step.attempts)
 }
 
-fn print_steps(
-    instance: &Instance,
-    aborted: Option<&str>,
-    steps: &[SagaStep],
-    out: &mut Output,
-) -> Outcome {
-    if let Some(why) = aborted {
-        print_facts(&[("aborted", why.to_owned())], out)?;
+fn print_steps(instance: &Instance, saga: &SagaState, out: &mut Output) -> Outcome {
+    if let Some(why) = &saga.aborted {
+        print_facts(&[("aborted", why.clone())], out)?;
     }
     out.line("")?;
     let mut table = Table::new(["step", "state", "waits for"]);
-    for step in steps {
+    for step in &saga.steps {
         table.row([&step.step, &step.state, &waits(step)]);
     }
     table.print("no steps", out)?;
-    for step in steps {
+    for step in &saga.steps {
         if let Some(why) = &step.fallback {
             let (name, why) = (clean(&step.step), clean(why));
             out.line(&format!("\n{name} has asked for its fallback: {why}"))?;
@@ -448,14 +443,20 @@ fn print_steps(
             out.line(&format!("\n{name} has failed: {error}"))?;
         }
         if let Some(why) = &step.parked {
-            print_parked(instance, step, why, out)?;
+            print_parked(instance, saga, step, why, out)?;
         }
     }
     Ok(())
 }
 
 /// Why a person should look at a step, and what a person can do.
-fn print_parked(instance: &Instance, step: &SagaStep, why: &str, out: &mut Output) -> Outcome {
+fn print_parked(
+    instance: &Instance,
+    state: &SagaState,
+    step: &SagaStep,
+    why: &str,
+    out: &mut Output,
+) -> Outcome {
     let (saga, name) = (clean(&instance.stream), clean(&step.step));
     let is_going_back = instance.phase.as_deref() == Some("aborting");
     let kind = if step.going_on {
@@ -483,9 +484,9 @@ fn print_parked(instance: &Instance, step: &SagaStep, why: &str, out: &mut Outpu
         )),
         _ => {}
     }
-    if !is_going_back {
+    if state.can_go_back.unwrap_or(!is_going_back) {
         ways.push(format!(
-            "let the saga go back, before its pivot: `anabranch process abort {saga} --why …`"
+            "let the saga go back: `anabranch process abort {saga} --why …`"
         ));
     }
     for way in ways {

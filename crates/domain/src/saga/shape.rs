@@ -245,6 +245,9 @@ impl Shape {
             Err(cycle) => {
                 let names: Vec<&str> = cycle.iter().map(|&i| steps[i].name.as_str()).collect();
                 faults.push(Fault::Cycle(names.join(" → ")));
+                for step in steps {
+                    check_step(step, &mut faults);
+                }
                 // Without an order nothing more can be said about who waits for whom.
                 return Err(DefinitionError {
                     saga: name.to_owned(),

@@ -218,6 +218,15 @@ impl SagaState {
         }
     }
 
+    /// The state after these events, which are the whole journal.
+    pub fn of_journal(stream: StreamId, journal: &[SagaEvent]) -> Self {
+        let mut state = Self::new(stream);
+        for event in journal {
+            state.evolve(event);
+        }
+        state
+    }
+
     /// The journal's stream.
     pub fn stream(&self) -> &StreamId {
         &self.stream
@@ -241,6 +250,14 @@ impl SagaState {
     /// Whether a person has to look at some step.
     pub fn is_parked(&self) -> bool {
         self.parked > 0
+    }
+
+    /// Whether it can still go back: it has not, and the point of no return was not started.
+    pub fn can_go_back(&self) -> bool {
+        let is_before = |step: &StepState| {
+            step.kind == StepKind::Compensatable || step.new as usize == step.branches.len()
+        };
+        self.phase == Phase::Running && self.steps.iter().all(is_before)
     }
 
     /// Why it goes, or went, back.

@@ -178,7 +178,11 @@ impl Machine for SagaInstance {
         let steps: Vec<_> = state.describe().collect();
         let needs_person = steps.iter().any(StepStatus::needs_person);
         let retrying = steps.iter().any(|step| step.going_on);
-        let described = serde_json::json!({"aborted": state.abort_reason(), "steps": steps});
+        let described = serde_json::json!({
+            "aborted": state.abort_reason(),
+            "can_go_back": state.can_go_back(),
+            "steps": steps,
+        });
         Ok(Description {
             phase: phase.to_owned(),
             ended: state.phase().is_terminal(),

@@ -120,6 +120,9 @@ pub struct SagaState {
     /// Why it goes back, if it does.
     #[serde(default)]
     pub aborted: Option<String>,
+    /// Whether it could still go back: its point of no return was not started.
+    #[serde(default)]
+    pub can_go_back: Option<bool>,
     /// Its steps.
     pub steps: Vec<SagaStep>,
 }

@@ -53,13 +53,7 @@ impl Run<'_> {
         if ended && !self.rules.keep(Rule::TerminalIsFinal) {
             return true;
         }
-        self.state.phase == Phase::Running
-            && self
-                .state
-                .steps
-                .iter()
-                .filter(|step| step.kind != StepKind::Compensatable)
-                .all(|step| step.new as usize == step.branches.len())
+        self.state.can_go_back()
     }
 
     pub(super) fn abort(&mut self, why: String, by: Option<Parent>) {
