@@ -30,6 +30,8 @@ mod lost;
 mod open;
 mod options;
 mod part;
+#[cfg(test)]
+mod properties;
 mod reader;
 mod reading;
 mod sabotage;

@@ -120,7 +120,8 @@ impl DiskSnapshots {
     /// Snapshots in `dir`, which is made if need be.
     pub fn open(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> io::Result<Self> {
         let dir = dir.into();
-        disk.create_dir(&dir)?;
+        let made = disk.create_dir(&dir);
+        made.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))?;
         let known = disk.list(&dir)?;
         let hash = |name: &String| {
             let hash = name.strip_suffix(".snapshot")?;
@@ -298,5 +299,36 @@ mod tests {
         assert_eq!(store.load(&stream).await.unwrap(), Some(snapshot(1)));
         disk.truncate(path, len - 1).unwrap();
         assert_eq!(store.load(&stream).await.unwrap(), None);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            failure_persistence: None,
+            ..proptest::prelude::ProptestConfig::default()
+        })]
+
+        #[test]
+        fn any_snapshot_reads_back_and_a_changed_byte_is_seen(
+            (fingerprint, version, last_event) in proptest::prelude::any::<(u128, u64, u128)>(),
+            state in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            key in "[a-z0-9 ß]{1,5}",
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+            by in 1..=u8::MAX,
+        ) {
+            let stream = StreamId::of("a", &key).unwrap();
+            let last_event = EventId::from_u128(last_event);
+            let snapshot = Snapshot { fingerprint, version, last_event, state };
+            let bytes = encode(&stream, &snapshot).unwrap();
+            let whole = decode(&stream, &bytes);
+            proptest::prop_assert_eq!(whole.as_ref(), Some(&snapshot));
+            let mut changed = bytes.clone();
+            changed[at.index(bytes.len())] ^= by;
+            // Letters of a number may be large or small.
+            let read = decode(&stream, &changed);
+            proptest::prop_assert!(read.is_none() || read.as_ref() == Some(&snapshot));
+            proptest::prop_assert_eq!(decode(&stream, &bytes[..at.index(bytes.len())]), None);
+            let other = StreamId::of("b", &key).unwrap();
+            proptest::prop_assert_eq!(decode(&other, &bytes), None);
+        }
     }
 }

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
-use anabranch_domain::Json;
-use anabranch_domain::saga::SagaEvent;
+use anabranch_domain::process::{ConsumedEvent, Planned, ProcessEvent, Received};
+use anabranch_domain::saga::{
+    Operator, Request, SagaEvent, StepDeclared, StepId, StepKind, Undo,
+};
+use anabranch_domain::{
+    Call, CallEnvelope, CommandEnvelope, CommandId, Json, Origin, Outcome, Outgoing, Rejection,
+    ReplyEnvelope, Role, Source, Timer, Timestamp,
+};
 use anabranch_model::record::encode;
 use anabranch_model::{
-    Cut, EventId, EventType, Meta, NewEvent, PartitionId, Session, StreamId, TokenKey, TokenSeal,
+    Cut, EventId, EventType, Meta, NewEvent, PartitionId, Position, Session, StreamId, TokenKey, TokenSeal,
 };
 use serde_json::json;
 
@@ -39,7 +45,8 @@ pub fn corpus(target: &str) -> Vec<Vec<u8>> {
         "registry" => texts(&[
             r#"{"service":"shop","kinds":[{"name":"Placed","version":1,"shape":{"kind":"unknown"}}]}"#,
         ]),
-        "saga_journal" => vec![journal()],
+        "saga_journal" => vec![journal(), saga_journal()],
+        "process_journal" => vec![process_journal()],
         "wire" => wire(),
         "import_line" => texts(&[
             r#"{"stream":"order/1","type":"Placed","data":{"total":1550},"id":"018f0000-0000-7000-8000-000000000001","headers":{"shop":"x"},"tags":["sku:1"],"expect":"empty"}"#,
@@ -105,6 +112,184 @@ fn journal() -> Vec<u8> {
         },
     );
     lines.join("\n").into_bytes()
+}
+
+fn lines(events: &[impl serde::Serialize]) -> Vec<u8> {
+    let lines = events.iter().map(|event| serde_json::to_string(event));
+    let lines: Result<Vec<_>, _> = lines.collect();
+    lines.unwrap().join("\n").into_bytes()
+}
+
+/// A step that is refused, its fallback, and the way back.
+fn saga_journal() -> Vec<u8> {
+    let command = Outgoing {
+        to: StreamId::new("stock/mug").unwrap(),
+        name: "Reserve".to_owned(),
+        data: Json::new(r#"{"units":2}"#).unwrap(),
+    };
+    let step = StepId::new("reserve", 1);
+    let at = Timestamp::from_seconds(1_700_000_000);
+    let id = CommandId::from_u128(7);
+    let started = |request, fallback| SagaEvent::StepStarted {
+        step: step.clone(),
+        request,
+        wake: Some(at),
+        deadline: Some(at),
+        command: Some(id),
+        fallback,
+    };
+    let call = Call {
+        effect: "order-in".to_owned(),
+        request: Json::null(),
+    };
+    let operator = Operator {
+        who: "ada".to_owned(),
+        why: "by phone".to_owned(),
+    };
+    lines(&[
+        SagaEvent::SagaStarted {
+            id,
+            definition: "0".repeat(32).try_into().unwrap(),
+            steps: vec![StepDeclared {
+                name: "reserve".to_owned(),
+                kind: StepKind::Compensatable,
+                branches: 2,
+            }],
+            input: Json::new("{}").unwrap(),
+            parent: None,
+            origin: origin(),
+            at,
+        },
+        started(Request::Command(command.clone()), None),
+        SagaEvent::AttemptFailed {
+            step: step.clone(),
+            undo: false,
+            why: "away".to_owned(),
+        },
+        SagaEvent::StepRefused {
+            step: step.clone(),
+            why: Rejection::new("out-of-stock", "none left"),
+            by: None,
+        },
+        started(Request::Call(call), Some("none left".to_owned())),
+        SagaEvent::StepTimedOut { step: step.clone() },
+        SagaEvent::AbortRequested {
+            why: "no answer".to_owned(),
+            by: None,
+        },
+        SagaEvent::CompStarted {
+            step: step.clone(),
+            request: Undo::Ask(Request::Command(command)),
+            wake: Some(at),
+            command: Some(id),
+        },
+        SagaEvent::Parked {
+            step: step.clone(),
+            why: "refused".to_owned(),
+            going_on: false,
+        },
+        SagaEvent::CompOk {
+            step,
+            by: Some(operator),
+        },
+        SagaEvent::SagaCompensated,
+    ])
+}
+
+fn origin() -> Origin {
+    Origin {
+        event: Some(EventId::from_u128(5)),
+        correlation_id: Some("monday".to_owned()),
+        traceparent: Some("00-1-2-01".to_owned()),
+    }
+}
+
+/// Everything that a process can take in and do.
+fn process_journal() -> Vec<u8> {
+    let (at, id) = (Timestamp::from_seconds(1_700_000_000), CommandId::from_u128(7));
+    let stream = StreamId::new("counting/1").unwrap();
+    let consumed = |version, name: &str, data: &str| ConsumedEvent {
+        source: Source {
+            id: EventId::from_u128(5),
+            stream: kept::stream(),
+            version,
+            position: Position::at(9 + version),
+            recorded_at: at,
+        },
+        name: name.to_owned(),
+        schema_version: 1,
+        data: Json::new(data).unwrap(),
+        closure: Cut::at(10),
+        origin: origin(),
+    };
+    let command = CommandEnvelope {
+        id,
+        to: StreamId::new("stock/mug").unwrap(),
+        name: "Reserve".to_owned(),
+        data: Json::new(r#"{"units":2}"#).unwrap(),
+        role: Role::Plain,
+        reply_to: Some(stream.clone()),
+        correlation_id: Some("monday".to_owned()),
+        traceparent: None,
+        causes: Cut::at(10),
+    };
+    let call = CallEnvelope {
+        key: CommandId::from_u128(8),
+        call: Call {
+            effect: "mail".to_owned(),
+            request: Json::null(),
+        },
+        reply_to: stream.clone(),
+        correlation_id: Some("monday".to_owned()),
+        traceparent: Some("00-1-2-01".to_owned()),
+    };
+    let timer = Timer {
+        name: "late".to_owned(),
+        at,
+        data: Json::null(),
+    };
+    let received = |input, actions| ProcessEvent::Received {
+        input,
+        actions,
+        settled: vec![id],
+        at,
+    };
+    let reply = ReplyEnvelope {
+        to: stream,
+        from: command.to.clone(),
+        id,
+        name: "Reserve".to_owned(),
+        role: Role::Plain,
+        outcome: Outcome::Refused(Rejection::new("no", "none left").for_now()),
+        causes: Cut::start(),
+    };
+    lines(&[
+        ProcessEvent::Held {
+            event: consumed(0, "Shipped", "null"),
+        },
+        received(
+            Received::Event(consumed(1, "Placed", r#"{"total":5}"#)),
+            vec![
+                Planned::Command(command),
+                Planned::Call(call),
+                Planned::Timer(timer.clone()),
+            ],
+        ),
+        received(Received::Reply(reply), Vec::new()),
+        received(
+            Received::Timer(timer),
+            vec![
+                Planned::Cancel {
+                    timer: "late".to_owned(),
+                },
+                Planned::Complete,
+            ],
+        ),
+        ProcessEvent::Settled { settled: vec![id] },
+        ProcessEvent::Ended {
+            settled: Vec::new(),
+        },
+    ])
 }
 
 fn wire() -> Vec<Vec<u8>> {

@@ -2,13 +2,17 @@
 
 use std::path::Path;
 
+use anabranch_domain::process::{ProcessEvent, ProcessInstance, ProcessType};
 use anabranch_domain::saga::{SagaEvent, SagaState};
+use anabranch_domain::{Correlate, Decide, EventRef, Input, Process, Reaction};
 use anabranch_env::sim;
 use anabranch_log::{Append, Log, MemoryLog};
 use anabranch_model::{EventId, EventType, NewEvent, StreamId};
 use anabranch_runtime::checkpoint::{Checkpoint, Checkpoints, DiskCheckpoints};
 use anabranch_runtime::registry::registered;
 use anabranch_runtime::snapshot::{DiskSnapshots, Snapshot, SnapshotStore};
+
+use serde::{Deserialize, Serialize};
 
 use crate::texts::same_again;
 
@@ -92,6 +96,58 @@ pub fn registry(data: &[u8]) {
     if wait(log.append(Append::event(event))).is_ok() {
         drop(wait(registered(&log)));
     }
+}
+
+/// What happens in the shop, as a process hears it.
+#[derive(Debug, Clone, Serialize, Deserialize, anabranch_domain::Event)]
+#[event(crate = "anabranch_domain")]
+pub(crate) enum Heard {
+    Placed { total: u64 },
+    Shipped,
+}
+
+/// Counts what it hears.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Counting {
+    heard: u64,
+    answers: u64,
+}
+
+impl Process for Counting {
+    const NAME: &'static str = "counting";
+    const CATEGORIES: &'static [&'static str] = &["order"];
+    type Event = Heard;
+
+    fn correlate(_: &Heard, about: &EventRef<'_>) -> Correlate {
+        Correlate::Start(about.key().to_owned())
+    }
+
+    fn decide(&self, _: &Input<Heard>, _: &Decide) -> Reaction {
+        Reaction::none()
+    }
+
+    fn evolve(&mut self, input: &Input<Heard>) {
+        match input {
+            Input::Reply(_) => self.answers += 1,
+            Input::Event(..) | Input::Timer(_) => self.heard += 1,
+        }
+    }
+}
+
+/// The journal of a process, one event on each line: read, written again, and taken in; then what
+/// it has made is written as a snapshot has it, and asked what is still to be sent.
+pub fn process_journal(data: &[u8]) {
+    let process = ProcessType::<Counting>::new().unwrap();
+    let mut instance = ProcessInstance::<Counting>::new(StreamId::new("counting/1").unwrap());
+    for line in data.split(|&byte| byte == b'\n') {
+        if let Ok(event) = serde_json::from_slice::<ProcessEvent>(line) {
+            // What cannot be read parks the instance.
+            drop(instance.evolve(&process, &event));
+        }
+        same_again::<ProcessEvent>(line);
+    }
+    same_again::<ProcessInstance<Counting>>(&serde_json::to_vec(&instance).unwrap());
+    drop(instance.outstanding());
 }
 
 /// The journal of a saga, one event on each line: read, written again, and taken in.

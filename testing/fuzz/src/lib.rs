@@ -17,14 +17,14 @@ mod texts;
 
 pub use corpus::corpus;
 pub use files::{backup_files, log_files};
-pub use kept::{checkpoint, registry, saga_journal, snapshot};
+pub use kept::{checkpoint, process_journal, registry, saga_journal, snapshot};
 pub use texts::{import_line, json_text, names, record, token, wire};
 
 /// A decoder, given any bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, with how many mutations of its corpus a test tries.
-pub const TARGETS: [(&str, Target, usize); 12] = [
+pub const TARGETS: [(&str, Target, usize); 13] = [
     ("record", record, 20_000),
     ("token", token, 20_000),
     ("json_text", json_text, 20_000),
@@ -35,6 +35,7 @@ pub const TARGETS: [(&str, Target, usize); 12] = [
     ("checkpoint", checkpoint, 3_000),
     ("registry", registry, 3_000),
     ("saga_journal", saga_journal, 10_000),
+    ("process_journal", process_journal, 10_000),
     ("wire", wire, 5_000),
     ("import_line", import_line, 20_000),
 ];
