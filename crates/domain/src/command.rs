@@ -146,6 +146,29 @@ pub struct CommandEnvelope {
     pub causes: Cut,
 }
 
+impl CommandEnvelope {
+    /// An ordinary command for which nobody but the caller waits, of a story of its own.
+    pub fn plain(
+        id: CommandId,
+        to: StreamId,
+        command: &impl Command,
+        causes: Cut,
+    ) -> Result<Self, CommandError> {
+        let (name, data) = command.to_wire()?;
+        Ok(Self {
+            id,
+            to,
+            name: name.to_owned(),
+            data,
+            role: Role::Plain,
+            reply_to: None,
+            correlation_id: None,
+            traceparent: None,
+            causes,
+        })
+    }
+}
+
 fn is_start(cut: &Cut) -> bool {
     *cut == Cut::start()
 }

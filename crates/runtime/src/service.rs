@@ -8,7 +8,7 @@ use std::time::Duration;
 use anabranch_domain::saga::SagaCommand;
 use anabranch_domain::types::ServiceTypes;
 use anabranch_domain::{
-    Command, CommandEnvelope, CommandId, Cut, Entity, Json, Query, Role, Saga, StreamId, View,
+    CommandEnvelope, CommandId, Cut, Entity, Json, Query, Saga, StreamId, View,
 };
 use anabranch_log::BoxFuture;
 use futures_util::future::{Either, join_all, select};
@@ -113,20 +113,10 @@ impl Service {
         command: &SagaCommand,
         id: Option<CommandId>,
     ) -> Result<(), SendError> {
-        let (name, data) = command.to_wire()?;
         let now = self.time.now().micros() / 1000;
         let id = id.unwrap_or_else(|| CommandId::v7(now, self.time.random()));
-        let envelope = CommandEnvelope {
-            id,
-            to: saga,
-            name: name.to_owned(),
-            data,
-            role: Role::Plain,
-            reply_to: None,
-            correlation_id: Some(id.to_string()),
-            traceparent: None,
-            causes: Cut::start(),
-        };
+        let mut envelope = CommandEnvelope::plain(id, saga, command, Cut::start())?;
+        envelope.correlation_id = Some(id.to_string());
         self.deliver(envelope).await.map(|_| ())
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anabranch_domain::saga::{SagaCommand, SagaEvent, SagaState};
 use anabranch_domain::testkit::START;
 use anabranch_domain::{
-    Command, CommandEnvelope, CommandId, Entity, EntityInstance, Event, Json, Query, Reader, Role,
-    Saga, StreamId, Timestamp, View,
+    Command, CommandEnvelope, CommandId, Entity, EntityInstance, Event, Json, Query, Reader, Saga,
+    StreamId, Timestamp, View,
 };
 use anabranch_env::sim::SimRng;
 use anabranch_env::{Clock, Env};
@@ -259,20 +259,10 @@ impl World {
 
     #[track_caller]
     fn send_wire(&mut self, to: StreamId, command: &impl Command, causes: Cut) -> CommandId {
-        let (name, data) = command.to_wire().unwrap_or_else(|error| panic!("{error}"));
         self.commands += 1;
         let id = CommandId::v7(self.now().micros() / 1000, u128::from(self.commands));
-        let command = CommandEnvelope {
-            id,
-            to,
-            name: name.to_owned(),
-            data,
-            role: Role::Plain,
-            reply_to: None,
-            correlation_id: None,
-            traceparent: None,
-            causes,
-        };
+        let command = CommandEnvelope::plain(id, to, command, causes);
+        let command = command.unwrap_or_else(|error| panic!("{error}"));
         let (port, sky) = (self.fleet.port(), self.sky.clone());
         let answers = self.answers.clone();
         self.runtime.spawn(async move {
@@ -722,11 +712,7 @@ impl World {
     /// The state of a saga, from its journal.
     #[track_caller]
     pub fn saga(&self, saga: &StreamId) -> SagaState {
-        let mut state = SagaState::new(saga.clone());
-        for event in self.journal(saga) {
-            state.evolve(&event);
-        }
-        state
+        SagaState::of_journal(saga.clone(), &self.journal(saga))
     }
 
     /// Asks a view, as a client who has seen what its session says; the answer counts as seen.

@@ -12,7 +12,7 @@ use anabranch_runtime::consumer::{
 };
 use anabranch_runtime::view::{Edit, ViewCode};
 
-use crate::sqlite::{Sqlite, locked, open_private};
+use crate::sqlite::{Fault, Sqlite, locked, open_private};
 
 /// Consumers in SQLite, each event once.
 pub trait ConsumeInSqlite {
@@ -90,7 +90,7 @@ impl Writer {
         schema: &str,
         context: &ConsumerContext,
     ) -> Result<Self, HandleError> {
-        let rows = Sqlite {
+        let mut rows = Sqlite {
             connection: open_private(disk, path)?,
         };
         rows.run(
@@ -98,41 +98,24 @@ impl Writer {
              CREATE TABLE IF NOT EXISTS anabranch_consumers
                  (name TEXT PRIMARY KEY NOT NULL, progress TEXT NOT NULL)",
         )?;
-        let mut writer = Self {
-            rows,
-            name: context.name,
-            progress: Progress::default(),
-        };
-        writer.rows.run("BEGIN IMMEDIATE")?;
-        writer.progress = match writer.read()? {
-            Some(progress) => progress,
-            None => {
-                writer.rows.run(schema)?;
-                let progress = Progress {
-                    cut: context.begin.clone(),
-                    ..Progress::default()
-                };
-                writer.write(&progress)?;
-                progress
+        let name = context.name;
+        let progress = rows.transact::<_, HandleError>(|rows| {
+            if let Some(progress) = read(rows, name)? {
+                return Ok(progress);
             }
-        };
-        writer.rows.run("COMMIT")?;
-        Ok(writer)
-    }
-
-    fn read(&self) -> Result<Option<Progress>, HandleError> {
-        let read = "SELECT progress FROM anabranch_consumers WHERE name = ?1";
-        let json = self
-            .rows
-            .one(read, [self.name], |row| row.get::<_, String>(0))?;
-        Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
-    }
-
-    fn write(&self, progress: &Progress) -> Result<(), HandleError> {
-        let write = "INSERT INTO anabranch_consumers VALUES (?1, ?2)
-            ON CONFLICT DO UPDATE SET progress = ?2";
-        let json = serde_json::to_string(progress)?;
-        self.rows.execute(write, [self.name, &json]).map(drop)
+            rows.run(schema)?;
+            let progress = Progress {
+                cut: context.begin.clone(),
+                ..Progress::default()
+            };
+            write(rows, name, &progress)?;
+            Ok(progress)
+        })??;
+        Ok(Self {
+            rows,
+            name,
+            progress,
+        })
     }
 
     /// Runs `code` in a transaction with a copy of the progress; both are kept if it succeeds.
@@ -140,38 +123,42 @@ impl Writer {
         &mut self,
         code: impl FnOnce(&mut Sqlite, &mut Progress) -> Result<(), E>,
     ) -> Result<Result<(), E>, HandleError> {
-        // One that a panic has left open.
-        if !self.rows.connection.is_autocommit() {
-            self.rows.run("ROLLBACK")?;
-        }
-        self.rows.run("BEGIN IMMEDIATE")?;
-        let done = self.within(code);
-        match &done {
-            Ok(Ok(progress)) => {
-                self.rows.run("COMMIT")?;
-                self.progress.clone_from(progress);
+        let name = self.name;
+        let done = self.rows.transact::<_, Fault<E>>(|rows| {
+            // Another program on this database counts no event twice: it goes on where this one is.
+            let found = read(rows, name).map_err(Fault::Store)?;
+            let mut progress = found.ok_or_else(|| {
+                Fault::Store(
+                    "its place is gone from anabranch_consumers: somebody has removed it; start \
+                     it again to begin anew"
+                        .into(),
+                )
+            })?;
+            code(rows, &mut progress).map_err(Fault::Code)?;
+            write(rows, name, &progress).map_err(Fault::Store)?;
+            Ok(progress)
+        })?;
+        match done {
+            Ok(progress) => {
+                self.progress = progress;
+                Ok(Ok(()))
             }
-            Ok(Err(_)) | Err(_) => self.rows.run("ROLLBACK")?,
+            Err(fault) => fault.told(),
         }
-        done.map(|done| done.map(|_| ()))
     }
+}
 
-    fn within<E>(
-        &mut self,
-        code: impl FnOnce(&mut Sqlite, &mut Progress) -> Result<(), E>,
-    ) -> Result<Result<Progress, E>, HandleError> {
-        // Another program on this database counts no event twice: it goes on where this one is.
-        let found = self.read()?;
-        let mut progress = found.ok_or(
-            "its place is gone from anabranch_consumers: somebody has removed it; start it again \
-             to begin anew",
-        )?;
-        if let Err(error) = code(&mut self.rows, &mut progress) {
-            return Ok(Err(error));
-        }
-        self.write(&progress)?;
-        Ok(Ok(progress))
-    }
+fn read(rows: &Sqlite, name: &str) -> Result<Option<Progress>, HandleError> {
+    let read = "SELECT progress FROM anabranch_consumers WHERE name = ?1";
+    let json = rows.one(read, [name], |row| row.get::<_, String>(0))?;
+    Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
+}
+
+fn write(rows: &Sqlite, name: &str, progress: &Progress) -> Result<(), HandleError> {
+    let write = "INSERT INTO anabranch_consumers VALUES (?1, ?2)
+        ON CONFLICT DO UPDATE SET progress = ?2";
+    let json = serde_json::to_string(progress)?;
+    rows.execute(write, [name, &json]).map(drop)
 }
 
 impl SqliteConsumer {

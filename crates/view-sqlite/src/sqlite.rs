@@ -28,6 +28,21 @@ impl Sqlite {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
     }
 
+    /// Runs `code` in a transaction, which is kept if it succeeds.
+    pub(crate) fn transact<T, E>(
+        &mut self,
+        code: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<Result<T, E>, HandleError> {
+        // One that a panic has left open.
+        if !self.connection.is_autocommit() {
+            self.run("ROLLBACK")?;
+        }
+        self.run("BEGIN IMMEDIATE")?;
+        let done = code(self);
+        self.run(if done.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+        Ok(done)
+    }
+
     /// The first row of a query, if there is one.
     pub fn one<T>(
         &self,
@@ -49,6 +64,22 @@ impl Sqlite {
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map(params, read)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+/// Why a transaction came to nothing: the database's fault, or that of who wrote to it.
+pub(crate) enum Fault<E> {
+    Store(HandleError),
+    Code(E),
+}
+
+impl<E> Fault<E> {
+    /// As who has begun the transaction is told.
+    pub(crate) fn told<T>(self) -> Result<Result<T, E>, HandleError> {
+        match self {
+            Self::Store(error) => Err(error),
+            Self::Code(error) => Ok(Err(error)),
+        }
     }
 }
 
@@ -74,11 +105,12 @@ fn make_private(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 /// A connection to a file that belongs to its owner alone; the file is made with its directory if
 /// there is none.
 pub fn open_private(disk: &dyn Disk, path: &Path) -> Result<Connection, HandleError> {
+    let named = |path: &Path, error: &dyn std::error::Error| format!("{}: {error}", path.display());
     if let Some(dir) = path.parent() {
-        disk.create_dir(dir)?;
+        disk.create_dir(dir).map_err(|error| named(dir, &error))?;
     }
-    make_private(disk, path)?;
-    Ok(connect(path)?)
+    make_private(disk, path).map_err(|error| named(path, &error))?;
+    Ok(connect(path).map_err(|error| named(path, &error))?)
 }
 
 /// A new connection to the file at `path`.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use anabranch_domain::View;
+use anabranch_domain::{HandleError, View};
 use anabranch_env::Disk;
 use anabranch_log::BoxFuture;
 use anabranch_model::{Cut, EventBatch};
@@ -14,7 +14,7 @@ use anabranch_runtime::view::{
 };
 use rusqlite::OptionalExtension as _;
 
-use crate::sqlite::{Sqlite, connect, locked, open_private};
+use crate::sqlite::{Fault, Sqlite, connect, locked, open_private};
 
 /// Keeps views in SQLite, in files of one directory: for
 /// [`ServiceBuilder::view_on`].
@@ -206,54 +206,31 @@ impl Writer {
             .connection
             .execute_batch(table)
             .map_err(failed(view))?;
-        begin(view, &store)?;
-        // Within the transaction: two runtimes may begin with one file.
-        if let Some(progress) = read_progress(view, &store)? {
-            end(view, &store, Ok(()))?;
-            return Self {
-                view,
-                store,
-                progress,
-                data_version: 0,
+        let made = store.transact::<_, HandleError>(|store| {
+            // Within the transaction: two runtimes may begin with one file.
+            if let Some(progress) = read_progress(store)? {
+                return Ok(progress);
             }
-            .up_to_date();
-        }
-        let made = code
-            .set_up(&mut store)
-            .map_err(failed(view))
-            .and_then(|()| {
-                let json = serde_json::to_string(&Progress::default()).map_err(failed(view))?;
-                let inserted = store.execute("INSERT INTO anabranch_progress VALUES (?1)", [json]);
-                inserted.map_err(failed(view))
-            });
-        end(view, &store, made)?;
-        Self {
+            code.set_up(store)?;
+            let progress = Progress::default();
+            let json = serde_json::to_string(&progress)?;
+            store.execute("INSERT INTO anabranch_progress VALUES (?1)", [json])?;
+            Ok(progress)
+        });
+        let mut writer = Self {
             view,
+            progress: made.and_then(|made| made).map_err(failed(view))?,
             store,
-            progress: Progress::default(),
             data_version: 0,
-        }
-        .up_to_date()
-    }
-
-    /// With what another runtime may have written to the same file.
-    fn up_to_date(mut self) -> Result<Self, StoreError> {
-        self.refresh()?;
-        Ok(self)
-    }
-
-    fn refresh(&mut self) -> Result<(), StoreError> {
-        let view = self.view;
-        let version = self
-            .store
-            .one("PRAGMA data_version", [], |row| row.get(0))
-            .map_err(failed(view))?
-            .unwrap_or_default();
-        if version != self.data_version {
-            self.data_version = version;
-            self.progress = read_progress(view, &self.store)?.unwrap_or_default();
-        }
-        Ok(())
+        };
+        // With what another runtime may have written to the same file.
+        let refreshed = refresh(
+            &writer.store,
+            &mut writer.data_version,
+            &mut writer.progress,
+        );
+        refreshed.map_err(failed(view))?;
+        Ok(writer)
     }
 
     /// Runs `code` in a transaction with a copy of the progress; both are kept if it succeeds.
@@ -262,74 +239,59 @@ impl Writer {
         code: impl FnOnce(&mut Sqlite, &mut Progress) -> Result<(), E>,
     ) -> Result<Result<(), E>, StoreError> {
         let view = self.view;
-        begin(view, &self.store)?;
-        // A second runtime on this file counts no event twice: it goes on where the first is.
-        if let Err(error) = self.refresh() {
-            return end(view, &self.store, Err(error));
-        }
-        let mut progress = self.progress.clone();
-        match code(&mut self.store, &mut progress) {
-            Ok(()) => {
-                let written = write_progress(view, &self.store, &progress);
-                end(view, &self.store, written)?;
+        let (known, version) = (&mut self.progress, &mut self.data_version);
+        let done = self.store.transact::<_, Fault<E>>(|store| {
+            // A second runtime on this file counts no event twice: it goes on where the first is.
+            refresh(store, version, known).map_err(Fault::Store)?;
+            let mut progress = known.clone();
+            code(store, &mut progress).map_err(Fault::Code)?;
+            write_progress(store, &progress).map_err(Fault::Store)?;
+            Ok(progress)
+        });
+        match done.map_err(failed(view))? {
+            Ok(progress) => {
                 self.progress = progress;
                 Ok(Ok(()))
             }
-            Err(error) => {
-                self.store
-                    .connection
-                    .execute_batch("ROLLBACK")
-                    .map_err(failed(view))?;
-                Ok(Err(error))
-            }
+            Err(fault) => fault.told().map_err(failed(view)),
         }
     }
 }
 
-fn begin(view: &'static str, store: &Sqlite) -> Result<(), StoreError> {
-    let connection = &store.connection;
-    if !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK").map_err(failed(view))?;
-    }
-    connection
-        .execute_batch("BEGIN IMMEDIATE")
-        .map_err(failed(view))
-}
-
-fn end<T>(
-    view: &'static str,
+/// What another connection may have written: how far the rows are.
+fn refresh(
     store: &Sqlite,
-    done: Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let connection = &store.connection;
-    match done {
-        Ok(value) => {
-            connection.execute_batch("COMMIT").map_err(failed(view))?;
-            Ok(value)
-        }
-        Err(error) => {
-            connection.execute_batch("ROLLBACK").map_err(failed(view))?;
-            Err(error)
-        }
+    data_version: &mut i64,
+    progress: &mut Progress,
+) -> Result<(), HandleError> {
+    let found = store.one("PRAGMA data_version", [], |row| row.get(0))?;
+    let found = found.unwrap_or_default();
+    if found != *data_version {
+        *progress = there(read_progress(store)?)?;
+        *data_version = found;
     }
+    Ok(())
 }
 
-fn read_progress(view: &'static str, store: &Sqlite) -> Result<Option<Progress>, StoreError> {
-    let json: Option<String> = store
-        .one("SELECT json FROM anabranch_progress", [], |row| row.get(0))
-        .map_err(failed(view))?;
-    json.map(|json| serde_json::from_str(&json).map_err(failed(view)))
-        .transpose()
+/// Rows whose place somebody has removed would be counted a second time.
+fn there(progress: Option<Progress>) -> Result<Progress, HandleError> {
+    progress.ok_or_else(|| {
+        "how far its rows are is gone from anabranch_progress: somebody has removed it; `anabranch \
+         view rebuild` makes the rows anew"
+            .into()
+    })
 }
 
-fn write_progress(
-    view: &'static str,
-    store: &Sqlite,
-    progress: &Progress,
-) -> Result<(), StoreError> {
-    let json = serde_json::to_string(progress).map_err(failed(view))?;
+fn read_progress(store: &Sqlite) -> Result<Option<Progress>, HandleError> {
+    let json: Option<String> =
+        store.one("SELECT json FROM anabranch_progress", [], |row| row.get(0))?;
+    Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
+}
+
+fn write_progress(store: &Sqlite, progress: &Progress) -> Result<(), HandleError> {
+    let json = serde_json::to_string(progress)?;
     let written = store.execute("UPDATE anabranch_progress SET json = ?1", [json]);
-    written.map(|_| ()).map_err(failed(view))
+    written.map(drop)
 }
 
 impl SqliteCopy {
@@ -432,14 +394,13 @@ impl ViewCopy<Sqlite> for SqliteCopy {
                 }
             };
             // Rows and position are read from one state of the file.
-            let begun = store.connection.execute_batch("BEGIN DEFERRED");
-            begun.map_err(failed(view))?;
-            let looked = read_progress(view, &store).map(|progress| {
-                let mut progress = progress.unwrap_or_default();
+            store.run("BEGIN DEFERRED").map_err(failed(view))?;
+            let looked = read_progress(&store).and_then(there).map(|mut progress| {
                 progress.cut.join(&scanned);
                 look(&store, &progress);
             });
-            end(view, &store, looked)?;
+            store.run("COMMIT").map_err(failed(view))?;
+            looked.map_err(failed(view))?;
             let mut idle = locked(&idle);
             if idle.len() < IDLE_MAX {
                 idle.push(store);

@@ -65,6 +65,19 @@ pub(super) fn fields_of<Q: DeserializeOwned>() -> Option<&'static [&'static str]
     found
 }
 
+/// A type around another one is asked for as what it holds.
+macro_rules! as_what_it_holds {
+    () => {
+        fn deserialize_newtype_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            visitor: V,
+        ) -> Result<V::Value, Error> {
+            visitor.visit_newtype_struct(self)
+        }
+    };
+}
+
 /// Takes note of the names that are asked for.
 struct Names<'a>(&'a mut Option<&'static [&'static str]>);
 
@@ -85,13 +98,7 @@ impl<'de> Deserializer<'de> for Names<'_> {
         self.deserialize_any(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
-    }
+    as_what_it_holds!();
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
@@ -134,13 +141,7 @@ impl<'de> Deserializer<'de> for Fields<'_> {
         self.deserialize_unit(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
-    }
+    as_what_it_holds!();
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
@@ -206,13 +207,7 @@ impl<'de> Deserializer<'de> for Text<'_> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
-    }
+    as_what_it_holds!();
 
     fn deserialize_enum<V: Visitor<'de>>(
         self,

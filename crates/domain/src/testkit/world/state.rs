@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anabranch_model::{CommandId, Cut, Event as StoredEvent, Session, StreamId};
 
-use crate::command::{Command, CommandEnvelope, Outcome, Role};
+use crate::command::{Command, CommandEnvelope, Outcome};
 use crate::entity::Entity;
 use crate::event::Event;
 use crate::instance::EntityInstance;
@@ -251,20 +251,10 @@ impl World {
         command: &impl Command,
         causes: Cut,
     ) -> CommandId {
-        let (name, data) = command.to_wire().unwrap_or_else(|error| panic!("{error}"));
         self.commands += 1;
         let id = CommandId::v7(self.now.micros() / 1000, u128::from(self.commands));
-        let envelope = CommandEnvelope {
-            id,
-            to,
-            name: name.to_owned(),
-            data,
-            role: Role::Plain,
-            reply_to: None,
-            correlation_id: None,
-            traceparent: None,
-            causes,
-        };
+        let envelope = CommandEnvelope::plain(id, to, command, causes);
+        let envelope = envelope.unwrap_or_else(|error| panic!("{error}"));
         self.put(Duration::ZERO, Task::Deliver(Message::Command(envelope)));
         id
     }
@@ -619,11 +609,7 @@ impl World {
     /// The state of a saga, from its journal.
     #[track_caller]
     pub fn saga(&self, saga: &StreamId) -> SagaState {
-        let mut state = SagaState::new(saga.clone());
-        for event in self.journal(saga) {
-            state.evolve(&event);
-        }
-        state
+        SagaState::of_journal(saga.clone(), &self.journal(saga))
     }
 
     /// Looks at what a view shows now.
