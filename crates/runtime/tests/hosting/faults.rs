@@ -14,7 +14,8 @@ use anabranch_runtime::{Fleet, InstanceStatus, Port, SendError, Service, Service
 use serde::{Deserialize, Serialize};
 
 use crate::processes::{
-    Copier, Move, Transfer, add, add_to, builder, moving, numbers, one_shard, phase, run, sum,
+    Copier, Move, Starter, Transfer, add, add_to, builder, moving, numbers, one_shard, phase, run,
+    sum,
 };
 use crate::support::{Bench, Counter, CounterCommand, CounterEvent};
 
@@ -30,9 +31,9 @@ async fn parked(service: &Service, process: &str, key: &str) -> String {
 // Services that are away.
 
 /// The way to the other services, which can be closed.
-struct Gate {
+pub struct Gate {
     port: Arc<dyn Port>,
-    is_closed: AtomicBool,
+    pub is_closed: AtomicBool,
 }
 
 impl Gate {
@@ -56,7 +57,7 @@ impl Port for Gate {
     }
 }
 
-fn gate(fleet: &Fleet) -> Arc<Gate> {
+pub fn gate(fleet: &Fleet) -> Arc<Gate> {
     Arc::new(Gate {
         port: fleet.port(),
         is_closed: AtomicBool::new(false),
@@ -94,38 +95,6 @@ async fn commands_to_a_service_that_is_away_arrive_in_order_when_it_is_back() {
     run(&bench, 120).await;
     let copied = numbers(&bench, "counter/to-a").await;
     assert_eq!(copied, (1..9).collect::<Vec<_>>());
-}
-
-/// Starts a transfer for each number that is added to `go`.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Starter {
-    done: u64,
-}
-
-impl Process for Starter {
-    const NAME: &'static str = "starter";
-    const CATEGORIES: &'static [&'static str] = &["counter"];
-    type Event = CounterEvent;
-
-    fn correlate(_: &CounterEvent, about: &EventRef<'_>) -> Correlate {
-        match about.stream {
-            "counter/go" => Correlate::Start("x".to_owned()),
-            _ => Correlate::Ignore,
-        }
-    }
-
-    fn decide(&self, input: &Input<CounterEvent>, _: &Decide) -> Reaction {
-        match input {
-            Input::Event(CounterEvent::Added { n }, _) => {
-                Reaction::none().start_saga::<Transfer>(n.to_string(), &moving("here", "there", *n))
-            }
-            _ => Reaction::none(),
-        }
-    }
-
-    fn evolve(&mut self, input: &Input<CounterEvent>) {
-        self.done += u64::from(matches!(input, Input::Reply(_)));
-    }
 }
 
 #[tokio::test]

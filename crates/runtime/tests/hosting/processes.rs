@@ -566,39 +566,46 @@ async fn two_runtimes_with_one_saga_end_it_once() {
     }
 }
 
+/// Starts a transfer for each number that is added to `go`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Starter {
+    pub done: u64,
+    pub refused: u64,
+}
+
+impl Process for Starter {
+    const NAME: &'static str = "starter";
+    const CATEGORIES: &'static [&'static str] = &["counter"];
+    type Event = CounterEvent;
+
+    fn correlate(_: &CounterEvent, about: &EventRef<'_>) -> Correlate {
+        match about.stream {
+            "counter/go" => Correlate::Start("x".to_owned()),
+            _ => Correlate::Ignore,
+        }
+    }
+
+    fn decide(&self, input: &Input<CounterEvent>, _: &Decide) -> Reaction {
+        match input {
+            Input::Event(CounterEvent::Added { n }, _) => {
+                Reaction::none().start_saga::<Transfer>(n.to_string(), &moving("here", "there", *n))
+            }
+            _ => Reaction::none(),
+        }
+    }
+
+    fn evolve(&mut self, input: &Input<CounterEvent>) {
+        if let Input::Reply(reply) = input {
+            match reply.outcome {
+                Outcome::Done(_) => self.done += 1,
+                _ => self.refused += 1,
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_process_waits_for_the_saga_that_it_has_started() {
-    #[derive(Debug, Default, Serialize, Deserialize)]
-    struct Starter {
-        done: u64,
-        refused: u64,
-    }
-    impl Process for Starter {
-        const NAME: &'static str = "starter";
-        const CATEGORIES: &'static [&'static str] = &["counter"];
-        type Event = CounterEvent;
-        fn correlate(_: &CounterEvent, about: &EventRef<'_>) -> Correlate {
-            match about.stream {
-                "counter/go" => Correlate::Start("x".to_owned()),
-                _ => Correlate::Ignore,
-            }
-        }
-        fn decide(&self, input: &Input<CounterEvent>, _: &Decide) -> Reaction {
-            match input {
-                Input::Event(CounterEvent::Added { n }, _) => Reaction::none()
-                    .start_saga::<Transfer>(n.to_string(), &moving("here", "there", *n)),
-                _ => Reaction::none(),
-            }
-        }
-        fn evolve(&mut self, input: &Input<CounterEvent>) {
-            if let Input::Reply(reply) = input {
-                match reply.outcome {
-                    Outcome::Done(_) => self.done += 1,
-                    _ => self.refused += 1,
-                }
-            }
-        }
-    }
     let bench = Bench::new();
     let service = builder(&bench)
         .saga::<Transfer>()

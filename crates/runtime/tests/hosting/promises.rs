@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use anabranch_domain::saga::{Definition, Operator, Promise, Request, SagaCommand, Settlement};
 use anabranch_domain::{
-    CallPolicy, CommandId, Correlate, Decide, Effect, Entity, Event, EventRef, Input, Process,
-    Reaction, Rejection, Saga, StreamId,
+    CallPolicy, CommandId, Decide, Effect, Entity, Event, Rejection, Saga, StreamId,
 };
 use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Expect, Log, Order,
     ReadError, ReadMode, VersionRange,
 };
 use anabranch_model::{Cut, Filter};
-use anabranch_runtime::port::{self, Port, Problem, Reply};
 use anabranch_runtime::{CallError, EntityOptions, Fleet, SendError, SendOptions, Service};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::faults::show;
-use crate::processes::{Move, Transfer, add, add_to, builder, moving, numbers, phase, run, sum};
-use crate::support::{Bench, Counter, CounterCommand, CounterEvent, settle};
+use crate::faults::{gate, show};
+use crate::processes::{
+    Move, Starter, Transfer, add, add_to, builder, moving, numbers, phase, run, sum,
+};
+use crate::support::{Bench, Counter, CounterCommand, settle};
 
 /// A log whose appends can be held back, before the same log.
 struct Held {
@@ -669,60 +669,10 @@ async fn a_command_that_records_nothing_and_cannot_be_repeated_writes_nothing() 
     assert_eq!(bench.log().head().await.unwrap(), before);
 }
 
-struct Gate {
-    port: Arc<dyn Port>,
-    is_closed: AtomicBool,
-}
-impl Port for Gate {
-    fn call(&self, request: port::Request) -> BoxFuture<'_, Result<Reply, Problem>> {
-        Box::pin(async move {
-            if matches!(request, port::Request::Answer(_)) && self.is_closed.load(Ordering::Relaxed)
-            {
-                let unavailable = SendError::Unavailable {
-                    reason: "the line is cut".to_owned(),
-                    retry_after: None,
-                };
-                return Err(Problem::from(unavailable));
-            }
-            self.port.call(request).await
-        })
-    }
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Starter {
-    done: u64,
-}
-impl Process for Starter {
-    const NAME: &'static str = "starter";
-    const CATEGORIES: &'static [&'static str] = &["counter"];
-    type Event = CounterEvent;
-    fn correlate(_: &CounterEvent, about: &EventRef<'_>) -> Correlate {
-        match about.stream {
-            "counter/go" => Correlate::Start("x".to_owned()),
-            _ => Correlate::Ignore,
-        }
-    }
-    fn decide(&self, input: &Input<CounterEvent>, _: &Decide) -> Reaction {
-        match input {
-            Input::Event(CounterEvent::Added { n }, _) => {
-                Reaction::none().start_saga::<Transfer>(n.to_string(), &moving("here", "there", *n))
-            }
-            _ => Reaction::none(),
-        }
-    }
-    fn evolve(&mut self, input: &Input<CounterEvent>) {
-        self.done += u64::from(matches!(input, Input::Reply(_)));
-    }
-}
-
 #[tokio::test]
 async fn a_process_hears_the_end_of_its_saga_though_the_sagas_service_was_restarted() {
     let (bench, fleet) = (Bench::new(), Fleet::new());
-    let back = Arc::new(Gate {
-        port: fleet.port(),
-        is_closed: AtomicBool::new(false),
-    });
+    let back = gate(&fleet);
     let starters = Service::builder("starters", bench.log(), bench.time.clone())
         .beside(&fleet)
         .process::<Starter>();
