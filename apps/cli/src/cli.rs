@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     append, bench, completions, config, dead_letter, demo, entity, import, log, process, read,
-    schema, send, service, story, view,
+    schema, send, serve, service, story, view,
 };
 use crate::global_args::GlobalArgs;
 
@@ -46,6 +46,7 @@ pub enum Command {
     Tail(read::TailArgs),
     Story(story::StoryArgs),
     Send(send::SendArgs),
+    Serve(serve::ServeArgs),
     #[command(subcommand)]
     Entity(entity::EntityCommand),
     #[command(subcommand)]

@@ -195,6 +195,7 @@ impl From<OpenError> for Failure {
             OpenError::Io { .. } => {
                 Self::new(Exit::Failed, "io", what).safe("the log is as it was")
             }
+            OpenError::Unreachable { .. } => Self::new(Exit::Unavailable, "unreachable", what),
             OpenError::Invalid(_) => Self::usage(what),
         }
     }

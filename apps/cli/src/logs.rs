@@ -12,8 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anabranch::Address;
-use anabranch::log::{Log, MemoryLog};
+use anabranch::log::{Log, MemoryLog, OpenError};
+use anabranch::remote::{self, RemoteLog};
 use anabranch::segment::{Durability, SegmentLog};
+
+use anabranch_server::Present;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -43,15 +46,39 @@ impl Opened {
     }
 }
 
-/// Opens the log for appending; makes it if there is none.
+/// Opens the log for appending; makes it if there is none. If a program that serves the log has
+/// it open, by that program.
 pub fn open(context: &Context) -> Result<Opened, Failure> {
+    let opened = match &context.settings.log {
+        Address::Directory(dir) => (dir, try_open_here(context)?),
+        Address::Server(url) => return served(context, url, None),
+        Address::Memory => return Ok(memory(context)),
+    };
+    match opened {
+        (_, Ok(opened)) => Ok(opened),
+        (dir, Err(locked)) => beside(context, dir, locked),
+    }
+}
+
+/// Opens the log for appending by this program alone.
+pub fn open_here(context: &Context) -> Result<Opened, Failure> {
+    Ok(try_open_here(context)??)
+}
+
+/// The log, or that another program has it.
+fn try_open_here(context: &Context) -> Result<Result<Opened, OpenError>, Failure> {
     let settings = &context.settings;
-    let Address::Directory(dir) = &settings.log else {
-        return Ok(memory(context));
+    let dir = match &settings.log {
+        Address::Directory(dir) => dir,
+        Address::Server(url) => return served(context, url, None).map(Ok),
+        Address::Memory => return Ok(Ok(memory(context))),
     };
     check_private(dir)?;
     check_outside(dir)?;
-    let log = SegmentLog::open(context.env.clone(), dir, settings.options.clone())?;
+    let log = match SegmentLog::open(context.env.clone(), dir, settings.options.clone()) {
+        Err(locked @ OpenError::Locked { .. }) => return Ok(Err(locked)),
+        opened => opened?,
+    };
     if settings.form == Form::Text
         && let Durability::Interval(every) = settings.options.durability
     {
@@ -60,14 +87,16 @@ pub fn open(context: &Context) -> Result<Opened, Failure> {
             every.as_millis()
         ));
     }
-    Ok(directory(context, log))
+    Ok(Ok(directory(context, log)))
 }
 
 /// Opens the log for reading, also while another process writes to it.
 pub fn open_read_only(context: &Context) -> Result<Opened, Failure> {
     let settings = &context.settings;
-    let Address::Directory(dir) = &settings.log else {
-        return Ok(memory(context));
+    let dir = match &settings.log {
+        Address::Directory(dir) => dir,
+        Address::Server(url) => return served(context, url, None),
+        Address::Memory => return Ok(memory(context)),
     };
     check_kind(dir)?;
     let log = SegmentLog::open_read_only(context.env.clone(), dir, settings.options.clone())?;
@@ -85,7 +114,34 @@ pub fn directory_of(context: &Context) -> Result<&Path, Failure> {
             "a log in memory ends with the command, so there is nothing to look after",
         )
         .remedy("name a directory with --log")),
+        Address::Server(url) => Err(Failure::usage(format!(
+            "the files of a log are looked after where they are, and {url} is a server"
+        ))
+        .remedy("name its directory with --log, on its machine")),
     }
+}
+
+/// The log of a directory that another program has open: if that serves it, by its server.
+fn beside(context: &Context, dir: &Path, locked: OpenError) -> Result<Opened, Failure> {
+    let found = Present::find(&context.env, dir);
+    match found {
+        Ok(Some(present)) => {
+            // Who has gone has left its file, and whoever holds the log now serves nothing.
+            served(context, &present.url, present.log).map_err(|_| locked.into())
+        }
+        Ok(None) | Err(_) => Err(locked.into()),
+    }
+}
+
+/// The log behind a server.
+fn served(context: &Context, url: &str, log: Option<String>) -> Result<Opened, Failure> {
+    let mut options = remote::Options::default();
+    options.log = log;
+    Ok(Opened {
+        log: Arc::new(RemoteLog::open(url, options)?),
+        segment: None,
+        form: context.settings.form,
+    })
 }
 
 fn directory(context: &Context, log: SegmentLog) -> Opened {

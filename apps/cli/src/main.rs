@@ -21,6 +21,7 @@ mod output;
 mod pause;
 mod printer;
 mod remote;
+mod serving;
 mod settings;
 mod stop;
 mod story;

@@ -46,6 +46,11 @@ impl Remote {
             let found = Found::Told;
             return Ok(Self { client, found });
         }
+        if let Address::Server(url) = &settings.log {
+            let client = Client::new(url, time).map_err(|e| Failure::usage(e.to_string()))?;
+            let found = Found::Told;
+            return Ok(Self { client, found });
+        }
         let Address::Directory(dir) = &settings.log else {
             return Err(Failure::usage(
                 "a log in memory ends with its program, so no other can serve it",

@@ -11,6 +11,8 @@ pub enum Address {
     Memory,
     /// In a directory of this machine: `./dir`.
     Directory(PathBuf),
+    /// Behind a server, which is another process: `http://127.0.0.1:7400`.
+    Server(String),
 }
 
 /// A text that is no address. Says nothing of what follows the scheme: it may hold a
@@ -22,7 +24,7 @@ pub enum AddressError {
     Empty,
     /// An engine that this build does not have.
     #[error(
-        "this build has no engine for {scheme}: addresses; it has logs in a directory (./dir) and in memory (memory:)"
+        "this build has no engine for {scheme}: addresses; it has logs in a directory (./dir), in memory (memory:) and behind a server (http://127.0.0.1:7400)"
     )]
     NoEngine {
         /// What stands before the colon.
@@ -56,7 +58,7 @@ pub enum AddressError {
 anabranch_model::debug_is_words!(AddressError);
 
 /// Engines of the platform that a build may have.
-const REMOTE_SCHEMES: [&str; 6] = ["http", "https", "kafka", "nats", "postgres", "postgresql"];
+const REMOTE_SCHEMES: [&str; 5] = ["https", "kafka", "nats", "postgres", "postgresql"];
 
 impl FromStr for Address {
     type Err = AddressError;
@@ -89,6 +91,9 @@ impl FromStr for Address {
                     _ => Err(AddressError::NamedMemory),
                 };
             }
+            if scheme == "http" {
+                return Ok(Self::Server(text.trim().to_owned()));
+            }
             if REMOTE_SCHEMES.contains(&scheme.as_str()) {
                 return Err(AddressError::NoEngine { scheme });
             }
@@ -105,6 +110,7 @@ impl fmt::Display for Address {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::Directory(dir) => dir.display().fmt(f),
+            Self::Server(url) => f.write_str(url),
         }
     }
 }
@@ -114,8 +120,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_and_memory_are_addresses() {
+    fn directories_memory_and_servers_are_addresses() {
         assert_eq!("memory:".parse(), Ok(Address::Memory));
+        let server = "http://127.0.0.1:7400";
+        assert_eq!(server.parse(), Ok(Address::Server(server.to_owned())));
         for dir in ["./dir", "dir", "/var/lib/log", "../a:b", "odd:name"] {
             assert_eq!(dir.parse(), Ok(Address::Directory(dir.into())));
         }

@@ -33,6 +33,9 @@ mod address;
 pub use address::{Address, AddressError};
 pub use anabranch_env as env;
 pub use anabranch_log as log;
+/// Logs that another process has.
+#[cfg(feature = "remote")]
+pub use anabranch_log_remote as remote;
 pub use anabranch_log_segment as segment;
 pub use anabranch_model as model;
 pub use anabranch_runtime as runtime;
@@ -93,7 +96,8 @@ pub mod prelude {
 /// Opens the log at `address` for appending and reading, with the default options.
 ///
 /// `./dir` is a log in that directory, which is made if there is none; `memory:` is a new
-/// log in memory, gone when it is dropped. Dropping the log closes it.
+/// log in memory, gone when it is dropped; `http://127.0.0.1:7400` is the log that a server there
+/// has, such as `anabranch serve` (feature `remote`). Dropping the log closes it.
 ///
 /// For options, and for errors at closing, open a [`segment::SegmentLog`] itself.
 pub fn open(address: &str) -> Result<Arc<dyn Log>, OpenError> {
@@ -103,6 +107,7 @@ pub fn open(address: &str) -> Result<Arc<dyn Log>, OpenError> {
             let log = SegmentLog::open(Env::os(), dir, Options::default())?;
             Ok(Arc::new(log))
         }
+        Address::Server(url) => behind(&url),
     }
 }
 
@@ -114,7 +119,21 @@ pub fn open_read_only(address: &str) -> Result<Arc<dyn Log>, OpenError> {
             let log = SegmentLog::open_read_only(Env::os(), dir, Options::default())?;
             Ok(Arc::new(log))
         }
+        Address::Server(url) => behind(&url),
     }
+}
+
+#[cfg(feature = "remote")]
+fn behind(url: &str) -> Result<Arc<dyn Log>, OpenError> {
+    let log = remote::RemoteLog::open(url, remote::Options::default())?;
+    Ok(Arc::new(log))
+}
+
+#[cfg(not(feature = "remote"))]
+fn behind(url: &str) -> Result<Arc<dyn Log>, OpenError> {
+    Err(OpenError::Invalid(format!(
+        "{url} is the log of a server, and this program was built without the feature `remote`"
+    )))
 }
 
 /// The examples of the project's front page, run as they stand there.

@@ -131,6 +131,9 @@ pub enum Rejection {
     /// The log is open for reading only.
     #[error("the log is open for reading only")]
     ReadOnly,
+    /// What else is wrong, in the log's own words: what a server refuses for reasons of its own.
+    #[error("{0}")]
+    Other(String),
 }
 
 anabranch_model::debug_is_words!(Rejection);
@@ -241,6 +244,16 @@ pub enum OpenError {
         what: String,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// Nobody answers where the log is said to be.
+    #[error(
+        "nothing answers at {address}: {reason}; start what serves the log, or check the address"
+    )]
+    Unreachable {
+        /// Where. Without a password.
+        address: String,
+        /// What went wrong.
+        reason: String,
     },
     /// The address or an option cannot be used.
     #[error("{0}")]

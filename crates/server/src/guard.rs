@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::read::one;
 use crate::refusal::Refusal;
+use crate::rpc;
 use crate::seal::log_name;
 use crate::shared::Shared;
 
@@ -17,15 +18,17 @@ const LOG_HEADER: HeaderName = HeaderName::from_static(anabranch_wire::LOG_HEADE
 /// Refuses what a page of a stranger makes a browser on this machine send. Nothing else asks
 /// who somebody is, because only this machine is served.
 pub async fn same_origin(request: Request, next: Next) -> Response {
-    match check(request.headers()) {
+    // HTTP/2 says in the address what HTTP/1 says in a header.
+    let authority = request.uri().authority().map(Authority::as_str);
+    match check(request.headers(), authority) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn check(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(header::HOST).unwrap_or_default();
+    let host = text(header::HOST).or(authority).unwrap_or_default();
     if !is_loopback(host) {
         // A name that somebody let point to this machine.
         return Err(Refusal::new(
@@ -62,6 +65,10 @@ fn is_loopback(host: &str) -> bool {
 /// believed.
 pub async fn same_log(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let here = log_name(&shared.seal);
+    if request.uri().path().starts_with(rpc::PATH) {
+        // It refuses in the words of its own protocol.
+        return next.run(request).await;
+    }
     let mut response = match one(request.headers(), &LOG_HEADER) {
         Err(refusal) => refusal.into_response(),
         Ok(Some(meant)) if meant.as_bytes() != here.as_bytes() => {
@@ -88,6 +95,7 @@ pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -
     let (lane, which) = match request.uri().path().split('/').nth(1) {
         Some("operate" | "openapi.json") => (&lanes.operators, "requests of operators"),
         Some("views") => (&lanes.queries, "queries"),
+        Some(rpc::SERVICE) => (&lanes.calls, "calls of the log"),
         _ => (&lanes.commands, "commands"),
     };
     match lane.try_acquire() {
@@ -113,7 +121,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
         }
-        check(&headers).map_err(|refusal| refusal.problem.code)
+        check(&headers, None).map_err(|refusal| refusal.problem.code)
     }
 
     #[test]

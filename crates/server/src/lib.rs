@@ -10,6 +10,7 @@
 //! | `GET /views/{name}/{query}?field=text` | asks a view |
 //! | `GET /operate/…`, `POST /operate/…` | looks at and mends: see the table in `operate` |
 //! | `GET /openapi.json` | describes all of them, in OpenAPI 3.1 |
+//! | `POST /anabranch.log.v1.LogService/…` | the log itself: append, read, follow. `.proto` of `anabranch-rpc` is the contract, for Connect (JSON by curl), gRPC and gRPC-Web |
 //!
 //! * `Idempotency-Key` is the command's id: sending it again gives the first outcome.
 //! * `If-Match` is the version that the entity is expected at; `ETag` the one it is at then.
@@ -27,6 +28,9 @@
 /// Where a program is found, unless it is told otherwise.
 pub const HOME: &str = "127.0.0.1:4077";
 
+/// Where a log that is served to other processes is found, unless something else is said.
+pub const BACKBONE: &str = "127.0.0.1:7400";
+
 mod answer;
 pub mod client;
 mod command;
@@ -37,6 +41,7 @@ mod owner;
 mod present;
 mod read;
 mod refusal;
+mod rpc;
 mod seal;
 mod server;
 mod session;

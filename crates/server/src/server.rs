@@ -12,22 +12,23 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::Html;
 use axum::routing::get;
 use futures_util::future::{Either, select};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::answer::{Answer, reply};
 use crate::refusal::Refusal;
 use crate::shared::{Inner, Lanes, Shared};
-use crate::{command, guard, operate, seal, view};
+use crate::{command, guard, operate, rpc, seal, view};
 
 /// The most requests of each kind that are answered at a time.
 const COMMANDS_MAX: usize = 512;
 const QUERIES_MAX: usize = 512;
+const CALLS_MAX: usize = 1024;
 const OPERATORS_MAX: usize = 64;
 
 /// The most connections at a time. Further ones wait to be accepted.
@@ -35,6 +36,18 @@ const CONNECTIONS_MAX: usize = 8192;
 
 /// How long requests that are under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How often a connection of many requests is asked whether somebody is there, and how long that
+/// may take.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+const ALIVE_WITHIN: Duration = Duration::from_secs(20);
+
+/// How much a client may send unasked: for one request, and over one connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// The most requests of one connection at a time: one for each of its readers.
+const STREAMS_MAX: u32 = 4096;
 
 /// How long the head of a request, and then its body, may take to come, if nothing is said.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -140,10 +153,20 @@ impl Server {
             return Err(ServeError::NotLoopback(address));
         }
         let time = self.time.clone();
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
             .header_read_timeout(self.patience);
-        let routes = self.routes();
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(ALIVE_EVERY)
+            .keep_alive_timeout(ALIVE_WITHIN)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS_MAX);
+        let http = Arc::new(http);
+        let (stop, stopping) = watch::channel(false);
+        let routes = self.routes(stopping);
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let graceful = GracefulShutdown::new();
         let mut until = Box::pin(until);
@@ -166,7 +189,7 @@ impl Server {
             };
             let service = TowerToHyperService::new(routes.clone());
             let connection = http.serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
+            let connection = graceful.watch(connection.into_owned());
             tokio::spawn(async move {
                 // Its errors are the client's: it has gone, or it has sent no HTTP.
                 drop(connection.await);
@@ -174,6 +197,7 @@ impl Server {
             });
         }
         drop(listener);
+        stop.send_replace(true);
         // Who has not been answered within the bound sees the connection end.
         let drained = Box::pin(graceful.shutdown());
         select(drained, time.sleep(DRAIN)).await;
@@ -181,7 +205,7 @@ impl Server {
     }
 
     /// Everything that it answers.
-    fn routes(self) -> Router {
+    fn routes(self, stopping: watch::Receiver<bool>) -> Router {
         let shared = Shared(Arc::new(Inner {
             limits: self.log.capabilities().limits,
             fleet: self.fleet,
@@ -192,14 +216,17 @@ impl Server {
             lanes: Lanes {
                 commands: Semaphore::new(COMMANDS_MAX),
                 queries: Semaphore::new(QUERIES_MAX),
+                calls: Semaphore::new(CALLS_MAX),
                 operators: Semaphore::new(OPERATORS_MAX),
             },
+            stopping,
         }));
         let own = Router::new()
             .merge(command::routes())
             .merge(view::routes())
             .nest("/operate", operate::routes())
             .route("/openapi.json", get(describe))
+            .merge(rpc::routes(&shared).with_state(()))
             .layer(axum::middleware::from_fn_with_state(
                 shared.clone(),
                 guard::admit,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anabranch_log::Log;
 use anabranch_model::{Limits, TokenSeal};
 use anabranch_runtime::{Fleet, Time};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// What all requests share.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct Inner {
     /// How long a request's body may take to come.
     pub body_time: Duration,
     pub lanes: Lanes,
+    /// Whether the server is about to stop.
+    pub stopping: watch::Receiver<bool>,
 }
 
 /// How many requests of each kind are answered at a time: what they hold in memory is bounded,
@@ -29,6 +31,8 @@ pub struct Inner {
 pub struct Lanes {
     pub commands: Semaphore,
     pub queries: Semaphore,
+    /// Of the log. Held until the answer begins: reads are bounded by their connections.
+    pub calls: Semaphore,
     /// For whoever mends what holds the others up.
     pub operators: Semaphore,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anabranch::Address;
 use anabranch::runtime::snapshot::{DiskSnapshots, MemorySnapshots, SnapshotStore};
 use anabranch::runtime::{Fleet, Time};
-use anabranch_server::{HOME, Presence, ServeError, Server, token_key};
+use anabranch_server::{HOME, Server};
 use anabranch_shop::demo::{Demo, DemoError, Options, Summary};
 use anabranch_shop::input::{self, Work};
 use anabranch_shop::provider::{self, Mood, ProviderClient};
@@ -15,8 +15,6 @@ use anabranch_shop::shop::Shop;
 use anabranch_shop::storefront;
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use crate::commands::Context;
 use crate::demo_text::{Display, summary_text};
@@ -24,6 +22,7 @@ use crate::failure::{Ending, Exit, Failure, Outcome};
 use crate::logs;
 use crate::output::{Form, Output, note};
 use crate::remote::{DEMO, DEMO_LOG};
+use crate::serving::{self, Serving};
 use crate::stop::StopSignal;
 use crate::whole::whole;
 
@@ -125,7 +124,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     let form = context.settings.form;
     let work = read_work(args.orders.as_deref())?;
     let place = Place::choose(&mut context)?;
-    let opened = logs::open(&context)?;
+    let opened = logs::open_here(&context)?;
     let time = Time::of(&context.env);
     let snapshots: Arc<dyn SnapshotStore> = match &place {
         Place::Directory(dir) => {
@@ -155,7 +154,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
         .await
         .map_err(DemoError::from)
         .map_err(failure)?;
-    let (serving, url) = serve(&args.listen, &shop, &context, &place).await?;
+    let (serving, url) = serve(&args.listen, &shop, &context).await?;
     if form == Form::Text {
         note(&format!("the shop's page: {url}"));
     }
@@ -282,7 +281,7 @@ fn failure(error: DemoError) -> Failure {
 fn remedy(error: &DemoError, keep: bool, log: &Address) -> Option<String> {
     let dir = match log {
         Address::Directory(dir) => dir.display(),
-        Address::Memory => return None,
+        Address::Memory | Address::Server(_) => return None,
     };
     match error {
         DemoError::Stopped => Some(format!(
@@ -317,78 +316,17 @@ async fn start_provider(mood: Mood, time: &Time) -> Result<SocketAddr, Failure> 
     Ok(address)
 }
 
-/// The HTTP server of the shop.
-struct Serving {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), ServeError>>,
-    /// Says in the log's directory where the shop is, as long as it is there.
-    presence: Option<Presence>,
-}
-
-impl Serving {
-    async fn end(self) {
-        drop(self.presence);
-        // If the server has ended by itself, it needs no message.
-        let _ = self.stop.send(());
-        match self.task.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => note(&format!("note: the shop's page: {error}")),
-            Err(error) => note(&format!("note: the shop's page: {error}")),
-        }
-    }
-}
-
 /// Serves the shop's page, its commands and its views.
-async fn serve(
-    wanted: &str,
-    shop: &Shop,
-    context: &Context,
-    place: &Place,
-) -> Result<(Serving, String), Failure> {
-    let failed = |error: ServeError| {
-        Failure::new(Exit::Failed, "serve", error.to_string())
-            .remedy("name another address with --listen")
-    };
-    let listener = match Server::bind(wanted).await {
-        Err(ServeError::Io { .. }) if wanted == HOME => {
-            Server::bind("127.0.0.1:0").await.map_err(failed)?
-        }
-        bound => bound.map_err(failed)?,
-    };
-    let address = listener.local_addr().map_err(|source| {
-        let address = wanted.to_owned();
-        failed(ServeError::Io { address, source })
-    })?;
-    let mut server = Server::new(shop.fleet.clone(), shop.log.clone(), shop.time.clone())
+async fn serve(wanted: &str, shop: &Shop, context: &Context) -> Result<(Serving, String), Failure> {
+    let server = Server::new(shop.fleet.clone(), shop.log.clone(), shop.time.clone())
         .page("/", storefront::PAGE);
-    let url = format!("http://{address}");
-    let mut presence = None;
-    if let (Address::Directory(dir), Place::Directory(_)) = (&context.settings.log, place) {
-        let name = dir.display().to_string();
-        let seal = token_key(&context.env, dir);
-        server = server.seal(seal.map_err(|error| Failure::file("keep a key in", &name, &error))?);
-        let announced = Presence::announce(&context.env, dir, &url);
-        presence = Some(
-            announced.map_err(|error| Failure::new(Exit::Failed, "serve", error.to_string()))?,
-        );
-    }
-    let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(server.serve(listener, async {
-        // Dropped or sent, it is the end.
-        drop(stopped.await);
-    }));
-    let serving = Serving {
-        stop,
-        task,
-        presence,
-    };
-    Ok((serving, url))
+    serving::start(server, wanted, HOME, context).await
 }
 
 /// Where the demo keeps what it has beside the log.
 enum Place {
     Directory(PathBuf),
-    /// The log is in memory; what must be files goes when the demo ends.
+    /// The log is in memory or elsewhere; what must be files here goes when the demo ends.
     Memory(PathBuf),
 }
 
@@ -403,7 +341,7 @@ impl Place {
             Failure::file("make", &dir.display().to_string(), &error)
         };
         let place = match &context.settings.log {
-            Address::Memory => {
+            Address::Memory | Address::Server(_) => {
                 let name = format!("anabranch-{:032x}", context.env.rng.next_u128());
                 let dir = std::env::temp_dir().join(name);
                 // Others may write there too: this must be new, and ours alone.
@@ -423,7 +361,7 @@ impl Place {
                 context.settings.log = Address::Directory(PathBuf::from(DEMO_LOG));
                 if dir.exists() {
                     // Refuses while another demo is at work there.
-                    logs::open(context)?.close()?;
+                    logs::open_here(context)?.close()?;
                     std::fs::remove_dir_all(&dir).map_err(|error| failed(&dir, error))?;
                 }
                 Self::Directory(dir)

@@ -13,6 +13,7 @@ pub mod process;
 pub mod read;
 pub mod schema;
 pub mod send;
+pub mod serve;
 pub mod service;
 pub mod story;
 pub mod view;

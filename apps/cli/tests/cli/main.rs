@@ -22,4 +22,5 @@ mod log;
 mod operate;
 mod read;
 mod schema;
+mod serve;
 mod support;

@@ -167,6 +167,27 @@ impl Running {
         line
     }
 
+    /// Waits for the next line that it writes to stderr; empty at the end.
+    pub fn error_line(&mut self) -> String {
+        let stderr = self.child.stderr.as_mut().unwrap();
+        let mut line = Vec::new();
+        // One by one: what follows is for whoever waits for the end.
+        let mut byte = [0];
+        while stderr.read(&mut byte).unwrap() == 1 {
+            line.push(byte[0]);
+            if byte[0] == b'\n' {
+                break;
+            }
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Asks it to stop.
     pub fn terminate(&self) {
         let pid = self.child.id().to_string();

@@ -76,6 +76,13 @@ pub trait Subject: Send + Sync {
     /// at once.
     fn settle(&self) {}
 
+    /// Whether a read may begin after the call that asks for it: where a network that breaks
+    /// stands between, it begins when it gets through. It may then give what was appended
+    /// meanwhile.
+    fn reads_may_begin_late(&self) -> bool {
+        false
+    }
+
     /// How long the engine may stay silent before a case fails.
     fn patience(&self) -> Duration {
         Duration::from_secs(30)

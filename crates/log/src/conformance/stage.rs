@@ -47,6 +47,10 @@ impl<'a> Stage<'a> {
     }
 
     /// Lets an engine without threads do its pending work.
+    pub fn reads_may_begin_late(&self) -> bool {
+        self.subject.reads_may_begin_late()
+    }
+
     pub fn subject_settles(&self) {
         self.subject.settle();
     }

@@ -1,0 +1,53 @@
+//! `anabranch serve`.
+
+use std::sync::Arc;
+
+use anabranch::Address;
+use anabranch::runtime::{Fleet, Time};
+use anabranch_server::{BACKBONE, Server};
+use clap::Args;
+
+use super::Context;
+use crate::failure::{Failure, Outcome};
+use crate::logs;
+use crate::output::note;
+use crate::serving;
+use crate::stop::StopSignal;
+
+/// Serve the log to programs of other processes, over the network
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Programs use the log by its address, --log http://127.0.0.1:7400, as they would a directory; so
+does every command here. By JSON alone it is used with curl, and by gRPC in any language. Only this
+machine is served: nothing here asks who somebody is yet.
+
+Examples:
+  anabranch serve --log ./log
+  anabranch append order/1 --type OrderPlaced --log http://127.0.0.1:7400
+  anabranch tail --log http://127.0.0.1:7400
+  anabranch demo --log http://127.0.0.1:7400
+  curl --json '{}' http://127.0.0.1:7400/anabranch.log.v1.LogService/Head")]
+pub struct ServeArgs {
+    /// Where it is served
+    #[arg(long, value_name = "ADDRESS", default_value = BACKBONE)]
+    listen: String,
+}
+
+/// Runs the command.
+pub async fn run(args: ServeArgs, context: &Context) -> Outcome {
+    if let Address::Server(url) = &context.settings.log {
+        return Err(Failure::usage(format!("{url} serves its log already"))
+            .remedy("name a directory with --log")
+            .into());
+    }
+    let mut stop = StopSignal::new()?;
+    let opened = logs::open_here(context)?;
+    let fleet = Arc::new(Fleet::new());
+    let server = Server::new(fleet, opened.log.clone(), Time::of(&context.env));
+    // Who is to be found at a certain place is not elsewhere.
+    let (serving, url) = serving::start(server, &args.listen, "", context).await?;
+    note(&format!("the log {}: {url}", context.settings.log));
+    stop.unless_asked(std::future::pending::<()>()).await;
+    serving.end().await;
+    Ok(opened.close()?)
+}

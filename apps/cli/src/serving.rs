@@ -1,0 +1,78 @@
+//! A server before a log, and word of it in the log's directory.
+
+use anabranch::Address;
+use anabranch_server::{Presence, ServeError, Server, token_key};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::output::note;
+
+/// A server that runs.
+pub struct Serving {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), ServeError>>,
+    /// Says in the log's directory where the server is, as long as it is there.
+    presence: Option<Presence>,
+}
+
+/// Starts a server where it is wanted; if that is the usual place and it is taken, on a free
+/// port. Gives its address too.
+pub async fn start(
+    mut server: Server,
+    wanted: &str,
+    usual: &str,
+    context: &Context,
+) -> Result<(Serving, String), Failure> {
+    let failed = |error: ServeError| {
+        Failure::new(Exit::Failed, "serve", error.to_string())
+            .remedy("name another address with --listen")
+    };
+    let listener = match Server::bind(wanted).await {
+        Err(ServeError::Io { .. }) if wanted == usual => {
+            Server::bind("127.0.0.1:0").await.map_err(failed)?
+        }
+        bound => bound.map_err(failed)?,
+    };
+    let address = listener.local_addr().map_err(|source| {
+        let address = wanted.to_owned();
+        failed(ServeError::Io { address, source })
+    })?;
+    let url = format!("http://{address}");
+    let mut presence = None;
+    if let Address::Directory(dir) = &context.settings.log {
+        let name = dir.display().to_string();
+        let seal = token_key(&context.env, dir);
+        server = server.seal(seal.map_err(|error| Failure::file("keep a key in", &name, &error))?);
+        let announced = Presence::announce(&context.env, dir, &url);
+        presence = Some(
+            announced.map_err(|error| Failure::new(Exit::Failed, "serve", error.to_string()))?,
+        );
+    }
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(server.serve(listener, async {
+        // Dropped or sent, it is the end.
+        drop(stopped.await);
+    }));
+    let serving = Serving {
+        stop,
+        task,
+        presence,
+    };
+    Ok((serving, url))
+}
+
+impl Serving {
+    /// Ends it in order.
+    pub async fn end(self) {
+        drop(self.presence);
+        // If the server has ended by itself, it needs no message.
+        let _ = self.stop.send(());
+        match self.task.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => note(&format!("note: the server: {error}")),
+            Err(error) => note(&format!("note: the server: {error}")),
+        }
+    }
+}

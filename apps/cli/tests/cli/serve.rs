@@ -1,0 +1,102 @@
+use crate::support::{Running, Scratch, lines};
+
+/// Serves `./log` on a free port; the server, and its address.
+fn serve(scratch: &Scratch) -> (Running, String) {
+    let mut server = scratch.start("serve --log ./log --listen 127.0.0.1:0");
+    let line = server.error_line();
+    let (_, url) = line.trim().split_once(": ").expect("it says where it is");
+    (server, url.to_owned())
+}
+
+#[test]
+fn commands_use_a_served_log_by_its_address() {
+    let scratch = Scratch::new("serve-address");
+    let (server, url) = serve(&scratch);
+    let append = format!("append order/1 --type T --expect empty --log {url}");
+    scratch.run(&append).ok();
+    let refused = scratch.run(&append);
+    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+    let read = scratch.run(&format!("read --log {url}")).ok();
+    assert_eq!(read, "0:0\torder/1\t0\tT\t{}\n");
+    server.terminate();
+    server.finish().ok();
+}
+
+#[test]
+fn a_directory_that_is_served_is_appended_to_by_its_server() {
+    let scratch = Scratch::new("serve-directory");
+    let (server, _) = serve(&scratch);
+    scratch.run("append order/1 --type T --log ./log").ok();
+    scratch.file("f.jsonl", lines("a/b", 0..500));
+    scratch.run("import f.jsonl --log ./log").ok();
+    let read = scratch.run("read --log ./log --category a").ok();
+    assert_eq!(read.lines().count(), 500);
+    server.terminate();
+    server.finish().ok();
+    // Then it is a directory like any other.
+    scratch
+        .run("append order/1 --type T --log ./log --expect 0")
+        .ok();
+}
+
+#[test]
+fn a_follower_goes_on_when_the_server_is_killed_and_started_again() {
+    let scratch = Scratch::new("serve-restart");
+    let (server, url) = serve(&scratch);
+    let address = url.trim_start_matches("http://").to_owned();
+    scratch
+        .run(&format!("append a/b --type T --log {url}"))
+        .ok();
+    let mut reader = scratch.start(&format!("read --follow --log {url}"));
+    assert_eq!(reader.line(), "0:0\ta/b\t0\tT\t{}\n");
+    server.kill();
+    let mut server = scratch.start(&format!("serve --log ./log --listen {address}"));
+    server.error_line();
+    scratch
+        .run(&format!("append a/b --type T --log {url}"))
+        .ok();
+    assert_eq!(reader.line(), "0:1\ta/b\t1\tT\t{}\n");
+    reader.terminate();
+    reader.finish().ok();
+    server.terminate();
+    server.finish().ok();
+}
+
+#[test]
+fn a_log_is_served_by_one_program() {
+    let scratch = Scratch::new("serve-twice");
+    let (server, url) = serve(&scratch);
+    let refused = scratch.run("serve --log ./log --listen 127.0.0.1:0");
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    let refused = scratch.run(&format!("serve --log {url}"));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    server.terminate();
+    server.finish().ok();
+}
+
+#[test]
+fn nobody_at_the_address_is_told_at_once() {
+    let scratch = Scratch::new("serve-nobody");
+    let (server, url) = serve(&scratch);
+    server.terminate();
+    server.finish().ok();
+    let failed = scratch.run(&format!("append a/b --type T --log {url}"));
+    assert_eq!(failed.code, Some(5), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("nothing answers"),
+        "{}",
+        failed.stderr
+    );
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_not_served() {
+    let scratch = Scratch::new("serve-exposed");
+    let refused = scratch.run("serve --log ./log --listen 0.0.0.0:0");
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("other machines"),
+        "{}",
+        refused.stderr
+    );
+}

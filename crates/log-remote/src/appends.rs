@@ -1,0 +1,274 @@
+//! Appends of all callers over one call, and again over the next one when it breaks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anabranch_log::{Append, AppendError, Appended};
+use anabranch_rpc::protocol as p;
+use anabranch_rpc::protocol::__buffa::oneof::numbered_outcome::Outcome;
+use anabranch_rpc::{append_error_of, append_to, appended_of};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::connection::{Again, Connection, Lost};
+
+/// How much is under way at a time, in KiB; each append counts one more. Who comes meanwhile
+/// waits.
+const ROOM_KIB: usize = 32 << 10;
+
+/// The most appends of one message, and about how many bytes of data.
+const MESSAGE_APPENDS_MAX: usize = 1024;
+const MESSAGE_BYTES: usize = 256 << 10;
+
+/// Where callers put their appends.
+pub struct Appends {
+    room: Arc<Semaphore>,
+    to: mpsc::UnboundedSender<Waiting>,
+}
+
+/// An append and who waits for it.
+struct Waiting {
+    append: Append,
+    reply: oneshot::Sender<Result<Appended, AppendError>>,
+    /// Whether it may have come to the server.
+    was_sent: bool,
+    _room: OwnedSemaphorePermit,
+}
+
+/// By the numbers that the server answers by; ascending, so that what is sent again keeps its
+/// order.
+#[derive(Default)]
+struct UnderWay {
+    by_number: BTreeMap<u64, Waiting>,
+    next: u64,
+}
+
+impl Appends {
+    /// Begins; it ends when this is dropped.
+    pub fn start(handle: &Handle, connection: Connection, patience: Duration) -> Self {
+        let (to, waiting) = mpsc::unbounded_channel();
+        handle.spawn(async move {
+            let mut worker = Worker {
+                connection,
+                patience,
+                waiting,
+                under_way: Mutex::default(),
+            };
+            worker.run().await;
+        });
+        Self {
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            to,
+        }
+    }
+
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        let kib = 1 + (size(&append) >> 10).min(ROOM_KIB - 1);
+        let closed = || AppendError::Unavailable {
+            reason: "the log was closed".to_owned(),
+            retry_after: None,
+        };
+        let room = self.room.clone().acquire_many_owned(kib as u32).await;
+        let (reply, answer) = oneshot::channel();
+        let waiting = Waiting {
+            append,
+            reply,
+            was_sent: false,
+            _room: room.map_err(|_| closed())?,
+        };
+        self.to.send(waiting).map_err(|_| closed())?;
+        answer.await.unwrap_or_else(|_| {
+            Err(AppendError::Unknown {
+                reason: "the log was closed while the append was under way".to_owned(),
+            })
+        })
+    }
+}
+
+fn size(append: &Append) -> usize {
+    append.events.iter().map(|event| event.data.len()).sum()
+}
+
+struct Worker {
+    connection: Connection,
+    patience: Duration,
+    waiting: mpsc::UnboundedReceiver<Waiting>,
+    under_way: Mutex<UnderWay>,
+}
+
+impl Worker {
+    async fn run(&mut self) {
+        let mut again = Again::new(self.patience);
+        loop {
+            // No call is open while there is nothing to append.
+            if self.under_way().by_number.is_empty() {
+                let Some(first) = self.waiting.recv().await else {
+                    return;
+                };
+                self.take(first);
+                again.reset();
+            }
+            let lost = self.call(&mut again).await;
+            match &lost {
+                Lost::Connection(_) if again.wait().await => {}
+                Lost::Connection(reason) => {
+                    let reason = self.connection.gone(reason);
+                    self.give_up(&reason);
+                }
+                refused => {
+                    let reason = refused.reason().to_owned();
+                    self.give_up(&reason);
+                }
+            }
+        }
+    }
+
+    /// One call, until it breaks.
+    async fn call(&mut self, again: &mut Again) -> Lost {
+        // What is given to a call that reaches nobody counts as sent. So first: is anybody there?
+        let client = self.connection.client();
+        if let Err(error) = client.head(p::HeadRequest::default()).await {
+            return Lost::of(&error);
+        }
+        let call = match client.append_many().await {
+            Ok(call) => call,
+            Err(error) => return Lost::of(&error),
+        };
+        let (mut out, mut back) = call.into_split();
+        let under_way = &self.under_way;
+        let waiting = &mut self.waiting;
+        let send = async {
+            // What the call before has not answered goes first.
+            let mut last = None;
+            loop {
+                let (message, end) = message_of(&mut lock(under_way), last);
+                let Some(end) = end else { break };
+                last = Some(end);
+                if let Err(error) = out.send(message).await {
+                    return Lost::of(&error);
+                }
+            }
+            loop {
+                let Some(first) = waiting.recv().await else {
+                    // The log was dropped; what is under way is answered still.
+                    return std::future::pending().await;
+                };
+                put(&mut lock(under_way), first);
+                while let Ok(next) = waiting.try_recv() {
+                    put(&mut lock(under_way), next);
+                }
+                loop {
+                    let (message, end) = message_of(&mut lock(under_way), last);
+                    let Some(end) = end else { break };
+                    last = Some(end);
+                    if let Err(error) = out.send(message).await {
+                        return Lost::of(&error);
+                    }
+                }
+            }
+        };
+        let receive = async {
+            loop {
+                match back.message().await {
+                    Ok(Some(message)) => {
+                        again.reset();
+                        let mut under_way = lock(under_way);
+                        for outcome in message.to_owned_message().outcomes {
+                            answer(&mut under_way, outcome);
+                        }
+                    }
+                    Ok(None) => return Lost::Connection("the server ended the call".to_owned()),
+                    Err(error) => return Lost::of(&error),
+                }
+            }
+        };
+        tokio::select! {
+            // The server says why it ended; sending only notices that it did.
+            biased;
+            lost = receive => lost,
+            lost = send => lost,
+        }
+    }
+
+    fn take(&self, waiting: Waiting) {
+        put(&mut self.under_way(), waiting);
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        lock(&self.under_way)
+    }
+
+    /// Answers all who wait that nobody answers.
+    fn give_up(&mut self, reason: &str) {
+        while let Ok(next) = self.waiting.try_recv() {
+            self.take(next);
+        }
+        for waiting in std::mem::take(&mut self.under_way().by_number).into_values() {
+            let error = if waiting.was_sent {
+                AppendError::Unknown {
+                    reason: reason.to_owned(),
+                }
+            } else {
+                AppendError::Unavailable {
+                    reason: reason.to_owned(),
+                    retry_after: None,
+                }
+            };
+            // Whoever asked may have gone.
+            drop(waiting.reply.send(Err(error)));
+        }
+    }
+}
+
+fn lock(under_way: &Mutex<UnderWay>) -> MutexGuard<'_, UnderWay> {
+    under_way.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn put(under_way: &mut UnderWay, waiting: Waiting) {
+    let number = under_way.next;
+    under_way.next += 1;
+    under_way.by_number.insert(number, waiting);
+}
+
+/// The next appends behind `last`, and the number of the last one of them.
+fn message_of(under_way: &mut UnderWay, last: Option<u64>) -> (p::AppendManyRequest, Option<u64>) {
+    let mut message = p::AppendManyRequest::default();
+    let mut end = None;
+    let mut bytes = 0;
+    let from = last.map_or(0, |last| last + 1);
+    for (number, waiting) in under_way.by_number.range_mut(from..) {
+        waiting.was_sent = true;
+        bytes += size(&waiting.append);
+        message.appends.push(p::NumberedAppend {
+            number: *number,
+            append: buffa::MessageField::some(append_to(&waiting.append)),
+            ..Default::default()
+        });
+        end = Some(*number);
+        if message.appends.len() >= MESSAGE_APPENDS_MAX || bytes >= MESSAGE_BYTES {
+            break;
+        }
+    }
+    (message, end)
+}
+
+fn answer(under_way: &mut UnderWay, outcome: p::NumberedOutcome) {
+    // One that was given up, or a number that nobody asked by.
+    let Some(waiting) = under_way.by_number.remove(&outcome.number) else {
+        return;
+    };
+    let answer = match outcome.outcome {
+        Some(Outcome::Appended(appended)) => {
+            appended_of(&appended).map_err(|error| AppendError::Unknown {
+                reason: format!("the server's answer cannot be read: {error}"),
+            })
+        }
+        Some(Outcome::Problem(problem)) => Err(append_error_of(*problem)),
+        None => Err(AppendError::Unknown {
+            reason: "the server's answer says nothing that is known here".to_owned(),
+        }),
+    };
+    // Whoever asked may have gone.
+    drop(waiting.reply.send(answer));
+}

@@ -1,0 +1,266 @@
+//! Reads that go on where they were when the connection breaks.
+
+use std::task::{Context, Poll};
+
+use anabranch_log::{BatchSource, EventStream, Order, ReadError, ReadMode, VersionRange};
+use anabranch_model::{Cut, Event, EventBatch, Filter, StreamId};
+use anabranch_rpc::{cut_to, filter_to, mode_to, protocol as p, step_of};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::connection::{Again, Connection, Lost};
+
+/// How many batches wait for a slow reader; the rest waits in the network, and then at the
+/// server.
+const BATCHES_MAX: usize = 4;
+
+/// Reads events of all streams.
+pub fn all(
+    handle: &Handle,
+    connection: Connection,
+    from: Cut,
+    filter: Filter,
+    mode: ReadMode,
+) -> EventStream {
+    let filter = filter_to(&filter);
+    let place = Place::All {
+        from,
+        filter,
+        mode,
+        until: None,
+    };
+    start(handle, connection, place)
+}
+
+/// Reads events of one stream.
+pub fn stream(
+    handle: &Handle,
+    connection: Connection,
+    stream: StreamId,
+    range: VersionRange,
+    order: Order,
+) -> EventStream {
+    let place = Place::Stream {
+        stream,
+        range,
+        order,
+    };
+    start(handle, connection, place)
+}
+
+fn start(handle: &Handle, connection: Connection, place: Place) -> EventStream {
+    let (to, given) = mpsc::channel(BATCHES_MAX);
+    handle.spawn(run(connection, place, to));
+    EventStream::new(Given(given))
+}
+
+/// Where a read is.
+enum Place {
+    All {
+        from: Cut,
+        filter: p::Filter,
+        mode: ReadMode,
+        /// Where a read to the head ends, as the first call that got through has said. A later
+        /// call gives what came since, too.
+        until: Option<Cut>,
+    },
+    Stream {
+        stream: StreamId,
+        range: VersionRange,
+        order: Order,
+    },
+}
+
+enum Item {
+    Batch(EventBatch),
+    Failed(ReadError),
+    End,
+}
+
+/// What the reader takes from.
+struct Given(mpsc::Receiver<Item>);
+
+impl BatchSource for Given {
+    fn poll_next_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<EventBatch, ReadError>>> {
+        self.0.poll_recv(cx).map(|item| match item {
+            Some(Item::Batch(batch)) => Some(Ok(batch)),
+            Some(Item::Failed(error)) => Some(Err(error)),
+            Some(Item::End) => None,
+            // The thread ends with the log.
+            None => Some(Err(ReadError::Closed)),
+        })
+    }
+}
+
+async fn run(connection: Connection, mut place: Place, to: mpsc::Sender<Item>) {
+    let mut again = Again::new(connection.patience());
+    loop {
+        let once = once(&connection, &mut place, &to, &mut again);
+        let ended = tokio::select! {
+            ended = once => ended,
+            () = to.closed() => return,
+        };
+        let last = match ended {
+            Ok(()) => Item::End,
+            Err(Ended::Failed(error)) => Item::Failed(error),
+            Err(Ended::Unheard) => return,
+            Err(Ended::Lost(Lost::Connection(reason))) => {
+                if again.wait().await {
+                    continue;
+                }
+                let reason = connection.gone(&reason);
+                Item::Failed(Lost::Connection(reason).of_read())
+            }
+            Err(Ended::Lost(refused)) => Item::Failed(refused.of_read()),
+        };
+        // Nobody may be there any more to hear it.
+        drop(to.send(last).await);
+        return;
+    }
+}
+
+/// Why a call ended before the read did.
+enum Ended {
+    Lost(Lost),
+    Failed(ReadError),
+    /// The reader has gone.
+    Unheard,
+}
+
+/// One call: gives what comes, and moves the place on.
+async fn once(
+    connection: &Connection,
+    place: &mut Place,
+    to: &mpsc::Sender<Item>,
+    again: &mut Again,
+) -> Result<(), Ended> {
+    let lost = |error| Ended::Lost(Lost::of(&error));
+    let client = connection.client();
+    let call = match &*place {
+        Place::All {
+            from, filter, mode, ..
+        } => {
+            let request = p::ReadRequest {
+                from: buffa::MessageField::some(cut_to(from)),
+                filter: buffa::MessageField::some(filter.clone()),
+                mode: mode_to(*mode),
+                ..Default::default()
+            };
+            client.read(request).await
+        }
+        Place::Stream {
+            stream,
+            range,
+            order,
+        } => {
+            let request = p::ReadStreamRequest {
+                stream: stream.as_str().to_owned(),
+                from: range.0.start,
+                to: Some(range.0.end),
+                backward: *order == Order::Backward,
+                ..Default::default()
+            };
+            client.read_stream(request).await
+        }
+    };
+    let mut call = call.map_err(lost)?;
+    while let Some(message) = call.message().await.map_err(lost)? {
+        again.reset();
+        let step = step_of(message.to_owned_message());
+        let step = step.map_err(|error| Ended::Lost(Lost::strange(&error)))?;
+        if let Some(error) = step.problem {
+            return Err(Ended::Failed(error));
+        }
+        place.ends_at(step.until);
+        if let Some(batch) = step.batch {
+            let Some(batch) = place.before_the_end(batch)? else {
+                continue;
+            };
+            place.pass(&batch)?;
+            to.send(Item::Batch(batch))
+                .await
+                .map_err(|_| Ended::Unheard)?;
+        }
+    }
+    Ok(())
+}
+
+fn undecodable(error: anabranch_model::record::RecordError) -> Ended {
+    Ended::Failed(ReadError::Io {
+        what: "decoding events of the server".to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+impl Place {
+    /// Takes in where the read ends, when that is said for the first time.
+    fn ends_at(&mut self, said: Option<Cut>) {
+        if let Self::All { until, .. } = self
+            && until.is_none()
+        {
+            *until = said;
+        }
+    }
+
+    /// What of a batch comes before the end of the read.
+    fn before_the_end(&self, batch: EventBatch) -> Result<Option<EventBatch>, Ended> {
+        let Self::All {
+            until: Some(until), ..
+        } = self
+        else {
+            return Ok(Some(batch));
+        };
+        let is_whole = match batch.reach() {
+            Some(reach) => reach.offsets.end <= until.get(reach.partition),
+            None => false,
+        };
+        if is_whole {
+            return Ok(Some(batch));
+        }
+        // An end is one of whole appends, so none is cut in two.
+        let wanted = |event: &Result<Event, _>| {
+            event
+                .as_ref()
+                .map_or(true, |event| until.includes(event.position))
+        };
+        let events: Result<Vec<_>, _> = batch.into_iter().filter(wanted).collect();
+        let events = events.map_err(undecodable)?;
+        Ok((!events.is_empty()).then(|| events.into()))
+    }
+
+    /// Moves behind what was given.
+    fn pass(&mut self, batch: &EventBatch) -> Result<(), Ended> {
+        match self {
+            Self::All { from, mode, .. } => {
+                if *mode != ReadMode::Backward
+                    && let Some(reach) = batch.reach()
+                {
+                    let end = from.get(reach.partition).max(reach.offsets.end);
+                    from.set(reach.partition, end);
+                    return Ok(());
+                }
+                for event in batch {
+                    let position = event.map_err(undecodable)?.position;
+                    if *mode == ReadMode::Backward {
+                        from.set(position.partition, position.offset);
+                    } else {
+                        from.join(&Cut::including(position));
+                    }
+                }
+            }
+            Self::Stream { range, order, .. } => {
+                for event in batch {
+                    let version = event.map_err(undecodable)?.version;
+                    match order {
+                        Order::Forward => range.0.start = version + 1,
+                        Order::Backward => range.0.end = version,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,202 @@
+//! Appends, what they have done, and what a log can do.
+
+use anabranch_log::{Append, Appended, AtomicBatches, Capabilities, Condition, Expect};
+use anabranch_model::{Limits, Query, QueryItem};
+use buffa::MessageField;
+
+use crate::event::{new_event_of, new_event_to, stream_of, type_of};
+use crate::made::protocol as p;
+use crate::made::protocol::__buffa::oneof;
+use crate::malformed::Malformed;
+use crate::names::kept;
+use crate::places::{cut_to, placed_of, placed_to, some_cut};
+
+/// An append as a message.
+pub fn append_to(append: &Append) -> p::AppendRequest {
+    p::AppendRequest {
+        events: append.events.iter().map(new_event_to).collect(),
+        conditions: append.conditions.iter().map(condition_to).collect(),
+        ..Default::default()
+    }
+}
+
+/// The append that a message means.
+pub fn append_of(message: p::AppendRequest) -> Result<Append, Malformed> {
+    let numbered = message.events.into_iter().enumerate();
+    let events = numbered.map(|(at, event)| {
+        new_event_of(event).map_err(|error| Malformed(format!("event {at}: {error}")))
+    });
+    let conditions = message.conditions.into_iter().map(condition_of);
+    Ok(Append {
+        events: events.collect::<Result<_, _>>()?,
+        conditions: conditions.collect::<Result<_, _>>()?,
+    })
+}
+
+/// What an append has done, as a message.
+pub fn appended_to(appended: &Appended) -> p::AppendResponse {
+    p::AppendResponse {
+        places: appended.places.iter().copied().map(placed_to).collect(),
+        repeated: appended.repeated,
+        ..Default::default()
+    }
+}
+
+/// What an append has done, as a message says.
+pub fn appended_of(message: &p::AppendResponse) -> Result<Appended, Malformed> {
+    let places = message.places.iter().map(placed_of);
+    Ok(Appended {
+        places: places.collect::<Result<_, _>>()?,
+        repeated: message.repeated,
+    })
+}
+
+fn condition_to(condition: &Condition) -> p::Condition {
+    let condition = match condition {
+        Condition::Stream(stream, expect) => p::StreamCondition {
+            stream: stream.as_str().to_owned(),
+            expect: MessageField::some(expect_to(*expect)),
+            ..Default::default()
+        }
+        .into(),
+        Condition::NoMatch { query, after } => p::NoMatch {
+            items: query.items.iter().map(item_to).collect(),
+            after: MessageField::some(cut_to(after)),
+            ..Default::default()
+        }
+        .into(),
+    };
+    p::Condition {
+        condition,
+        ..Default::default()
+    }
+}
+
+fn condition_of(message: p::Condition) -> Result<Condition, Malformed> {
+    match message.condition {
+        Some(oneof::condition::Condition::Stream(on)) => {
+            let expect = on.expect.as_option().map(expect_of);
+            let expect = expect.ok_or_else(|| {
+                Malformed::new("a condition on a stream does not say what it expects")
+            })?;
+            Ok(Condition::Stream(stream_of(&on.stream)?, expect?))
+        }
+        Some(oneof::condition::Condition::NoMatch(no)) => {
+            let items = no.items.into_iter().map(item_of);
+            Ok(Condition::NoMatch {
+                query: Query {
+                    items: items.collect::<Result<_, _>>()?,
+                },
+                after: some_cut(&no.after),
+            })
+        }
+        None => Err(Malformed::new("a condition says nothing")),
+    }
+}
+
+pub(crate) fn expect_to(expect: Expect) -> p::Expect {
+    use oneof::expect::State;
+
+    p::Expect {
+        state: Some(match expect {
+            Expect::Any => State::Any(true),
+            Expect::Empty => State::Empty(true),
+            Expect::Exists => State::Exists(true),
+            Expect::At(version) => State::At(version),
+        }),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn expect_of(message: &p::Expect) -> Result<Expect, Malformed> {
+    use oneof::expect::State;
+
+    match message.state {
+        Some(State::Any(_)) => Ok(Expect::Any),
+        Some(State::Empty(_)) => Ok(Expect::Empty),
+        Some(State::Exists(_)) => Ok(Expect::Exists),
+        Some(State::At(version)) => Ok(Expect::At(version)),
+        None => Err(Malformed::new(
+            "a condition on a stream does not say what it expects",
+        )),
+    }
+}
+
+fn item_to(item: &QueryItem) -> p::QueryItem {
+    p::QueryItem {
+        types: item.types.iter().map(|t| t.as_str().to_owned()).collect(),
+        tags: item.tags.clone(),
+        ..Default::default()
+    }
+}
+
+fn item_of(message: p::QueryItem) -> Result<QueryItem, Malformed> {
+    let types = message.types.iter().map(|text| type_of(text));
+    Ok(QueryItem {
+        types: types.collect::<Result<_, _>>()?,
+        tags: message.tags,
+    })
+}
+
+/// What a log can do, as a message.
+pub fn capabilities_to(can: &Capabilities) -> p::Capabilities {
+    let limits = &can.limits;
+    p::Capabilities {
+        engine: can.engine.to_owned(),
+        partitions: can.partitions,
+        atomic_batches: match can.atomic_batches {
+            AtomicBatches::Stream => p::AtomicBatches::ATOMIC_BATCHES_STREAM,
+            AtomicBatches::Partition => p::AtomicBatches::ATOMIC_BATCHES_PARTITION,
+            AtomicBatches::Log => p::AtomicBatches::ATOMIC_BATCHES_LOG,
+        }
+        .into(),
+        multi_stream_conditions: can.multi_stream_conditions,
+        no_match_conditions: can.no_match_conditions,
+        total_order: can.total_order,
+        backward_reads: can.backward_reads,
+        survives_restart: can.survives_restart,
+        survives_power_cut: can.survives_power_cut,
+        limits: MessageField::some(p::Limits {
+            data_bytes_max: limits.data_bytes_max as u64,
+            headers_bytes_max: limits.headers_bytes_max as u64,
+            batch_bytes_max: limits.batch_bytes_max as u64,
+            batch_events_max: limits.batch_events_max as u64,
+            tags_max: limits.tags_max as u64,
+            conditions_max: limits.conditions_max as u64,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// What a log can do, as a message says. What is not said, it cannot.
+pub fn capabilities_of(message: &p::Capabilities) -> Result<Capabilities, Malformed> {
+    let limits = message
+        .limits
+        .as_option()
+        .ok_or_else(|| Malformed::new("the log does not say its limits"))?;
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Ok(Capabilities {
+        engine: kept(&message.engine),
+        partitions: message.partitions,
+        atomic_batches: match message.atomic_batches.as_known() {
+            Some(p::AtomicBatches::ATOMIC_BATCHES_LOG) => AtomicBatches::Log,
+            Some(p::AtomicBatches::ATOMIC_BATCHES_PARTITION) => AtomicBatches::Partition,
+            _ => AtomicBatches::Stream,
+        },
+        multi_stream_conditions: message.multi_stream_conditions,
+        no_match_conditions: message.no_match_conditions,
+        total_order: message.total_order,
+        backward_reads: message.backward_reads,
+        survives_restart: message.survives_restart,
+        survives_power_cut: message.survives_power_cut,
+        limits: Limits {
+            data_bytes_max: size(limits.data_bytes_max),
+            headers_bytes_max: size(limits.headers_bytes_max),
+            batch_bytes_max: size(limits.batch_bytes_max),
+            batch_events_max: size(limits.batch_events_max),
+            tags_max: size(limits.tags_max),
+            conditions_max: size(limits.conditions_max),
+        },
+    })
+}

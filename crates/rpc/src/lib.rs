@@ -1,0 +1,30 @@
+//! The log over the network: its protocol, and what goes between its messages and the log's
+//! own types.
+//!
+//! `proto/anabranch/log/v1/log.proto` is the contract. A server answers it by Connect (JSON by
+//! curl), gRPC and gRPC-Web. [`protocol`] is made from it; nobody but the server and the remote
+//! log sees its types.
+
+mod append;
+mod event;
+mod made;
+mod malformed;
+mod names;
+mod places;
+mod problem;
+mod read;
+
+pub use made::protocol;
+pub use malformed::Malformed;
+
+pub use append::{
+    append_of, append_to, appended_of, appended_to, capabilities_of, capabilities_to,
+};
+pub use event::{id_of, stream_of};
+pub use places::{cut_of, cut_to, placed_of, placed_to, position_of, position_to};
+pub use problem::{append_error_of, append_error_to, read_error_of, read_error_to};
+pub use read::{Step, filter_of, filter_to, mode_of, mode_to, step_of, step_to};
+
+/// The version of the protocol that this program speaks. One that speaks the version before
+/// works with it, either way.
+pub const PROTOCOL: u32 = 1;

@@ -1,0 +1,133 @@
+//! What a read asks for, and what it gives.
+
+use anabranch_log::{ReadError, ReadMode};
+use anabranch_model::record::RecordError;
+use anabranch_model::{Cut, EventBatch, Filter, PartitionId, Reach};
+use buffa::{EnumValue, MessageField};
+
+use crate::event::{event_of, event_to, stream_of, type_of};
+use crate::made::protocol as p;
+use crate::malformed::Malformed;
+use crate::places::cut_of;
+use crate::problem::read_error_of;
+
+/// What one message of a read says.
+#[derive(Debug)]
+pub struct Step {
+    /// Where the read ends.
+    pub until: Option<Cut>,
+    /// The next events.
+    pub batch: Option<EventBatch>,
+    /// Why there are no more.
+    pub problem: Option<ReadError>,
+}
+
+/// A batch of events as a message.
+pub fn step_to(batch: &EventBatch) -> Result<p::ReadResponse, RecordError> {
+    let reach = batch.reach();
+    let mut message = p::ReadResponse::default();
+    for event in batch {
+        let event = event?;
+        if reach.is_some() {
+            let start = batch.append_start(event.position).offset;
+            if message.appends.last() != Some(&start) {
+                message.appends.push(start);
+            }
+        }
+        message.events.push(event_to(&event)?);
+    }
+    if let Some(reach) = reach {
+        message.reach = MessageField::some(p::Reach {
+            partition: reach.partition.0,
+            from: reach.offsets.start,
+            to: reach.offsets.end,
+            ..Default::default()
+        });
+    }
+    Ok(message)
+}
+
+/// What a message says.
+pub fn step_of(message: p::ReadResponse) -> Result<Step, Malformed> {
+    let events: Vec<_> = message
+        .events
+        .into_iter()
+        .map(event_of)
+        .collect::<Result<_, _>>()?;
+    let batch = match message.reach.into_option() {
+        Some(reach) => {
+            let reach = Reach {
+                partition: PartitionId(reach.partition),
+                offsets: reach.from..reach.to,
+            };
+            Some(EventBatch::of_run(events, reach, message.appends))
+        }
+        None if events.is_empty() => None,
+        None => Some(events.into()),
+    };
+    Ok(Step {
+        until: message.until.as_option().map(cut_of),
+        batch,
+        problem: message.problem.into_option().map(read_error_of),
+    })
+}
+
+/// A filter as a message.
+pub fn filter_to(filter: &Filter) -> p::Filter {
+    let header = |(name, value): &(String, String)| p::Header {
+        name: name.clone(),
+        value: value.clone(),
+        ..Default::default()
+    };
+    p::Filter {
+        categories: filter.categories.clone(),
+        types: filter.types.iter().map(|t| t.as_str().to_owned()).collect(),
+        streams: filter
+            .streams
+            .iter()
+            .map(|s| s.as_str().to_owned())
+            .collect(),
+        headers: filter.headers.iter().map(header).collect(),
+        tags: filter.tags.clone(),
+        ..Default::default()
+    }
+}
+
+/// The filter that a message means.
+pub fn filter_of(message: p::Filter) -> Result<Filter, Malformed> {
+    let types = message.types.iter().map(|text| type_of(text));
+    let streams = message.streams.iter().map(|text| stream_of(text));
+    let headers = message.headers.into_iter();
+    Ok(Filter {
+        categories: message.categories,
+        types: types.collect::<Result<_, _>>()?,
+        streams: streams.collect::<Result<_, _>>()?,
+        headers: headers.map(|header| (header.name, header.value)).collect(),
+        tags: message.tags,
+    })
+}
+
+/// A way to read, as a message says it.
+pub fn mode_to(mode: ReadMode) -> EnumValue<p::ReadMode> {
+    match mode {
+        ReadMode::ToHead => p::ReadMode::READ_MODE_TO_HEAD,
+        ReadMode::Follow => p::ReadMode::READ_MODE_FOLLOW,
+        ReadMode::Backward => p::ReadMode::READ_MODE_BACKWARD,
+    }
+    .into()
+}
+
+/// The way to read that a message means.
+pub fn mode_of(message: EnumValue<p::ReadMode>) -> Result<ReadMode, Malformed> {
+    match message.as_known() {
+        Some(p::ReadMode::READ_MODE_UNSPECIFIED | p::ReadMode::READ_MODE_TO_HEAD) => {
+            Ok(ReadMode::ToHead)
+        }
+        Some(p::ReadMode::READ_MODE_FOLLOW) => Ok(ReadMode::Follow),
+        Some(p::ReadMode::READ_MODE_BACKWARD) => Ok(ReadMode::Backward),
+        None => Err(Malformed(format!(
+            "there is no way to read with the number {}",
+            message.to_i32()
+        ))),
+    }
+}

@@ -1,0 +1,271 @@
+//! What goes into a message comes out of it as it was: by protobuf, and by JSON.
+
+use std::sync::Arc;
+
+use anabranch_log::{
+    Append, AppendError, Appended, Condition, Expect, Placed, ReadError, Rejection,
+};
+use anabranch_model::{
+    Cut, Event, EventBatch, EventId, EventType, Filter, Meta, NewEvent, PartitionId, Position,
+    Query, QueryItem, Reach, StreamId,
+};
+use anabranch_rpc::protocol as p;
+use anabranch_rpc::{
+    append_error_of, append_error_to, append_of, append_to, appended_of, appended_to, filter_of,
+    filter_to, read_error_of, read_error_to, step_of, step_to,
+};
+use buffa::Message;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The message as it is after its way over the wire, in either form.
+fn sent<M: Message + Serialize + DeserializeOwned>(message: &M, as_json: bool) -> M {
+    if as_json {
+        let text = serde_json::to_string(message).unwrap();
+        serde_json::from_str(&text).unwrap()
+    } else {
+        M::decode_from_slice(&message.encode_to_vec()).unwrap()
+    }
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-zä\"0-9]{1,8}"
+}
+
+fn stream() -> impl Strategy<Value = StreamId> {
+    ("[$a-z]{1,6}", "[a-z/ä]{1,6}")
+        .prop_map(|(category, key)| StreamId::system(format!("{category}/{key}")).unwrap())
+}
+
+fn event_type() -> impl Strategy<Value = EventType> {
+    text().prop_map(|name| EventType::new(name).unwrap())
+}
+
+fn cut() -> impl Strategy<Value = Cut> {
+    vec((any::<u32>(), any::<u64>()), 0..4).prop_map(|counts| {
+        let mut cut = Cut::start();
+        for (partition, count) in counts {
+            cut.set(PartitionId(partition), count);
+        }
+        cut
+    })
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    (any::<u32>(), any::<u64>()).prop_map(|(partition, offset)| Position {
+        partition: PartitionId(partition),
+        offset,
+    })
+}
+
+fn meta() -> impl Strategy<Value = Meta> {
+    (
+        option::of(Just("text/plain".to_owned())),
+        vec(option::of(text()), 4),
+        vec(text(), 0..3),
+        vec((text(), text()), 0..3),
+        cut(),
+    )
+        .prop_map(|(content_type, texts, tags, headers, causes)| Meta {
+            content_type,
+            source: texts[0].clone(),
+            causation_id: texts[1].clone(),
+            correlation_id: texts[2].clone(),
+            traceparent: texts[3].clone(),
+            tags,
+            headers: headers.into_iter().collect(),
+            causes,
+        })
+}
+
+fn event() -> impl Strategy<Value = NewEvent> {
+    let data = prop_oneof![
+        Just(Vec::new()),
+        text().prop_map(|text| format!("{text:?}").into_bytes()),
+        vec(any::<u8>(), 0..20),
+    ];
+    let about = (any::<u128>(), stream(), event_type(), 1..u32::MAX);
+    (about, data, option::of(meta())).prop_map(
+        |((id, stream, event_type, schema_version), data, meta)| NewEvent {
+            id: EventId::from_u128(id),
+            stream,
+            event_type,
+            schema_version,
+            data: data.into(),
+            meta: meta.map(Arc::new),
+        },
+    )
+}
+
+fn expect() -> impl Strategy<Value = Expect> {
+    prop_oneof![
+        Just(Expect::Any),
+        Just(Expect::Empty),
+        Just(Expect::Exists),
+        any::<u64>().prop_map(Expect::At),
+    ]
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    let item = (vec(event_type(), 0..3), vec(text(), 0..3));
+    let item = item.prop_map(|(types, tags)| QueryItem { types, tags });
+    prop_oneof![
+        (stream(), expect()).prop_map(|(stream, expect)| Condition::Stream(stream, expect)),
+        (vec(item, 0..3), cut()).prop_map(|(items, after)| Condition::NoMatch {
+            query: Query { items },
+            after,
+        }),
+    ]
+}
+
+fn append_error() -> impl Strategy<Value = AppendError> {
+    let id = || any::<u128>().prop_map(EventId::from_u128);
+    let rejection = prop_oneof![
+        (id(), position()).prop_map(|(id, position)| Rejection::IdTaken { id, position }),
+        (id(), position()).prop_map(|(id, position)| Rejection::PartlyWritten { id, position }),
+        (cut(), cut()).prop_map(|(after, head)| Rejection::CutBeyondHead { after, head }),
+        Just(Rejection::Unsupported("read backward")),
+        Just(Rejection::ReadOnly),
+        text().prop_map(Rejection::Other),
+    ];
+    let millis = option::of((0..u64::MAX).prop_map(std::time::Duration::from_millis));
+    prop_oneof![
+        (stream(), expect(), option::of(any::<u64>())).prop_map(|(stream, expected, actual)| {
+            AppendError::Conflict {
+                stream,
+                expected,
+                actual,
+            }
+        }),
+        position().prop_map(|position| AppendError::Matched { position }),
+        rejection.prop_map(AppendError::Rejected),
+        (text(), millis).prop_map(|(reason, retry_after)| AppendError::Unavailable {
+            reason,
+            retry_after
+        }),
+        text().prop_map(|reason| AppendError::Unknown { reason }),
+    ]
+}
+
+fn read_error() -> impl Strategy<Value = ReadError> {
+    let damaged = (text(), any::<u64>(), text(), position(), position());
+    prop_oneof![
+        damaged.prop_map(|(file, offset, what, first, last)| ReadError::Damaged {
+            file,
+            offset,
+            what,
+            first,
+            last,
+        }),
+        (text(), text()).prop_map(|(what, reason)| ReadError::Io { what, reason }),
+        (cut(), cut()).prop_map(|(from, head)| ReadError::CutBeyondHead { from, head }),
+        Just(ReadError::Unsupported("read backward")),
+        text().prop_map(ReadError::Invalid),
+        Just(ReadError::Closed),
+    ]
+}
+
+/// Nobody counts so far.
+const FAR: u64 = 1 << 60;
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_append_comes_out_as_it_was(
+        events in vec(event(), 0..4),
+        conditions in vec(condition(), 0..3),
+        as_json in any::<bool>(),
+    ) {
+        let append = Append { conditions, events };
+        let message: p::AppendRequest = sent(&append_to(&append), as_json);
+        prop_assert_eq!(append_of(message), Ok(append));
+    }
+
+    #[test]
+    fn what_an_append_has_done_comes_out_as_it_was(
+        places in vec((position(), any::<u64>()), 0..4),
+        repeated in any::<bool>(),
+        as_json in any::<bool>(),
+    ) {
+        let places = places.into_iter();
+        let places = places.map(|(position, version)| Placed { position, version }).collect();
+        let appended = Appended { places, repeated };
+        let message: p::AppendResponse = sent(&appended_to(&appended), as_json);
+        prop_assert_eq!(appended_of(&message), Ok(appended));
+    }
+
+    #[test]
+    fn why_an_append_failed_comes_out_as_it_was(error in append_error(), as_json in any::<bool>()) {
+        let message: p::AppendProblem = sent(&append_error_to(&error), as_json);
+        prop_assert_eq!(append_error_of(message), error);
+    }
+
+    #[test]
+    fn why_a_read_failed_comes_out_as_it_was(error in read_error(), as_json in any::<bool>()) {
+        let message: p::ReadProblem = sent(&read_error_to(&error), as_json);
+        prop_assert_eq!(read_error_of(message), error);
+    }
+
+    #[test]
+    fn a_filter_comes_out_as_it_was(
+        names in (vec(text(), 0..3), vec(text(), 0..3), vec((text(), text()), 0..3)),
+        types in vec(event_type(), 0..3),
+        streams in vec(stream(), 0..3),
+        as_json in any::<bool>(),
+    ) {
+        let (categories, tags, headers) = names;
+        let filter = Filter { categories, types, streams, headers, tags };
+        let message: p::Filter = sent(&filter_to(&filter), as_json);
+        prop_assert_eq!(filter_of(message), Ok(filter));
+    }
+
+    #[test]
+    fn events_come_out_as_they_were_with_their_reach_and_their_appends(
+        news in vec((event(), any::<u64>(), any::<u64>()), 1..5),
+        first in 0..FAR,
+        has_reach in any::<bool>(),
+        as_json in any::<bool>(),
+    ) {
+        let events: Vec<_> = (first..)
+            .zip(&news)
+            .map(|(offset, (new, version, at))| {
+                Event::stored(new, Position::at(offset), *version, *at)
+            })
+            .collect();
+        let reach = Reach {
+            partition: PartitionId(0),
+            offsets: first..first + events.len() as u64,
+        };
+        let batch = if has_reach {
+            EventBatch::of_run(events.clone(), reach.clone(), vec![first])
+        } else {
+            events.clone().into()
+        };
+        let message: p::ReadResponse = sent(&step_to(&batch).unwrap(), as_json);
+        let read = step_of(message).unwrap().batch.unwrap();
+        prop_assert_eq!(read.reach(), has_reach.then_some(reach));
+        if has_reach {
+            let last = Position::at(first + events.len() as u64 - 1);
+            prop_assert_eq!(read.append_start(last), Position::at(first));
+        }
+        let read: Vec<_> = read.into_iter().map(Result::unwrap).collect();
+        prop_assert_eq!(read, events);
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_of_a_message_panic(bytes in vec(any::<u8>(), 0..200)) {
+        if let Ok(message) = p::AppendRequest::decode_from_slice(&bytes) {
+            drop(append_of(message));
+        }
+        if let Ok(message) = p::ReadResponse::decode_from_slice(&bytes) {
+            drop(step_of(message));
+        }
+        if let Ok(message) = p::AppendProblem::decode_from_slice(&bytes) {
+            append_error_of(message);
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The log over the network: what `anabranch-rpc` describes, for Connect, gRPC and gRPC-Web.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use anabranch_log::{
+    Append, AppendError, Appended, BoxFuture, EventStream, Log, Order, ReadError, ReadMode,
+    Rejection, VersionRange,
+};
+use anabranch_model::Cut;
+use anabranch_rpc::protocol as p;
+use anabranch_rpc::{
+    Malformed, PROTOCOL, append_error_to, append_of, appended_to, capabilities_to, cut_of, cut_to,
+    filter_of, id_of, mode_of, placed_to, read_error_to, step_to, stream_of,
+};
+use anabranch_wire::LOG_HEADER;
+use connectrpc::{
+    ConnectError, ErrorCode, ErrorDetail, InboundStream, RequestContext, Response, Router,
+    ServiceRequest, ServiceResult, ServiceStream,
+};
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, Stream};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::watch;
+
+use crate::seal::log_name;
+use crate::shared::Shared;
+
+/// What calls of the log are addressed to.
+pub const SERVICE: &str = "anabranch.log.v1.LogService";
+/// The beginning of their paths.
+pub const PATH: &str = "/anabranch.log.v1.LogService/";
+
+/// The most appends of one call that are under way at a time; then no more are taken in.
+const UNDER_WAY_MAX: usize = 4096;
+/// The same in bytes of data.
+const UNDER_WAY_BYTES_MAX: usize = 32 << 20;
+/// The most answers of one message.
+const ANSWERS_MAX: usize = 1024;
+
+/// How much longer than the largest batch a message may be: names, numbers, metadata.
+const MESSAGE_FACTOR: usize = 3;
+
+/// What it answers, as a part of the server's routes.
+pub fn routes(shared: &Shared) -> axum::Router {
+    let largest = shared.limits.batch_bytes_max.saturating_mul(MESSAGE_FACTOR);
+    let limits = connectrpc::Limits::default()
+        .with_max_message_size(largest)
+        .with_max_request_body_size(largest)
+        .with_element_memory_limit(largest);
+    let service = Arc::new(LogRpc {
+        shared: shared.clone(),
+    });
+    let router = Router::new().add_service(service);
+    let service = connectrpc::ConnectRpcService::new(router).with_limits(limits);
+    axum::Router::new().route_service(&format!("{PATH}{{method}}"), service)
+}
+
+struct LogRpc {
+    shared: Shared,
+}
+
+impl LogRpc {
+    /// Refuses what is meant for another log.
+    fn check_log(&self, context: &RequestContext) -> Result<(), ConnectError> {
+        let here = log_name(&self.shared.seal);
+        match context.header(LOG_HEADER) {
+            Some(meant) if meant.as_bytes() != here.as_bytes() => {
+                Err(ConnectError::failed_precondition(format!(
+                    "the request is meant for another log than {here}, which is served here; nothing was changed"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn log(&self) -> Arc<dyn Log> {
+        self.shared.log.clone()
+    }
+
+    /// Gives the events of a read; before them where it ends, if that is known.
+    fn events(
+        &self,
+        events: EventStream,
+        until: Option<Cut>,
+    ) -> ServiceResult<ServiceStream<p::ReadResponse>> {
+        let first = until.map(|until| {
+            Ok(p::ReadResponse {
+                until: buffa::MessageField::some(cut_to(&until)),
+                ..Default::default()
+            })
+        });
+        let reading = Reading {
+            events,
+            stopping: self.shared.stopping.clone(),
+        };
+        let steps = futures_util::stream::unfold(Some(reading), |reading| async move {
+            let mut reading = reading?;
+            let next = Box::pin(reading.events.next_batch());
+            // Whoever follows a server that stops comes again elsewhere.
+            let stopped = Box::pin(reading.stopping.wait_for(|is_stopping| *is_stopping));
+            let message = match select(next, stopped).await {
+                Either::Left((next, _)) => match next? {
+                    Ok(batch) => step_to(&batch).map_err(|error| unreadable(&error)),
+                    Err(error) => Err(error),
+                },
+                Either::Right(_) => {
+                    let error = ConnectError::unavailable("the server stops; ask again");
+                    return Some((Err(error), None));
+                }
+            };
+            match message {
+                Ok(message) => Some((Ok(message), Some(reading))),
+                Err(error) => Some((Ok(failed(&error)), None)),
+            }
+        });
+        Response::ok(Box::pin(futures_util::stream::iter(first).chain(steps)))
+    }
+}
+
+/// A read under way.
+struct Reading {
+    events: EventStream,
+    stopping: watch::Receiver<bool>,
+}
+
+fn failed(error: &ReadError) -> p::ReadResponse {
+    p::ReadResponse {
+        problem: buffa::MessageField::some(read_error_to(error)),
+        ..Default::default()
+    }
+}
+
+fn unreadable(error: &anabranch_model::record::RecordError) -> ReadError {
+    ReadError::Io {
+        what: "decoding stored events".to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+fn malformed(error: Malformed) -> ConnectError {
+    ConnectError::invalid_argument(format!("{error}; nothing was changed"))
+}
+
+fn append_failed(error: &AppendError) -> ConnectError {
+    let code = match error {
+        AppendError::Conflict { .. } | AppendError::Matched { .. } => ErrorCode::FailedPrecondition,
+        AppendError::Rejected(Rejection::IdTaken { .. } | Rejection::PartlyWritten { .. }) => {
+            ErrorCode::AlreadyExists
+        }
+        AppendError::Rejected(Rejection::Unsupported(_)) => ErrorCode::Unimplemented,
+        AppendError::Rejected(Rejection::CutBeyondHead { .. }) => ErrorCode::OutOfRange,
+        AppendError::Rejected(_) => ErrorCode::InvalidArgument,
+        AppendError::Unavailable { .. } => ErrorCode::Unavailable,
+        AppendError::Unknown { .. } => ErrorCode::Unknown,
+    };
+    let detail =
+        ErrorDetail::from_message("anabranch.log.v1.AppendProblem", &append_error_to(error));
+    ConnectError::new(code, error.to_string()).with_detail(detail)
+}
+
+fn read_failed(error: &ReadError) -> ConnectError {
+    let code = match error {
+        ReadError::Damaged { .. } => ErrorCode::DataLoss,
+        ReadError::Io { .. } | ReadError::Closed => ErrorCode::Unavailable,
+        ReadError::CutBeyondHead { .. } => ErrorCode::OutOfRange,
+        ReadError::Unsupported(_) => ErrorCode::Unimplemented,
+        ReadError::Invalid(_) => ErrorCode::InvalidArgument,
+    };
+    ConnectError::new(code, error.to_string())
+}
+
+#[expect(refining_impl_trait, reason = "nobody else sees what it gives")]
+impl p::LogService for LogRpc {
+    async fn describe(
+        &self,
+        context: RequestContext,
+        request: ServiceRequest<'_, p::DescribeRequest>,
+    ) -> ServiceResult<p::DescribeResponse> {
+        self.check_log(&context)?;
+        let spoken = request.view().protocol;
+        if spoken != 0 && spoken + 1 < PROTOCOL {
+            return Err(ConnectError::unimplemented(format!(
+                "the client speaks version {spoken} of the protocol, and this server versions {} to {PROTOCOL}; use a newer client",
+                PROTOCOL - 1
+            )));
+        }
+        Response::ok(p::DescribeResponse {
+            protocol: if spoken == 0 {
+                PROTOCOL
+            } else {
+                spoken.min(PROTOCOL)
+            },
+            server: env!("CARGO_PKG_VERSION").to_owned(),
+            log: log_name(&self.shared.seal),
+            capabilities: buffa::MessageField::some(capabilities_to(
+                &self.shared.log.capabilities(),
+            )),
+            ..Default::default()
+        })
+    }
+
+    async fn append(
+        &self,
+        context: RequestContext,
+        request: ServiceRequest<'_, p::AppendRequest>,
+    ) -> ServiceResult<p::AppendResponse> {
+        self.check_log(&context)?;
+        let append = append_of(request.to_owned_message()).map_err(malformed)?;
+        // Whoever goes away leaves an append that is done or not done, as always.
+        let appended = self.log().append(append).await;
+        let appended = appended.map_err(|error| append_failed(&error))?;
+        Response::ok(appended_to(&appended))
+    }
+
+    async fn append_many(
+        &self,
+        context: RequestContext,
+        requests: InboundStream<p::AppendManyRequest>,
+    ) -> ServiceResult<ServiceStream<p::AppendManyResponse>> {
+        self.check_log(&context)?;
+        Response::ok(Box::pin(Many {
+            log: self.log(),
+            requests: Some(requests),
+            stopping: stopping(self.shared.stopping.clone()),
+            under_way: FuturesUnordered::new(),
+            bytes: 0,
+        }))
+    }
+
+    async fn read(
+        &self,
+        context: RequestContext,
+        request: ServiceRequest<'_, p::ReadRequest>,
+    ) -> ServiceResult<ServiceStream<p::ReadResponse>> {
+        self.check_log(&context)?;
+        let request = request.to_owned_message();
+        let mode = mode_of(request.mode).map_err(malformed)?;
+        let filter = request.filter.into_option().map(filter_of).transpose();
+        let filter = filter.map_err(malformed)?.unwrap_or_default();
+        let from = match (request.from.as_option(), mode) {
+            (Some(cut), _) => cut_of(cut),
+            (None, ReadMode::Backward) => {
+                let head = self.shared.log.head().await;
+                head.map_err(|error| read_failed(&error))?
+            }
+            (None, _) => Cut::start(),
+        };
+        let until = match mode {
+            ReadMode::ToHead => {
+                let head = self.shared.log.head().await;
+                Some(head.map_err(|error| read_failed(&error))?)
+            }
+            ReadMode::Follow | ReadMode::Backward => None,
+        };
+        self.events(self.shared.log.read(&from, filter, mode), until)
+    }
+
+    async fn read_stream(
+        &self,
+        context: RequestContext,
+        request: ServiceRequest<'_, p::ReadStreamRequest>,
+    ) -> ServiceResult<ServiceStream<p::ReadResponse>> {
+        self.check_log(&context)?;
+        let request = request.to_owned_message();
+        let stream = stream_of(&request.stream).map_err(malformed)?;
+        let range = VersionRange(request.from..request.to.unwrap_or(u64::MAX));
+        let order = if request.backward {
+            Order::Backward
+        } else {
+            Order::Forward
+        };
+        self.events(self.shared.log.read_stream(&stream, range, order), None)
+    }
+
+    async fn find(
+        &self,
+        context: RequestContext,
+        request: ServiceRequest<'_, p::FindRequest>,
+    ) -> ServiceResult<p::FindResponse> {
+        self.check_log(&context)?;
+        let id = id_of(request.view().id).map_err(malformed)?;
+        let found = self.shared.log.find(id).await;
+        let found = found.map_err(|error| read_failed(&error))?;
+        Response::ok(p::FindResponse {
+            placed: found
+                .map(placed_to)
+                .map_or(buffa::MessageField::none(), buffa::MessageField::some),
+            ..Default::default()
+        })
+    }
+
+    async fn head(
+        &self,
+        context: RequestContext,
+        _: ServiceRequest<'_, p::HeadRequest>,
+    ) -> ServiceResult<p::HeadResponse> {
+        self.check_log(&context)?;
+        let head = self.shared.log.head().await;
+        let head = head.map_err(|error| read_failed(&error))?;
+        Response::ok(p::HeadResponse {
+            head: buffa::MessageField::some(cut_to(&head)),
+            ..Default::default()
+        })
+    }
+}
+
+/// The appends of one call of `AppendMany`: so many are under way at a time, and those that come
+/// meanwhile wait in the network.
+struct Many {
+    log: Arc<dyn Log>,
+    requests: Option<InboundStream<p::AppendManyRequest>>,
+    /// Ends when the server is about to: then no more are taken in.
+    stopping: BoxFuture<'static, ()>,
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Of the data that is under way.
+    bytes: usize,
+}
+
+fn stopping(mut stopping: watch::Receiver<bool>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        // It cannot be told any more when the server has gone already.
+        drop(stopping.wait_for(|is_stopping| *is_stopping).await);
+    })
+}
+
+struct Done {
+    number: u64,
+    bytes: usize,
+    outcome: Result<Appended, AppendError>,
+}
+
+impl Many {
+    fn take_in(&mut self, message: p::AppendManyRequest) {
+        for numbered in message.appends {
+            let number = numbered.number;
+            let append = numbered.append.into_option().unwrap_or_default();
+            match append_of(append) {
+                Ok(append) => self.begin(number, append),
+                Err(error) => {
+                    let outcome = Err(Rejection::Other(error.to_string()).into());
+                    let done = Done {
+                        number,
+                        bytes: 0,
+                        outcome,
+                    };
+                    self.under_way.push(Box::pin(std::future::ready(done)));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, number: u64, append: Append) {
+        let bytes = append.events.iter().map(|event| event.data.len()).sum();
+        self.bytes += bytes;
+        let log = self.log.clone();
+        self.under_way.push(Box::pin(async move {
+            Done {
+                number,
+                bytes,
+                outcome: log.append(append).await,
+            }
+        }));
+    }
+}
+
+impl Stream for Many {
+    type Item = Result<p::AppendManyResponse, ConnectError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let mut answer = p::AppendManyResponse::default();
+        if this.requests.is_some() && this.stopping.poll_unpin(cx).is_ready() {
+            this.requests = None;
+        }
+        loop {
+            // What is under way goes on first: it makes room.
+            while answer.outcomes.len() < ANSWERS_MAX
+                && let Poll::Ready(Some(done)) = this.under_way.poll_next_unpin(cx)
+            {
+                this.bytes -= done.bytes;
+                answer.outcomes.push(p::NumberedOutcome {
+                    number: done.number,
+                    outcome: match &done.outcome {
+                        Ok(appended) => appended_to(appended).into(),
+                        Err(error) => append_error_to(error).into(),
+                    },
+                    ..Default::default()
+                });
+            }
+            let has_room = this.under_way.len() < UNDER_WAY_MAX && this.bytes < UNDER_WAY_BYTES_MAX;
+            let Some(requests) = this.requests.as_mut().filter(|_| has_room) else {
+                break;
+            };
+            match requests.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    let message = message.to_owned_message();
+                    this.take_in(message);
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => this.requests = None,
+                Poll::Pending => break,
+            }
+        }
+        if !answer.outcomes.is_empty() {
+            Poll::Ready(Some(Ok(answer)))
+        } else if this.requests.is_none() && this.under_way.is_empty() {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
+    }
+}

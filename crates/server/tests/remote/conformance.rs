@@ -1,0 +1,146 @@
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use anabranch_env::Env;
+use anabranch_log::conformance::Subject;
+use anabranch_log::{
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, MemoryLog, Order,
+    Placed, ReadError, ReadMode, VersionRange,
+};
+use anabranch_log_remote::RemoteLog;
+use anabranch_log_segment::{Options, SegmentLog};
+use anabranch_model::{Cut, EventId, Filter, StreamId};
+
+use crate::support::{Network, Served, TempDir};
+
+/// A directory with a log, which is served and used from afar.
+struct Directory(TempDir);
+
+/// A log in memory behind a network that breaks every connection.
+struct Hostile {
+    log: Arc<dyn Log>,
+    known: Known,
+}
+
+/// The events of all appends that were answered.
+type Known = Arc<Mutex<BTreeSet<EventId>>>;
+
+/// After how many bytes a connection breaks: within the greetings, within a request, within a
+/// batch; and one that carries the largest whole.
+const ALLOWED: [u64; 6] = [700, 3_000, 9_000, 40_000, 300_000, 32 << 20];
+
+/// A remote log, and what serves it. Ended in this order.
+struct Afar {
+    log: RemoteLog,
+    known: Known,
+    _network: Option<Network>,
+    _server: Served,
+}
+
+/// Files that take little to make: each case has a log of its own.
+fn small() -> Options {
+    Options {
+        segment_bytes: 64 << 10,
+        first_segment_bytes: Some(64 << 10),
+        ..Options::default()
+    }
+}
+
+/// Uses the log that this server has.
+fn afar(server: Served, network: Option<Network>, known: Known) -> Arc<dyn Log> {
+    let url = network.as_ref().map_or(server.url(), Network::url);
+    let log = RemoteLog::open(&url, Default::default()).expect("the server answers");
+    Arc::new(Afar {
+        log,
+        known,
+        _network: network,
+        _server: server,
+    })
+}
+
+impl Subject for Directory {
+    fn open(&self) -> Arc<dyn Log> {
+        let log = SegmentLog::open(Env::os(), &self.0.0, small()).expect("the log opens");
+        afar(Served::start(Arc::new(log)), None, Known::default())
+    }
+
+    fn open_read_only(&self) -> Option<Arc<dyn Log>> {
+        let log = SegmentLog::open_read_only(Env::os(), &self.0.0, small());
+        let log = Arc::new(log.expect("the log opens beside its writer"));
+        Some(afar(Served::start(log), None, Known::default()))
+    }
+}
+
+impl Subject for Hostile {
+    fn open(&self) -> Arc<dyn Log> {
+        let server = Served::start(self.log.clone());
+        let network = Network::start(server.address, &ALLOWED);
+        afar(server, Some(network), self.known.clone())
+    }
+
+    fn reads_may_begin_late(&self) -> bool {
+        true
+    }
+}
+
+impl Log for Afar {
+    fn capabilities(&self) -> Capabilities {
+        self.log.capabilities()
+    }
+
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            let ids: Vec<_> = append.events.iter().map(|event| event.id).collect();
+            let mut answer = self.log.append(append).await;
+            if let Ok(appended) = &mut answer {
+                // An append whose answer was lost is sent again, and then its own first time is
+                // what it repeats. All appends come by here, so this knows better.
+                let mut known = self.known.lock().unwrap();
+                appended.repeated = ids.iter().any(|id| known.contains(id));
+                known.extend(ids);
+            }
+            answer
+        })
+    }
+
+    fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
+        self.log.read_stream(stream, range, order)
+    }
+
+    fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
+        self.log.read(from, filter, mode)
+    }
+
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
+        self.log.find(id)
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
+        self.log.head()
+    }
+}
+
+mod direct {
+    use super::{Directory, TempDir};
+
+    fn place() -> Directory {
+        Directory(TempDir::new())
+    }
+
+    anabranch_log::conformance_tests!(place);
+}
+
+mod through_a_network_that_breaks_every_connection {
+    use std::sync::Arc;
+
+    use super::{Env, Hostile, Known, MemoryLog};
+
+    fn place() -> Hostile {
+        Hostile {
+            log: Arc::new(MemoryLog::new(Env::os())),
+            known: Known::default(),
+        }
+    }
+
+    anabranch_log::conformance_tests!(place, lacking: [SurvivesRestart, ReadOnly]);
+}

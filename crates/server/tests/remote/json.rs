@@ -1,0 +1,110 @@
+//! What anybody can do who can send JSON.
+
+use std::sync::Arc;
+
+use anabranch_env::Env;
+use anabranch_log::MemoryLog;
+use anabranch_runtime::Time;
+use anabranch_server::client::{Client, Method};
+use serde_json::{Value, json};
+use tokio::runtime::Builder;
+
+use crate::support::Served;
+
+/// Sends JSON; the status, and the answer.
+fn call(server: &Served, method: &str, headers: &[(&str, &str)], body: &Value) -> (u16, Value) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let client = Client::new(&server.url(), Time::of(&Env::os())).unwrap();
+    let path = format!("/anabranch.log.v1.LogService/{method}");
+    let sent = client.send(Method::Post, &path, headers, body.to_string().into());
+    let reply = runtime.block_on(sent).unwrap();
+    let status = [200, 400, 403]
+        .into_iter()
+        .find(|code| reply.status == *code);
+    (status.expect("a status that is expected"), reply.json())
+}
+
+fn serve() -> Served {
+    Served::start(Arc::new(MemoryLog::new(Env::os())))
+}
+
+fn placed(number: u32) -> Value {
+    json!({
+        "events": [{
+            "id": format!("00000000-0000-0000-0000-{number:012}"),
+            "stream": "order/1",
+            "type": "OrderPlaced",
+            "text": r#"{"total":15.30}"#,
+        }],
+        "conditions": [{"stream": {"stream": "order/1", "expect": {"empty": true}}}],
+    })
+}
+
+#[test]
+fn an_event_is_appended_and_found_by_json_alone() {
+    let server = serve();
+    let (status, answer) = call(&server, "Append", &[], &placed(1));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["places"].as_array().unwrap().len(), 1);
+    let id = &placed(1)["events"][0]["id"];
+    let (status, answer) = call(&server, "Find", &[], &json!({ "id": id }));
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer["placed"]["position"].is_object(), "{answer}");
+    let (_, answer) = call(&server, "Head", &[], &json!({}));
+    assert_eq!(answer["head"]["counts"]["0"], "1", "{answer}");
+}
+
+#[test]
+fn a_refused_append_says_by_code_and_detail_why() {
+    let server = serve();
+    call(&server, "Append", &[], &placed(1));
+    let (status, answer) = call(&server, "Append", &[], &placed(2));
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(answer["code"], "failed_precondition", "{answer}");
+    assert_eq!(
+        answer["details"][0]["type"], "anabranch.log.v1.AppendProblem",
+        "{answer}"
+    );
+}
+
+#[test]
+fn what_is_malformed_is_refused_in_words() {
+    let server = serve();
+    for (wrong, word) in [
+        (
+            json!({"events": [{"id": "x", "stream": "order/1", "type": "T"}]}),
+            "UUID",
+        ),
+        (
+            json!({"events": [{"id": placed(1)["events"][0]["id"], "stream": "order", "type": "T"}]}),
+            "category/key",
+        ),
+        (json!({"events": []}), "no events"),
+        (json!({"conditions": [{}]}), "says nothing"),
+    ] {
+        let (status, answer) = call(&server, "Append", &[], &wrong);
+        assert_eq!(status, 400, "{answer}");
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert!(message.contains(word), "{answer}");
+    }
+}
+
+#[test]
+fn a_call_that_is_meant_for_another_log_is_refused() {
+    let server = serve();
+    let (status, answer) = call(&server, "Head", &[("anabranch-log", "1")], &json!({}));
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(answer["code"], "failed_precondition", "{answer}");
+}
+
+#[test]
+fn a_page_of_a_stranger_reads_nothing() {
+    let server = serve();
+    let (status, _) = call(
+        &server,
+        "Head",
+        &[("origin", "http://evil.example")],
+        &json!({}),
+    );
+    assert_eq!(status, 403);
+}

@@ -1,0 +1,7 @@
+//! The log over the network: the conformance suite, directly and through a network that breaks
+//! every connection, and what the contract does not say.
+
+mod conformance;
+mod json;
+mod restart;
+mod support;
