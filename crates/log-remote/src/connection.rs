@@ -152,7 +152,7 @@ impl Connection {
                 });
             }
         };
-        if answer.protocol + 1 < PROTOCOL || answer.protocol > PROTOCOL {
+        if answer.protocol.saturating_add(1) < PROTOCOL || answer.protocol > PROTOCOL {
             return Err(OpenError::Invalid(format!(
                 "{}: the server speaks version {} of the protocol, and this program versions {} to {PROTOCOL}; use programs that are one version apart at the most",
                 self.address,

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// How a [`RemoteLog`] behaves.
+/// How a [`RemoteLog`](crate::RemoteLog) behaves.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {

@@ -255,7 +255,7 @@ impl Place {
                 for event in batch {
                     let version = event.map_err(undecodable)?.version;
                     match order {
-                        Order::Forward => range.0.start = version + 1,
+                        Order::Forward => range.0.start = version.saturating_add(1),
                         Order::Backward => range.0.end = version,
                     }
                 }

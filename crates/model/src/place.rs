@@ -106,7 +106,8 @@ impl Cut {
     /// The smallest cut of one partition that includes the event at `position`.
     pub fn including(position: Position) -> Self {
         let mut cut = Self::start();
-        cut.set(position.partition, position.offset + 1);
+        // No log has so many; a number from elsewhere may be any.
+        cut.set(position.partition, position.offset.saturating_add(1));
         cut
     }
 

@@ -6,6 +6,7 @@
     clippy::all,
     clippy::disallowed_methods,
     clippy::disallowed_types,
+    rustdoc::all,
     reason = "made by a tool"
 )]
 mod made {

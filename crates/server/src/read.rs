@@ -171,7 +171,7 @@ impl FromRequest<Shared> for Content {
         let length = one(request.headers(), &header::CONTENT_LENGTH)?;
         let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let max = shared.limits.data_bytes_max + AROUND_BYTES;
-        let came = Box::pin(async {
+        let came = async {
             if headers.is_err() || length.is_some_and(|length| length > max as u64) {
                 drain(request.into_body()).await;
                 return Err(headers.err().unwrap_or_else(|| too_large(max)));
@@ -186,18 +186,27 @@ impl FromRequest<Shared> for Content {
                     format!("the body did not come whole: {error}"),
                 )),
             }
-        });
-        match select(came, shared.time.sleep(shared.body_time)).await {
-            Either::Left((content, _)) => content,
-            Either::Right(_) => Err(Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "slow-body",
-                format!(
-                    "the body did not come within {:?}; nothing was changed",
-                    shared.body_time
-                ),
-            )),
-        }
+        };
+        in_time(shared, came).await
+    }
+}
+
+/// A body, unless it takes longer than a body may.
+pub async fn in_time<T>(
+    shared: &Shared,
+    came: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let late = shared.time.sleep(shared.body_time);
+    match select(std::pin::pin!(came), late).await {
+        Either::Left((body, _)) => body,
+        Either::Right(_) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "slow-body",
+            format!(
+                "the body did not come within {:?}; nothing was changed",
+                shared.body_time
+            ),
+        )),
     }
 }
 

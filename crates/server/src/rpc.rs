@@ -15,6 +15,10 @@ use anabranch_rpc::{
     filter_of, id_of, mode_of, placed_to, read_error_to, step_to, stream_of,
 };
 use anabranch_wire::LOG_HEADER;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response as Answered};
 use connectrpc::{
     ConnectError, ErrorCode, ErrorDetail, InboundStream, RequestContext, Response, Router,
     ServiceRequest, ServiceResult, ServiceStream,
@@ -22,8 +26,11 @@ use connectrpc::{
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, Stream};
 use futures_util::{FutureExt as _, StreamExt as _};
+use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::watch;
 
+use crate::read::in_time;
+use crate::refusal::Refusal;
 use crate::seal::log_name;
 use crate::shared::Shared;
 
@@ -54,7 +61,33 @@ pub fn routes(shared: &Shared) -> axum::Router {
     });
     let router = Router::new().add_service(service);
     let service = connectrpc::ConnectRpcService::new(router).with_limits(limits);
-    axum::Router::new().route_service(&format!("{PATH}{{method}}"), service)
+    axum::Router::new()
+        .route_service(&format!("{PATH}{{method}}"), service)
+        .layer(from_fn_with_state(shared.clone(), whole))
+}
+
+/// Waits for the whole request of a call that has one, for as long as a body may take: who sends
+/// half of it holds nobody up. The one call that goes on for as long as its client likes is
+/// [`Many`], which takes in a message at a time.
+async fn whole(State(shared): State<Shared>, request: Request, next: Next) -> Answered {
+    if request.uri().path().ends_with("/AppendMany") {
+        return next.run(request).await;
+    }
+    let max = shared.limits.batch_bytes_max.saturating_mul(MESSAGE_FACTOR);
+    let (parts, body) = request.into_parts();
+    let came = async {
+        let body = Limited::new(body, max).collect().await;
+        body.map_err(|error| {
+            Refusal::bad_request("bad-body", format!("the body did not come whole: {error}"))
+        })
+    };
+    match in_time(&shared, came).await {
+        Ok(body) => {
+            let body = Body::from(body.to_bytes());
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 struct LogRpc {
@@ -180,7 +213,7 @@ impl p::LogService for LogRpc {
     ) -> ServiceResult<p::DescribeResponse> {
         self.check_log(&context)?;
         let spoken = request.view().protocol;
-        if spoken != 0 && spoken + 1 < PROTOCOL {
+        if spoken != 0 && spoken.saturating_add(1) < PROTOCOL {
             return Err(ConnectError::unimplemented(format!(
                 "the client speaks version {spoken} of the protocol, and this server versions {} to {PROTOCOL}; use a newer client",
                 PROTOCOL - 1

@@ -51,6 +51,28 @@ async fn clients_that_send_half_a_body_are_given_up_and_others_are_served() {
 }
 
 #[tokio::test]
+async fn calls_of_the_log_that_come_by_half_are_given_up_and_others_are_answered() {
+    const HALF: &str = "POST /anabranch.log.v1.LogService/Append HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{";
+    let bank = impatient().await;
+    let mut silent = Vec::new();
+    for _ in 0..1100 {
+        silent.push(say(&bank, HALF).await);
+    }
+    for stream in &mut silent {
+        let mut told = Vec::new();
+        // Ends only because the server ends it.
+        stream.read_to_end(&mut told).await.unwrap();
+        let told = String::from_utf8(told).unwrap();
+        assert!(
+            told.starts_with("HTTP/1.1 408") || told.starts_with("HTTP/1.1 429"),
+            "{told}"
+        );
+    }
+    let head = bank.post("/anabranch.log.v1.LogService/Head", "{}").await;
+    assert_eq!(head.status, 200);
+}
+
+#[tokio::test]
 async fn a_client_that_sends_half_a_head_is_given_up() {
     let bank = impatient().await;
     let mut silent = say(&bank, "POST /commands/account/x HTTP/1.1\r\nHo").await;

@@ -108,3 +108,38 @@ fn a_page_of_a_stranger_reads_nothing() {
     );
     assert_eq!(status, 403);
 }
+
+#[test]
+fn numbers_from_far_beyond_are_answered_and_end_nothing() {
+    let server = serve();
+    call(&server, "Append", &[], &placed(1));
+    let far = u64::MAX.to_string();
+    for (method, body) in [
+        ("Describe", json!({"protocol": u32::MAX})),
+        (
+            "Append",
+            json!({
+                "events": placed(2)["events"],
+                "conditions": [{"noMatch": {"items": [{}], "after": {"counts": {"4294967295": far}}}}],
+            }),
+        ),
+        (
+            "Append",
+            json!({
+                "events": placed(3)["events"],
+                "conditions": [{"stream": {"stream": "order/1", "expect": {"at": far}}}],
+            }),
+        ),
+        (
+            "Append",
+            json!({"events": [{
+                "id": placed(4)["events"][0]["id"], "stream": "order/1", "type": "T", "text": "{}",
+                "schemaVersion": u32::MAX, "meta": {"causes": {"counts": {"0": far}}},
+            }]}),
+        ),
+    ] {
+        call(&server, method, &[], &body);
+    }
+    let (status, answer) = call(&server, "Head", &[], &json!({}));
+    assert_eq!(status, 200, "{answer}");
+}
