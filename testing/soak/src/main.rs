@@ -7,7 +7,8 @@ mod run;
 mod verdict;
 
 use std::net::Ipv4Addr;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anabranch::env::Env;
@@ -33,7 +34,30 @@ Prints JSON lines: what the process takes, by the minute, and a verdict. The log
 
 Exit codes: 0 flat but for the log, 1 not, 2 wrong usage.";
 
+/// The allocator's switch for huge pages of the system.
+const HUGE_PAGES: &str = "MIMALLOC_ALLOW_THP";
+
+/// Begins the program again without huge pages, if it has them; gives why that cannot be. The
+/// system makes such pages of what is used in part and gives them back late, so that the memory of
+/// the process would tell how the machine was busy, and not what the program holds.
+fn without_huge_pages() -> Option<std::io::Error> {
+    if std::env::var_os(HUGE_PAGES).is_some() {
+        return None;
+    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return Some(error),
+    };
+    let mut again = Command::new(program);
+    again.args(std::env::args_os().skip(1));
+    Some(again.env(HUGE_PAGES, "0").exec())
+}
+
 fn main() -> ExitCode {
+    if let Some(error) = without_huge_pages() {
+        eprintln!("cannot begin without huge pages: {error}");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -81,7 +81,7 @@ fn writers_and_followers_notice_no_restart_of_the_server() {
 fn another_log_at_the_same_address_gets_nothing_and_gives_nothing() {
     let server = Served::start(memory());
     let address = server.address;
-    let remote = RemoteLog::open(&server.url(), impatient()).unwrap();
+    let remote = RemoteLog::open(&server.url(), Options::default()).unwrap();
     block_on(remote.append(Append::event(event(1)))).unwrap();
     drop(server);
     let other = memory();
