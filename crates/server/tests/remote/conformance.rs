@@ -32,7 +32,8 @@ const ALLOWED: [u64; 6] = [700, 3_000, 9_000, 40_000, 300_000, 32 << 20];
 /// A remote log, and what serves it. Ended in this order.
 struct Afar {
     log: RemoteLog,
-    known: Known,
+    /// Where the network loses answers.
+    known: Option<Known>,
     _network: Option<Network>,
     _server: Served,
 }
@@ -47,7 +48,7 @@ fn small() -> Options {
 }
 
 /// Uses the log that this server has.
-fn afar(server: Served, network: Option<Network>, known: Known) -> Arc<dyn Log> {
+fn afar(server: Served, network: Option<Network>, known: Option<Known>) -> Arc<dyn Log> {
     let url = network.as_ref().map_or(server.url(), Network::url);
     let log = RemoteLog::open(&url, Default::default()).expect("the server answers");
     Arc::new(Afar {
@@ -61,13 +62,13 @@ fn afar(server: Served, network: Option<Network>, known: Known) -> Arc<dyn Log> 
 impl Subject for Directory {
     fn open(&self) -> Arc<dyn Log> {
         let log = SegmentLog::open(Env::os(), &self.0.0, small()).expect("the log opens");
-        afar(Served::start(Arc::new(log)), None, Known::default())
+        afar(Served::start(Arc::new(log)), None, None)
     }
 
     fn open_read_only(&self) -> Option<Arc<dyn Log>> {
         let log = SegmentLog::open_read_only(Env::os(), &self.0.0, small());
         let log = Arc::new(log.expect("the log opens beside its writer"));
-        Some(afar(Served::start(log), None, Known::default()))
+        Some(afar(Served::start(log), None, None))
     }
 }
 
@@ -75,7 +76,7 @@ impl Subject for Hostile {
     fn open(&self) -> Arc<dyn Log> {
         let server = Served::start(self.log.clone());
         let network = Network::start(server.address, &ALLOWED);
-        afar(server, Some(network), self.known.clone())
+        afar(server, Some(network), Some(self.known.clone()))
     }
 
     fn reads_may_begin_late(&self) -> bool {
@@ -92,10 +93,10 @@ impl Log for Afar {
         Box::pin(async move {
             let ids: Vec<_> = append.events.iter().map(|event| event.id).collect();
             let mut answer = self.log.append(append).await;
-            if let Ok(appended) = &mut answer {
+            if let (Ok(appended), Some(known)) = (&mut answer, &self.known) {
                 // An append whose answer was lost is sent again, and then its own first time is
                 // what it repeats. All appends come by here, so this knows better.
-                let mut known = self.known.lock().unwrap();
+                let mut known = known.lock().unwrap();
                 appended.repeated = ids.iter().any(|id| known.contains(id));
                 known.extend(ids);
             }
