@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 /// ```
 /// # use anabranch_domain::{Correlate, Decide, Event, EventRef, Input, Process, Reaction, testkit};
 /// # use serde::{Deserialize, Serialize};
-/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[derive(Clone, Serialize, Deserialize, Event)]
 /// # enum PaymentEvent { PaymentApproved { order: String } }
 /// # #[derive(Serialize, Deserialize)]
 /// # enum ShipmentCommand { Ship }

@@ -36,7 +36,7 @@ use super::service::{Place, Service, ServiceState};
 /// #
 /// # #[derive(Serialize, Deserialize)]
 /// # enum OrderCommand { Place }
-/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[derive(Clone, Serialize, Deserialize, Event)]
 /// # enum OrderEvent { OrderPlaced }
 /// # #[derive(Default, Serialize, Deserialize)]
 /// # struct Order;
