@@ -11,6 +11,7 @@ use crate::output::note;
 
 /// A server that runs.
 pub struct Serving {
+    /// Dropped, the server ends.
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), ServeError>>,
     /// Says in the log's directory where the server is, as long as it is there.
@@ -52,7 +53,7 @@ pub async fn start(
     }
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(server.serve(listener, async {
-        // Dropped or sent, it is the end.
+        // Nothing is ever sent: that it is dropped is the end.
         drop(stopped.await);
     }));
     let serving = Serving {
@@ -67,8 +68,7 @@ impl Serving {
     /// Ends it in order.
     pub async fn end(self) {
         drop(self.presence);
-        // If the server has ended by itself, it needs no message.
-        let _ = self.stop.send(());
+        drop(self.stop);
         match self.task.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => note(&format!("note: the server: {error}")),
