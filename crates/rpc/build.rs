@@ -4,8 +4,11 @@ fn main() {
     // The description is committed as `protoc` would give it, so that nobody needs one; a test
     // of `anabranch-wire` makes it again from the `.proto`.
     connectrpc_build::Config::new()
-        .descriptor_set("proto/log.binpb")
-        .files(&["anabranch/log/v1/log.proto"])
+        .descriptor_set("proto/protocol.binpb")
+        .files(&[
+            "anabranch/log/v1/log.proto",
+            "anabranch/registry/v1/registry.proto",
+        ])
         .include_file("protocol.rs")
         .compile()
         .expect("the committed description of the protocol gives code");

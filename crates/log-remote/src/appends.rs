@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::connection::{Again, Connection, Lost};
+use crate::leases::Leases;
 
 /// How much is under way at a time, in KiB; each append counts one more. Who comes meanwhile
 /// waits.
@@ -46,11 +47,17 @@ struct UnderWay {
 
 impl Appends {
     /// Begins; it ends when this is dropped.
-    pub fn start(handle: &Handle, connection: Connection, patience: Duration) -> Self {
+    pub fn start(
+        handle: &Handle,
+        connection: Connection,
+        leases: Leases,
+        patience: Duration,
+    ) -> Self {
         let (to, waiting) = mpsc::unbounded_channel();
         handle.spawn(async move {
             let mut worker = Worker {
                 connection,
+                leases,
                 patience,
                 waiting,
                 under_way: Mutex::default(),
@@ -92,6 +99,8 @@ fn size(append: &Append) -> usize {
 
 struct Worker {
     connection: Connection,
+    /// What the server is told with the appends.
+    leases: Leases,
     patience: Duration,
     waiting: mpsc::UnboundedReceiver<Waiting>,
     under_way: Mutex<UnderWay>,
@@ -138,13 +147,16 @@ impl Worker {
         let (mut out, mut back) = call.into_split();
         let under_way = &self.under_way;
         let waiting = &mut self.waiting;
+        let leases = &self.leases;
+        let mut told = 0;
         let send = async {
             // What the call before has not answered goes first.
             let mut last = None;
             loop {
-                let (message, end) = message_of(&mut lock(under_way), last);
+                let (mut message, end) = message_of(&mut lock(under_way), last);
                 let Some(end) = end else { break };
                 last = Some(end);
+                leases.tell(&mut told, &mut message);
                 if let Err(error) = out.send(message).await {
                     return Lost::of(&error);
                 }
@@ -159,9 +171,10 @@ impl Worker {
                     put(&mut lock(under_way), next);
                 }
                 loop {
-                    let (message, end) = message_of(&mut lock(under_way), last);
+                    let (mut message, end) = message_of(&mut lock(under_way), last);
                     let Some(end) = end else { break };
                     last = Some(end);
+                    leases.tell(&mut told, &mut message);
                     if let Err(error) = out.send(message).await {
                         return Lost::of(&error);
                     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anabranch_log::{Capabilities, OpenError, ReadError};
-use anabranch_rpc::{PROTOCOL, capabilities_of, protocol as p};
+use anabranch_rpc::{PROTOCOL, capabilities_of, protocol as p, registry as r};
 use connectrpc::client::{ClientConfig, Http2Connection, SharedHttp2Connection};
 use connectrpc::{ConnectError, ErrorCode};
 use http::Uri;
@@ -11,6 +11,7 @@ use http::Uri;
 use crate::options::Options;
 
 pub type Client = p::LogServiceClient<SharedHttp2Connection>;
+pub type RegistryClient = r::RegistryServiceClient<SharedHttp2Connection>;
 
 /// The header that names the log that a request is meant for.
 const LOG_HEADER: &str = "anabranch-log";
@@ -41,6 +42,7 @@ const AGAIN_MOST: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Connection {
     client: Client,
+    registry: RegistryClient,
     address: String,
     log: String,
     patience: Duration,
@@ -104,6 +106,7 @@ impl Connection {
             config = config.with_default_header(LOG_HEADER, log);
         }
         Self {
+            registry: RegistryClient::new(http.clone(), config.clone()),
             client: Client::new(http, config),
             address: address.trim_end_matches('/').to_owned(),
             log: options.log.clone().unwrap_or_default(),
@@ -113,14 +116,19 @@ impl Connection {
 
     /// The same, for requests that are meant for this log.
     pub fn of_log(mut self, log: &str) -> Self {
-        let config = self.client.config_mut();
-        *config = config.clone().with_default_header(LOG_HEADER, log);
+        for config in [self.client.config_mut(), self.registry.config_mut()] {
+            *config = config.clone().with_default_header(LOG_HEADER, log);
+        }
         self.log = log.to_owned();
         self
     }
 
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub fn registry(&self) -> &RegistryClient {
+        &self.registry
     }
 
     pub fn log(&self) -> &str {

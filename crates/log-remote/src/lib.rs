@@ -11,13 +11,16 @@
 //!   reader that is, holds a bounded number of batches on either side.
 //! * **Another log** at the same address is refused: each request names the log that the first
 //!   answer came from.
+//! * **Services** say by it what they own and where they are, and find each other: [`Registry`].
 //!
 //! Its input and output have a thread of their own, so it works on any async runtime, or none.
 
 mod appends;
 mod connection;
+mod leases;
 mod options;
 mod read;
+mod registry;
 
 use std::thread;
 use std::time::Duration;
@@ -34,14 +37,19 @@ use tokio::sync::oneshot;
 
 use crate::appends::Appends;
 use crate::connection::{Client, Connection, Lost};
+use crate::leases::Leases;
 
 pub use options::Options;
+pub use registry::{
+    Found, Lease, LeaseState, Presence, Registration, Registry, RegistryError, Sought,
+};
 
 /// A log behind a server.
 pub struct RemoteLog {
     connection: Connection,
     capabilities: Capabilities,
     appends: Appends,
+    leases: Leases,
     handle: Handle,
     /// Dropped with the log, which ends the thread and all that runs on it.
     _stop: oneshot::Sender<()>,
@@ -93,8 +101,15 @@ impl RemoteLog {
             reason: format!("no answer within {FIRST_ANSWER:?}"),
         })??;
         let connection = asked.of_log(&described.log);
+        let leases = Leases::default();
         Ok(Self {
-            appends: Appends::start(&handle, connection.clone(), options.patience),
+            appends: Appends::start(
+                &handle,
+                connection.clone(),
+                leases.clone(),
+                options.patience,
+            ),
+            leases,
             capabilities: described.capabilities,
             connection,
             handle,
@@ -105,6 +120,12 @@ impl RemoteLog {
     /// The name of the log, as its server gives it.
     pub fn name(&self) -> &str {
         self.connection.log()
+    }
+
+    /// The services on the log. One that registers by it appends by this log from then on.
+    pub fn registry(&self) -> Registry {
+        let connection = self.connection.clone();
+        Registry::new(connection, self.handle.clone(), self.leases.clone())
     }
 
     /// Carries out on the thread of the network what answers once, again and again while nobody

@@ -58,6 +58,7 @@ impl AppendError {
         match self {
             Self::Conflict { .. } => "conflict",
             Self::Matched { .. } => "condition-matched",
+            Self::Rejected(Rejection::NotOwner { .. }) => "not-owner",
             Self::Rejected(_) => "rejected",
             Self::Unavailable { .. } => "unavailable",
             Self::Unknown { .. } => "unknown",
@@ -131,6 +132,16 @@ pub enum Rejection {
     /// The log is open for reading only.
     #[error("the log is open for reading only")]
     ReadOnly,
+    /// A category belongs to a service, and who appends is not that service, or not any more.
+    #[error("{why}")]
+    NotOwner {
+        /// The category.
+        category: String,
+        /// The service that it belongs to; empty: the log itself.
+        owner: String,
+        /// In words, and what to do.
+        why: String,
+    },
     /// What else is wrong, in the log's own words: what a server refuses for reasons of its own.
     #[error("{0}")]
     Other(String),

@@ -1,9 +1,10 @@
 //! The log over the network: its protocol, and what goes between its messages and the log's
 //! own types.
 //!
-//! `proto/anabranch/log/v1/log.proto` is the contract. A server answers it by Connect (JSON by
-//! curl), gRPC and gRPC-Web. [`protocol`] is made from it; nobody but the server and the remote
-//! log sees its types.
+//! `proto/anabranch/log/v1/log.proto` is the contract of the log, and
+//! `proto/anabranch/registry/v1/registry.proto` that of the services on it. A server answers them by
+//! Connect (JSON by curl), gRPC and gRPC-Web. [`protocol`] and [`registry`] are made from them; nobody
+//! but the server and the remote log sees their types.
 
 mod append;
 mod event;
@@ -14,7 +15,7 @@ mod places;
 mod problem;
 mod read;
 
-pub use made::protocol;
+pub use made::{protocol, registry};
 pub use malformed::Malformed;
 
 pub use append::{

@@ -1,6 +1,6 @@
-//! What is made from the `.proto`.
+//! What is made from the `.proto` files.
 
-/// The messages, the service's trait and its client, as they are made from the `.proto`.
+/// The messages, the services' traits and their clients, as they are made from the `.proto` files.
 #[allow(
     missing_docs,
     clippy::all,
@@ -14,3 +14,4 @@ mod made {
 }
 
 pub use made::anabranch::log::v1 as protocol;
+pub use made::anabranch::registry::v1 as registry;

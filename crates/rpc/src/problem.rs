@@ -46,6 +46,7 @@ pub fn append_error_to(error: &AppendError) -> p::AppendProblem {
     p::AppendProblem {
         message: error.to_string(),
         problem: Some(problem),
+        code: error.code().to_owned(),
         ..Default::default()
     }
 }
@@ -113,6 +114,16 @@ fn rejection_to(rejection: &Rejection) -> p::Rejected {
                 ..Default::default()
             }))
         }
+        Rejection::NotOwner {
+            category,
+            owner,
+            why,
+        } => Reason::NotOwner(Box::new(p::NotOwner {
+            category: category.clone(),
+            owner: owner.clone(),
+            why: why.clone(),
+            ..Default::default()
+        })),
         Rejection::Limit(_) | Rejection::Name(_) | Rejection::Other(_) => {
             Reason::Malformed(rejection.to_string())
         }
@@ -146,6 +157,11 @@ fn rejection_of(message: p::Rejected) -> Result<Rejection, Malformed> {
             first: repeated.first as usize,
             second: repeated.second as usize,
         }),
+        Some(Reason::NotOwner(not)) => Rejection::NotOwner {
+            category: not.category,
+            owner: not.owner,
+            why: not.why,
+        },
         Some(Reason::Malformed(words)) => Rejection::Other(words),
         None => Rejection::Other("for a reason that is not known here".to_owned()),
     })

@@ -129,6 +129,11 @@ fn append_error() -> impl Strategy<Value = AppendError> {
         (cut(), cut()).prop_map(|(after, head)| Rejection::CutBeyondHead { after, head }),
         Just(Rejection::Unsupported("read backward")),
         Just(Rejection::ReadOnly),
+        (text(), text(), text()).prop_map(|(category, owner, why)| Rejection::NotOwner {
+            category,
+            owner,
+            why,
+        }),
         text().prop_map(Rejection::Other),
     ];
     let millis = option::of((0..u64::MAX).prop_map(std::time::Duration::from_millis));

@@ -1,17 +1,16 @@
 //! What stands before every request.
 
-use std::net::IpAddr;
-
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header, uri::Authority};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use crate::host::is_loopback;
 use crate::read::one;
 use crate::refusal::Refusal;
-use crate::rpc;
 use crate::seal::log_name;
 use crate::shared::Shared;
+use crate::{registry_rpc, rpc};
 
 const LOG_HEADER: HeaderName = HeaderName::from_static(anabranch_wire::LOG_HEADER);
 
@@ -48,24 +47,13 @@ fn check(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else {
-        return false;
-    };
-    let name = authority.host();
-    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
-    match bare.unwrap_or(name).parse::<IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => name.eq_ignore_ascii_case("localhost"),
-    }
-}
-
 /// Refuses what is meant for another log, and says in every answer which log it is about. A
 /// program that was killed leaves its address behind, and whoever gets its port next would be
 /// believed.
 pub async fn same_log(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let here = log_name(&shared.seal);
-    if request.uri().path().starts_with(rpc::PATH) {
+    let path = request.uri().path();
+    if path.starts_with(rpc::PATH) || path.starts_with(registry_rpc::PATH) {
         // It refuses in the words of its own protocol.
         return next.run(request).await;
     }
@@ -96,6 +84,7 @@ pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -
         Some("operate" | "openapi.json") => (&lanes.operators, "requests of operators"),
         Some("views") => (&lanes.queries, "queries"),
         Some(rpc::SERVICE) => (&lanes.calls, "calls of the log"),
+        Some(registry_rpc::SERVICE) => (&lanes.registry, "calls of the registry"),
         _ => (&lanes.commands, "commands"),
     };
     match lane.try_acquire() {

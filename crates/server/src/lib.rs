@@ -11,6 +11,7 @@
 //! | `GET /operate/…`, `POST /operate/…` | looks at and mends: see the table in `operate` |
 //! | `GET /openapi.json` | describes all of them, in OpenAPI 3.1 |
 //! | `POST /anabranch.log.v1.LogService/…` | the log itself: append, read, follow. `.proto` of `anabranch-rpc` is the contract, for Connect (JSON by curl), gRPC and gRPC-Web |
+//! | `POST /anabranch.registry.v1.RegistryService/…` | which services there are, where, and which categories each owns; an append to what one owns needs its lease |
 //!
 //! * `Idempotency-Key` is the command's id: sending it again gives the first outcome.
 //! * `If-Match` is the version that the entity is expected at; `ETag` the one it is at then.
@@ -36,11 +37,14 @@ pub mod client;
 mod command;
 mod convert;
 mod guard;
+mod host;
 mod operate;
 mod owner;
 mod present;
 mod read;
 mod refusal;
+mod registry;
+mod registry_rpc;
 mod rpc;
 mod seal;
 mod server;

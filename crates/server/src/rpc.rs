@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, EventStream, Log, Order, ReadError, ReadMode,
-    Rejection, VersionRange,
+    Append, AppendError, Appended, BoxFuture, EventStream, Order, ReadError, ReadMode, Rejection,
+    VersionRange,
 };
 use anabranch_model::Cut;
 use anabranch_rpc::protocol as p;
@@ -14,7 +14,6 @@ use anabranch_rpc::{
     Malformed, PROTOCOL, append_error_to, append_of, appended_to, capabilities_to, cut_of, cut_to,
     filter_of, id_of, mode_of, placed_to, read_error_to, step_to, stream_of,
 };
-use anabranch_wire::LOG_HEADER;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -31,6 +30,8 @@ use tokio::sync::watch;
 
 use crate::read::in_time;
 use crate::refusal::Refusal;
+use crate::registry::{Registry, Shown};
+use crate::registry_rpc;
 use crate::seal::log_name;
 use crate::shared::Shared;
 
@@ -63,6 +64,7 @@ pub fn routes(shared: &Shared) -> axum::Router {
     let service = connectrpc::ConnectRpcService::new(router).with_limits(limits);
     axum::Router::new()
         .route_service(&format!("{PATH}{{method}}"), service)
+        .merge(registry_rpc::routes(shared))
         .layer(from_fn_with_state(shared.clone(), whole))
 }
 
@@ -73,7 +75,11 @@ async fn whole(State(shared): State<Shared>, request: Request, next: Next) -> An
     if request.uri().path().ends_with("/AppendMany") {
         return next.run(request).await;
     }
-    let max = shared.limits.batch_bytes_max.saturating_mul(MESSAGE_FACTOR);
+    let max = if request.uri().path().starts_with(registry_rpc::PATH) {
+        registry_rpc::MESSAGE_BYTES_MAX
+    } else {
+        shared.limits.batch_bytes_max.saturating_mul(MESSAGE_FACTOR)
+    };
     let (parts, body) = request.into_parts();
     let came = async {
         let body = Limited::new(body, max).collect().await;
@@ -95,21 +101,14 @@ struct LogRpc {
 }
 
 impl LogRpc {
-    /// Refuses what is meant for another log.
-    fn check_log(&self, context: &RequestContext) -> Result<(), ConnectError> {
-        let here = log_name(&self.shared.seal);
-        match context.header(LOG_HEADER) {
-            Some(meant) if meant.as_bytes() != here.as_bytes() => {
-                Err(ConnectError::failed_precondition(format!(
-                    "the request is meant for another log than {here}, which is served here; nothing was changed"
-                )))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn log(&self) -> Arc<dyn Log> {
-        self.shared.log.clone()
+    /// Who owns what. An append without knowing it could be anybody's.
+    async fn registry(&self) -> Result<&Arc<Registry>, ConnectError> {
+        let registry = &self.shared.registry;
+        let ready = registry.ready().await;
+        ready.map_err(|error| {
+            ConnectError::unavailable(format!("{error}; nothing was changed, try again"))
+        })?;
+        Ok(registry)
     }
 
     /// Gives the events of a read; before them where it ends, if that is known.
@@ -183,13 +182,16 @@ fn append_failed(error: &AppendError) -> ConnectError {
             ErrorCode::AlreadyExists
         }
         AppendError::Rejected(Rejection::Unsupported(_)) => ErrorCode::Unimplemented,
+        AppendError::Rejected(Rejection::NotOwner { .. }) => ErrorCode::PermissionDenied,
         AppendError::Rejected(Rejection::CutBeyondHead { .. }) => ErrorCode::OutOfRange,
         AppendError::Rejected(_) => ErrorCode::InvalidArgument,
         AppendError::Unavailable { .. } => ErrorCode::Unavailable,
         AppendError::Unknown { .. } => ErrorCode::Unknown,
     };
-    let detail =
-        ErrorDetail::from_message("anabranch.log.v1.AppendProblem", &append_error_to(error));
+    let problem = append_error_to(error);
+    let mut detail = ErrorDetail::from_message("anabranch.log.v1.AppendProblem", &problem);
+    // The same for who reads JSON.
+    detail.debug = serde_json::to_value(&problem).ok();
     ConnectError::new(code, error.to_string()).with_detail(detail)
 }
 
@@ -211,7 +213,7 @@ impl p::LogService for LogRpc {
         context: RequestContext,
         request: ServiceRequest<'_, p::DescribeRequest>,
     ) -> ServiceResult<p::DescribeResponse> {
-        self.check_log(&context)?;
+        self.shared.check_log(&context)?;
         let spoken = request.view().protocol;
         if spoken != 0 && spoken.saturating_add(1) < PROTOCOL {
             return Err(ConnectError::unimplemented(format!(
@@ -239,10 +241,15 @@ impl p::LogService for LogRpc {
         context: RequestContext,
         request: ServiceRequest<'_, p::AppendRequest>,
     ) -> ServiceResult<p::AppendResponse> {
-        self.check_log(&context)?;
-        let append = append_of(request.to_owned_message()).map_err(malformed)?;
+        self.shared.check_log(&context)?;
+        let mut message = request.to_owned_message();
+        let shown = match std::mem::take(&mut message.lease) {
+            none if none.is_empty() => Shown::default(),
+            token => self.registry().await?.show(&[token]),
+        };
+        let append = append_of(message).map_err(malformed)?;
         // Whoever goes away leaves an append that is done or not done, as always.
-        let appended = self.log().append(append).await;
+        let appended = self.registry().await?.append(&shown, append).await;
         let appended = appended.map_err(|error| append_failed(&error))?;
         Response::ok(appended_to(&appended))
     }
@@ -252,9 +259,10 @@ impl p::LogService for LogRpc {
         context: RequestContext,
         requests: InboundStream<p::AppendManyRequest>,
     ) -> ServiceResult<ServiceStream<p::AppendManyResponse>> {
-        self.check_log(&context)?;
+        self.shared.check_log(&context)?;
         Response::ok(Box::pin(Many {
-            log: self.log(),
+            registry: self.registry().await?.clone(),
+            shown: Arc::default(),
             requests: Some(requests),
             stopping: stopping(self.shared.stopping.clone()),
             under_way: FuturesUnordered::new(),
@@ -267,7 +275,7 @@ impl p::LogService for LogRpc {
         context: RequestContext,
         request: ServiceRequest<'_, p::ReadRequest>,
     ) -> ServiceResult<ServiceStream<p::ReadResponse>> {
-        self.check_log(&context)?;
+        self.shared.check_log(&context)?;
         let request = request.to_owned_message();
         let mode = mode_of(request.mode).map_err(malformed)?;
         let filter = request.filter.into_option().map(filter_of).transpose();
@@ -295,7 +303,7 @@ impl p::LogService for LogRpc {
         context: RequestContext,
         request: ServiceRequest<'_, p::ReadStreamRequest>,
     ) -> ServiceResult<ServiceStream<p::ReadResponse>> {
-        self.check_log(&context)?;
+        self.shared.check_log(&context)?;
         let request = request.to_owned_message();
         let stream = stream_of(&request.stream).map_err(malformed)?;
         let range = VersionRange(request.from..request.to.unwrap_or(u64::MAX));
@@ -312,7 +320,7 @@ impl p::LogService for LogRpc {
         context: RequestContext,
         request: ServiceRequest<'_, p::FindRequest>,
     ) -> ServiceResult<p::FindResponse> {
-        self.check_log(&context)?;
+        self.shared.check_log(&context)?;
         let id = id_of(request.view().id).map_err(malformed)?;
         let found = self.shared.log.find(id).await;
         let found = found.map_err(|error| read_failed(&error))?;
@@ -329,7 +337,7 @@ impl p::LogService for LogRpc {
         context: RequestContext,
         _: ServiceRequest<'_, p::HeadRequest>,
     ) -> ServiceResult<p::HeadResponse> {
-        self.check_log(&context)?;
+        self.shared.check_log(&context)?;
         let head = self.shared.log.head().await;
         let head = head.map_err(|error| read_failed(&error))?;
         Response::ok(p::HeadResponse {
@@ -342,7 +350,9 @@ impl p::LogService for LogRpc {
 /// The appends of one call of `AppendMany`: so many are under way at a time, and those that come
 /// meanwhile wait in the network.
 struct Many {
-    log: Arc<dyn Log>,
+    registry: Arc<Registry>,
+    /// The leases that the client acts by.
+    shown: Arc<Shown>,
     requests: Option<InboundStream<p::AppendManyRequest>>,
     /// Ends when the server is about to: then no more are taken in.
     stopping: BoxFuture<'static, ()>,
@@ -366,6 +376,9 @@ struct Done {
 
 impl Many {
     fn take_in(&mut self, message: p::AppendManyRequest) {
+        if !message.leases.is_empty() {
+            self.shown = Arc::new(self.registry.show(&message.leases));
+        }
         for numbered in message.appends {
             let number = numbered.number;
             let append = numbered.append.into_option().unwrap_or_default();
@@ -387,12 +400,12 @@ impl Many {
     fn begin(&mut self, number: u64, append: Append) {
         let bytes = append.events.iter().map(|event| event.data.len()).sum();
         self.bytes += bytes;
-        let log = self.log.clone();
+        let (registry, shown) = (self.registry.clone(), self.shown.clone());
         self.under_way.push(Box::pin(async move {
             Done {
                 number,
                 bytes,
-                outcome: log.append(append).await,
+                outcome: registry.append(&shown, append).await,
             }
         }));
     }

@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::answer::{Answer, reply};
 use crate::refusal::Refusal;
+use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, Shared};
 use crate::{command, guard, operate, rpc, seal, view};
 
@@ -29,6 +30,7 @@ use crate::{command, guard, operate, rpc, seal, view};
 const COMMANDS_MAX: usize = 512;
 const QUERIES_MAX: usize = 512;
 const CALLS_MAX: usize = 1024;
+const REGISTRY_MAX: usize = 256;
 const OPERATORS_MAX: usize = 64;
 
 /// The most connections at a time. Further ones wait to be accepted.
@@ -166,7 +168,7 @@ impl Server {
             .max_concurrent_streams(STREAMS_MAX);
         let http = Arc::new(http);
         let (stop, stopping) = watch::channel(false);
-        let routes = self.routes(stopping);
+        let routes = self.routes(format!("http://{address}"), stopping);
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let graceful = GracefulShutdown::new();
         let mut until = Box::pin(until);
@@ -205,9 +207,11 @@ impl Server {
     }
 
     /// Everything that it answers.
-    fn routes(self, stopping: watch::Receiver<bool>) -> Router {
+    fn routes(self, url: String, stopping: watch::Receiver<bool>) -> Router {
         let shared = Shared(Arc::new(Inner {
             limits: self.log.capabilities().limits,
+            registry: Arc::new(Registry::new(self.log.clone(), self.time.clone())),
+            url,
             fleet: self.fleet,
             log: self.log,
             time: self.time,
@@ -217,6 +221,7 @@ impl Server {
                 commands: Semaphore::new(COMMANDS_MAX),
                 queries: Semaphore::new(QUERIES_MAX),
                 calls: Semaphore::new(CALLS_MAX),
+                registry: Semaphore::new(REGISTRY_MAX),
                 operators: Semaphore::new(OPERATORS_MAX),
             },
             stopping,

@@ -7,15 +7,24 @@ use std::time::Duration;
 use anabranch_log::Log;
 use anabranch_model::{Limits, TokenSeal};
 use anabranch_runtime::{Fleet, Time};
+use anabranch_wire::LOG_HEADER;
+use connectrpc::{ConnectError, RequestContext};
 use tokio::sync::{Semaphore, watch};
+
+use crate::registry::Registry;
+use crate::seal::log_name;
 
 /// What all requests share.
 #[derive(Clone)]
 pub struct Shared(pub Arc<Inner>);
 
 pub struct Inner {
+    /// Where this is.
+    pub url: String,
     pub fleet: Arc<Fleet>,
     pub log: Arc<dyn Log>,
+    /// Who owns what on the log.
+    pub registry: Arc<Registry>,
     pub time: Time,
     pub seal: TokenSeal,
     pub limits: Limits,
@@ -33,6 +42,8 @@ pub struct Lanes {
     pub queries: Semaphore,
     /// Of the log. Held until the answer begins: reads are bounded by their connections.
     pub calls: Semaphore,
+    /// Of services that register: no number of appends lets a lease end.
+    pub registry: Semaphore,
     /// For whoever mends what holds the others up.
     pub operators: Semaphore,
 }
@@ -42,5 +53,20 @@ impl Deref for Shared {
 
     fn deref(&self) -> &Inner {
         &self.0
+    }
+}
+
+impl Shared {
+    /// Refuses a call that is meant for another log.
+    pub fn check_log(&self, context: &RequestContext) -> Result<(), ConnectError> {
+        let here = log_name(&self.seal);
+        match context.header(LOG_HEADER) {
+            Some(meant) if meant.as_bytes() != here.as_bytes() => {
+                Err(ConnectError::failed_precondition(format!(
+                    "the request is meant for another log than {here}, which is served here; nothing was changed"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     CommandBody, CommandOutcome, Diagnostic, Edited, Entity, History, Instance, LetterDone,
-    LettersRetried, Parked, Problem, Process, ProcessDone, QueryAnswer, Raw, ResumeStep, Retried,
-    RetryLetters, Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep, StreamDone,
-    Unparked, ViewDone, Why,
+    LettersRetried, Parked, Problem, Process, ProcessDone, QueryAnswer, Raw, Registration,
+    ResumeStep, Retried, RetryLetters, Service, ServiceCircuit, ServiceLetter, ServiceView,
+    SettleStep, StreamDone, Unparked, ViewDone, Why,
 };
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -134,6 +134,12 @@ pub const ENDPOINTS: &[Endpoint] = &[
         TOKEN,
     ]),
     get("/operate/services", "listServices", "The services, and what each owns", of::<Vec<Service>>),
+    get(
+        "/operate/registry",
+        "listRegistrations",
+        "The services that have registered at the log, what each owns, and how its lease is",
+        of::<Vec<Registration>>,
+    ),
     get(
         "/operate/types",
         "listTypes",

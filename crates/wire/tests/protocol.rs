@@ -1,4 +1,4 @@
-//! The committed description of the log's protocol is that of its `.proto`. It stands here
+//! The committed description of the protocol is that of its `.proto` files. It stands here
 //! because the crate that has both cannot be built while they differ.
 
 #![expect(
@@ -15,11 +15,14 @@ fn the_committed_description_is_that_of_the_proto() {
         .and_then(|mut compiler| {
             compiler.include_imports(true);
             compiler.include_source_info(true);
-            compiler.open_files(["anabranch/log/v1/log.proto"])?;
+            compiler.open_files([
+                "anabranch/log/v1/log.proto",
+                "anabranch/registry/v1/registry.proto",
+            ])?;
             Ok(compiler.encode_file_descriptor_set())
         })
         .expect("the .proto can be read");
-    let file = dir.join("log.binpb");
+    let file = dir.join("protocol.binpb");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&file, &made).unwrap();
     }

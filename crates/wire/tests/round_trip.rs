@@ -8,9 +8,9 @@ use anabranch_wire::{
     CallLetter, Category, Circuit, CommandBody, CommandLetter, CommandOutcome, CopyId, CopyStatus,
     DeadLetter, Delivery, Diagnostic, Edited, Entity, HeldEvent, History, Instance, LetterDone,
     LettersRetried, OperatorName, Parked, ParkedStream, PoisonEvent, Problem, Process, ProcessDone,
-    QueryAnswer, RecordedEvent, Rejection, ResumeStep, Retried, RetryLetters, SagaState, SagaStep,
-    Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep, StreamDone, Unparked, View,
-    ViewDone, Why, openapi,
+    QueryAnswer, RecordedEvent, Registration, Rejection, ResumeStep, Retried, RetryLetters,
+    SagaState, SagaStep, Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep,
+    StreamDone, Unparked, View, ViewDone, Why, openapi,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -160,7 +160,7 @@ const TRIED: &[Tried] = &tried![
     CallLetter Category Circuit CommandBody CommandLetter CommandOutcome CopyId CopyStatus
     DeadLetter Delivery Diagnostic Edited Entity HeldEvent History Instance LetterDone LettersRetried
     OperatorName Parked ParkedStream PoisonEvent Problem Process ProcessDone QueryAnswer
-    RecordedEvent Rejection ResumeStep Retried RetryLetters SagaState SagaStep Service
+    RecordedEvent Registration Rejection ResumeStep Retried RetryLetters SagaState SagaStep Service
     ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Unparked View ViewDone Why
 ];
 

@@ -67,6 +67,10 @@ pub fn step(
                 },
             }
         }
+        // Another process owns the category now. Who waits may find it there.
+        Err(AppendError::Rejected(Rejection::NotOwner { .. })) => Step::GiveUp {
+            may_have_happened: false,
+        },
         Err(_) if part.streams > 1 => Step::PartStreams,
         Err(AppendError::Conflict { .. } | AppendError::Matched { .. }) => Step::DecideAgain,
         Err(AppendError::Rejected(why)) => match taken(why) {
@@ -115,6 +119,11 @@ mod tests {
             reason: reason.clone(),
             retry_after: None,
         };
+        let not_owner = Rejection::NotOwner {
+            category: "counter".to_owned(),
+            owner: "counters".to_owned(),
+            why: reason.clone(),
+        };
         let others = EventId::from_u128(2);
         let rows = [
             (written(3, false), [[Confirm; 3]; 3]),
@@ -139,6 +148,7 @@ mod tests {
                 refused,
             ),
             (rejected(Rejection::ReadOnly), refused),
+            (rejected(not_owner), [[give_up(false); 3]; 3]),
             (
                 Err(unavailable),
                 [[give_up(false), SendAgain, give_up(true)]; 3],

@@ -7,11 +7,13 @@ use crate::answer::{Answer, reply};
 use crate::convert;
 use crate::read::Parameters;
 use crate::refusal::Refusal;
+use crate::registry::{Known, State as Lease};
 use crate::shared::Shared;
 
 pub fn routes() -> Router<Shared> {
     Router::new()
         .route("/services", get(services))
+        .route("/registry", get(registry))
         .route("/types", get(types))
         .route("/diagnostics", get(diagnostics))
         .route("/circuits", get(circuits))
@@ -46,6 +48,44 @@ async fn services(State(shared): State<Shared>) -> Answer {
         })
         .collect();
     reply(&all)
+}
+
+async fn registry(State(shared): State<Shared>) -> Answer {
+    let all = shared.registry.list().await;
+    let all = all.map_err(|error| Refusal::unavailable(error.to_string()))?;
+    let all: Vec<_> = all.into_iter().map(registration).collect();
+    reply(&all)
+}
+
+fn registration(known: Known) -> wire::Registration {
+    let about = known.about;
+    let (mut expires_in_ms, mut taken_by) = (None, None);
+    let state = match known.state {
+        Lease::Held(rest) => {
+            expires_in_ms = Some(rest.as_millis() as u64);
+            wire::LeaseState::Held
+        }
+        Lease::Expired => wire::LeaseState::Expired,
+        Lease::Released => wire::LeaseState::Released,
+        Lease::Taken(by) => {
+            taken_by = Some(by);
+            wire::LeaseState::Taken
+        }
+    };
+    wire::Registration {
+        name: known.name,
+        address: about.address,
+        program: about.program,
+        version: about.version,
+        owns: about.owns.into_iter().collect(),
+        views: about.views.into_iter().collect(),
+        reads: about.reads.into_iter().collect(),
+        sends: about.sends.into_iter().collect(),
+        lease: known.lease,
+        state,
+        expires_in_ms,
+        taken_by,
+    }
 }
 
 fn owned<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {

@@ -4,6 +4,7 @@ mod bank;
 mod commands;
 mod described;
 mod operating;
+mod registry;
 mod serving;
 mod strangers;
 mod support;

@@ -3,5 +3,6 @@
 
 mod conformance;
 mod json;
+mod registry;
 mod restart;
 mod support;

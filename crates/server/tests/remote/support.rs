@@ -31,6 +31,11 @@ impl Served {
 
     /// At this address; the log is known by `domain`.
     pub fn start_at(log: Arc<dyn Log>, address: SocketAddr, domain: u64) -> Self {
+        Self::start_by(log, address, domain, Time::of(&Env::os()))
+    }
+
+    /// The same, by this time.
+    pub fn start_by(log: Arc<dyn Log>, address: SocketAddr, domain: u64, time: Time) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (say, heard) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -40,7 +45,7 @@ impl Served {
                 say.send(listener.local_addr().unwrap()).unwrap();
                 let secret = [domain as u8; 32];
                 let seal = TokenSeal::new(domain, 0, TokenKey { id: 1, secret });
-                let server = Server::new(Arc::new(Fleet::new()), log, Time::of(&Env::os()));
+                let server = Server::new(Arc::new(Fleet::new()), log, time);
                 let until = async { drop(stopped.await) };
                 server.seal(seal).serve(listener, until).await.unwrap();
             });

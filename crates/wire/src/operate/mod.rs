@@ -3,6 +3,7 @@
 mod entity;
 mod letter;
 mod process;
+mod registry;
 mod service;
 mod view;
 
@@ -15,6 +16,7 @@ pub use process::{
     Delivery, HeldEvent, Instance, OperatorName, Process, ProcessDone, ResumeStep, SagaState,
     SagaStep, SettleStep, Settlement, StreamDone,
 };
+pub use registry::{LeaseState, Registration};
 pub use service::{Category, Circuit, CircuitState, Diagnostic, Service, ServiceCircuit};
 pub use view::{
     CopyId, CopyState, CopyStatus, ParkedStream, PoisonEvent, ServiceView, View, ViewDone,

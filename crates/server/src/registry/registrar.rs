@@ -1,0 +1,303 @@
+//! The registry of one log.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use anabranch_log::{
+    Append, AppendError, Appended, Condition, Log, ReadError, ReadMode, Rejection,
+};
+use anabranch_model::{Cut, EventId, Filter, Version};
+use anabranch_runtime::Time;
+use tokio::sync::Mutex;
+
+use super::denied::Denied;
+use super::fact::{About, Fact, OWNER, SERVICE};
+use super::lease::check_secret;
+use super::table::{Entry, Shown, State, Table, Wanted};
+
+/// How often somebody else may have written first before this gives up.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// The services and owners of a log.
+pub struct Registry {
+    log: Arc<dyn Log>,
+    time: Time,
+    /// Whether the log can make an append depend on a stream that it does not write.
+    fences: bool,
+    table: RwLock<Table>,
+    /// Whether the table says what the log says.
+    is_read: AtomicBool,
+    /// Held by who changes something.
+    changing: Mutex<()>,
+}
+
+/// A lease, as its holder gets it.
+pub struct Granted {
+    pub number: Version,
+    pub secret: String,
+    pub lasts: Duration,
+}
+
+/// A registered service, as everybody may know it.
+pub struct Known {
+    pub name: String,
+    pub about: About,
+    pub lease: Version,
+    pub state: State,
+}
+
+/// By what a service is looked for.
+pub enum Subject<'a> {
+    Category(&'a str),
+    View(&'a str),
+    Service(&'a str),
+}
+
+impl Registry {
+    /// What the log says is read when it is needed first.
+    pub fn new(log: Arc<dyn Log>, time: Time) -> Self {
+        Self {
+            fences: log.capabilities().multi_stream_conditions,
+            log,
+            time,
+            table: RwLock::default(),
+            is_read: AtomicBool::new(false),
+            changing: Mutex::default(),
+        }
+    }
+
+    /// Reads what the log says, if that was not done yet.
+    pub async fn ready(&self) -> Result<(), Denied> {
+        if self.is_read.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _changing = self.changing.lock().await;
+        self.read().await
+    }
+
+    async fn read(&self) -> Result<(), Denied> {
+        if self.is_read.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let table = self.stored().await;
+        *self.table_mut() = table.map_err(|error| Denied::Unavailable(error.to_string()))?;
+        self.is_read.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn stored(&self) -> Result<Table, ReadError> {
+        let filter = Filter {
+            categories: vec![SERVICE.to_owned(), OWNER.to_owned()],
+            ..Filter::default()
+        };
+        let now = self.time.monotonic();
+        let mut table = Table::default();
+        let mut read = self.log.read(&Cut::start(), filter, ReadMode::ToHead);
+        while let Some(batch) = read.next_batch().await {
+            for event in &batch? {
+                let event = event.map_err(|error| ReadError::Io {
+                    what: "decoding stored events".to_owned(),
+                    reason: error.to_string(),
+                })?;
+                table.take_in(&Fact::said_by(&event)?, event.version, now);
+            }
+        }
+        Ok(table)
+    }
+
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a service; without a secret, one is made.
+    pub async fn register(
+        &self,
+        name: &str,
+        about: &About,
+        secret: &str,
+        lease_time: Duration,
+    ) -> Result<Granted, Denied> {
+        let secret = if secret.is_empty() {
+            format!("{:032x}{:032x}", self.time.random(), self.time.random())
+        } else {
+            check_secret(secret)?;
+            secret.to_owned()
+        };
+        let wanted = Wanted {
+            name,
+            about,
+            secret: &secret,
+            lease_time,
+        };
+        self.change(|table, now| table.register(&wanted, now))
+            .await?;
+        let number = self.table().service(name).map(|entry| entry.lease);
+        Ok(Granted {
+            number: number.unwrap_or_default(),
+            secret,
+            lasts: lease_time,
+        })
+    }
+
+    /// Lets a lease last again from now; for how long.
+    pub async fn renew(&self, token: &str) -> Result<Duration, Denied> {
+        self.ready().await?;
+        let now = self.time.monotonic();
+        let mut table = self.table_mut();
+        let lease = table.prove(token)?;
+        let lasts = table.renew(&lease, now);
+        lasts.ok_or_else(|| Denied::Lost("the lease is lost; register again".to_owned()))
+    }
+
+    /// Ends a lease.
+    pub async fn release(&self, token: &str, give_up: bool) -> Result<(), Denied> {
+        let release = |table: &Table, _| table.release(&table.prove(token)?, give_up);
+        self.change(release).await
+    }
+
+    /// Says on the log what `plan` wants to be said, and takes it in.
+    async fn change(
+        &self,
+        plan: impl Fn(&Table, Duration) -> Result<Vec<Fact>, Denied>,
+    ) -> Result<(), Denied> {
+        let _changing = self.changing.lock().await;
+        for _ in 0..ATTEMPTS_MAX {
+            self.read().await?;
+            let (facts, append) = {
+                let table = self.table();
+                let facts = plan(&table, self.time.monotonic())?;
+                let append = self.append_of(&table, &facts)?;
+                (facts, append)
+            };
+            match self.surely(append).await {
+                Ok(appended) => {
+                    let now = self.time.monotonic();
+                    let mut table = self.table_mut();
+                    for (fact, placed) in facts.iter().zip(&appended.places) {
+                        table.take_in(fact, placed.version, now);
+                    }
+                    return Ok(());
+                }
+                Err(error) => {
+                    // Somebody else has written, or nobody knows: look again.
+                    self.is_read.store(false, Ordering::Release);
+                    if !matches!(error, AppendError::Conflict { .. }) {
+                        return Err(Denied::Unavailable(error.to_string()));
+                    }
+                }
+            }
+        }
+        Err(Denied::Unavailable(
+            "others change the registry all the time; try again".to_owned(),
+        ))
+    }
+
+    fn append_of(&self, table: &Table, facts: &[Fact]) -> Result<Append, Denied> {
+        let mut append = Append::default();
+        for fact in facts {
+            let id = EventId::v7(self.time.now().micros() / 1_000, self.time.random());
+            append
+                .events
+                .push(fact.event(id).map_err(Denied::Malformed)?);
+            let condition = Condition::Stream(fact.stream.clone(), table.expects(fact));
+            append.conditions.push(condition);
+        }
+        Ok(append)
+    }
+
+    /// Appends; again with the same ids while the outcome is unknown.
+    async fn surely(&self, append: Append) -> Result<Appended, AppendError> {
+        for _ in 1..ATTEMPTS_MAX {
+            match self.log.append(append.clone()).await {
+                Err(AppendError::Unknown { .. }) => {}
+                other => return other,
+            }
+        }
+        self.log.append(append).await
+    }
+
+    /// Checks the leases that a client shows.
+    pub fn show(&self, tokens: &[String]) -> Shown {
+        let table = self.table();
+        let mut shown = Shown::default();
+        let tokens = tokens.iter().filter(|token| !token.is_empty());
+        for token in tokens.take(SHOWN_MAX) {
+            match table.prove(token) {
+                Ok(lease) => shown.leases.push(lease),
+                Err(denied) => shown.wrong = Some(denied.to_string()),
+            }
+        }
+        shown
+    }
+
+    /// Appends for a client, if it may. [`Registry::ready`] was there before.
+    pub async fn append(&self, shown: &Shown, mut append: Append) -> Result<Appended, AppendError> {
+        let admitted = self.table().admit(shown, &mut append, self.fences);
+        if let Err(rejection) = admitted {
+            return self.refuse(rejection, append).await;
+        }
+        match self.log.append(append).await {
+            Err(AppendError::Conflict { stream, .. }) if stream.category() == OWNER => {
+                Err(self.table().overtaken(&stream).into())
+            }
+            other => other,
+        }
+    }
+
+    /// Refuses an append, unless it is the repeat of one that was written when it still could be:
+    /// then the log says where. What has an id that is taken is never written.
+    async fn refuse(&self, rejection: Rejection, append: Append) -> Result<Appended, AppendError> {
+        let Some(first) = append.events.first() else {
+            return Err(rejection.into());
+        };
+        match self.log.find(first.id).await {
+            Ok(None) => Err(rejection.into()),
+            Ok(Some(_)) => self.log.append(append).await,
+            Err(error) => Err(AppendError::Unavailable {
+                reason: error.to_string(),
+                retry_after: None,
+            }),
+        }
+    }
+
+    /// The service that has this.
+    pub async fn find(&self, subject: Subject<'_>) -> Result<Option<Known>, Denied> {
+        self.ready().await?;
+        let now = self.time.monotonic();
+        let table = self.table();
+        let name = match subject {
+            Subject::Category(category) => table.owner_of(category),
+            Subject::View(view) => table.owner_of_view(view),
+            Subject::Service(name) => Some(name),
+        };
+        let entry = name.and_then(|name| Some((name, table.service(name)?)));
+        Ok(entry.map(|(name, entry)| known(name, entry, table.state_of(entry, now))))
+    }
+
+    /// All services, by name.
+    pub async fn list(&self) -> Result<Vec<Known>, Denied> {
+        self.ready().await?;
+        let table = self.table();
+        let all = table.all(self.time.monotonic());
+        Ok(all
+            .map(|(name, entry, state)| known(name, entry, state))
+            .collect())
+    }
+}
+
+/// The most leases that one client shows.
+const SHOWN_MAX: usize = 64;
+
+fn known(name: &str, entry: &Entry, state: State) -> Known {
+    Known {
+        name: name.to_owned(),
+        about: entry.about.clone(),
+        lease: entry.lease,
+        state,
+    }
+}

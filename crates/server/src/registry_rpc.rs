@@ -1,0 +1,279 @@
+//! The registry over the network: what `anabranch-rpc` describes, for Connect, gRPC and gRPC-Web.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_rpc::registry as r;
+use anabranch_rpc::registry::__buffa::oneof::find_request::Subject as Sought;
+use anabranch_runtime::{Service, Whereabouts, port};
+use connectrpc::{ConnectError, RequestContext, Response, ServiceRequest, ServiceResult};
+
+use crate::registry::{
+    About, Denied, Known, Registry, State, Subject, about_of, lease_time, token,
+};
+use crate::shared::Shared;
+
+/// What its calls are addressed to.
+pub const SERVICE: &str = "anabranch.registry.v1.RegistryService";
+/// The beginning of their paths.
+pub const PATH: &str = "/anabranch.registry.v1.RegistryService/";
+
+/// The largest message.
+pub const MESSAGE_BYTES_MAX: usize = 512 << 10;
+
+/// What it answers, as a part of the server's routes.
+pub fn routes(shared: &Shared) -> axum::Router {
+    let limits = connectrpc::Limits::default()
+        .with_max_message_size(MESSAGE_BYTES_MAX)
+        .with_max_request_body_size(MESSAGE_BYTES_MAX)
+        .with_element_memory_limit(MESSAGE_BYTES_MAX);
+    let service = Arc::new(RegistryRpc {
+        shared: shared.clone(),
+    });
+    let router = connectrpc::Router::new().add_service(service);
+    let service = connectrpc::ConnectRpcService::new(router).with_limits(limits);
+    axum::Router::new().route_service(&format!("{PATH}{{method}}"), service)
+}
+
+struct RegistryRpc {
+    shared: Shared,
+}
+
+impl RegistryRpc {
+    /// Does something to its end, whether or not who asked for it waits for the answer: what the
+    /// log has taken must not be forgotten here.
+    async fn wholly<T, F>(&self, what: impl FnOnce(Arc<Registry>) -> F) -> Result<T, ConnectError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Denied>> + Send + 'static,
+    {
+        let done = tokio::spawn(what(self.shared.registry.clone())).await;
+        let done = done.map_err(|error| ConnectError::internal(error.to_string()))?;
+        done.map_err(denied)
+    }
+
+    /// Refuses what services of this very program have.
+    fn check_beside(&self, name: &str, about: &About) -> Result<(), Denied> {
+        let fleet = &self.shared.fleet;
+        let held = |what: String, by: &str| {
+            Err(Denied::Held(format!(
+                "{what} belongs to service {by}, which runs in the program that serves the log"
+            )))
+        };
+        if fleet.service(name).is_some() {
+            return held(format!("the name {name}"), name);
+        }
+        let owned = about.owns.iter();
+        let categories =
+            owned.flat_map(|c| [port::Subject::Category(c), port::Subject::Process(c)]);
+        let views = about.views.iter().map(|view| port::Subject::View(view));
+        for subject in categories.chain(views) {
+            let what = match subject {
+                port::Subject::View(view) => format!("view {view}"),
+                port::Subject::Category(c) | port::Subject::Process(c) => format!("category {c}"),
+            };
+            match fleet.find(subject) {
+                Whereabouts::Here(service) => return held(what, service.name()),
+                Whereabouts::Away(service) => return held(what, &service),
+                Whereabouts::Nowhere { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The service of this very program that has what is sought.
+    fn beside(&self, sought: &Subject<'_>) -> Option<Arc<Service>> {
+        let fleet = &self.shared.fleet;
+        let subjects = match sought {
+            Subject::Service(name) => return fleet.service(name),
+            Subject::View(view) => vec![port::Subject::View(view)],
+            Subject::Category(c) => vec![port::Subject::Category(c), port::Subject::Process(c)],
+        };
+        let mut found = subjects.into_iter().map(|subject| fleet.find(subject));
+        found.find_map(|found| match found {
+            Whereabouts::Here(service) => Some(service),
+            Whereabouts::Away(_) | Whereabouts::Nowhere { .. } => None,
+        })
+    }
+
+    /// As if it had registered. It needs no lease: nobody but this program is the server.
+    fn registered_beside(&self, service: &Service) -> r::Registered {
+        let processes = service.processes().map(|(name, _)| name);
+        let owns = service.categories().chain(processes);
+        let described = r::Service {
+            name: service.name().to_owned(),
+            address: self.shared.url.clone(),
+            owns: owns.map(str::to_owned).collect(),
+            views: service.views().map(|(name, _)| name.to_owned()).collect(),
+            ..Default::default()
+        };
+        r::Registered {
+            service: buffa::MessageField::some(described),
+            state: r::LeaseState::LEASE_STATE_HELD.into(),
+            ..Default::default()
+        }
+    }
+}
+
+fn denied(denied: Denied) -> ConnectError {
+    let words = denied.to_string();
+    match denied {
+        Denied::Malformed(_) => ConnectError::invalid_argument(words),
+        Denied::Held(_) => ConnectError::already_exists(words),
+        Denied::WrongSecret(_) => ConnectError::permission_denied(words),
+        Denied::Lost(_) => ConnectError::failed_precondition(words),
+        Denied::Unknown(_) => ConnectError::not_found(words),
+        Denied::Unavailable(_) => ConnectError::unavailable(words),
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    time.as_millis() as u64
+}
+
+fn registered(known: Known) -> r::Registered {
+    let mut expires_in_ms = 0;
+    let mut taken_by = String::new();
+    let state = match known.state {
+        State::Held(rest) => {
+            expires_in_ms = ms(rest);
+            r::LeaseState::LEASE_STATE_HELD
+        }
+        State::Expired => r::LeaseState::LEASE_STATE_EXPIRED,
+        State::Released => r::LeaseState::LEASE_STATE_RELEASED,
+        State::Taken(by) => {
+            taken_by = by;
+            r::LeaseState::LEASE_STATE_TAKEN
+        }
+    };
+    let about = known.about;
+    let service = r::Service {
+        name: known.name,
+        address: about.address,
+        program: about.program,
+        version: about.version,
+        owns: about.owns.into_iter().collect(),
+        views: about.views.into_iter().collect(),
+        reads: about.reads.into_iter().collect(),
+        sends: about.sends.into_iter().collect(),
+        ..Default::default()
+    };
+    r::Registered {
+        service: buffa::MessageField::some(service),
+        lease: known.lease,
+        state: state.into(),
+        expires_in_ms,
+        taken_by,
+        ..Default::default()
+    }
+}
+
+#[expect(refining_impl_trait, reason = "nobody else sees what it gives")]
+impl r::RegistryService for RegistryRpc {
+    async fn register_service(
+        &self,
+        context: RequestContext,
+        request: ServiceRequest<'_, r::RegisterRequest>,
+    ) -> ServiceResult<r::RegisterResponse> {
+        self.shared.check_log(&context)?;
+        let message = request.to_owned_message();
+        let service = message.service.into_option().unwrap_or_default();
+        let (name, about) = about_of(service).map_err(denied)?;
+        let lasts = lease_time(message.lease_ms).map_err(denied)?;
+        self.check_beside(&name, &about).map_err(denied)?;
+        let secret = message.secret;
+        let registering = async move |registry: Arc<Registry>| {
+            let granted = registry.register(&name, &about, &secret, lasts).await?;
+            Ok((name, granted))
+        };
+        let (name, granted) = self.wholly(registering).await?;
+        Response::ok(r::RegisterResponse {
+            lease: buffa::MessageField::some(r::Lease {
+                token: token(&name, granted.number, &granted.secret),
+                secret: granted.secret,
+                id: granted.number,
+                expires_in_ms: ms(granted.lasts),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+    }
+
+    async fn renew(
+        &self,
+        context: RequestContext,
+        request: ServiceRequest<'_, r::RenewRequest>,
+    ) -> ServiceResult<r::RenewResponse> {
+        self.shared.check_log(&context)?;
+        let renewed = self.shared.registry.renew(request.view().lease).await;
+        Response::ok(r::RenewResponse {
+            expires_in_ms: ms(renewed.map_err(denied)?),
+            ..Default::default()
+        })
+    }
+
+    async fn release(
+        &self,
+        context: RequestContext,
+        request: ServiceRequest<'_, r::ReleaseRequest>,
+    ) -> ServiceResult<r::ReleaseResponse> {
+        self.shared.check_log(&context)?;
+        let message = request.to_owned_message();
+        let releasing = async move |registry: Arc<Registry>| {
+            registry.release(&message.lease, message.give_up).await
+        };
+        self.wholly(releasing).await?;
+        Response::ok(r::ReleaseResponse::default())
+    }
+
+    async fn find(
+        &self,
+        context: RequestContext,
+        request: ServiceRequest<'_, r::FindRequest>,
+    ) -> ServiceResult<r::FindResponse> {
+        self.shared.check_log(&context)?;
+        let message = request.to_owned_message();
+        let subject = match &message.subject {
+            Some(Sought::Category(category)) => Subject::Category(category),
+            Some(Sought::View(view)) => Subject::View(view),
+            Some(Sought::Service(service)) => Subject::Service(service),
+            None => {
+                let words = "say what is looked for: a category, a view or a service";
+                return Err(ConnectError::invalid_argument(words));
+            }
+        };
+        let found = match self.beside(&subject) {
+            Some(service) => Some(self.registered_beside(&service)),
+            None => {
+                let found = self.shared.registry.find(subject).await;
+                found.map_err(denied)?.map(registered)
+            }
+        };
+        Response::ok(r::FindResponse {
+            registered: found.map_or(buffa::MessageField::none(), buffa::MessageField::some),
+            ..Default::default()
+        })
+    }
+
+    async fn list(
+        &self,
+        context: RequestContext,
+        _: ServiceRequest<'_, r::ListRequest>,
+    ) -> ServiceResult<r::ListResponse> {
+        self.shared.check_log(&context)?;
+        let all = self.shared.registry.list().await.map_err(denied)?;
+        let beside = self.shared.fleet.services();
+        let beside = beside.iter().map(|service| self.registered_beside(service));
+        let mut services: Vec<_> = all.into_iter().map(registered).chain(beside).collect();
+        let name = |known: &r::Registered| {
+            let service = known.service.as_option();
+            service.map(|service| service.name.clone())
+        };
+        services.sort_by_key(name);
+        Response::ok(r::ListResponse {
+            services,
+            ..Default::default()
+        })
+    }
+}
