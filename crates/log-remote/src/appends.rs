@@ -7,7 +7,7 @@ use std::time::Duration;
 use anabranch_log::{Append, AppendError, Appended};
 use anabranch_rpc::protocol as p;
 use anabranch_rpc::protocol::__buffa::oneof::numbered_outcome::Outcome;
-use anabranch_rpc::{append_error_of, append_to, appended_of};
+use anabranch_rpc::{append_error_of, append_to, appended_of, parts_bytes};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -18,9 +18,9 @@ use crate::leases::Leases;
 /// waits.
 const ROOM_KIB: usize = 32 << 10;
 
-/// The most appends of one message, and about how many bytes of data.
+/// The most appends of one message, and about how many bytes of data and of parts in memory.
 const MESSAGE_APPENDS_MAX: usize = 1024;
-const MESSAGE_BYTES: usize = 256 << 10;
+const MESSAGE_BYTES: usize = 1 << 20;
 
 /// Where callers put their appends.
 pub struct Appends {
@@ -93,8 +93,10 @@ impl Appends {
     }
 }
 
+/// About how many bytes an append takes: its data, and its parts in memory.
 fn size(append: &Append) -> usize {
-    append.events.iter().map(|event| event.data.len()).sum()
+    let data = append.events.iter().map(|event| event.data.len());
+    data.sum::<usize>() + parts_bytes(append)
 }
 
 struct Worker {
@@ -251,15 +253,20 @@ fn message_of(under_way: &mut UnderWay, last: Option<u64>) -> (p::AppendManyRequ
     let mut bytes = 0;
     let from = last.map_or(0, |last| last + 1);
     for (number, waiting) in under_way.by_number.range_mut(from..) {
+        let more = size(&waiting.append);
+        // A large one travels alone: the server bounds what a message takes.
+        if end.is_some() && bytes + more > MESSAGE_BYTES {
+            break;
+        }
+        bytes += more;
         waiting.was_sent = true;
-        bytes += size(&waiting.append);
         message.appends.push(p::NumberedAppend {
             number: *number,
             append: buffa::MessageField::some(append_to(&waiting.append)),
             ..Default::default()
         });
         end = Some(*number);
-        if message.appends.len() >= MESSAGE_APPENDS_MAX || bytes >= MESSAGE_BYTES {
+        if message.appends.len() >= MESSAGE_APPENDS_MAX {
             break;
         }
     }

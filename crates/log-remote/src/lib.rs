@@ -27,10 +27,10 @@ use std::time::Duration;
 
 use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, OpenError, Order,
-    Placed, ReadError, ReadMode, VersionRange,
+    Placed, ReadError, ReadMode, Rejection, VersionRange,
 };
 use anabranch_model::{Cut, EventId, Filter, StreamId};
-use anabranch_rpc::{cut_of, placed_of, protocol as p};
+use anabranch_rpc::{cut_of, message_bytes_max, parts_bytes, placed_of, protocol as p};
 use connectrpc::ConnectError;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -156,6 +156,16 @@ impl Log for RemoteLog {
         Box::pin(async move {
             if let Err(error) = append.check(&self.capabilities.limits) {
                 return Err(AppendError::Rejected(error.into()));
+            }
+            let (parts, max) = (
+                parts_bytes(&append),
+                message_bytes_max(&self.capabilities.limits),
+            );
+            if parts > max {
+                return Err(AppendError::Rejected(Rejection::Other(format!(
+                    "its headers, tags and causes would take {parts} bytes at the log's server, \
+                     which has {max} for one append; split it, or give its events fewer headers"
+                ))));
             }
             self.appends.append(append).await
         })

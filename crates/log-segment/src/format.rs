@@ -27,7 +27,7 @@ const FRAME_MAGIC: u16 = 0xa7bf;
 /// CRC-32C of `bytes`.
 #[inline]
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+    ::crc32c::crc32c(bytes)
 }
 
 /// Reads a little-endian integer at a fixed place of a buffer that is long enough.

@@ -51,7 +51,7 @@ fn with_foreign_frame() -> TempDir {
     let mut place = SEGMENT.to_le_bytes().to_vec();
     place.extend((last as u64).to_le_bytes());
     let secret = xxhash_rust::xxh3::xxh3_64_with_seed(&place, hash_key) as u32;
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, body) as u32 ^ secret;
+    let crc = crc32c::crc32c(body) ^ secret;
     bytes[last..last + 4].copy_from_slice(&crc.to_le_bytes());
     std::fs::write(&path, bytes).unwrap();
     dir

@@ -20,6 +20,29 @@ pub fn append_to(append: &Append) -> p::AppendRequest {
     }
 }
 
+/// How large a message to the server of a log with these limits may be, in bytes: as it travels,
+/// and its parts in memory. Names, numbers and metadata come on top of the largest batch.
+pub fn message_bytes_max(limits: &Limits) -> usize {
+    limits.batch_bytes_max.saturating_mul(3)
+}
+
+/// What an event, and what each of its headers, tags and causes, takes at most in a message that
+/// was read, in bytes, its text aside.
+const EVENT_PARTS_BYTES: usize = 1024;
+const PART_BYTES: usize = 64;
+
+/// About how many bytes the parts of an append take in memory once its message is read: not more
+/// than this. See [`message_bytes_max`].
+pub fn parts_bytes(append: &Append) -> usize {
+    let events = append.events.iter().map(|event| {
+        let parts = event.meta.as_deref().map_or(0, |meta| {
+            meta.headers.len() + meta.tags.len() + meta.causes.iter().count()
+        });
+        EVENT_PARTS_BYTES + PART_BYTES * parts
+    });
+    events.sum()
+}
+
 /// The append that a message means.
 pub fn append_of(message: p::AppendRequest) -> Result<Append, Malformed> {
     let numbered = message.events.into_iter().enumerate();

@@ -20,9 +20,10 @@ pub use malformed::Malformed;
 
 pub use append::{
     append_of, append_to, appended_of, appended_to, capabilities_of, capabilities_to,
+    message_bytes_max, parts_bytes,
 };
 pub use event::{id_of, stream_of};
-pub use places::{cut_of, cut_to, placed_of, placed_to, position_of, position_to};
+pub use places::{cut_of, cut_to, placed_of, placed_to};
 pub use problem::{append_error_of, append_error_to, read_error_of, read_error_to};
 pub use read::{Step, filter_of, filter_to, mode_of, mode_to, step_of, step_to};
 

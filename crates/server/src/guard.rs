@@ -81,7 +81,9 @@ pub async fn same_log(State(shared): State<Shared>, request: Request, next: Next
 pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let lanes = &shared.lanes;
     let (lane, which) = match request.uri().path().split('/').nth(1) {
-        Some("operate" | "openapi.json") => (&lanes.operators, "requests of operators"),
+        // Whoever supervises the server is answered however busy it is.
+        Some("livez" | "readyz" | "version") => return next.run(request).await,
+        Some("operate" | "openapi.json" | "metrics") => (&lanes.operators, "requests of operators"),
         Some("views") => (&lanes.queries, "queries"),
         Some(rpc::SERVICE) => (&lanes.calls, "calls of the log"),
         Some(registry_rpc::SERVICE) => (&lanes.registry, "calls of the registry"),

@@ -37,6 +37,7 @@ pub mod client;
 mod command;
 mod convert;
 mod guard;
+mod health;
 mod host;
 mod operate;
 mod owner;

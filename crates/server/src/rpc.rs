@@ -12,7 +12,7 @@ use anabranch_model::Cut;
 use anabranch_rpc::protocol as p;
 use anabranch_rpc::{
     Malformed, PROTOCOL, append_error_to, append_of, appended_to, capabilities_to, cut_of, cut_to,
-    filter_of, id_of, mode_of, placed_to, read_error_to, step_to, stream_of,
+    filter_of, id_of, message_bytes_max, mode_of, placed_to, read_error_to, step_to, stream_of,
 };
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -47,12 +47,9 @@ const UNDER_WAY_BYTES_MAX: usize = 32 << 20;
 /// The most answers of one message.
 const ANSWERS_MAX: usize = 1024;
 
-/// How much longer than the largest batch a message may be: names, numbers, metadata.
-const MESSAGE_FACTOR: usize = 3;
-
 /// What it answers, as a part of the server's routes.
 pub fn routes(shared: &Shared) -> axum::Router {
-    let largest = shared.limits.batch_bytes_max.saturating_mul(MESSAGE_FACTOR);
+    let largest = message_bytes_max(&shared.limits);
     let limits = connectrpc::Limits::default()
         .with_max_message_size(largest)
         .with_max_request_body_size(largest)
@@ -78,7 +75,7 @@ async fn whole(State(shared): State<Shared>, request: Request, next: Next) -> An
     let max = if request.uri().path().starts_with(registry_rpc::PATH) {
         registry_rpc::MESSAGE_BYTES_MAX
     } else {
-        shared.limits.batch_bytes_max.saturating_mul(MESSAGE_FACTOR)
+        message_bytes_max(&shared.limits)
     };
     let (parts, body) = request.into_parts();
     let came = async {

@@ -24,14 +24,7 @@ use crate::answer::{Answer, reply};
 use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, Shared};
-use crate::{command, guard, operate, rpc, seal, view};
-
-/// The most requests of each kind that are answered at a time.
-const COMMANDS_MAX: usize = 512;
-const QUERIES_MAX: usize = 512;
-const CALLS_MAX: usize = 1024;
-const REGISTRY_MAX: usize = 256;
-const OPERATORS_MAX: usize = 64;
+use crate::{command, guard, health, operate, rpc, seal, view};
 
 /// The most connections at a time. Further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 8192;
@@ -217,13 +210,7 @@ impl Server {
             time: self.time,
             seal: self.seal,
             body_time: self.patience,
-            lanes: Lanes {
-                commands: Semaphore::new(COMMANDS_MAX),
-                queries: Semaphore::new(QUERIES_MAX),
-                calls: Semaphore::new(CALLS_MAX),
-                registry: Semaphore::new(REGISTRY_MAX),
-                operators: Semaphore::new(OPERATORS_MAX),
-            },
+            lanes: Lanes::default(),
             stopping,
         }));
         let own = Router::new()
@@ -231,6 +218,7 @@ impl Server {
             .merge(view::routes())
             .nest("/operate", operate::routes())
             .route("/openapi.json", get(describe))
+            .merge(health::routes())
             .merge(rpc::routes(&shared).with_state(()))
             .layer(axum::middleware::from_fn_with_state(
                 shared.clone(),

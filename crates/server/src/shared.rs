@@ -14,6 +14,13 @@ use tokio::sync::{Semaphore, watch};
 use crate::registry::Registry;
 use crate::seal::log_name;
 
+/// The most requests of each kind that are answered at a time.
+const COMMANDS_MAX: usize = 512;
+const QUERIES_MAX: usize = 512;
+const CALLS_MAX: usize = 1024;
+const REGISTRY_MAX: usize = 256;
+const OPERATORS_MAX: usize = 64;
+
 /// What all requests share.
 #[derive(Clone)]
 pub struct Shared(pub Arc<Inner>);
@@ -46,6 +53,32 @@ pub struct Lanes {
     pub registry: Semaphore,
     /// For whoever mends what holds the others up.
     pub operators: Semaphore,
+}
+
+impl Lanes {
+    /// How many requests of each kind are being answered.
+    pub fn busy(&self) -> [(&'static str, usize); 5] {
+        let busy = |lane: &Semaphore, max: usize| max - lane.available_permits().min(max);
+        [
+            ("command", busy(&self.commands, COMMANDS_MAX)),
+            ("query", busy(&self.queries, QUERIES_MAX)),
+            ("log", busy(&self.calls, CALLS_MAX)),
+            ("registry", busy(&self.registry, REGISTRY_MAX)),
+            ("operator", busy(&self.operators, OPERATORS_MAX)),
+        ]
+    }
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            commands: Semaphore::new(COMMANDS_MAX),
+            queries: Semaphore::new(QUERIES_MAX),
+            calls: Semaphore::new(CALLS_MAX),
+            registry: Semaphore::new(REGISTRY_MAX),
+            operators: Semaphore::new(OPERATORS_MAX),
+        }
+    }
 }
 
 impl Deref for Shared {

@@ -10,7 +10,7 @@ use crate::{
     CommandBody, CommandOutcome, Diagnostic, Edited, Entity, History, Instance, LetterDone,
     LettersRetried, Parked, Problem, Process, ProcessDone, QueryAnswer, Raw, Registration,
     ResumeStep, Retried, RetryLetters, Service, ServiceCircuit, ServiceLetter, ServiceView,
-    SettleStep, StreamDone, Unparked, ViewDone, Why,
+    SettleStep, StreamDone, Unparked, Version, ViewDone, Why,
 };
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -100,7 +100,8 @@ impl Endpoint {
     }
 }
 
-/// Every request that the server answers.
+/// Every request that the server answers in JSON. Those who supervise it ask `/livez`, `/readyz`
+/// and `/metrics` too, which answer in plain text.
 pub const ENDPOINTS: &[Endpoint] = &[
     post(
         "/commands/{category}/{key}",
@@ -255,6 +256,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         of::<LetterDone>,
     )
     .takes(of::<Why>),
+    get("/version", "version", "What serves: its version, its protocol and its log", of::<Version>),
     get("/openapi.json", "describe", "This document", of::<Raw>),
 ];
 

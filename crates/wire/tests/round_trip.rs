@@ -10,7 +10,7 @@ use anabranch_wire::{
     LettersRetried, OperatorName, Parked, ParkedStream, PoisonEvent, Problem, Process, ProcessDone,
     QueryAnswer, RecordedEvent, Registration, Rejection, ResumeStep, Retried, RetryLetters,
     SagaState, SagaStep, Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep,
-    StreamDone, Unparked, View, ViewDone, Why, openapi,
+    StreamDone, Unparked, Version, View, ViewDone, Why, openapi,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -161,7 +161,8 @@ const TRIED: &[Tried] = &tried![
     DeadLetter Delivery Diagnostic Edited Entity HeldEvent History Instance LetterDone LettersRetried
     OperatorName Parked ParkedStream PoisonEvent Problem Process ProcessDone QueryAnswer
     RecordedEvent Registration Rejection ResumeStep Retried RetryLetters SagaState SagaStep Service
-    ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Unparked View ViewDone Why
+    ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Unparked Version View ViewDone
+    Why
 ];
 
 proptest! {

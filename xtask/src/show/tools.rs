@@ -56,20 +56,24 @@ fn passed(text: &str) -> u64 {
 
 /// Builds a package for release and gives the path of its program.
 pub fn released(workspace: &Workspace, package: &str, program: &str) -> Outcome<PathBuf> {
-    built(workspace, package, program, "release")
+    built(workspace, package, program, &["--release"], "release")
 }
 
-/// Builds a package as it is shipped, optimised as a whole: what is measured.
+/// Builds a package optimised as a whole, with all that it may measure itself beside.
 pub fn shipped(workspace: &Workspace, package: &str, program: &str) -> Outcome<PathBuf> {
-    built(workspace, package, program, "dist")
+    let flags = ["--profile", "dist", "--all-features"];
+    built(workspace, package, program, &flags, "dist")
 }
 
-fn built(workspace: &Workspace, package: &str, program: &str, profile: &str) -> Outcome<PathBuf> {
-    let arguments = ["build", "--profile", profile, "--locked", "-p", package];
-    step(
-        &format!("{profile} build"),
-        &mut cargo(workspace, &arguments),
-    )?;
+fn built(
+    workspace: &Workspace,
+    package: &str,
+    program: &str,
+    flags: &[&str],
+    profile: &str,
+) -> Outcome<PathBuf> {
+    let mut build = cargo(workspace, &["build", "--locked", "-p", package]);
+    step(&format!("{profile} build"), build.args(flags))?;
     Ok(workspace.target()?.join(profile).join(program))
 }
 

@@ -363,9 +363,7 @@ impl Trial {
         let mut bytes = self.bytes(file);
         let pages = if file.ends_with(".idx") { 1 } else { 2 };
         for page in bytes.chunks_mut(4096).take(pages) {
-            let crc = |page: &[u8]| {
-                crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &page[..4092]) as u32
-            };
+            let crc = |page: &[u8]| crc32c::crc32c(&page[..4092]);
             // An index page's checksum is mixed with a salt: what differs from the plain one.
             let stored = u32::from_le_bytes(page[4092..].try_into().unwrap());
             let salt = stored ^ crc(page);

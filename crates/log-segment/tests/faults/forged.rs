@@ -47,7 +47,7 @@ fn frame(segment: u32, first: u64, durable: u64) -> Vec<u8> {
     out[16..24].copy_from_slice(&first.to_le_bytes());
     out[24..32].copy_from_slice(&durable.to_le_bytes());
     out[32..40].copy_from_slice(&1_u64.to_le_bytes());
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &out[4..]) as u32;
+    let crc = crc32c::crc32c(&out[4..]);
     out[0..4].copy_from_slice(&crc.to_le_bytes());
     out
 }

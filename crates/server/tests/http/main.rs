@@ -3,6 +3,7 @@
 mod bank;
 mod commands;
 mod described;
+mod health;
 mod operating;
 mod registry;
 mod serving;

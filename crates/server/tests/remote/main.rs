@@ -2,7 +2,9 @@
 //! every connection, and what the contract does not say.
 
 mod conformance;
+mod health;
 mod json;
+mod large;
 mod registry;
 mod restart;
 mod support;

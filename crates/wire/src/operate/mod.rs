@@ -17,7 +17,7 @@ pub use process::{
     SagaStep, SettleStep, Settlement, StreamDone,
 };
 pub use registry::{LeaseState, Registration};
-pub use service::{Category, Circuit, CircuitState, Diagnostic, Service, ServiceCircuit};
+pub use service::{Category, Circuit, CircuitState, Diagnostic, Service, ServiceCircuit, Version};
 pub use view::{
     CopyId, CopyState, CopyStatus, ParkedStream, PoisonEvent, ServiceView, View, ViewDone,
 };

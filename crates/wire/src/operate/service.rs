@@ -1,6 +1,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Version {
+    /// The version of the program.
+    pub version: String,
+    /// The version of the log's protocol over the network.
+    pub protocol: u32,
+    /// The name of the log that is served.
+    pub log: String,
+}
+
 /// A running service, and what it owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
