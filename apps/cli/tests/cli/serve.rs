@@ -1,3 +1,6 @@
+use anabranch::remote::{Options, Registration, RemoteLog};
+use tokio::runtime::Builder;
+
 use crate::support::{Running, Scratch, lines};
 
 /// Serves `./log` on a free port; the server, and its address.
@@ -58,6 +61,44 @@ fn a_follower_goes_on_when_the_server_is_killed_and_started_again() {
     assert_eq!(reader.line(), "0:1\ta/b\t1\tT\t{}\n");
     reader.terminate();
     reader.finish().ok();
+    server.terminate();
+    server.finish().ok();
+}
+
+#[test]
+fn services_that_have_registered_are_listed_and_what_they_own_is_theirs() {
+    let scratch = Scratch::new("serve-services");
+    let (server, url) = serve(&scratch);
+    let none = scratch.run(&format!("service ls --log {url}")).ok();
+    assert_eq!(none, "no service is running\n");
+    let log = RemoteLog::open(&url, Options::default()).unwrap();
+    let orders = Registration {
+        name: "orders".to_owned(),
+        address: "http://127.0.0.1:4077".to_owned(),
+        program: "shop".to_owned(),
+        version: "1.2".to_owned(),
+        owns: vec!["order".to_owned()],
+        sends: vec!["payment".to_owned()],
+        ..Registration::default()
+    };
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let _lease = runtime.block_on(log.registry().register(orders)).unwrap();
+    let listed = scratch.run(&format!("service ls --log {url}")).ok();
+    let row = "orders   http://127.0.0.1:4077  order         shop 1.2  held for ";
+    assert!(listed.contains(row), "{listed}");
+    let graph = scratch.run(&format!("service graph --log {url}")).ok();
+    assert!(graph.contains("\n  sends payment of nobody\n"), "{graph}");
+    let dot = scratch
+        .run(&format!("service graph --format dot --log {url}"))
+        .ok();
+    assert!(
+        dot.contains("\"orders\" -> \"nobody\" [label=\"sends payment\"];"),
+        "{dot}"
+    );
+    let forged = format!("append order/1 --type T --log {url} --output json");
+    let refused = scratch.run(&forged).fails(1);
+    assert!(refused.contains("not-owner"), "{refused}");
+    assert!(refused.contains("service orders"), "{refused}");
     server.terminate();
     server.finish().ok();
 }

@@ -1,6 +1,9 @@
 //! `anabranch service`.
 
-use anabranch_wire::{Diagnostic, Service, ServiceCircuit};
+mod graph;
+mod registered;
+
+use anabranch_wire::{Diagnostic, Registration, Service, ServiceCircuit};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,21 +15,30 @@ use crate::output::{Form, Output};
 use crate::remote::{Remote, ServerArgs};
 use crate::table::Table;
 
-/// Look at the services of a running program: ls, diagnostics, circuits
+use registered::{lease_of, registered};
+
+/// Look at the services of a log and of a running program: ls, graph, diagnostics, circuits
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
     Ls(LsArgs),
+    Graph(graph::GraphArgs),
     Diagnostics(DiagnosticsArgs),
     Circuits(CircuitsArgs),
 }
 
-/// List the services, and the categories, views and processes of each
+/// List the services, what each owns, and how its lease is
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Under way: commands that a service has sent and that are not answered yet.
+Services that run in the program itself come first. Under way: commands that a service has sent and
+that are not answered yet.
+
+Then those that have registered at the log, from other processes. Lease: held: the service is there;
+expired: it has not said so in time; released: it has ended in order; taken: another service has
+claimed what it owned. As JSON they have `lease` and `state`.
 
 Examples:
-  anabranch service ls")]
+  anabranch service ls
+  anabranch service ls --log http://127.0.0.1:7400")]
 pub struct LsArgs {
     #[command(flatten)]
     server: ServerArgs,
@@ -63,9 +75,8 @@ pub struct CircuitsArgs {
 /// Runs the command.
 pub async fn run(command: ServiceCommand, context: &Context) -> Outcome {
     match command {
-        ServiceCommand::Ls(args) => {
-            show("/operate/services", &args.server, context, print_services).await
-        }
+        ServiceCommand::Ls(args) => list(&args.server, context).await,
+        ServiceCommand::Graph(args) => graph::run(&args, context).await,
         ServiceCommand::Diagnostics(args) => {
             let path = anabranch_server::client::path(
                 &["operate", "diagnostics"],
@@ -82,6 +93,58 @@ pub async fn run(command: ServiceCommand, context: &Context) -> Outcome {
             show("/operate/circuits", &args.server, context, print_circuits).await
         }
     }
+}
+
+/// A service, by either way of being one.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Listed {
+    Here(Service),
+    Registered(Registration),
+}
+
+async fn list(server: &ServerArgs, context: &Context) -> Outcome {
+    let remote = Remote::find(server, context)?;
+    let here = remote.get::<Vec<Service>>("/operate/services").await?.value;
+    let registered = registered(&remote).await?;
+    let mut out = Output::stdout();
+    match context.settings.form {
+        Form::Text => {
+            if !here.is_empty() || registered.is_empty() {
+                print_services(&here, &mut out)?;
+            }
+            if !here.is_empty() && !registered.is_empty() {
+                out.line("")?;
+            }
+            if !registered.is_empty() {
+                print_registered(&registered, &mut out)?;
+            }
+        }
+        form => {
+            let here = here.into_iter().map(Listed::Here);
+            let all: Vec<_> = here
+                .chain(registered.into_iter().map(Listed::Registered))
+                .collect();
+            out.values(form, &all)?;
+        }
+    }
+    out.flush()
+}
+
+fn print_registered(all: &[Registration], out: &mut Output) -> Outcome {
+    let mut table = Table::new(["service", "address", "owns", "views", "program", "lease"]);
+    for service in all {
+        let program = format!("{} {}", service.program, service.version);
+        table.row([
+            &service.name,
+            &service.address,
+            &service.owns.join(", "),
+            &service.views.join(", "),
+            program.trim(),
+            &lease_of(service),
+        ]);
+    }
+    table.print("no service has registered", out)
 }
 
 /// Asks, and prints the answer as it is or for people.
