@@ -141,6 +141,12 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "The services that have registered at the log, what each owns, and how its lease is",
         of::<Vec<Registration>>,
     ),
+    post(
+        "/operate/registry/{name}/forget",
+        "forgetService",
+        "Lets what a service owned that is gone have no owner any more",
+        of::<Registration>,
+    ),
     get(
         "/operate/types",
         "listTypes",

@@ -1,4 +1,6 @@
-use anabranch::remote::{Options, Registration, RemoteLog};
+use anabranch::log::{Append, Log as _};
+use anabranch::model::{EventId, NewEvent, StreamId};
+use anabranch::remote::{Lease, Options, Registration, RemoteLog};
 use tokio::runtime::Builder;
 
 use crate::support::{Running, Scratch, lines};
@@ -65,13 +67,15 @@ fn a_follower_goes_on_when_the_server_is_killed_and_started_again() {
     server.finish().ok();
 }
 
-#[test]
-fn services_that_have_registered_are_listed_and_what_they_own_is_theirs() {
-    let scratch = Scratch::new("serve-services");
-    let (server, url) = serve(&scratch);
-    let none = scratch.run(&format!("service ls --log {url}")).ok();
-    assert_eq!(none, "no service is running\n");
-    let log = RemoteLog::open(&url, Options::default()).unwrap();
+fn finished<T>(future: impl Future<Output = T>) -> T {
+    Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// Registers as the owner of orders, from a process of its own: this one.
+fn register_orders(log: &RemoteLog) -> Lease {
     let orders = Registration {
         name: "orders".to_owned(),
         address: "http://127.0.0.1:4077".to_owned(),
@@ -81,8 +85,17 @@ fn services_that_have_registered_are_listed_and_what_they_own_is_theirs() {
         sends: vec!["payment".to_owned()],
         ..Registration::default()
     };
-    let runtime = Builder::new_current_thread().build().unwrap();
-    let _lease = runtime.block_on(log.registry().register(orders)).unwrap();
+    finished(log.registry().register(orders)).unwrap()
+}
+
+#[test]
+fn services_that_have_registered_are_listed_and_what_they_own_is_theirs() {
+    let scratch = Scratch::new("serve-services");
+    let (server, url) = serve(&scratch);
+    let none = scratch.run(&format!("service ls --log {url}")).ok();
+    assert_eq!(none, "no service is running\n");
+    let log = RemoteLog::open(&url, Options::default()).unwrap();
+    let lease = register_orders(&log);
     let listed = scratch.run(&format!("service ls --log {url}")).ok();
     let row = "orders   http://127.0.0.1:4077  order         shop 1.2  held for ";
     assert!(listed.contains(row), "{listed}");
@@ -99,6 +112,36 @@ fn services_that_have_registered_are_listed_and_what_they_own_is_theirs() {
     let refused = scratch.run(&forged).fails(1);
     assert!(refused.contains("not-owner"), "{refused}");
     assert!(refused.contains("service orders"), "{refused}");
+    let forget = format!("service forget orders --log {url}");
+    let refused = scratch.run(&forget).fails(4);
+    assert!(refused.contains("service orders is there"), "{refused}");
+    finished(lease.release()).unwrap();
+    let forgotten = scratch.run(&forget).ok();
+    assert_eq!(forgotten, "service orders owns nothing any more\n");
+    scratch.run(&forged).ok();
+    scratch
+        .run(&format!("service forget nobody --log {url}"))
+        .fails(3);
+    server.terminate();
+    server.finish().ok();
+}
+
+#[test]
+fn a_server_that_was_killed_knows_the_owners_when_it_is_back() {
+    let scratch = Scratch::new("serve-owners");
+    let (server, url) = serve(&scratch);
+    let address = url.trim_start_matches("http://").to_owned();
+    let log = RemoteLog::open(&url, Options::default()).unwrap();
+    let _lease = register_orders(&log);
+    server.kill();
+    let mut server = scratch.start(&format!("serve --log ./log --listen {address}"));
+    server.error_line();
+    let forged = format!("append order/1 --type T --log {url}");
+    let refused = scratch.run(&forged).fails(1);
+    assert!(refused.contains("service orders"), "{refused}");
+    let order = StreamId::new("order/1").unwrap();
+    let event = NewEvent::new(EventId::from_u128(1), order, "T".parse().unwrap(), "{}");
+    finished(log.append(Append::event(event))).unwrap();
     server.terminate();
     server.finish().ok();
 }

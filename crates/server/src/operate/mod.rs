@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `GET /operate/services` | the services, and what each owns |
 //! | `GET /operate/registry` | the services that have registered at the log, and how their leases are |
+//! | `POST /operate/registry/{name}/forget` | lets what a service owned that is gone have no owner |
 //! | `GET /operate/types` | the types of events that they write and read |
 //! | `GET /operate/diagnostics?service=NAME` | what went wrong and was worked around |
 //! | `GET /operate/circuits` | how the third parties are doing |

@@ -1,19 +1,20 @@
 use anabranch_wire as wire;
 use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::answer::{Answer, reply};
 use crate::convert;
-use crate::read::Parameters;
+use crate::read::{Names, Parameters};
 use crate::refusal::Refusal;
-use crate::registry::{Known, State as Lease};
+use crate::registry::{Denied, Known, State as Lease, Subject};
 use crate::shared::Shared;
 
 pub fn routes() -> Router<Shared> {
     Router::new()
         .route("/services", get(services))
         .route("/registry", get(registry))
+        .route("/registry/{name}/forget", post(forget))
         .route("/types", get(types))
         .route("/diagnostics", get(diagnostics))
         .route("/circuits", get(circuits))
@@ -55,6 +56,24 @@ async fn registry(State(shared): State<Shared>) -> Answer {
     let all = all.map_err(|error| Refusal::unavailable(error.to_string()))?;
     let all: Vec<_> = all.into_iter().map(registration).collect();
     reply(&all)
+}
+
+async fn forget(State(shared): State<Shared>, Names(name): Names<String>) -> Answer {
+    let registry = shared.registry.clone();
+    // To its end, whether or not who asked waits: what the log takes is not forgotten here.
+    let done = tokio::spawn(async move {
+        registry.forget(&name).await?;
+        registry.find(Subject::Service(&name)).await
+    });
+    let done = done
+        .await
+        .map_err(|error| Refusal::internal(error.to_string()))?;
+    let known = done.map_err(|denied| match denied {
+        Denied::Unknown(words) => Refusal::not_found("not-found", words),
+        Denied::Held(words) => Refusal::not_now(words),
+        other => Refusal::unavailable(other.to_string()),
+    })?;
+    reply(&known.map(registration))
 }
 
 fn registration(known: Known) -> wire::Registration {

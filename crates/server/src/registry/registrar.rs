@@ -156,8 +156,12 @@ impl Registry {
 
     /// Ends a lease.
     pub async fn release(&self, token: &str, give_up: bool) -> Result<(), Denied> {
-        let release = |table: &Table, _| table.release(&table.prove(token)?, give_up);
-        self.change(release).await
+        self.change(|table, _| table.release(token, give_up)).await
+    }
+
+    /// Lets what a service owned have no owner any more, if the service is gone.
+    pub async fn forget(&self, name: &str) -> Result<(), Denied> {
+        self.change(|table, now| table.forget(name, now)).await
     }
 
     /// Says on the log what `plan` wants to be said, and takes it in.
@@ -171,6 +175,9 @@ impl Registry {
             let (facts, append) = {
                 let table = self.table();
                 let facts = plan(&table, self.time.monotonic())?;
+                if facts.is_empty() {
+                    return Ok(());
+                }
                 let append = self.append_of(&table, &facts)?;
                 (facts, append)
             };

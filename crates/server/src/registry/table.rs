@@ -153,6 +153,15 @@ impl Table {
 
     /// The lease that a token proves.
     pub fn prove(&self, token: &str) -> Result<Lease, Denied> {
+        let (lease, entry) = self.newest(token)?;
+        match entry.is_current(lease.number) {
+            true => Ok(lease),
+            false => Err(Denied::Lost(self.lost(&lease))),
+        }
+    }
+
+    /// The newest lease of a service, which a token proves; it may have ended.
+    fn newest(&self, token: &str) -> Result<(Lease, &Entry), Denied> {
         let proof = Proof::of(token)?;
         let entry = self.services.get(proof.service).ok_or_else(|| {
             Denied::Unknown(format!(
@@ -173,10 +182,7 @@ impl Table {
                 proof.number, proof.service
             )));
         }
-        if !entry.is_current(proof.number) {
-            return Err(Denied::Lost(self.lost(&lease)));
-        }
-        Ok(lease)
+        Ok((lease, entry))
     }
 
     /// Why a lease is none any more, in words.
@@ -304,19 +310,39 @@ impl Table {
         Ok(facts)
     }
 
-    /// What has to be said on the log for a lease to end before its time.
-    pub fn release(&self, lease: &Lease, given_up: bool) -> Result<Vec<Fact>, Denied> {
-        let facts = || {
-            let released = What::Released(Released { given_up });
-            let mut facts = vec![Fact::of_service(&lease.service, released)?];
-            if given_up {
-                for category in self.owned_by(&lease.service) {
-                    facts.push(Fact::of_category(category, What::Freed)?);
-                }
+    /// What has to be said on the log for a lease to end before its time; nothing if that was said.
+    pub fn release(&self, token: &str, given_up: bool) -> Result<Vec<Fact>, Denied> {
+        let (lease, entry) = self.newest(token)?;
+        match &entry.end {
+            End::At(_) => {}
+            // Whoever has not heard the answer asks again.
+            End::Released if !given_up => return Ok(Vec::new()),
+            End::Released => {}
+            End::Replaced { .. } => return Err(Denied::Lost(self.lost(&lease))),
+        }
+        self.ended(&lease.service, given_up).map_err(unnamed)
+    }
+
+    fn ended(&self, service: &str, given_up: bool) -> Result<Vec<Fact>, NameError> {
+        let released = What::Released(Released { given_up });
+        let mut facts = vec![Fact::of_service(service, released)?];
+        if given_up {
+            for category in self.owned_by(service) {
+                facts.push(Fact::of_category(category, What::Freed)?);
             }
-            Ok(facts)
-        };
-        facts().map_err(unnamed)
+        }
+        Ok(facts)
+    }
+
+    /// What has to be said on the log for a service that is gone to own nothing any more.
+    pub fn forget(&self, name: &str, now: Duration) -> Result<Vec<Fact>, Denied> {
+        self.services.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.services.keys().map(String::as_str).collect();
+            let known = known.join(", ");
+            Denied::Unknown(format!("no service {name} has registered; known: {known}"))
+        })?;
+        self.check_held(&format!("service {name} is there: its name"), name, now)?;
+        self.ended(name, true).map_err(unnamed)
     }
 
     fn owned_by<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a str> {

@@ -62,3 +62,17 @@ fn of_two_servers_that_register_two_owners_at_once_one_learns_of_the_other() {
     let refused = block_on(there.register("orders-2", &about, "", LEASE));
     assert!(matches!(refused, Err(Denied::Held(_))));
 }
+
+#[test]
+fn services_beyond_those_that_are_kept_are_refused() {
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+    let here = registry(&log, &ManualTime::new());
+    let about = About::default();
+    for number in 0..1_024 {
+        let name = format!("s{number}");
+        block_on(here.register(&name, &about, "", LEASE)).unwrap();
+    }
+    let refused = block_on(here.register("one-more", &about, "", LEASE));
+    assert!(matches!(refused, Err(Denied::Malformed(_))));
+    assert_eq!(block_on(here.list()).unwrap().len(), 1_024);
+}

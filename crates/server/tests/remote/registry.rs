@@ -17,7 +17,7 @@ use futures_executor::block_on;
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
-use crate::support::Served;
+use crate::support::{Network, Served};
 
 /// A log behind a server whose time passes when the test says so.
 struct Backbone {
@@ -517,4 +517,30 @@ fn what_a_server_says_of_services_is_on_the_log_as_events() {
     let owned = block_on(read.next()).unwrap().unwrap();
     assert_eq!(owned.event_type(), "$Owned");
     assert_eq!(owned.data(), br#"{"service":"orders","lease":0}"#);
+}
+
+#[test]
+fn a_registration_whose_answers_are_lost_is_repeated_as_the_same() {
+    let backbone = Backbone::start();
+    // The first connection lets the greeting through; then some break before the answer.
+    let allowed = &[3_000, 300, 500, 700, 900, 1_100, 1_300, 1 << 20];
+    let network = Network::start(backbone.server.address, allowed);
+    let log = RemoteLog::open(&network.url(), Options::default()).unwrap();
+    for number in 0..20 {
+        let name = format!("service-{number}");
+        let owns = format!("c{number}");
+        let lease = register(&log, &name, &[&owns]).unwrap();
+        append(&log, number + 1, &format!("{owns}/1")).unwrap();
+        block_on(lease.release()).unwrap();
+    }
+}
+
+#[test]
+fn a_lease_that_is_dropped_is_released() {
+    let backbone = Backbone::start();
+    let log = backbone.open();
+    drop(register(&log, "orders", &["order"]).unwrap());
+    while presence(&log, "orders") != Presence::Released {}
+    // What its program appends does not carry it any more.
+    append(&log, 1, "note/1").unwrap();
 }

@@ -3,6 +3,7 @@
 mod graph;
 mod registered;
 
+use anabranch_server::client::path;
 use anabranch_wire::{Diagnostic, Registration, Service, ServiceCircuit};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -17,11 +18,13 @@ use crate::table::Table;
 
 use registered::{lease_of, registered};
 
-/// Look at the services of a log and of a running program: ls, graph, diagnostics, circuits
+/// Look at the services of a log and of a running program: ls, graph, forget,
+/// diagnostics, circuits
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
     Ls(LsArgs),
     Graph(graph::GraphArgs),
+    Forget(ForgetArgs),
     Diagnostics(DiagnosticsArgs),
     Circuits(CircuitsArgs),
 }
@@ -40,6 +43,21 @@ Examples:
   anabranch service ls
   anabranch service ls --log http://127.0.0.1:7400")]
 pub struct LsArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Let what a service owned that is gone have no owner any more
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A category stays owned when its service ends, until that or another one registers. This is for a
+service that will not come back. One that is there is refused: stop it first.
+
+Examples:
+  anabranch service forget orders")]
+pub struct ForgetArgs {
+    /// The service
+    name: String,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -76,9 +94,10 @@ pub struct CircuitsArgs {
 pub async fn run(command: ServiceCommand, context: &Context) -> Outcome {
     match command {
         ServiceCommand::Ls(args) => list(&args.server, context).await,
+        ServiceCommand::Forget(args) => forget(&args, context).await,
         ServiceCommand::Graph(args) => graph::run(&args, context).await,
         ServiceCommand::Diagnostics(args) => {
-            let path = anabranch_server::client::path(
+            let path = path(
                 &["operate", "diagnostics"],
                 &args
                     .name
@@ -127,6 +146,21 @@ async fn list(server: &ServerArgs, context: &Context) -> Outcome {
                 .collect();
             out.values(form, &all)?;
         }
+    }
+    out.flush()
+}
+
+async fn forget(args: &ForgetArgs, context: &Context) -> Outcome {
+    let remote = Remote::find(&args.server, context)?;
+    let path = path(&["operate", "registry", &args.name, "forget"], &[]);
+    let answer = remote.post::<Registration>(&path, String::new()).await?;
+    let mut out = Output::stdout();
+    match context.settings.form {
+        Form::Text => out.line(&format!(
+            "service {} owns nothing any more",
+            clean(&answer.value.name)
+        ))?,
+        Form::Json | Form::Jsonl => out.line(&answer.text)?,
     }
     out.flush()
 }
