@@ -10,6 +10,9 @@ use anabranch_runtime::Time;
 /// Where the secret of a log's tokens is kept.
 pub(crate) const KEY_FILE: &str = "token.key";
 
+/// Where the secret of a service's lease is kept.
+const LEASE_FILE: &str = "lease.key";
+
 /// A seal that is good for as long as this process lives.
 pub(crate) fn passing_seal(time: &Time) -> TokenSeal {
     let mut secret = [0; 32];
@@ -21,19 +24,30 @@ pub(crate) fn passing_seal(time: &Time) -> TokenSeal {
 /// The seal of the log in this directory: its secret is kept there, readable by the owner
 /// alone, so that tokens outlive the process.
 pub fn token_key(env: &Env, dir: &Path) -> io::Result<TokenSeal> {
-    const FRESH: &str = "token.key.new";
-    let path = dir.join(KEY_FILE);
+    Ok(seal_of(kept(env, dir, KEY_FILE)?))
+}
+
+/// The secret that a service registers by: it is kept in this directory of the service's own,
+/// readable by the owner alone. So a service that was killed takes over from itself at once.
+pub fn lease_secret(env: &Env, dir: &Path) -> io::Result<String> {
+    let secret = kept(env, dir, LEASE_FILE)?;
+    Ok(secret.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A secret that is kept in a file, which is made if it is not there.
+fn kept(env: &Env, dir: &Path, name: &str) -> io::Result<[u8; 32]> {
+    let path = dir.join(name);
     let mut secret = [0; 32];
     if env.disk.exists(&path)? {
         let file = env.disk.open(&path, OpenMode::Read)?;
         file.read_exact_at(&mut secret, 0)?;
-        return Ok(seal_of(secret));
+        return Ok(secret);
     }
     for part in secret.chunks_mut(8) {
         part.copy_from_slice(&env.rng.next_u64().to_be_bytes());
     }
     // Written apart and renamed, so that half a secret is never read.
-    let fresh = dir.join(FRESH);
+    let fresh = dir.join(format!("{name}.new"));
     if env.disk.exists(&fresh)? {
         env.disk.remove(&fresh)?;
     }
@@ -42,7 +56,7 @@ pub fn token_key(env: &Env, dir: &Path) -> io::Result<TokenSeal> {
     file.sync_data()?;
     env.disk.rename(&fresh, &path)?;
     env.disk.sync_dir(dir)?;
-    Ok(seal_of(secret))
+    Ok(secret)
 }
 
 fn seal_of(secret: [u8; 32]) -> TokenSeal {

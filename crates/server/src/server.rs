@@ -58,6 +58,7 @@ pub struct Server {
     seal: TokenSeal,
     pages: Vec<(String, String)>,
     patience: Duration,
+    has_log: bool,
 }
 
 /// Why nothing is served.
@@ -90,6 +91,7 @@ impl Server {
             time,
             pages: Vec::new(),
             patience: PATIENCE,
+            has_log: true,
         }
     }
 
@@ -114,6 +116,15 @@ impl Server {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Leaves out the log itself and who is registered at it, because another program serves them.
+    /// A service that has registered there has to: what came in here would be appended by its
+    /// lease, whoever sent it.
+    #[must_use]
+    pub fn without_log(mut self) -> Self {
+        self.has_log = false;
         self
     }
 
@@ -201,6 +212,7 @@ impl Server {
 
     /// Everything that it answers.
     fn routes(self, url: String, stopping: watch::Receiver<bool>) -> Router {
+        let has_log = self.has_log;
         let shared = Shared(Arc::new(Inner {
             limits: self.log.capabilities().limits,
             registry: Arc::new(Registry::new(self.log.clone(), self.time.clone())),
@@ -213,13 +225,17 @@ impl Server {
             lanes: Lanes::default(),
             stopping,
         }));
+        let of_log = match has_log {
+            true => rpc::routes(&shared).with_state(()),
+            false => Router::new(),
+        };
         let own = Router::new()
             .merge(command::routes())
             .merge(view::routes())
-            .nest("/operate", operate::routes())
+            .nest("/operate", operate::routes(has_log))
             .route("/openapi.json", get(describe))
             .merge(health::routes())
-            .merge(rpc::routes(&shared).with_state(()))
+            .merge(of_log)
             .layer(axum::middleware::from_fn_with_state(
                 shared.clone(),
                 guard::admit,

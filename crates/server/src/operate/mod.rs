@@ -36,8 +36,13 @@ use axum::Router;
 
 use crate::shared::Shared;
 
-pub fn routes() -> Router<Shared> {
-    Router::new()
+/// With what is registered at the log, if the log is served here.
+pub fn routes(has_log: bool) -> Router<Shared> {
+    let of_log = match has_log {
+        true => service::routes_of_log(),
+        false => Router::new(),
+    };
+    of_log
         .merge(service::routes())
         .merge(entity::routes())
         .merge(view::routes())

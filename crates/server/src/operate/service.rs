@@ -13,11 +13,15 @@ use crate::shared::Shared;
 pub fn routes() -> Router<Shared> {
     Router::new()
         .route("/services", get(services))
-        .route("/registry", get(registry))
-        .route("/registry/{name}/forget", post(forget))
         .route("/types", get(types))
         .route("/diagnostics", get(diagnostics))
         .route("/circuits", get(circuits))
+}
+
+pub fn routes_of_log() -> Router<Shared> {
+    Router::new()
+        .route("/registry", get(registry))
+        .route("/registry/{name}/forget", post(forget))
 }
 
 async fn services(State(shared): State<Shared>) -> Answer {

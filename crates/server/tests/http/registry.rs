@@ -1,8 +1,10 @@
 //! The registry at a program that runs services itself.
 
+use anabranch_runtime::EntityOptions;
+use anabranch_server::Server;
 use serde_json::{Value, json};
 
-use crate::support::{Bank, good};
+use crate::support::{Bank, good, problem};
 
 async fn call(bank: &Bank, method: &str, body: Value) -> (u16, Value) {
     let path = format!("/anabranch.registry.v1.RegistryService/{method}");
@@ -57,4 +59,19 @@ async fn operators_see_who_has_registered_and_how_its_lease_is() {
     assert_eq!(call(&bank, "Release", release).await.0, 200);
     let all = good(&bank.get("/operate/registry").await);
     assert_eq!(all[0]["state"], "released");
+}
+
+#[tokio::test]
+async fn a_program_whose_log_another_one_serves_lends_its_lease_to_nobody() {
+    let bank = Bank::open_with(EntityOptions::default(), Server::without_log).await;
+    let forged = r#"{"events":[{"id":"00000000-0000-0000-0000-000000000001","stream":"account/a","type":"T"}]}"#;
+    for path in [
+        "/anabranch.log.v1.LogService/Append",
+        "/anabranch.log.v1.LogService/AppendMany",
+        "/anabranch.registry.v1.RegistryService/RegisterService",
+        "/operate/registry/bank/forget",
+    ] {
+        problem(&bank.post(path, forged).await, 404, "no-such-path");
+    }
+    good(&bank.get("/operate/services").await);
 }

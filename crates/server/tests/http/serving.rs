@@ -1,7 +1,7 @@
 use anabranch_env::Env;
 use anabranch_runtime::{EntityOptions, Time};
 use anabranch_server::client::{Client, ClientError};
-use anabranch_server::{Presence, Present, ServeError, Server, token_key};
+use anabranch_server::{Presence, Present, ServeError, Server, lease_secret, token_key};
 
 use crate::support::{Bank, good, problem};
 
@@ -116,4 +116,14 @@ fn a_kept_secret_opens_the_tokens_of_the_process_before() {
     assert_eq!(token_key(&env, &dir).unwrap().open(&token), Ok(session));
     let (env, other) = scratch("token-key-of-another-log");
     assert!(token_key(&env, &other).unwrap().open(&token).is_err());
+}
+
+#[test]
+fn a_service_that_was_killed_has_the_secret_of_its_lease_again() {
+    let (env, dir) = scratch("lease-key");
+    let secret = lease_secret(&env, &dir).unwrap();
+    assert_eq!(secret.len(), 64);
+    assert_eq!(lease_secret(&env, &dir).unwrap(), secret);
+    let (env, other) = scratch("lease-key-of-another-service");
+    assert_ne!(lease_secret(&env, &other).unwrap(), secret);
 }
