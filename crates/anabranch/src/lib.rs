@@ -151,6 +151,10 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/serving.md")]
     pub struct Serving;
 
+    #[cfg(all(feature = "remote", feature = "server"))]
+    #[doc = include_str!("../../../docs/guide/owning.md")]
+    pub struct Owning;
+
     #[doc = include_str!("../../../docs/guide/testing.md")]
     pub struct Testing;
 
