@@ -1,13 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_env::Env;
-use anabranch_log::{Append, AppendError, Log, MemoryLog, Rejection};
-use anabranch_model::{EventId, NewEvent, StreamId};
+use anabranch_env::{Env, SplitMix64};
+use anabranch_log::{Append, AppendError, Log, MemoryLog, ReadMode, Rejection};
+use anabranch_model::{Cut, EventId, Filter, NewEvent, StreamId};
 use anabranch_runtime::{ManualTime, Time};
 use futures_executor::block_on;
 
-use super::{About, Denied, Registry, token};
+use super::registrar::Granted;
+use super::{About, Denied, Registry, State, token};
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -75,4 +76,103 @@ fn services_beyond_those_that_are_kept_are_refused() {
     let refused = block_on(here.register("one-more", &about, "", LEASE));
     assert!(matches!(refused, Err(Denied::Malformed(_))));
     assert_eq!(block_on(here.list()).unwrap().len(), 1_024);
+}
+
+#[test]
+fn a_wall_clock_that_jumps_ends_no_lease() {
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+    let time = ManualTime::new();
+    let here = registry(&log, &time);
+    block_on(here.register("orders", &owner_of_orders(), "", LEASE)).unwrap();
+    for hours in [48, 1, 24] {
+        let wall = 1_767_225_600_000_000 + hours * 3_600_000_000;
+        time.set_wall(anabranch_domain::Timestamp::from_micros(wall));
+        let known = block_on(here.list()).unwrap();
+        assert_eq!(known[0].state, State::Held(LEASE));
+    }
+}
+
+/// Services, servers that know little of each other, and time, at random. What the log holds is
+/// judged by the log alone: who wrote each event says so in its data.
+#[test]
+fn whatever_happens_each_event_was_written_by_the_owner_of_its_moment() {
+    let (mut written, mut refused, mut owners) = (0, 0, 0);
+    for seed in 0..150 {
+        let mut dice = SplitMix64::new(seed);
+        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+        let time = ManualTime::new();
+        let mut servers = [registry(&log, &time), registry(&log, &time)];
+        let about = owner_of_orders();
+        block_on(servers[0].register("s0", &about, &secret(0), LEASE)).unwrap();
+        // The tokens that anybody has ever got: paused processes keep theirs.
+        let mut tokens = vec![(String::new(), String::new())];
+        for step in 0..60 {
+            let server = &servers[dice.below(2) as usize];
+            let (author, token) = tokens[dice.below(tokens.len() as u64) as usize].clone();
+            match dice.below(10) {
+                0 | 1 => {
+                    let service = dice.below(3);
+                    let name = format!("s{service}");
+                    let secret = secret(service);
+                    let granted = server.register(&name, &about, &secret, LEASE);
+                    if let Ok(granted) = block_on(granted) {
+                        let author = format!("{name}:{}", granted.number);
+                        tokens.push((author, token_of(&name, &granted)));
+                    }
+                }
+                2 => time.advance(Duration::from_secs(dice.below(15))),
+                3 => drop(block_on(server.renew(&token))),
+                4 => drop(block_on(server.release(&token, false))),
+                5 => servers[dice.below(2) as usize] = registry(&log, &time),
+                _ => {
+                    block_on(server.ready()).unwrap();
+                    let shown = server.show(&[token]);
+                    let append = by(u128::from(seed) << 64 | step, &author);
+                    match block_on(server.append(&shown, append)) {
+                        Ok(_) => written += 1,
+                        Err(_) => refused += 1,
+                    }
+                }
+            }
+        }
+        owners += check_owners(&*log);
+    }
+    assert!(
+        written > 100 && refused > 100 && owners > 100,
+        "{written} {refused} {owners}"
+    );
+}
+
+fn secret(service: u64) -> String {
+    format!("{service:032}")
+}
+
+fn token_of(name: &str, granted: &Granted) -> String {
+    token(name, granted.number, &granted.secret)
+}
+
+/// An event of the owned category whose data names its author.
+fn by(number: u128, author: &str) -> Append {
+    let mut append = placed(number + 1);
+    append.events[0].data = format!("\"{author}\"").into();
+    append
+}
+
+/// Reads the log from its start, and how many owners there were.
+fn check_owners(log: &dyn Log) -> usize {
+    let (mut owner, mut owners) = (String::new(), 0);
+    let mut read = log.read(&Cut::start(), Filter::all(), ReadMode::ToHead);
+    while let Some(event) = block_on(read.next()) {
+        let event = event.unwrap();
+        let data: serde_json::Value = serde_json::from_slice(event.data()).unwrap();
+        match event.stream() {
+            "$owner/order" => {
+                owner = format!("{}:{}", data["service"].as_str().unwrap(), data["lease"]);
+                owners += 1;
+            }
+            "order/1" => assert_eq!(data, owner, "at {}", event.position),
+            _ => {}
+        }
+    }
+    owners
 }
