@@ -194,6 +194,8 @@ impl Dispatcher {
         }
         let mut tasks = locked(&self.tasks);
         while tasks.try_join_next().is_some() {}
+        // What the scheduler keeps of a task it moves three times; in a box it is two words.
+        let task: BoxFuture<'static, ()> = Box::pin(task);
         tasks.spawn(task);
     }
 
