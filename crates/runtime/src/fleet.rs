@@ -13,7 +13,8 @@ use crate::service::Service;
 /// Several services side by side in one process, each of which may go and come back.
 ///
 /// Commands and answers find the service that owns the category. While that is away they are
-/// [`SendError::Unavailable`], so that whoever sends tries again.
+/// [`SendError::Unavailable`], so that whoever sends tries again. What no service here has goes
+/// [elsewhere](Fleet::and_elsewhere), if there is such a way.
 #[derive(Default)]
 pub struct Fleet {
     inner: Arc<Inner>,
@@ -24,6 +25,8 @@ pub struct Fleet {
 struct Inner {
     services: RwLock<BTreeMap<String, Arc<Service>>>,
     homes: RwLock<Homes>,
+    /// To what no service here has or has had.
+    elsewhere: Option<Arc<dyn Port>>,
 }
 
 /// Which service each thing belongs to, also while that is away.
@@ -42,15 +45,37 @@ impl Fleet {
         Self::default()
     }
 
+    /// Without services yet. What none of them has is asked of `port`, which leads to other
+    /// processes.
+    pub fn and_elsewhere(port: Arc<dyn Port>) -> Self {
+        let inner = Inner {
+            elsewhere: Some(port),
+            ..Inner::default()
+        };
+        Self {
+            inner: Arc::new(inner),
+            ..Self::default()
+        }
+    }
+
+    /// The way to what no service here has, if there is one.
+    pub fn elsewhere(&self) -> Option<&Arc<dyn Port>> {
+        self.inner.elsewhere.as_ref()
+    }
+
     pub(crate) fn head_watches(&self) -> Arc<HeadWatches> {
         self.head_watches.clone()
     }
 
-    /// Whether a service has this category, or has had it.
+    /// Whether a service has this category, or has had it. Where others are elsewhere, one of
+    /// them may.
     pub(crate) fn owned(&self) -> Arc<dyn Fn(&str) -> bool + Send + Sync> {
         let inner = Arc::downgrade(&self.inner);
         Arc::new(move |category| {
             inner.upgrade().is_some_and(|inner| {
+                if inner.elsewhere.is_some() {
+                    return true;
+                }
                 let found = inner.find(Subject::Category(category));
                 !matches!(found, Whereabouts::Nowhere { .. })
             })
@@ -61,6 +86,11 @@ impl Fleet {
     /// to it.
     pub fn port(&self) -> Arc<dyn Port> {
         Arc::new(Line(Arc::downgrade(&self.inner)))
+    }
+
+    /// Carries a request out by a service that is here, and asks nobody elsewhere.
+    pub async fn call_here(&self, request: Request) -> Result<Reply, Problem> {
+        self.inner.call_here(request).await
     }
 
     /// Takes a service in, in place of one of the same name, which is ended as a crash would
@@ -179,6 +209,14 @@ impl Inner {
     }
 
     async fn call(&self, request: Request) -> Result<Reply, Problem> {
+        let found = self.find(request.subject());
+        match (&self.elsewhere, &found) {
+            (Some(elsewhere), Whereabouts::Nowhere { .. }) => elsewhere.call(request).await,
+            _ => found.here(request.subject())?.call(request).await,
+        }
+    }
+
+    async fn call_here(&self, request: Request) -> Result<Reply, Problem> {
         let subject = request.subject();
         let owner = self.find(subject).here(subject)?;
         owner.call(request).await

@@ -7,13 +7,15 @@
 
 use std::time::Duration;
 
-use anabranch_domain::{CommandEnvelope, ReplyEnvelope, StreamId};
+use anabranch_domain::{CommandEnvelope, Json, Query, ReplyEnvelope, StreamId, View as _};
 use anabranch_log::{BoxFuture, Expect};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::host::Accepted;
 use crate::send_error::SendError;
-use crate::view::{Consistency, JsonAnswer, QueryError, Question};
+use crate::view::{Answer, Consistency, JsonAnswer, QueryError, Question};
 
 /// Takes requests to what is hosted here, or behind it.
 ///
@@ -48,6 +50,36 @@ impl dyn Port {
             Reply::Shown(answer) => Ok(answer),
             _ => Err(Problem::Strange),
         }
+    }
+
+    /// Asks a view by the query's own type.
+    pub async fn query<Q>(
+        &self,
+        query: &Q,
+        consistency: Consistency,
+    ) -> Result<Answer<Q::Answer>, Problem>
+    where
+        Q: Query + Serialize,
+        Q::Answer: DeserializeOwned,
+    {
+        let malformed = |reason: String| QueryError::Malformed {
+            query: Q::NAME.to_owned(),
+            reason,
+        };
+        let question = Json::of(query).map_err(|error| malformed(error.to_string()))?;
+        let ask = Ask {
+            view: Q::View::NAME.to_owned(),
+            query: Q::NAME.to_owned(),
+            question: question.into(),
+            consistency,
+        };
+        let answer = self.ask(ask).await?;
+        let value = answer.value.parse();
+        Ok(Answer {
+            value: value.map_err(|error| malformed(error.to_string()))?,
+            cut: answer.cut,
+            stale: answer.stale,
+        })
     }
 }
 

@@ -58,14 +58,17 @@ impl Service {
         &self.name
     }
 
-    /// The entity of this type and key.
+    /// The entity of this type and key: here, or at whichever service the port leads to.
     pub fn entity<E: Entity>(&self, key: impl AsRef<str>) -> EntityHandle<E> {
         let host = self.hosts.get(&TypeId::of::<E>()).cloned();
         let host = host.and_then(|host| host.downcast::<EntityHost>().ok());
-        EntityHandle::new(
-            host.ok_or_else(|| self.hosted.not_hosted(E::CATEGORY)),
-            key.as_ref(),
-        )
+        match (host, &self.dispatcher.elsewhere) {
+            (None, Some(port)) => EntityHandle::through(port.clone(), self.time.clone(), key),
+            (host, _) => EntityHandle::new(
+                host.ok_or_else(|| self.hosted.not_hosted(E::CATEGORY)),
+                key.as_ref(),
+            ),
+        }
     }
 
     /// The entities of this category, whatever their type.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anabranch_domain::{CommandEnvelope, CommandId, Json, Role};
+use anabranch_domain::{CommandEnvelope, CommandId, Json, Role, StreamId};
 use anabranch_log::Expect;
 use anabranch_model::{Session, content_hash};
-use anabranch_runtime::port::{Dispatch, Subject};
-use anabranch_runtime::{Delivered, SendError, Service};
+use anabranch_runtime::port::{Dispatch, Port, Subject};
+use anabranch_runtime::{Accepted, Delivered, SendError, Service};
 use anabranch_wire::{CommandBody, CommandOutcome, IDEMPOTENCY_KEY as IDEMPOTENCY_KEY_NAME};
 use axum::Router;
 use axum::extract::State;
@@ -15,7 +15,7 @@ use axum::routing::post;
 
 use crate::answer::{Answer, reply};
 use crate::convert;
-use crate::owner::owner;
+use crate::owner::{Reached, reach};
 use crate::read::{Content, Parameters, Stream, duration, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::session::{header_of, session_of, was_told};
@@ -47,8 +47,8 @@ async fn send(
     parameters.finish()?;
     let expect = expected(&headers)?;
     let id = id_of(&shared, &headers)?;
-    let mut session = session_of(&shared, &headers).await?;
-    let owner = owner(&shared, Subject::Category(stream.category()))?;
+    let session = session_of(&shared, &headers).await?;
+    let reached = reach(&shared, Subject::Category(stream.category()))?;
     let envelope = CommandEnvelope {
         id,
         to: stream.clone(),
@@ -59,6 +59,17 @@ async fn send(
         correlation_id: Some(id.to_string()),
         traceparent: traceparent(&headers),
         causes: session.deps().clone(),
+    };
+    let owner = match reached {
+        Reached::Here(owner) => owner,
+        Reached::Elsewhere(port) => {
+            let dispatch = Dispatch {
+                command: envelope,
+                timeout,
+                expect,
+            };
+            return through(&shared, &*port, dispatch, session).await;
+        }
     };
     let Ok(entity) = owner.any_entity(stream.category()) else {
         return to_saga(&shared, &owner, envelope, expect, session).await;
@@ -85,6 +96,17 @@ async fn send(
         Ok(Delivered::Taken) => return Err(Refusal::internal("a saga answered for an entity")),
         Err(error) => return Err(refused(&shared, id, error, session).await?),
     };
+    done(&shared, &stream, id, &accepted, session)
+}
+
+/// An entity has done it.
+fn done(
+    shared: &Shared,
+    stream: &StreamId,
+    id: CommandId,
+    accepted: &Accepted,
+    mut session: Session,
+) -> Answer {
     session.wrote(&accepted.token);
     let mut response = reply(&CommandOutcome {
         stream: stream.to_string(),
@@ -92,17 +114,28 @@ async fn send(
         taken: false,
         version: accepted.version,
         repeated: accepted.repeated,
-        events: convert::events(&accepted)?,
+        events: convert::events(accepted)?,
     })?;
     response
         .headers_mut()
-        .insert(TOKEN_HEADER, header_of(&shared, &session)?);
+        .insert(TOKEN_HEADER, header_of(shared, &session)?);
     if let Some(version) = accepted.version
         && let Ok(etag) = format!("\"{version}\"").parse()
     {
         response.headers_mut().insert(header::ETAG, etag);
     }
     Ok(response)
+}
+
+/// Commands to what another process has. Whoever has it says what it knows.
+async fn through(shared: &Shared, port: &dyn Port, dispatch: Dispatch, session: Session) -> Answer {
+    let (id, stream) = (dispatch.command.id, dispatch.command.to.clone());
+    refuse_operators(&dispatch.command)?;
+    match port.deliver(dispatch).await {
+        Ok(Delivered::Done(accepted)) => done(shared, &stream, id, &accepted, session),
+        Ok(Delivered::Taken) => taken(shared, &stream, id, session).await,
+        Err(error) => Err(refused(shared, id, error, session).await?),
+    }
 }
 
 /// A refusal is an observation too: it says how the entity was.
@@ -131,7 +164,7 @@ async fn to_saga(
     owner: &Service,
     envelope: CommandEnvelope,
     expect: Option<Expect>,
-    mut session: Session,
+    session: Session,
 ) -> Answer {
     if expect.is_some() {
         return Err(Refusal::bad_request(
@@ -139,16 +172,7 @@ async fn to_saga(
             "a saga takes no expected version",
         ));
     }
-    if let Some((_, verb)) = OPERATORS.iter().find(|(name, _)| *name == envelope.name) {
-        return Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            "operators-only",
-            format!(
-                "{} is not for clients; an operator does it by POST /operate/{verb}/{}",
-                envelope.name, envelope.to
-            ),
-        ));
-    }
+    refuse_operators(&envelope)?;
     let (id, stream) = (envelope.id, envelope.to.clone());
     match owner.deliver(envelope).await {
         Ok(Delivered::Taken) => {}
@@ -157,6 +181,26 @@ async fn to_saga(
         }
         Err(error) => return Err(refused(shared, id, error, session).await?),
     }
+    taken(shared, &stream, id, session).await
+}
+
+/// What only an operator may say.
+fn refuse_operators(envelope: &CommandEnvelope) -> Result<(), Refusal> {
+    match OPERATORS.iter().find(|(name, _)| *name == envelope.name) {
+        None => Ok(()),
+        Some((_, verb)) => Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "operators-only",
+            format!(
+                "{} is not for clients; an operator does it by POST /operate/{verb}/{}",
+                envelope.name, envelope.to
+            ),
+        )),
+    }
+}
+
+/// A saga has taken it.
+async fn taken(shared: &Shared, stream: &StreamId, id: CommandId, mut session: Session) -> Answer {
     was_told(shared, &mut session).await?;
     let mut response = reply(&CommandOutcome {
         stream: stream.to_string(),

@@ -1,12 +1,12 @@
 //! What the runtime says, as wire types.
 
-use std::collections::BTreeMap;
-
+use anabranch_domain::Json;
 use anabranch_domain::saga::{Operator, Settlement, StepId};
-use anabranch_domain::{Json, Rejection};
 use anabranch_model::Cut;
+use anabranch_peer::convert as peer;
+pub use anabranch_peer::convert::{cut, raw};
 use anabranch_runtime::view::{
-    CopyId, CopyState, CopyStatus, JsonAnswer, ParkedStream, PoisonEvent, ViewStatus,
+    CopyId, CopyState, CopyStatus, ParkedStream, PoisonEvent, ViewStatus,
 };
 use anabranch_runtime::{
     Accepted, Circuit, CircuitState, DeadLetter, Delivery, HeldEvent, Inspection, InstanceStatus,
@@ -17,22 +17,9 @@ use anabranch_wire::Raw;
 
 use crate::refusal::Refusal;
 
-/// JSON that belongs to a service, word for word.
-pub fn raw(json: &Json) -> Raw {
-    // It was checked when it was made.
-    Raw::new(json.as_str()).unwrap_or_default()
-}
-
 /// The other way round.
 pub fn json(raw: &Raw) -> Result<Json, Refusal> {
     Json::new(raw.as_str()).map_err(|error| Refusal::internal(error.to_string()))
-}
-
-/// How many events of each partition.
-pub fn cut(cut: &Cut) -> BTreeMap<String, u64> {
-    cut.iter()
-        .map(|(partition, count)| (partition.0.to_string(), count))
-        .collect()
 }
 
 /// How many events `head` has and `consumed` has not.
@@ -42,25 +29,7 @@ pub fn behind(head: &Cut, consumed: &Cut) -> u64 {
 }
 
 pub fn events(accepted: &Accepted) -> Result<Vec<wire::RecordedEvent>, Refusal> {
-    let event = |event: &anabranch_runtime::Recorded| {
-        let text = String::from_utf8_lossy(&event.data);
-        Ok(wire::RecordedEvent {
-            name: event.event_type.as_str().to_owned(),
-            schema_version: event.schema_version,
-            version: event.place.version,
-            position: event.place.position.to_string(),
-            data: Raw::new(text).map_err(|error| Refusal::internal(error.to_string()))?,
-        })
-    };
-    accepted.events.iter().map(event).collect()
-}
-
-pub fn answer(answer: &JsonAnswer) -> wire::QueryAnswer {
-    wire::QueryAnswer {
-        value: raw(&answer.value),
-        cut: cut(&answer.cut),
-        stale: answer.stale,
-    }
+    peer::events(accepted).map_err(|error| Refusal::internal(error.to_string()))
 }
 
 pub fn entity(inspection: &Inspection, version: u64) -> wire::Entity {
@@ -248,14 +217,9 @@ pub fn operator(by: wire::OperatorName) -> Operator {
 pub fn settlement(settlement: wire::Settlement) -> Result<Settlement, Refusal> {
     Ok(match settlement {
         wire::Settlement::Done(result) => Settlement::Done(json(&result)?),
-        wire::Settlement::Refused(refused) => {
-            let mut rejection = Rejection::new(refused.code, refused.message);
-            rejection.try_again = refused.try_again;
-            Settlement::Refused(match &refused.data {
-                Some(data) => rejection.with_data(json(data)?),
-                None => rejection,
-            })
-        }
+        wire::Settlement::Refused(refused) => Settlement::Refused(
+            peer::rejection_of(&refused).map_err(|error| Refusal::internal(error.to_string()))?,
+        ),
         wire::Settlement::Undone => Settlement::Undone,
     })
 }

@@ -10,6 +10,7 @@
 //! | `GET /views/{name}/{query}?field=text` | asks a view |
 //! | `GET /operate/…`, `POST /operate/…` | looks at and mends: see the table in `operate` |
 //! | `GET /openapi.json` | describes all of them, in OpenAPI 3.1 |
+//! | `POST /peer/…` | what services of other processes say to those here: see `anabranch-peer` |
 //! | `POST /anabranch.log.v1.LogService/…` | the log itself: append, read, follow. `.proto` of `anabranch-rpc` is the contract, for Connect (JSON by curl), gRPC and gRPC-Web |
 //! | `POST /anabranch.registry.v1.RegistryService/…` | which services there are, where, and which categories each owns; an append to what one owns needs its lease |
 //!
@@ -41,6 +42,7 @@ mod health;
 mod host;
 mod operate;
 mod owner;
+mod peer;
 mod present;
 mod read;
 mod refusal;

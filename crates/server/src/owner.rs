@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anabranch_runtime::port::Subject;
-use anabranch_runtime::{Service, Whereabouts};
+use anabranch_runtime::{Port, Service, Whereabouts};
 
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -24,5 +24,21 @@ pub fn owner(shared: &Shared, subject: Subject<'_>) -> Result<Arc<Service>, Refu
             code,
             format!("no service has {what}; known: {}", known.join(", ")),
         )),
+    }
+}
+
+/// Who is asked for something that clients may ask for.
+pub enum Reached {
+    /// A service that is here.
+    Here(Arc<Service>),
+    /// Whoever has it is behind this port.
+    Elsewhere(Arc<dyn Port>),
+}
+
+/// The service that owns this, or the way to where it may be.
+pub fn reach(shared: &Shared, subject: Subject<'_>) -> Result<Reached, Refusal> {
+    match (shared.fleet.find(subject), shared.fleet.elsewhere()) {
+        (Whereabouts::Nowhere { .. }, Some(port)) => Ok(Reached::Elsewhere(port.clone())),
+        _ => owner(shared, subject).map(Reached::Here),
     }
 }

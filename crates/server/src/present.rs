@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anabranch_env::{Env, OpenMode};
+use anabranch_model::TokenSeal;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -83,12 +84,23 @@ pub struct Presence {
 impl Presence {
     /// Writes the file, in place of one that another process has left.
     pub fn announce(env: &Env, dir: &Path, url: &str) -> Result<Self, PresenceError> {
+        let seal = seal::token_key(env, dir);
+        let seal = seal.map_err(|source| failed(&dir.join(FILE), source))?;
+        Self::announce_sealed(env, dir, url, &seal)
+    }
+
+    /// The same for a server whose seal is no file of this directory.
+    pub fn announce_sealed(
+        env: &Env,
+        dir: &Path,
+        url: &str,
+        seal: &TokenSeal,
+    ) -> Result<Self, PresenceError> {
         let path = dir.join(FILE);
-        let seal = seal::token_key(env, dir).map_err(|source| failed(&path, source))?;
         let said = Present {
             url: url.to_owned(),
             pid: std::process::id(),
-            log: Some(log_name(&seal)),
+            log: Some(log_name(seal)),
         };
         write(env, dir, &said).map_err(|source| failed(&path, source))?;
         Ok(Self {

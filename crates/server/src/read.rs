@@ -167,28 +167,49 @@ impl FromRequest<Shared> for Content {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, Refusal> {
-        let headers = check_encoding(request.headers());
-        let length = one(request.headers(), &header::CONTENT_LENGTH)?;
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let max = shared.limits.data_bytes_max + AROUND_BYTES;
-        let came = async {
-            if headers.is_err() || length.is_some_and(|length| length > max as u64) {
-                drain(request.into_body()).await;
-                return Err(headers.err().unwrap_or_else(|| too_large(max)));
-            }
-            // The end of the body is not waited for once it is too long.
-            let limited: Limited<Body> = Limited::new(request.into_body(), max);
-            match limited.collect().await {
-                Ok(body) => Ok(Self(without_mark(body.to_bytes()))),
-                Err(error) if error.is::<LengthLimitError>() => Err(too_large(max)),
-                Err(error) => Err(Refusal::bad_request(
-                    "bad-body",
-                    format!("the body did not come whole: {error}"),
-                )),
-            }
-        };
-        in_time(shared, came).await
+        body(request, shared, max).await.map(Self)
     }
+}
+
+/// The message of another service. It may bring all that a command has recorded.
+pub struct Message<T>(pub T);
+
+impl<T: serde::de::DeserializeOwned> FromRequest<Shared> for Message<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Refusal> {
+        let max = shared.limits.batch_bytes_max.saturating_mul(2) + AROUND_BYTES;
+        let content = Content(body(request, shared, max).await?);
+        let json = content.json()?;
+        let json = json.ok_or_else(|| Refusal::bad_request("bad-json", "the body is empty"))?;
+        json.parse()
+            .map(Self)
+            .map_err(|error| Refusal::bad_request("bad-json", format!("the body: {error}")))
+    }
+}
+
+async fn body(request: Request, shared: &Shared, max: usize) -> Result<Bytes, Refusal> {
+    let headers = check_encoding(request.headers());
+    let length = one(request.headers(), &header::CONTENT_LENGTH)?;
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let came = async {
+        if headers.is_err() || length.is_some_and(|length| length > max as u64) {
+            drain(request.into_body()).await;
+            return Err(headers.err().unwrap_or_else(|| too_large(max)));
+        }
+        // The end of the body is not waited for once it is too long.
+        let limited: Limited<Body> = Limited::new(request.into_body(), max);
+        match limited.collect().await {
+            Ok(body) => Ok(without_mark(body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Err(too_large(max)),
+            Err(error) => Err(Refusal::bad_request(
+                "bad-body",
+                format!("the body did not come whole: {error}"),
+            )),
+        }
+    };
+    in_time(shared, came).await
 }
 
 /// A body, unless it takes longer than a body may.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anabranch_domain::Rejection;
 use anabranch_log::ReadError;
 use anabranch_model::TokenError;
-use anabranch_runtime::SendError;
+use anabranch_peer::problem;
 use anabranch_runtime::view::{OperateError, QueryError};
-use anabranch_wire::{Happened, PROBLEM_JSON, Problem, Raw};
+use anabranch_runtime::{SendError, port};
+use anabranch_wire::{PROBLEM_JSON, Problem};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -103,71 +103,19 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 impl From<SendError> for Refusal {
     fn from(error: SendError) -> Self {
-        let status = match &error {
-            SendError::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            SendError::VersionMismatch { .. } => StatusCode::PRECONDITION_FAILED,
-            SendError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
-            SendError::Expired
-            | SendError::Parked { .. }
-            | SendError::Contended { .. }
-            | SendError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            SendError::Panicked { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            SendError::Invalid(_) | SendError::Malformed(_) => StatusCode::BAD_REQUEST,
-            SendError::IdTaken { .. } => StatusCode::CONFLICT,
-            SendError::NotHosted { .. } => StatusCode::NOT_FOUND,
-            SendError::Unknown { .. } => StatusCode::GATEWAY_TIMEOUT,
-        };
-        let mut refusal = Self::new(status, error.code(), error.to_string());
-        if !error.did_not_happen() {
-            refusal.problem.happened = Happened::Maybe;
-        }
-        if error.is_passing() {
-            refusal = refusal.again_in(AGAIN);
-        }
-        match &error {
-            SendError::Rejected(rejection) => {
-                refusal.problem.detail.clone_from(&rejection.message);
-                refusal.problem.rejection = Some(rejection_of(rejection));
-            }
-            SendError::VersionMismatch { actual, .. } => refusal.problem.actual = *actual,
-            SendError::Overloaded { retry_after, .. }
-            | SendError::Unavailable {
-                retry_after: Some(retry_after),
-                ..
-            } => refusal = refusal.again_in(*retry_after),
-            _ => {}
-        }
-        refusal
-    }
-}
-
-fn rejection_of(rejection: &Rejection) -> anabranch_wire::Rejection {
-    anabranch_wire::Rejection {
-        code: rejection.code.to_string(),
-        message: rejection.message.clone(),
-        data: (!rejection.data.is_null())
-            .then(|| Raw::new(rejection.data.as_str()).unwrap_or_default()),
-        try_again: rejection.try_again,
+        problem::of_send(&error).into()
     }
 }
 
 impl From<QueryError> for Refusal {
     fn from(error: QueryError) -> Self {
-        let (status, code) = match &error {
-            QueryError::NotReached { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not-reached"),
-            QueryError::BeyondHead { .. } => (StatusCode::BAD_REQUEST, "token-beyond-head"),
-            QueryError::Building { .. } => (StatusCode::SERVICE_UNAVAILABLE, "building"),
-            QueryError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown-query"),
-            QueryError::Malformed { .. } => (StatusCode::BAD_REQUEST, "malformed"),
-            QueryError::Failed { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "query-failed"),
-            QueryError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store"),
-        };
-        let problem = Self::new(status, code, error.to_string());
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            problem.again_in(AGAIN)
-        } else {
-            problem
-        }
+        problem::of_query(&error).into()
+    }
+}
+
+impl From<port::Problem> for Refusal {
+    fn from(error: port::Problem) -> Self {
+        problem::of(&error).into()
     }
 }
 

@@ -24,7 +24,7 @@ use crate::answer::{Answer, reply};
 use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, Shared};
-use crate::{command, guard, health, operate, rpc, seal, view};
+use crate::{command, guard, health, operate, peer, rpc, seal, view};
 
 /// The most connections at a time. Further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 8192;
@@ -232,6 +232,7 @@ impl Server {
         let own = Router::new()
             .merge(command::routes())
             .merge(view::routes())
+            .merge(peer::routes())
             .nest("/operate", operate::routes(has_log))
             .route("/openapi.json", get(describe))
             .merge(health::routes())

@@ -17,6 +17,7 @@ use crate::seal::log_name;
 /// The most requests of each kind that are answered at a time.
 const COMMANDS_MAX: usize = 512;
 const QUERIES_MAX: usize = 512;
+const PEERS_MAX: usize = 4096;
 const CALLS_MAX: usize = 1024;
 const REGISTRY_MAX: usize = 256;
 const OPERATORS_MAX: usize = 64;
@@ -47,6 +48,8 @@ pub struct Inner {
 pub struct Lanes {
     pub commands: Semaphore,
     pub queries: Semaphore,
+    /// Of other services.
+    pub peers: Semaphore,
     /// Of the log. Held until the answer begins: reads are bounded by their connections.
     pub calls: Semaphore,
     /// Of services that register: no number of appends lets a lease end.
@@ -57,11 +60,12 @@ pub struct Lanes {
 
 impl Lanes {
     /// How many requests of each kind are being answered.
-    pub fn busy(&self) -> [(&'static str, usize); 5] {
+    pub fn busy(&self) -> [(&'static str, usize); 6] {
         let busy = |lane: &Semaphore, max: usize| max - lane.available_permits().min(max);
         [
             ("command", busy(&self.commands, COMMANDS_MAX)),
             ("query", busy(&self.queries, QUERIES_MAX)),
+            ("peer", busy(&self.peers, PEERS_MAX)),
             ("log", busy(&self.calls, CALLS_MAX)),
             ("registry", busy(&self.registry, REGISTRY_MAX)),
             ("operator", busy(&self.operators, OPERATORS_MAX)),
@@ -74,6 +78,7 @@ impl Default for Lanes {
         Self {
             commands: Semaphore::new(COMMANDS_MAX),
             queries: Semaphore::new(QUERIES_MAX),
+            peers: Semaphore::new(PEERS_MAX),
             calls: Semaphore::new(CALLS_MAX),
             registry: Semaphore::new(REGISTRY_MAX),
             operators: Semaphore::new(OPERATORS_MAX),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anabranch_domain::Json;
 use anabranch_model::Cut;
-use anabranch_runtime::port::Subject;
+use anabranch_peer::convert::shown;
+use anabranch_runtime::port::{Ask, Subject};
 use anabranch_runtime::view::{Consistency, Policy, Question};
 use axum::Router;
 use axum::extract::State;
@@ -12,8 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::routing::get;
 
 use crate::answer::{Answer, reply};
-use crate::convert;
-use crate::owner::owner;
+use crate::owner::{Reached, reach};
 use crate::read::{Names, Parameters, duration, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::session::{header_of, session_of};
@@ -36,8 +36,12 @@ async fn ask(
     headers: HeaderMap,
 ) -> Answer {
     let mut session = session_of(&shared, &headers).await?;
-    let owner = owner(&shared, Subject::View(&view))?;
-    let fields = owner.view(&view).ok().and_then(|view| view.fields(&query));
+    let reached = reach(&shared, Subject::View(&view))?;
+    // Which fields a query of another process has, that one knows.
+    let fields = match &reached {
+        Reached::Here(owner) => owner.view(&view).ok().and_then(|view| view.fields(&query)),
+        Reached::Elsewhere(_) => None,
+    };
     let fields = fields.unwrap_or_default();
     let policy = policy_of(&headers, &mut parameters, fields)?;
     let question = question_of(parameters, fields)?;
@@ -45,13 +49,25 @@ async fn ask(
         seen: session.seen().clone(),
         policy,
     };
-    let answer = owner
-        .query_json(&view, &query, question, consistency)
-        .await?;
+    let answer = match reached {
+        Reached::Here(owner) => {
+            let asked = owner.query_json(&view, &query, question, consistency);
+            asked.await?
+        }
+        Reached::Elsewhere(port) => {
+            let ask = Ask {
+                view,
+                query,
+                question,
+                consistency,
+            };
+            port.ask(ask).await?
+        }
+    };
     // What is not there was observed too.
     session.read(&answer.cut, &Cut::start());
     let token = header_of(&shared, &session)?;
-    let mut response = reply(&convert::answer(&answer))?;
+    let mut response = reply(&shown(&answer))?;
     response.headers_mut().insert(TOKEN_HEADER, token);
     if answer.stale {
         let stale = HeaderValue::from_static("true");

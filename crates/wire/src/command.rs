@@ -52,3 +52,17 @@ pub struct RecordedEvent {
     /// Its data.
     pub data: Raw,
 }
+
+/// The state that a stream is expected to be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Expected {
+    /// Any state.
+    Any,
+    /// No events yet.
+    Empty,
+    /// At least one event.
+    Exists,
+    /// Its last event has this version.
+    At(u64),
+}

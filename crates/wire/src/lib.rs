@@ -25,13 +25,15 @@
 mod command;
 pub mod openapi;
 mod operate;
+mod peer;
 mod problem;
 mod query;
 mod raw;
 
-pub use command::{CommandBody, CommandOutcome, RecordedEvent};
+pub use command::{CommandBody, CommandOutcome, Expected, RecordedEvent};
 pub use operate::*;
-pub use problem::{Happened, Problem, Rejection};
+pub use peer::*;
+pub use problem::{Happened, Problem, ProblemParts, Rejection};
 pub use query::QueryAnswer;
 pub use raw::Raw;
 

@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::command::Expected;
 use crate::raw::Raw;
 
 /// Why a request was not done, as RFC 9457 has it.
@@ -36,6 +39,39 @@ pub struct Problem {
     /// With `other-log`: the id of the log that this server is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// What `detail` is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<ProblemParts>,
+}
+
+/// What the words of a problem are made of, so that a service that asks another can say the
+/// problem as its own. Which of them are there depends on the code.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ProblemParts {
+    /// The cause alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The stream that it is about, as category/key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// The category, view, query or command that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What there is instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<String>,
+    /// The state that was expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+    /// How many: commands that wait, attempts, percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// How far a view or the log is: how many events of each partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub have: Option<BTreeMap<String, u64>>,
+    /// How far it has to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub need: Option<BTreeMap<String, u64>>,
 }
 
 /// Whether what was asked for has happened though there is no good answer.
@@ -65,6 +101,7 @@ impl Problem {
             rejection: None,
             actual: None,
             log: None,
+            parts: None,
         }
     }
 

@@ -6,11 +6,13 @@ use std::fmt::Debug;
 
 use anabranch_wire::{
     CallLetter, Category, Circuit, CommandBody, CommandLetter, CommandOutcome, CopyId, CopyStatus,
-    DeadLetter, Delivery, Diagnostic, Edited, Entity, HeldEvent, History, Instance, LetterDone,
-    LettersRetried, OperatorName, Parked, ParkedStream, PoisonEvent, Problem, Process, ProcessDone,
-    QueryAnswer, RecordedEvent, Registration, Rejection, ResumeStep, Retried, RetryLetters,
-    SagaState, SagaStep, Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep,
-    StreamDone, Unparked, Version, View, ViewDone, Why, openapi,
+    DeadLetter, Delivery, Diagnostic, Edited, Entity, Expected, HeldEvent, History, Instance,
+    LetterDone, LettersRetried, OperatorName, Parked, ParkedStream, PeerAnswer, PeerCommand,
+    PeerDelivered, PeerField, PeerForget, PeerHeard, PeerOutcome, PeerPolicy, PeerQuery,
+    PeerQuestion, PeerRole, PoisonEvent, Problem, ProblemParts, Process, ProcessDone, QueryAnswer,
+    RecordedEvent, Registration, Rejection, ResumeStep, Retried, RetryLetters, SagaState, SagaStep,
+    Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep, StreamDone, Undo, Unparked,
+    Version, View, ViewDone, Why, openapi,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -161,8 +163,9 @@ const TRIED: &[Tried] = &tried![
     DeadLetter Delivery Diagnostic Edited Entity HeldEvent History Instance LetterDone LettersRetried
     OperatorName Parked ParkedStream PoisonEvent Problem Process ProcessDone QueryAnswer
     RecordedEvent Registration Rejection ResumeStep Retried RetryLetters SagaState SagaStep Service
-    ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Unparked Version View ViewDone
-    Why
+    ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Undo Unparked Version View ViewDone Why
+    PeerAnswer PeerCommand PeerDelivered PeerField PeerForget PeerHeard PeerOutcome PeerPolicy
+    PeerQuery PeerQuestion PeerRole ProblemParts Expected
 ];
 
 proptest! {
@@ -184,6 +187,10 @@ proptest! {
             drop(serde_json::from_slice::<Edited>(bytes));
             drop(serde_json::from_slice::<RetryLetters>(bytes));
             drop(serde_json::from_slice::<SettleStep>(bytes));
+            drop(serde_json::from_slice::<PeerCommand>(bytes));
+            drop(serde_json::from_slice::<PeerAnswer>(bytes));
+            drop(serde_json::from_slice::<PeerForget>(bytes));
+            drop(serde_json::from_slice::<PeerQuery>(bytes));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use anabranch_domain::{CommandId, Entity, SchemaError, StreamId};
+use anabranch_domain::{Command as _, CommandEnvelope, CommandId, Entity, SchemaError, StreamId};
 use anabranch_model::{NameError, Version};
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
@@ -14,9 +14,10 @@ use crate::host::{
     Accepted, Ask, Host, HostParts, Input, Item, LoadError, Shard, Shared, Status, load_from_events,
 };
 use crate::kinds::Commanded;
-use crate::port::Dispatch;
+use crate::port::{Delivered, Dispatch, Port, Problem};
 use crate::send_error::SendError;
 use crate::telemetry;
+use crate::time::Time;
 
 /// Entities of one category, hosted: what dispatchers and operators use. Their type is known to
 /// the kind alone.
@@ -221,16 +222,33 @@ impl EntityHost {
 
 /// One entity, wherever it is. Cheap; does not load anything by itself.
 pub struct EntityHandle<E: Entity> {
-    at: Result<(Arc<EntityHost>, StreamId), SendError>,
+    at: Result<(Way, StreamId), SendError>,
     entity: PhantomData<fn() -> E>,
+}
+
+/// How an entity is reached.
+enum Way {
+    /// It is hosted here.
+    Here(Arc<EntityHost>),
+    /// Whoever has it is behind this port.
+    There(Arc<dyn Port>, Time),
 }
 
 impl<E: Entity> EntityHandle<E> {
     pub(crate) fn new(host: Result<Arc<EntityHost>, SendError>, key: &str) -> Self {
+        Self::by(host.map(Way::Here), key)
+    }
+
+    /// The entity of this key at whoever is behind `port`. New commands get their ids by `time`.
+    pub fn through(port: Arc<dyn Port>, time: Time, key: impl AsRef<str>) -> Self {
+        Self::by(Ok(Way::There(port, time)), key.as_ref())
+    }
+
+    fn by(way: Result<Way, SendError>, key: &str) -> Self {
         let stream = StreamId::of(E::CATEGORY, key);
         let stream = stream.map_err(|error| SendError::Invalid(error.to_string()));
         Self {
-            at: host.and_then(|host| Ok((host, stream?))),
+            at: way.and_then(|way| Ok((way, stream?))),
             entity: PhantomData,
         }
     }
@@ -246,13 +264,48 @@ impl<E: Entity> EntityHandle<E> {
         command: E::Command,
         options: SendOptions,
     ) -> Result<Accepted, SendError> {
-        let (host, stream) = self.at.as_ref().map_err(Clone::clone)?;
-        host.send(stream.clone(), Box::new(command), options).await
+        let (way, stream) = self.at.as_ref().map_err(Clone::clone)?;
+        let (port, time) = match way {
+            Way::Here(host) => {
+                return host.send(stream.clone(), Box::new(command), options).await;
+            }
+            Way::There(port, time) => (port, time),
+        };
+        let (name, data) = command.to_wire()?;
+        let new_id = || CommandId::v7(time.now().micros() / 1000, time.random());
+        let id = options.id.unwrap_or_else(new_id);
+        let envelope = CommandEnvelope {
+            id,
+            to: stream.clone(),
+            name: name.to_owned(),
+            data,
+            role: options.role,
+            reply_to: options.reply_to,
+            correlation_id: options.correlation_id.or_else(|| Some(id.to_string())),
+            traceparent: options.traceparent,
+            causes: options.causes,
+        };
+        let dispatch = Dispatch {
+            command: envelope,
+            timeout: options.timeout,
+            expect: options.expect,
+        };
+        match port.deliver(dispatch).await? {
+            Delivered::Done(accepted) => Ok(accepted),
+            Delivered::Taken => Err(Problem::Strange.of_send()),
+        }
     }
 
-    /// Its state as its durable events make it, after event `at` or now.
+    /// Its state as its durable events make it, after event `at` or now. Of an entity that another
+    /// process has, only an operator there can tell.
     pub async fn inspect(&self, at: Option<Version>) -> Result<Inspection, SendError> {
-        let (host, stream) = self.at.as_ref().map_err(Clone::clone)?;
-        host.inspect(stream.clone(), at).await
+        let (way, stream) = self.at.as_ref().map_err(Clone::clone)?;
+        match way {
+            Way::Here(host) => host.inspect(stream.clone(), at).await,
+            Way::There(..) => Err(SendError::Unavailable {
+                reason: format!("{stream} is looked at where it is hosted"),
+                retry_after: None,
+            }),
+        }
     }
 }

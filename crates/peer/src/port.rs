@@ -1,0 +1,382 @@
+//! A port whose other side is a server.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anabranch_log::BoxFuture;
+use anabranch_runtime::port::{Problem, Reply, Request, Subject};
+use anabranch_runtime::view::Policy;
+use anabranch_runtime::{Port, SendError, Time};
+use anabranch_wire as wire;
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::convert::{self, Malformed};
+use crate::directory::Directory;
+use crate::{ANSWERS, COMMANDS, FORGET, NOT_HERE, QUERIES, problem};
+
+/// How long connecting may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// How often a server that owes an answer is asked whether it is there, and how long that may take.
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+const ALIVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an answer may take beyond the time that the request itself has.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The largest answer that is taken, in bytes.
+const ANSWER_BYTES_MAX: usize = 128 << 20;
+
+/// How long the directory may take, and how long what it has said is not asked again.
+const TOLD_WITHIN: Duration = Duration::from_secs(3);
+const TOLD_FRESH: Duration = Duration::from_millis(100);
+
+/// When whoever is away is asked again.
+const AWAY: Duration = Duration::from_millis(100);
+
+/// How a [`RemotePort`] behaves.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PeerOptions {
+    /// The log that is meant, by the name that its server gives it: a server of another log refuses
+    /// what is asked. `None`: whichever is there.
+    pub log: Option<String>,
+    /// How long an answer may take if the request does not say.
+    pub patience: Duration,
+}
+
+impl Default for PeerOptions {
+    /// Any log; forty seconds, which is more than a command takes by itself.
+    fn default() -> Self {
+        Self {
+            log: None,
+            patience: Duration::from_secs(40),
+        }
+    }
+}
+
+/// The way to services in other processes. One connection to each, made when it is needed and again
+/// when it breaks; requests share it.
+pub struct RemotePort {
+    http: Client<HttpConnector, Full<Bytes>>,
+    directory: Arc<dyn Directory>,
+    time: Time,
+    options: PeerOptions,
+    known: Mutex<BTreeMap<Key, Known>>,
+    /// Held by who asks the directory: others wait for what it says.
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// A [`Subject`] that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(bool, String);
+
+impl Key {
+    fn of(subject: Subject<'_>) -> Self {
+        match subject {
+            Subject::Category(name) | Subject::Process(name) => Self(false, name.to_owned()),
+            Subject::View(name) => Self(true, name.to_owned()),
+        }
+    }
+}
+
+/// What the directory has said, and when.
+#[derive(Debug, Clone)]
+struct Known {
+    address: Option<String>,
+    asked_at: Duration,
+}
+
+/// What one attempt has come to.
+enum Asked {
+    Answer(Bytes),
+    Refused(Box<wire::Problem>),
+    /// Did not happen: nobody is there, or somebody else.
+    Nobody(String),
+    /// May have happened.
+    Lost(String),
+}
+
+/// A request as it is sent.
+struct Letter {
+    path: &'static str,
+    body: Bytes,
+    within: Duration,
+}
+
+impl RemotePort {
+    /// A way to whatever `directory` knows.
+    pub fn new(directory: Arc<dyn Directory>, time: Time, options: PeerOptions) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_WITHIN));
+        connector.set_nodelay(true);
+        let http = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .http2_only(true)
+            .http2_keep_alive_interval(ALIVE_EVERY)
+            .http2_keep_alive_timeout(ALIVE_WITHIN)
+            .build(connector);
+        Self {
+            http,
+            directory,
+            time,
+            options,
+            known: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Where this is served, as far as is known: what was said last while that is fresh, or while
+    /// the directory says nothing.
+    async fn find(&self, subject: Subject<'_>, is_old: Option<&str>) -> Result<String, String> {
+        let key = Key::of(subject);
+        if let Some(address) = self.kept(&key, is_old) {
+            return Ok(address);
+        }
+        let asking = self.asking.lock().await;
+        // Somebody may have asked meanwhile.
+        if let Some(address) = self.kept(&key, is_old) {
+            return Ok(address);
+        }
+        let before = self.known().get(&key).cloned();
+        let now = self.time.monotonic();
+        let is_fresh = |known: &Known| now.saturating_sub(known.asked_at) < TOLD_FRESH;
+        let (address, why) = match before {
+            Some(known) if is_fresh(&known) => (known.address, None),
+            before => {
+                let (address, why) = match self.told(subject).await {
+                    Ok(address) => (address, None),
+                    Err(why) => (before.and_then(|before| before.address), Some(why)),
+                };
+                let known = Known {
+                    address: address.clone(),
+                    asked_at: self.time.monotonic(),
+                };
+                self.known().insert(key.clone(), known);
+                (address, why)
+            }
+        };
+        drop(asking);
+        let Key(_, name) = key;
+        match (address, why) {
+            (Some(address), _) => Ok(address),
+            (None, None) => Err(format!("no running service is known to have {name:?}")),
+            (None, Some(why)) => Err(format!("nothing says where {name:?} is served: {why}")),
+        }
+    }
+
+    /// What the directory says.
+    async fn told(&self, subject: Subject<'_>) -> Result<Option<String>, String> {
+        let told = self.directory.find(subject);
+        match select(told, self.time.sleep(TOLD_WITHIN)).await {
+            Either::Left((told, _)) => told,
+            Either::Right(_) => Err(format!("no answer within {TOLD_WITHIN:?}")),
+        }
+    }
+
+    /// The address that is kept, unless it is this one, which is old.
+    fn kept(&self, key: &Key, is_old: Option<&str>) -> Option<String> {
+        let known = self.known();
+        let address = known.get(key)?.address.as_deref();
+        address
+            .filter(|address| Some(*address) != is_old)
+            .map(str::to_owned)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a request to whoever has what it is for, and again if that has moved: nothing was done
+    /// then.
+    async fn carry(&self, subject: Subject<'_>, letter: &Letter) -> Result<Asked, SendError> {
+        let unavailable = |reason| SendError::Unavailable {
+            reason,
+            retry_after: Some(AWAY),
+        };
+        let address = self.find(subject, None).await.map_err(unavailable)?;
+        let reason = match self.ask(&address, letter).await {
+            Asked::Nobody(reason) => reason,
+            asked => return Ok(asked),
+        };
+        let newer = self.find(subject, Some(&address)).await;
+        let newer = newer.ok().filter(|newer| *newer != address);
+        let Some(newer) = newer else {
+            return Err(unavailable(reason));
+        };
+        match self.ask(&newer, letter).await {
+            Asked::Nobody(reason) => Err(unavailable(reason)),
+            asked => Ok(asked),
+        }
+    }
+
+    async fn ask(&self, address: &str, letter: &Letter) -> Asked {
+        let asked = pin!(self.ask_once(address, letter));
+        match select(asked, self.time.sleep(letter.within)).await {
+            Either::Left((asked, _)) => asked,
+            Either::Right(_) => Asked::Lost(format!(
+                "{address} has not answered within {:?}",
+                letter.within
+            )),
+        }
+    }
+
+    async fn ask_once(&self, address: &str, letter: &Letter) -> Asked {
+        let nobody = |error: &dyn std::fmt::Display| {
+            Asked::Nobody(format!("nothing answers at {address}: {error}"))
+        };
+        let mut request = hyper::Request::builder()
+            .method(hyper::Method::POST)
+            .uri(format!("{}{}", address.trim_end_matches('/'), letter.path))
+            .header(CONTENT_TYPE, HeaderValue::from_static(wire::JSON));
+        if let Some(log) = &self.options.log {
+            request = request.header(wire::LOG_HEADER, log);
+        }
+        let request = match request.body(Full::new(letter.body.clone())) {
+            Ok(request) => request,
+            Err(error) => return nobody(&error),
+        };
+        let response = match self.http.request(request).await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => return nobody(&causes(&error)),
+            Err(error) => {
+                return Asked::Lost(format!("{address} did not answer: {}", causes(&error)));
+            }
+        };
+        let (parts, body) = response.into_parts();
+        let body = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                return Asked::Lost(format!("{address} did not answer whole: {error}"));
+            }
+        };
+        if parts.status.is_success() {
+            return Asked::Answer(body);
+        }
+        match serde_json::from_slice::<wire::Problem>(&body) {
+            // Somebody else has got the address.
+            Ok(problem) if problem.code == NOT_HERE || problem.code == "other-log" => {
+                Asked::Nobody(format!("{address}: {}", problem.detail))
+            }
+            Ok(problem) => Asked::Refused(Box::new(problem)),
+            Err(_) => Asked::Lost(format!("{address} answered {}", parts.status)),
+        }
+    }
+
+    /// Sends what changes something; the answer is a `T`.
+    async fn tell<T: DeserializeOwned>(
+        &self,
+        subject: Subject<'_>,
+        letter: &Letter,
+    ) -> Result<T, SendError> {
+        let unknown = |reason| SendError::Unknown { reason };
+        match self.carry(subject, letter).await? {
+            Asked::Answer(body) => {
+                serde_json::from_slice(&body).map_err(|error| unknown(error.to_string()))
+            }
+            Asked::Refused(problem) => Err(problem::send_error(&problem)),
+            Asked::Nobody(reason) | Asked::Lost(reason) => Err(unknown(reason)),
+        }
+    }
+
+    /// Asks what changes nothing.
+    async fn query(&self, subject: Subject<'_>, letter: &Letter) -> Result<Reply, Problem> {
+        let unavailable = |reason| SendError::Unavailable {
+            reason,
+            retry_after: Some(AWAY),
+        };
+        match self.carry(subject, letter).await? {
+            Asked::Answer(body) => {
+                let answer: Result<wire::QueryAnswer, _> = serde_json::from_slice(&body);
+                let answer = answer.map_err(|error| unavailable(error.to_string()))?;
+                let shown = convert::shown_of(&answer);
+                let shown = shown.map_err(|error| unavailable(error.to_string()))?;
+                Ok(Reply::Shown(shown))
+            }
+            Asked::Refused(problem) => Err(problem::query_problem(&problem)),
+            Asked::Nobody(reason) | Asked::Lost(reason) => Err(unavailable(reason).into()),
+        }
+    }
+
+    async fn call(&self, request: Request) -> Result<Reply, Problem> {
+        let subject = request.subject();
+        match &request {
+            Request::Command(dispatch) => {
+                let within = dispatch.timeout.unwrap_or(self.options.patience) + GRACE;
+                let letter = letter(COMMANDS, &convert::command(dispatch), within)?;
+                let told: wire::PeerDelivered = self.tell(subject, &letter).await?;
+                let delivered = convert::delivered_of(&told).map_err(strange)?;
+                Ok(Reply::Delivered(delivered))
+            }
+            Request::Answer(reply) => {
+                let within = self.options.patience;
+                let letter = letter(ANSWERS, &convert::answer(reply), within)?;
+                let wire::PeerHeard {} = self.tell(subject, &letter).await?;
+                Ok(Reply::Heard)
+            }
+            Request::Forget { at, saga } => {
+                let within = self.options.patience;
+                let letter = letter(FORGET, &convert::forget(at, saga), within)?;
+                let wire::PeerHeard {} = self.tell(subject, &letter).await?;
+                Ok(Reply::Heard)
+            }
+            Request::Query(ask) => {
+                let wait = match ask.consistency.policy {
+                    Policy::Wait(wait) => wait,
+                    Policy::Fail | Policy::AllowStale => Duration::ZERO,
+                };
+                let letter = letter(QUERIES, &convert::query(ask), wait + self.options.patience)?;
+                self.query(subject, &letter).await
+            }
+        }
+    }
+}
+
+impl Port for RemotePort {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, Problem>> {
+        Box::pin(self.call(request))
+    }
+}
+
+fn letter<T: Serialize>(
+    path: &'static str,
+    message: &T,
+    within: Duration,
+) -> Result<Letter, SendError> {
+    let body = serde_json::to_vec(message);
+    Ok(Letter {
+        path,
+        body: body
+            .map_err(|error| SendError::Invalid(error.to_string()))?
+            .into(),
+        within,
+    })
+}
+
+/// It was done, and its answer is not understood.
+fn strange(error: Malformed) -> SendError {
+    SendError::Unknown {
+        reason: format!("the answer is not understood: {error}"),
+    }
+}
+
+/// An error with what it comes from, for people.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}

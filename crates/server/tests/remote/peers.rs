@@ -1,0 +1,295 @@
+//! One service asks another by a port whose other side is a server.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anabranch_domain::{Command as _, CommandEnvelope, CommandId, StreamId};
+use anabranch_env::Env;
+use anabranch_log::{BoxFuture, Expect, Log, MemoryLog};
+use anabranch_model::{Cut, TokenKey, TokenSeal};
+use anabranch_peer::{Directory, FixedDirectory, PeerOptions, RemotePort};
+use anabranch_runtime::port::{Ask, Dispatch, Port, Problem, Subject};
+use anabranch_runtime::view::{Consistency, Question};
+use anabranch_runtime::{Accepted, Delivered, EntityHandle, EntityOptions, Fleet, SendError, Time};
+use anabranch_server::Server;
+use tokio::net::TcpListener;
+
+use crate::bank::{self, Account, AccountCommand, AccountEvent};
+use crate::support::Network;
+
+/// The bank behind a server, and its fleet.
+struct Bank {
+    url: String,
+    fleet: Arc<Fleet>,
+    log: Arc<MemoryLog>,
+    env: Env,
+}
+
+impl Bank {
+    async fn open() -> Self {
+        let bank = Self::closed().await;
+        let log: Arc<dyn Log> = bank.log.clone();
+        let options = EntityOptions::default();
+        let service = bank::service(log, &bank.env, bank.fleet.port(), options).await;
+        bank.fleet.join(service);
+        bank
+    }
+
+    /// A server without services.
+    async fn closed() -> Self {
+        let env = Env::os();
+        let log = Arc::new(MemoryLog::new(env.clone()));
+        let fleet = Arc::new(Fleet::new());
+        let listener = Server::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let key = TokenKey {
+            id: 1,
+            secret: [7; 32],
+        };
+        let server = Server::new(fleet.clone(), log.clone(), Time::of(&env));
+        let server = server.seal(TokenSeal::new(7, 0, key));
+        tokio::spawn(server.serve(listener, std::future::pending()));
+        Self {
+            url,
+            fleet,
+            log,
+            env,
+        }
+    }
+
+    async fn balance(&self, key: &str) -> u64 {
+        let bank = self.fleet.service("bank").unwrap();
+        let inspection = bank.entity::<Account>(key).inspect(None).await.unwrap();
+        inspection.state.parse::<Account>().unwrap().balance
+    }
+}
+
+fn all_at(url: &str) -> Arc<dyn Directory> {
+    let at = |name: &str| BTreeMap::from([(name.to_owned(), url.to_owned())]);
+    Arc::new(FixedDirectory {
+        categories: at("account"),
+        views: at("balances"),
+    })
+}
+
+fn port_to(url: &str) -> Arc<dyn Port> {
+    port(all_at(url), PeerOptions::default())
+}
+
+fn port(directory: Arc<dyn Directory>, options: PeerOptions) -> Arc<dyn Port> {
+    Arc::new(RemotePort::new(directory, Time::of(&Env::os()), options))
+}
+
+fn deposit(id: u128, amount: u64) -> Dispatch {
+    let (name, data) = AccountCommand::Deposit { amount }.to_wire().unwrap();
+    CommandEnvelope {
+        id: CommandId::from_u128(id),
+        to: StreamId::of("account", "ada").unwrap(),
+        name: name.to_owned(),
+        data,
+        role: anabranch_domain::Role::Plain,
+        reply_to: None,
+        correlation_id: Some("story".to_owned()),
+        traceparent: None,
+        causes: Cut::start(),
+    }
+    .into()
+}
+
+fn done(delivered: Delivered) -> Accepted {
+    match delivered {
+        Delivered::Done(accepted) => accepted,
+        Delivered::Taken => panic!("a saga has taken it"),
+    }
+}
+
+/// An address at which nobody is.
+async fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[tokio::test]
+async fn a_command_to_another_process_says_what_it_would_say_here() {
+    let bank = Bank::open().await;
+    let far = port_to(&bank.url);
+    let near: Arc<dyn Port> = bank.fleet.port();
+    let first = done(far.deliver(deposit(1, 5)).await.unwrap());
+    assert_eq!((first.version, first.repeated), (Some(0), false));
+    let event = first.events[0].decode::<AccountEvent>().unwrap();
+    assert!(matches!(event, AccountEvent::Deposited { amount: 5 }));
+    let again = Accepted {
+        repeated: true,
+        ..first
+    };
+    assert_eq!(done(far.deliver(deposit(1, 5)).await.unwrap()), again);
+    assert_eq!(done(near.deliver(deposit(1, 5)).await.unwrap()), again);
+    // What is refused is refused in the same words.
+    let (name, data) = AccountCommand::Withdraw { amount: 9 }.to_wire().unwrap();
+    let mut too_much = deposit(2, 0);
+    too_much.command.name = name.to_owned();
+    too_much.command.data = data;
+    let mut too_late = deposit(3, 1);
+    too_late.expect = Some(Expect::Empty);
+    let mut nonsense = deposit(4, 1);
+    nonsense.command.name = "Nonsense".to_owned();
+    for refused in [too_much, too_late, nonsense, deposit(1, 6)] {
+        let said = far.deliver(refused.clone()).await.unwrap_err();
+        assert_eq!(near.deliver(refused).await.unwrap_err(), said);
+    }
+    assert_eq!(bank.balance("ada").await, 5);
+}
+
+#[tokio::test]
+async fn an_entity_is_the_same_call_wherever_it_is() {
+    let bank = Bank::open().await;
+    let time = Time::of(&bank.env);
+    let ada = EntityHandle::<Account>::through(port_to(&bank.url), time, "ada");
+    let accepted = ada.send(AccountCommand::Deposit { amount: 7 }).await;
+    assert_eq!(accepted.unwrap().version, Some(0));
+    let refused = ada.send(AccountCommand::Withdraw { amount: 8 }).await;
+    assert!(matches!(refused, Err(SendError::Rejected(no)) if no.code == "out-of-funds"));
+}
+
+#[tokio::test]
+async fn a_view_of_another_process_answers_with_at_least_what_was_seen() {
+    let bank = Bank::open().await;
+    let far = port_to(&bank.url);
+    let accepted = done(far.deliver(deposit(1, 5)).await.unwrap());
+    let mut ask = Ask {
+        view: "balances".to_owned(),
+        query: "above".to_owned(),
+        question: Question::Fields(vec![("least".to_owned(), "5".to_owned())]),
+        consistency: Consistency::after(accepted.token.clone(), Duration::from_secs(10)),
+    };
+    let answer = far.ask(ask.clone()).await.unwrap();
+    assert_eq!(answer.value.as_str(), "1");
+    assert!(answer.cut.covers(&accepted.token));
+    ask.question = Question::Fields(Vec::new());
+    let wrong = far.ask(ask.clone()).await.unwrap_err();
+    assert_eq!(bank.fleet.port().ask(ask).await.unwrap_err(), wrong);
+    assert!(matches!(wrong, Problem::Query(_)), "{wrong}");
+}
+
+#[tokio::test]
+async fn where_nobody_is_nothing_was_done_and_it_may_be_tried_again() {
+    let far = port_to(&nobody().await);
+    let error = far.deliver(deposit(1, 5)).await.unwrap_err();
+    assert!(matches!(error, SendError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("nothing answers"), "{error}");
+    let ask = Ask {
+        view: "balances".to_owned(),
+        query: "of".to_owned(),
+        question: Question::Fields(Vec::new()),
+        consistency: Consistency::any(),
+    };
+    let error = far.ask(ask).await.unwrap_err().of_send();
+    assert!(matches!(error, SendError::Unavailable { .. }), "{error}");
+}
+
+/// Says one address after the other, and then that it is away.
+struct Moving {
+    addresses: Mutex<Vec<String>>,
+    asked: AtomicUsize,
+}
+
+impl Directory for Moving {
+    fn find<'a>(&'a self, _: Subject<'a>) -> BoxFuture<'a, Result<Option<String>, String>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let next = self.addresses.lock().unwrap().pop();
+        Box::pin(async move { next.map(Some).ok_or_else(|| "it is away".to_owned()) })
+    }
+}
+
+fn moving(mut addresses: Vec<String>) -> Arc<Moving> {
+    addresses.reverse();
+    Arc::new(Moving {
+        addresses: Mutex::new(addresses),
+        asked: AtomicUsize::new(0),
+    })
+}
+
+/// Until it is done; what is refused meanwhile must say that nothing was.
+async fn insist(port: &Arc<dyn Port>, dispatch: Dispatch) -> Accepted {
+    loop {
+        match port.deliver(dispatch.clone()).await {
+            Ok(delivered) => return done(delivered),
+            Err(error) => assert!(matches!(error, SendError::Unavailable { .. }), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_has_moved_is_found_where_it_is_now() {
+    let bank = Bank::open().await;
+    // Nobody is at its old address, and then a service that does not have what is asked.
+    let other = Bank::closed().await;
+    let old = vec![nobody().await, other.url, bank.url.clone()];
+    let directory = moving(old);
+    let far = port(directory.clone(), PeerOptions::default());
+    assert_eq!(insist(&far, deposit(1, 5)).await.version, Some(0));
+    assert_eq!(directory.asked.load(Ordering::Relaxed), 3);
+    // From now on the directory is away, and nobody asks it.
+    assert_eq!(insist(&far, deposit(2, 5)).await.version, Some(1));
+    assert_eq!(directory.asked.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_service_of_another_log_does_nothing() {
+    let bank = Bank::open().await;
+    let mut options = PeerOptions::default();
+    options.log = Some(format!("{:016x}", 8));
+    let far = port(all_at(&bank.url), options);
+    let error = far.deliver(deposit(1, 5)).await.unwrap_err();
+    assert!(matches!(error, SendError::Unavailable { .. }), "{error}");
+    assert_eq!(bank.balance("ada").await, 0);
+    let mut options = PeerOptions::default();
+    options.log = Some(format!("{:016x}", 7));
+    let far = port(all_at(&bank.url), options);
+    far.deliver(deposit(1, 5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_that_never_answers_leaves_the_outcome_unknown_when_the_time_is_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let far = port_to(&format!("http://{}", listener.local_addr().unwrap()));
+    let mut dispatch = deposit(1, 5);
+    dispatch.timeout = Some(Duration::from_millis(10));
+    let error = far.deliver(dispatch).await.unwrap_err();
+    assert!(matches!(error, SendError::Unknown { .. }), "{error}");
+}
+
+/// How many bytes come through before a connection breaks: from its first to where everything has
+/// been said.
+const BREAKS: [u64; 24] = [
+    0, 20, 40, 60, 80, 100, 150, 200, 250, 300, 350, 400, 450, 500, 550, 600, 650, 700, 800, 900,
+    1000, 1200, 1500, 2000,
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wherever_a_connection_breaks_a_command_is_done_once_and_no_word_of_it_is_wrong() {
+    let bank = Bank::open().await;
+    let network = Network::start(bank.url["http://".len()..].parse().unwrap(), &BREAKS);
+    let good = port_to(&bank.url);
+    let mut unknown = 0;
+    for round in 0..2 * BREAKS.len() as u64 {
+        // A port of its own has a connection of its own, which breaks where the next one does.
+        let far = port_to(&network.url());
+        let dispatch = deposit(u128::from(round) + 1, 1);
+        let before = bank.balance("ada").await;
+        match far.deliver(dispatch.clone()).await {
+            Ok(delivered) => assert!(!done(delivered).repeated),
+            Err(error) if error.did_not_happen() => {
+                assert_eq!(bank.balance("ada").await, before, "{error}");
+            }
+            Err(_) => unknown += 1,
+        }
+        // Sent again it is done, or has been.
+        good.deliver(dispatch).await.unwrap();
+        assert_eq!(bank.balance("ada").await, before + 1);
+    }
+    assert!(unknown > 0, "no answer was lost");
+}
