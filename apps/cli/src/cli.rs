@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     append, bench, completions, config, dead_letter, demo, entity, import, log, process, read,
-    schema, send, serve, service, story, view,
+    schema, send, serve, service, story, up, view,
 };
 use crate::global_args::GlobalArgs;
 
@@ -47,6 +47,7 @@ pub enum Command {
     Story(story::StoryArgs),
     Send(send::SendArgs),
     Serve(serve::ServeArgs),
+    Up(up::UpArgs),
     #[command(subcommand)]
     Entity(entity::EntityCommand),
     #[command(subcommand)]

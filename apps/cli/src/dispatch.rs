@@ -6,7 +6,7 @@ use clap::CommandFactory as _;
 use crate::cli::{Cli, Command};
 use crate::commands::{
     append, bench, completions, config, dead_letter, demo, entity, import, log, process, read,
-    schema, send, serve, service, story, view,
+    schema, send, serve, service, story, up, view,
 };
 use crate::context::Context;
 use crate::failure::Outcome;
@@ -25,6 +25,7 @@ pub async fn run(command: Command, settings: Settings) -> Outcome {
         Command::Story(args) => story::run(args, &context).await,
         Command::Send(args) => send::run(args, &context).await,
         Command::Serve(args) => serve::run(args, &context).await,
+        Command::Up(args) => up::run(args, &context).await,
         Command::Entity(command) => entity::run(command, &context).await,
         Command::View(command) => view::run(command, &context).await,
         Command::Process(command) => process::run(command, &context).await,

@@ -17,6 +17,7 @@ mod failure;
 mod global_args;
 mod input;
 mod logs;
+mod neighbours;
 mod output;
 mod pause;
 mod printer;
@@ -26,6 +27,7 @@ mod settings;
 mod stop;
 mod story;
 mod table;
+mod up;
 mod whole;
 
 use std::io::Write as _;
@@ -69,9 +71,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, settings: Settings) -> Outcome {
-    // Only the demo has work for more than one thread.
-    let mut builder = match cli.command {
-        cli::Command::Demo(_) => tokio::runtime::Builder::new_multi_thread(),
+    // Only the demo has work for more than one thread; not where that is done by other processes.
+    let mut builder = match &cli.command {
+        cli::Command::Demo(demo) if demo.is_all() => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = builder

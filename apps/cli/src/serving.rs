@@ -1,6 +1,9 @@
 //! A server before a log, and word of it in the log's directory.
 
+use std::path::Path;
+
 use anabranch::Address;
+use anabranch::model::TokenSeal;
 use anabranch_server::{Presence, ServeError, Server, token_key};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -21,9 +24,26 @@ pub struct Serving {
 /// Starts a server where it is wanted; if that is the usual place and it is taken, on a free
 /// port. Gives its address too.
 pub async fn start(
+    server: Server,
+    wanted: &str,
+    usual: &str,
+    context: &Context,
+) -> Result<(Serving, String), Failure> {
+    let Address::Directory(dir) = &context.settings.log else {
+        return start_in(server, wanted, usual, None, context).await;
+    };
+    let name = dir.display().to_string();
+    let seal = token_key(&context.env, dir);
+    let seal = seal.map_err(|error| Failure::file("keep a key in", &name, &error))?;
+    start_in(server, wanted, usual, Some((dir, seal)), context).await
+}
+
+/// The same for a server that says in a directory where it is, and seals tokens with what is given.
+pub async fn start_in(
     mut server: Server,
     wanted: &str,
     usual: &str,
+    place: Option<(&Path, TokenSeal)>,
     context: &Context,
 ) -> Result<(Serving, String), Failure> {
     let failed = |error: ServeError| {
@@ -42,11 +62,9 @@ pub async fn start(
     })?;
     let url = format!("http://{address}");
     let mut presence = None;
-    if let Address::Directory(dir) = &context.settings.log {
-        let name = dir.display().to_string();
-        let seal = token_key(&context.env, dir);
-        server = server.seal(seal.map_err(|error| Failure::file("keep a key in", &name, &error))?);
-        let announced = Presence::announce(&context.env, dir, &url);
+    if let Some((dir, seal)) = place {
+        let announced = Presence::announce_sealed(&context.env, dir, &url, &seal);
+        server = server.seal(seal);
         presence = Some(
             announced.map_err(|error| Failure::new(Exit::Failed, "serve", error.to_string()))?,
         );

@@ -1,10 +1,13 @@
 //! Signals: being asked to stop by Ctrl-C and SIGTERM, and SIGXFSZ.
 
+use std::io;
 use std::pin::pin;
 use std::process;
+use std::thread;
 
 use futures_util::future::{Either, select};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::failure::{Exit, Failure};
 
@@ -30,6 +33,8 @@ fn take(kind: SignalKind) -> Result<Signal, Failure> {
 pub struct StopSignal {
     interrupt: Signal,
     terminate: Signal,
+    /// Dropped when the standard input has ended, if that is watched.
+    input: Option<oneshot::Receiver<()>>,
     was_asked: bool,
 }
 
@@ -39,13 +44,45 @@ impl StopSignal {
         Ok(Self {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,
+            input: None,
             was_asked: false,
         })
     }
 
+    /// The end of the standard input counts as being asked too: whoever holds its other end is gone.
+    pub fn when_input_ends(&mut self) -> Result<(), Failure> {
+        let (held, ended) = oneshot::channel();
+        let watch = move || {
+            // An input that cannot be read has ended too.
+            drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
+            drop(held);
+        };
+        let thread = thread::Builder::new().name("input-end".to_owned());
+        thread.spawn(watch).map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                "io",
+                format!("cannot watch the standard input: {error}"),
+            )
+        })?;
+        self.input = Some(ended);
+        Ok(())
+    }
+
     /// Answers when the process is asked to stop.
     async fn asked(&mut self) {
-        select(pin!(self.interrupt.recv()), pin!(self.terminate.recv())).await;
+        let interrupt = pin!(self.interrupt.recv());
+        let terminate = pin!(self.terminate.recv());
+        let signal = select(interrupt, terminate);
+        match &mut self.input {
+            None => {
+                signal.await;
+            }
+            // Nothing is ever sent: that it is dropped is the end.
+            Some(input) => {
+                select(signal, input).await;
+            }
+        }
     }
 
     /// What `work` gives, or `None` if the process is or was asked to stop before that.

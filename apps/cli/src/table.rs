@@ -27,20 +27,29 @@ impl Table {
         if self.rows.len() == 1 {
             return out.line(nothing);
         }
+        for line in self.lines() {
+            out.line(&line)?;
+        }
+        Ok(())
+    }
+
+    /// Its lines.
+    pub fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
             cells.map(|cell: &String| cell.chars().count()).max()
         };
         let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
-        for row in &self.rows {
+        let line = |row: &Vec<String>| {
             let mut line = String::new();
             for (cell, &width) in row.iter().zip(&widths) {
                 line.push_str(&format!("{cell:<width$}  "));
             }
-            out.line(line.trim_end())?;
-        }
-        Ok(())
+            line.truncate(line.trim_end().len());
+            line
+        };
+        self.rows.iter().map(line).collect()
     }
 }
 

@@ -38,6 +38,9 @@ pub use anabranch_log as log;
 pub use anabranch_log_remote as remote;
 pub use anabranch_log_segment as segment;
 pub use anabranch_model as model;
+/// Services that another process has.
+#[cfg(feature = "remote")]
+pub use anabranch_peer as peer;
 pub use anabranch_runtime as runtime;
 #[cfg(feature = "server")]
 pub use anabranch_server as server;
@@ -154,6 +157,10 @@ mod guide {
     #[cfg(all(feature = "remote", feature = "server"))]
     #[doc = include_str!("../../../docs/guide/owning.md")]
     pub struct Owning;
+
+    #[cfg(all(feature = "server", feature = "remote"))]
+    #[doc = include_str!("../../../docs/guide/services-as-processes.md")]
+    pub struct ServicesAsProcesses;
 
     #[doc = include_str!("../../../docs/guide/testing.md")]
     pub struct Testing;

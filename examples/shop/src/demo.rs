@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anabranch::domain::{CommandId, Entity};
-use anabranch::log::ReadMode;
+use anabranch::log::{Log, ReadMode};
 use anabranch::model::{Cut, EventType, Filter};
-use anabranch::runtime::view::{Consistency, CopyState};
+use anabranch::runtime::view::Consistency;
 use anabranch::runtime::{
-    Accepted, CircuitState, EntityHandle, Fleet, SendError, SendOptions, StartError,
+    Accepted, CircuitState, EntityHandle, SendError, SendOptions, StartError, Time,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -19,11 +19,12 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::audit::{Audit, AuditError};
 use crate::customers::Spend;
+use crate::floor::{Floor, Standing};
 use crate::input::{Invoice, Skipped, Work};
 use crate::orders::{Line, Order, OrderCommand, Return, ReturnCommand};
 use crate::pricing::{Price, PriceCommand};
-use crate::provider::Ledger;
-use crate::shop::{SERVICES, Shop};
+use crate::provider::{Ledger, ProviderClient};
+use crate::shop::Shop;
 use crate::stock::{Stock, StockCommand};
 use crate::storefront::AllSales;
 
@@ -153,10 +154,13 @@ pub enum DemoError {
     Audit(#[from] AuditError),
     /// A view does not answer.
     #[error("a view does not answer: {0}")]
-    Query(#[from] anabranch::runtime::view::QueryError),
+    Query(#[from] anabranch::runtime::port::Problem),
     /// The provider does not say what it has charged so far.
     #[error("the provider does not say what it has charged so far: {0}")]
     Ledger(String),
+    /// A service that was killed does not start again.
+    #[error("a service that was killed does not start again: {0}")]
+    Crash(String),
     /// Nothing has happened for a long time.
     #[error("nothing has happened for a long time: {0}")]
     Stuck(String),
@@ -192,9 +196,21 @@ impl Tally {
     }
 }
 
+/// What a demo needs beside the services.
+#[derive(Clone)]
+pub struct Beside {
+    /// Clocks and sleep.
+    pub time: Time,
+    /// Where all facts are.
+    pub log: Arc<dyn Log>,
+    /// Who moves the money.
+    pub provider: ProviderClient,
+}
+
 /// A run of the demo.
 pub struct Demo {
-    shop: Arc<Shop>,
+    floor: Arc<dyn Floor>,
+    beside: Beside,
     work: Arc<Work>,
     options: Options,
     tally: Arc<Tally>,
@@ -213,23 +229,39 @@ impl Demo {
         work: Work,
         options: Options,
     ) -> Result<Arc<Self>, DemoError> {
-        let head_before = offset(&shop.log.head().await?);
+        let beside = Beside {
+            time: shop.time.clone(),
+            log: shop.log.clone(),
+            provider: shop.provider.clone(),
+        };
+        Self::on(shop, beside, work, options).await
+    }
+
+    /// The same for services that run elsewhere.
+    pub async fn on(
+        floor: Arc<dyn Floor>,
+        beside: Beside,
+        work: Work,
+        options: Options,
+    ) -> Result<Arc<Self>, DemoError> {
+        let head_before = offset(&beside.log.head().await?);
         let payments = Filter {
             categories: vec!["payment".to_owned(), "refund".to_owned()],
             ..Filter::all()
         };
-        let mut payments = shop.log.read(&Cut::start(), payments, ReadMode::ToHead);
+        let mut payments = beside.log.read(&Cut::start(), payments, ReadMode::ToHead);
         let ledger_before = match payments.next().await.transpose()? {
             None => {
-                let ledger = shop.provider.ledger().await;
+                let ledger = beside.provider.ledger().await;
                 Some(ledger.map_err(|error| DemoError::Ledger(error.to_string()))?)
             }
             Some(_) => None,
         };
         Ok(Arc::new(Self {
             ledger_before,
-            began: shop.time.monotonic(),
-            shop,
+            began: beside.time.monotonic(),
+            floor,
+            beside,
             work: Arc::new(work),
             options,
             tally: Arc::default(),
@@ -241,21 +273,8 @@ impl Demo {
     /// How it stands.
     pub async fn progress(&self) -> Progress {
         let tally = &self.tally;
-        let services = self.shop.fleet.services();
-        let mut lag = 0;
-        for service in &services {
-            for (_, view) in service.views() {
-                let status = view.status().await;
-                lag = lag.max(status.serving.map_or(0, |copy| copy.lag_events));
-            }
-        }
-        let circuits = services.iter().flat_map(|service| service.circuits());
-        let severity = |state: &CircuitState| match state {
-            CircuitState::Closed => 0,
-            CircuitState::HalfOpen => 1,
-            CircuitState::Open => 2,
-        };
-        let head = match self.shop.log.head().await {
+        let standing = self.floor.standing().await;
+        let head = match self.beside.log.head().await {
             Ok(head) => offset(&head),
             Err(_) => self.head_before,
         };
@@ -267,17 +286,17 @@ impl Demo {
             returned: Tally::get(&tally.returned),
             refunded: Tally::get(&tally.refunded),
             events: head.saturating_sub(self.head_before),
-            lag,
-            circuit: circuits.map(|circuit| circuit.state).max_by_key(severity),
+            lag: standing.lag,
+            circuit: standing.circuit,
             crashes: Tally::get(&tally.crashes),
-            elapsed: self.shop.time.monotonic().saturating_sub(self.began),
+            elapsed: self.beside.time.monotonic().saturating_sub(self.began),
         }
     }
 
     /// Lets everything through, and goes through the log when all of it has ended.
     pub async fn run(self: &Arc<Self>) -> Result<Summary, DemoError> {
         self.fill_the_shelves().await?;
-        let began = self.shop.time.monotonic();
+        let began = self.beside.time.monotonic();
         let mut counting = spawn(self.clone().count());
         let mut crashing = self.options.crash_every.map(|every| {
             let this = self.clone();
@@ -311,7 +330,7 @@ impl Demo {
         }
         self.settle().await?;
         counting.abort();
-        let seconds = (self.shop.time.monotonic() - began).as_secs_f64();
+        let seconds = (self.beside.time.monotonic() - began).as_secs_f64();
         self.summary(seconds).await
     }
 
@@ -361,11 +380,11 @@ impl Demo {
         let room = Arc::new(Semaphore::new(OPEN_MAX));
         let mut sent = FuturesUnordered::new();
         let mut released = 0;
-        let start = self.shop.time.monotonic();
+        let start = self.beside.time.monotonic();
         for at in 0..self.work.invoices.len() {
             if let Some(rate) = self.options.rate {
                 let due = start + Duration::from_secs_f64(at as f64 / rate);
-                self.shop.time.sleep_until(due).await;
+                self.beside.time.sleep_until(due).await;
             }
             // As many may be open as there are permits, and what has ended gives one back.
             loop {
@@ -384,7 +403,7 @@ impl Demo {
                     done = sent.next(), if !sent.is_empty() => {
                         if let Some(done) = done { flatten(done)? }
                     }
-                    () = self.shop.time.sleep(self.options.patience) => return Err(self.stuck().await),
+                    () = self.beside.time.sleep(self.options.patience) => return Err(self.stuck().await),
                 }
             }
             let this = self.clone();
@@ -442,29 +461,27 @@ impl Demo {
         let text = format!("demo {what} {}/{key}", E::CATEGORY);
         let source = anabranch::model::content_hash([text.as_bytes()]);
         let id = CommandId::derived(source, &[b"demo"]);
-        let began = self.shop.time.monotonic();
+        let began = self.beside.time.monotonic();
         loop {
             let options = SendOptions {
                 id: Some(id),
                 ..SendOptions::default()
             };
-            let sent = match entity::<E>(&self.shop.fleet, key) {
-                Ok(entity) => entity.send_with(command.clone(), options).await,
-                Err(error) => Err(error),
-            };
-            match sent {
+            let (port, time) = (self.floor.port(), self.beside.time.clone());
+            let entity = EntityHandle::<E>::through(port, time, key);
+            match entity.send_with(command.clone(), options).await {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) if !error.is_passing() || self.is_late(began) => {
                     let what = format!("{what} {}/{key}", E::CATEGORY);
                     return Err(DemoError::Send { what, error });
                 }
-                Err(_) => self.shop.time.sleep(Duration::from_millis(50)).await,
+                Err(_) => self.beside.time.sleep(Duration::from_millis(50)).await,
             }
         }
     }
 
     fn is_late(&self, began: Duration) -> bool {
-        self.shop.time.monotonic().saturating_sub(began) > self.options.patience
+        self.beside.time.monotonic().saturating_sub(began) > self.options.patience
     }
 
     /// Counts what ends, as the log tells it.
@@ -484,7 +501,10 @@ impl Demo {
                 .collect(),
             ..Filter::all()
         };
-        let mut news = self.shop.log.read(&Cut::start(), filter, ReadMode::Follow);
+        let mut news = self
+            .beside
+            .log
+            .read(&Cut::start(), filter, ReadMode::Follow);
         while let Some(batch) = news.next_batch().await {
             for event in &batch? {
                 // What cannot be read is told by the audit.
@@ -507,27 +527,26 @@ impl Demo {
     /// Kills one service after the other, chosen at random, and starts it again.
     async fn crash(&self, every: Duration) -> Result<(), DemoError> {
         while !self.stopping.load(Ordering::Acquire) {
-            self.shop.time.sleep(every).await;
-            let chosen = self.shop.time.random() % SERVICES.len() as u128;
-            self.shop.start(SERVICES[chosen as usize]).await?;
+            self.beside.time.sleep(every).await;
+            let chosen = self.beside.time.random();
+            let crashed = self.floor.crash(chosen).await;
+            crashed.map_err(DemoError::Crash)?;
             self.tally.crashes.fetch_add(1, Ordering::AcqRel);
         }
         Ok(())
     }
 
     async fn wait_for_the_end(&self) -> Result<(), DemoError> {
-        let mut changed_at = self.shop.time.monotonic();
+        let mut changed_at = self.beside.time.monotonic();
         loop {
             let changed = self.tally.changed.notified();
             if self.tally.ended() >= self.work.invoices.len() as u64 {
                 return Ok(());
             }
             tokio::select! {
-                () = changed => changed_at = self.shop.time.monotonic(),
-                () = self.shop.time.sleep(LOOK_EVERY) => {
-                    if let Some(halted) = self.halted().await {
-                        return Err(DemoError::Halted(halted));
-                    }
+                () = changed => changed_at = self.beside.time.monotonic(),
+                () = self.beside.time.sleep(LOOK_EVERY) => {
+                    check_halted(&self.floor.standing().await)?;
                     if self.is_late(changed_at) {
                         return Err(self.stuck().await);
                     }
@@ -538,66 +557,25 @@ impl Demo {
 
     /// Waits until nothing is under way and every view and process has seen everything.
     async fn settle(&self) -> Result<(), DemoError> {
-        let began = self.shop.time.monotonic();
+        let began = self.beside.time.monotonic();
         let mut quiet_at = None;
         loop {
-            let head = self.shop.log.head().await?;
-            if self.is_quiet(&head).await {
+            let head = self.beside.log.head().await?;
+            let standing = self.floor.standing().await;
+            if standing.is_quiet(&head) {
                 if quiet_at.as_ref() == Some(&head) {
                     return Ok(());
                 }
                 quiet_at = Some(head);
             } else {
                 quiet_at = None;
-                if let Some(halted) = self.halted().await {
-                    return Err(DemoError::Halted(halted));
-                }
+                check_halted(&standing)?;
                 if self.is_late(began) {
                     return Err(self.stuck().await);
                 }
             }
-            self.shop.time.sleep(Duration::from_millis(10)).await;
+            self.beside.time.sleep(Duration::from_millis(10)).await;
         }
-    }
-
-    async fn is_quiet(&self, head: &Cut) -> bool {
-        for service in self.shop.fleet.services() {
-            if service.under_way() > 0 {
-                return false;
-            }
-            if service
-                .processes()
-                .any(|(_, process)| !process.consumed().covers(head))
-            {
-                return false;
-            }
-            for (_, view) in service.views() {
-                let serving = view.status().await.serving;
-                if !serving.is_some_and(|copy| copy.cut.covers(head)) {
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// What has stopped until a person acts, if anything has.
-    async fn halted(&self) -> Option<String> {
-        let mut all = Vec::new();
-        for service in self.shop.fleet.services() {
-            for (name, process) in service.processes() {
-                if let Some(reason) = process.stopped() {
-                    all.push(format!("{name} has stopped consuming before {reason}"));
-                }
-            }
-            for (name, view) in service.views() {
-                let serving = view.status().await.serving;
-                if let Some(CopyState::Stopped { event }) = serving.map(|copy| copy.state) {
-                    all.push(format!("view {name} has stopped before {event}"));
-                }
-            }
-        }
-        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// What a person needs who finds that nothing happens.
@@ -608,40 +586,19 @@ impl Demo {
             self.tally.ended(),
             progress.invoices
         );
-        for service in self.shop.fleet.services() {
-            let name = service.name();
-            for (process, any) in service.processes() {
-                let open = any.list().await;
-                if let Some(first) = open.first() {
-                    let count = open.len();
-                    text += &format!(
-                        "; {count} of {process} are open, for example {}",
-                        first.stream
-                    );
-                }
-                if let Some(reason) = any.stopped() {
-                    text += &format!("; {process} has stopped: {reason}");
-                }
-            }
-            if let Some(note) = service.diagnostics().last() {
-                text += &format!("; {name} says: {}", note.text);
-            }
+        for trouble in self.floor.trouble().await {
+            text += &format!("; {trouble}");
         }
         DemoError::Stuck(text)
     }
 
     async fn summary(&self, seconds: f64) -> Result<Summary, DemoError> {
-        let head = self.shop.log.head().await?;
-        let audit = Audit::of(&*self.shop.log).await?;
+        let head = self.beside.log.head().await?;
+        let audit = Audit::of(&*self.beside.log).await?;
         let fresh = || Consistency::after(head.clone(), Duration::from_secs(10));
-        let fleet = &self.shop.fleet;
-        let view = |name: &str| {
-            fleet
-                .owner_of_view(name)
-                .ok_or_else(|| DemoError::Stuck(format!("no service with view {name} is running")))
-        };
-        let sales = view("sales")?.query(AllSales {}, fresh()).await?.value;
-        let spend = view("customers")?.query(Spend {}, fresh()).await?.value;
+        let port = self.floor.port();
+        let sales = port.query(&AllSales {}, fresh()).await?.value;
+        let spend = port.query(&Spend {}, fresh()).await?.value;
         let (by_country, by_day) = audit.revenue();
         let total = audit.confirmed_mills();
         let events = offset(&head).saturating_sub(self.head_before);
@@ -665,7 +622,7 @@ impl Demo {
             ),
         ]);
         if let Some(before) = self.ledger_before {
-            let agrees = match self.shop.provider.ledger().await {
+            let agrees = match self.beside.provider.ledger().await {
                 Ok(ledger) => {
                     ledger.charged_mills - before.charged_mills == audit.approved_mills
                         && ledger.refunded_mills - before.refunded_mills == audit.refunded_mills
@@ -715,9 +672,11 @@ impl Demo {
     }
 }
 
-/// The entity, at whichever service has it.
-fn entity<E: Entity>(fleet: &Fleet, key: &str) -> Result<EntityHandle<E>, SendError> {
-    Ok(fleet.owner(E::CATEGORY)?.entity::<E>(key))
+fn check_halted(standing: &Standing) -> Result<(), DemoError> {
+    match &*standing.halted {
+        [] => Ok(()),
+        halted => Err(DemoError::Halted(halted.join("; "))),
+    }
 }
 
 /// How many events a cut of a log with one partition has.

@@ -19,6 +19,7 @@ pub mod audit;
 pub mod checkout;
 pub mod customers;
 pub mod demo;
+pub mod floor;
 pub mod input;
 pub mod orders;
 pub mod payments;

@@ -16,6 +16,7 @@ pub mod send;
 pub mod serve;
 pub mod service;
 pub mod story;
+pub mod up;
 pub mod view;
 
 pub use crate::context::Context;

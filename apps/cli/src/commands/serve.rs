@@ -31,6 +31,9 @@ pub struct ServeArgs {
     /// Where it is served
     #[arg(long, value_name = "ADDRESS", default_value = BACKBONE)]
     listen: String,
+    /// Stop when the standard input ends: whoever started it is gone
+    #[arg(long, hide = true)]
+    while_input: bool,
 }
 
 /// Runs the command.
@@ -41,6 +44,9 @@ pub async fn run(args: ServeArgs, context: &Context) -> Outcome {
             .into());
     }
     let mut stop = StopSignal::new()?;
+    if args.while_input {
+        stop.when_input_ends()?;
+    }
     let opened = logs::open_here(context)?;
     let fleet = Arc::new(Fleet::new());
     let server = Server::new(fleet, opened.log.clone(), Time::of(&context.env));

@@ -33,6 +33,7 @@ fn help_says_what_a_stranger_needs() {
         "tail",
         "story",
         "send",
+        "up",
         "entity",
         "view",
         "process",

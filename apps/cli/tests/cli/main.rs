@@ -23,4 +23,5 @@ mod operate;
 mod read;
 mod schema;
 mod serve;
+mod split;
 mod support;

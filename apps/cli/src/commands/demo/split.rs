@@ -1,0 +1,226 @@
+//! The log and each service of the shop in a process of its own.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is about files of the demo itself"
+)]
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anabranch::Address;
+use anabranch::remote::{self, RemoteLog};
+use anabranch::runtime::Time;
+use anabranch_peer::{PeerOptions, RemotePort};
+use anabranch_shop::demo::{Beside, Demo, DemoError};
+use anabranch_shop::input::Work;
+use anabranch_shop::provider::ProviderClient;
+use anabranch_shop::shop::SERVICES;
+
+use super::args::DemoArgs;
+use super::ending::{failure, read_work, stay_open, told};
+use super::place::Place;
+use super::provider;
+use super::split_floor::SplitFloor;
+use crate::context::Context;
+use crate::demo_text::Display;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::logs::real;
+use crate::neighbours::Neighbours;
+use crate::output::{Form, note};
+use crate::stop::StopSignal;
+use crate::up::plan::Plan;
+use crate::up::{Lines, State, Supervisor};
+
+/// How long all may take to get ready.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// Runs the command.
+pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
+    let work = read_work(args.orders.as_deref())?;
+    if !matches!(context.settings.log, Address::Directory(_)) {
+        return Err(
+            Failure::usage("with --split a process of its own serves the log")
+                .remedy("name a directory with --log, or none")
+                .into(),
+        );
+    }
+    let place = Place::choose(&mut context)?;
+    let mut stop = StopSignal::new()?;
+    let time = Time::of(&context.env);
+    let provider = provider::address(args.provider, &time).await?;
+    let split = Split {
+        backbone: format!("http://{}", free_port()?),
+        services: services_in(place.dir(), &context)?,
+        said: place.dir().join("services.log"),
+        provider,
+    };
+    let text = split.declare(&args, &context.settings.log)?;
+    let plan_file = place.dir().join("up.toml");
+    std::fs::write(&plan_file, &text)
+        .map_err(|error| Failure::file("write", &plan_file.display().to_string(), &error))?;
+    let plan = Plan::parse(&text, &real(place.dir()))
+        .map_err(|wrong| Failure::new(Exit::Failed, "bad-plan", wrong.join("; ")))?;
+    let supervisor = Arc::new(Supervisor::start(&plan, &time, &to_file(&split.said)?));
+    let outcome = match stop.unless_asked(ready(&supervisor, &time)).await {
+        None => told(Err(DemoError::Stopped), args.keep, &context),
+        Some(Err(mut failure)) => {
+            failure.remedy = Some(format!("see what they say in {}", split.said.display()));
+            Err(failure.into())
+        }
+        Some(Ok(())) => {
+            split
+                .drive(&args, work, &supervisor, &mut stop, &context)
+                .await
+        }
+    };
+    supervisor.stop().await;
+    outcome
+}
+
+/// Where everything is.
+struct Split {
+    /// The server of the log.
+    backbone: String,
+    /// The directory in which each service has one of its own.
+    services: PathBuf,
+    /// What the services write.
+    said: PathBuf,
+    provider: SocketAddr,
+}
+
+impl Split {
+    /// Lets the orders through the services, which run.
+    async fn drive(
+        &self,
+        args: &DemoArgs,
+        work: Work,
+        supervisor: &Arc<Supervisor>,
+        stop: &mut StopSignal,
+        context: &Context,
+    ) -> Outcome {
+        let form = context.settings.form;
+        let time = Time::of(&context.env);
+        let neighbours = Neighbours::new(self.services.clone(), context.env.clone());
+        let neighbours = Arc::new(neighbours);
+        if form == Form::Text {
+            let page = neighbours.address("storefront").unwrap_or_default();
+            let (log, said) = (&self.backbone, self.said.display());
+            note(&format!("the log: {log}; what the services say: {said}"));
+            note(&format!("the shop's page: {page}"));
+        }
+        let log = RemoteLog::open(&self.backbone, remote::Options::default());
+        let log = log.map_err(Failure::from)?;
+        let mut options = PeerOptions::default();
+        options.log = Some(log.name().to_owned());
+        let port = RemotePort::new(neighbours.clone(), time.clone(), options);
+        let beside = Beside {
+            time: time.clone(),
+            log: Arc::new(log),
+            provider: ProviderClient::new(self.provider),
+        };
+        let floor = SplitFloor::new(Arc::new(port), neighbours, supervisor.clone());
+        let demo = Demo::on(Arc::new(floor), beside, work, args.options());
+        let demo = demo.await.map_err(failure)?;
+        let display = Display::new(form, demo.clone(), time);
+        let watched = stop.unless_asked(demo.run()).await;
+        display.end();
+        let was_stopped = watched.is_none();
+        let summary = watched.unwrap_or(Err(DemoError::Stopped));
+        let printed = told(summary, args.keep, context);
+        if args.keep && !was_stopped {
+            stay_open(&printed, form, stop).await;
+        }
+        printed
+    }
+
+    /// The services as `anabranch up` reads them.
+    fn declare(&self, args: &DemoArgs, log: &Address) -> Result<String, Failure> {
+        let Address::Directory(dir) = log else {
+            return Err(Failure::usage("the log is a directory"));
+        };
+        let dir = real(dir).display().to_string();
+        let services = self.services.display().to_string();
+        let listen = self.backbone.trim_start_matches("http://");
+        let provider = format!("http://{}", self.provider);
+        let mut text = String::from("# Written by `anabranch demo --split`.\n");
+        let mut table = |name: &str, arguments: &[&str], rest: &str| {
+            // A text of JSON is one of TOML.
+            let arguments: Vec<_> = arguments.iter().map(|text| json_text(text)).collect();
+            let arguments = arguments.join(", ");
+            // Writing to a text cannot fail.
+            let _ = write!(
+                text,
+                "\n[service.{name}]\nprogram = \"anabranch\"\nargs = [{arguments}]\n{rest}"
+            );
+        };
+        let serve = ["serve", "--log", &dir, "--listen", listen, "--while-input"];
+        let head = json_text(&format!("{}/openapi.json", self.backbone));
+        table("backbone", &serve, &format!("ready = {head}\n"));
+        for name in SERVICES {
+            let own = json_text(&format!("{services}/{name}"));
+            let mut arguments = vec!["demo", "--service", name, "--log", &self.backbone];
+            arguments.extend(["--beside", &services, "--tokens", &dir]);
+            arguments.extend(["--provider", &provider, "--while-input"]);
+            if name == "storefront" {
+                arguments.extend(["--listen", &args.listen]);
+            }
+            let rest = format!("needs = [\"backbone\"]\nready = {own}\n");
+            table(name, &arguments, &rest);
+        }
+        Ok(text)
+    }
+}
+
+/// Waits until all are ready.
+async fn ready(supervisor: &Supervisor, time: &Time) -> Result<(), Failure> {
+    tokio::select! {
+        () = supervisor.ready() => Ok(()),
+        () = time.sleep(READY_WITHIN) => {
+            let mut text = format!("not all are ready after {READY_WITHIN:?}");
+            for (name, status) in supervisor.status() {
+                if status.state != State::Ready {
+                    let end = status.last_end.as_deref().unwrap_or("it has not ended");
+                    // Writing to a text cannot fail.
+                    let _ = write!(text, "; {name} is {}: {end}", status.state.name());
+                }
+            }
+            Err(Failure::new(Exit::Failed, "not-ready", text))
+        }
+    }
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The directory in which each service has one of its own.
+fn services_in(place: &Path, context: &Context) -> Result<PathBuf, Failure> {
+    let dir = place.join("services");
+    let made = context.env.disk.create_dir(&dir);
+    made.map_err(|error| Failure::file("make", &dir.display().to_string(), &error))?;
+    Ok(real(&dir))
+}
+
+/// A port of this machine that nobody has now. The log is served there also when its process is
+/// started again.
+fn free_port() -> Result<SocketAddr, Failure> {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|bound| bound.local_addr());
+    bound.map_err(|error| Failure::new(Exit::Failed, "io", format!("no port is free: {error}")))
+}
+
+/// Writes what the services say into a file.
+fn to_file(path: &Path) -> Result<Lines, Failure> {
+    let file = std::fs::File::create(path)
+        .map_err(|error| Failure::file("write", &path.display().to_string(), &error))?;
+    let file = Mutex::new(file);
+    Ok(Arc::new(move |name: &str, line: &str| {
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a full disk does not take is lost; the services go on.
+        drop(writeln!(file, "{name:<10} | {line}"));
+    }))
+}

@@ -1,0 +1,140 @@
+//! The shop in processes of its own, and `anabranch up`, which keeps them running.
+
+use serde_json::Value;
+
+use crate::support::{Running, Scratch};
+
+/// So many orders of one line each.
+fn orders(count: usize) -> String {
+    let head =
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
+    let order = |n: usize| {
+        let (number, product, minute) = (536_365 + n, 22_000 + n % 5, n % 60);
+        format!("{number},{product},A,2,2010-12-01 08:{minute:02}:00,1.25,17850,France\n")
+    };
+    head.to_owned() + &(0..count).map(order).collect::<String>()
+}
+
+#[test]
+fn a_split_demo_whose_processes_are_killed_keeps_what_must_hold() {
+    let scratch = Scratch::new("split-kills");
+    scratch.file("orders.csv", orders(60));
+    let demo = scratch.run(
+        "demo --split --crash-every 500ms --orders orders.csv --rate 10/s --provider reliable \
+         --listen 127.0.0.1:0 --output json",
+    );
+    let said = scratch.path(".anabranch/demo/services.log");
+    let said = std::fs::read_to_string(said).unwrap_or_default();
+    assert_eq!(demo.code, Some(0), "{}\n{said}", demo.stderr);
+    let summary: Value = serde_json::from_slice(&demo.stdout).unwrap();
+    let invariants = summary["invariants"].as_object().unwrap();
+    assert!(invariants.values().all(|holds| holds == true), "{summary}");
+    assert_eq!(invariants.len(), 8, "{summary}");
+    assert_eq!(summary["orders"]["confirmed"], 60, "{summary}");
+    assert_eq!(
+        summary["revenue_mills"]["total"],
+        60 * 2 * 1250,
+        "{summary}"
+    );
+    let kills = said.matches("was ended by signal 9").count();
+    assert!(kills > 3, "{said}");
+    // Nobody is left behind, and the log is whole.
+    scratch.run("log verify --log ./.anabranch/demo/log").ok();
+}
+
+#[test]
+fn clients_of_the_storefronts_process_reach_the_services_of_the_others() {
+    let scratch = Scratch::new("split-gateway");
+    scratch.file("orders.csv", orders(2));
+    let mut demo = scratch
+        .start("demo --split --orders orders.csv --provider reliable --listen 127.0.0.1:0 --keep");
+    let lines = until(&mut demo, &["the shop's page: "]);
+    let page = lines.iter().find_map(|line| line.split_once("page: "));
+    let (_, page) = page.expect("it says where its page is");
+    until(&mut demo, &["stays open"]);
+    let send = format!("send stock/new --type OpenStock --server {page} --output json --data");
+    let mut send = scratch.command(&send);
+    send.arg("{\"units\":5,\"reorder_below\":0}");
+    let done: Value = serde_json::from_str(&crate::support::done(send).ok()).unwrap();
+    assert_eq!(done["events"][0]["type"], "StockOpened", "{done}");
+    let spend = scratch.run(&format!(
+        "view get customers spend --server {page} --output json"
+    ));
+    let spend: Value = serde_json::from_str(&spend.ok()).unwrap();
+    assert_eq!(spend["value"]["orders"], 2, "{spend}");
+    demo.terminate();
+    demo.finish().ok();
+}
+
+const TWO: &str = "\
+[service.first]
+program = \"sh\"
+args = [\"-c\", \"trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done\"]
+
+[service.second]
+program = \"sh\"
+args = [\"-c\", \"trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done\"]
+needs = [\"first\"]
+";
+
+/// Lines that it writes, until each of these has come.
+fn until(up: &mut Running, texts: &[&str]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    while !texts
+        .iter()
+        .all(|text| lines.iter().any(|line| line.contains(text)))
+    {
+        let line = up.error_line();
+        assert!(!line.is_empty(), "it has ended: {lines:?}");
+        lines.push(line.trim_end().to_owned());
+    }
+    lines
+}
+
+#[test]
+fn services_start_behind_what_they_need_and_end_before_it() {
+    let scratch = Scratch::new("up-order");
+    scratch.file("two.toml", TWO);
+    let mut up = scratch.start("up two.toml");
+    until(&mut up, &["first  | up", "second | up"]);
+    up.terminate();
+    let done = up.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let at = |text: &str| done.stderr.find(text).expect(&done.stderr);
+    assert!(at("second | bye") < at("first  | bye"), "{}", done.stderr);
+}
+
+#[test]
+fn a_service_that_ends_is_started_again() {
+    let scratch = Scratch::new("up-again");
+    let file = "[service.s]\nprogram = \"sh\"\nargs = [\"-c\", \"echo here; exit 7\"]\n";
+    scratch.file("s.toml", file);
+    let mut up = scratch.start("up s.toml");
+    until(&mut up, &["s | here"]);
+    let again = until(&mut up, &["s | here"]);
+    let end = again.iter().find(|line| line.contains("[up]"));
+    let end = end.expect("it says what has become of it");
+    assert!(end.contains("ended with code 7"), "{end}");
+    up.terminate();
+    up.finish().ok();
+}
+
+#[test]
+fn what_is_wrong_with_a_declared_set_is_told_and_nothing_is_started() {
+    let scratch = Scratch::new("up-check");
+    scratch.file("two.toml", TWO);
+    let order = scratch.run("up two.toml --check --output json").ok();
+    let order: Value = serde_json::from_str(&order).unwrap();
+    assert_eq!(order[0]["service"], "first");
+    assert_eq!(order[1]["needs"][0], "first");
+    scratch.file(
+        "bad.toml",
+        "[service.a]\nprogram = \"true\"\nneeds = [\"b\"]\n",
+    );
+    for arguments in ["up bad.toml --check", "up bad.toml"] {
+        let stderr = scratch.run(arguments).fails(2);
+        assert!(stderr.contains("needs \"b\""), "{stderr}");
+        assert!(stderr.contains("nothing was started"), "{stderr}");
+    }
+    scratch.run("up nowhere.toml").fails(3);
+}
