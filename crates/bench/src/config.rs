@@ -18,6 +18,8 @@ pub struct Config {
     pub bare_file_bytes: u64,
     /// Which other systems do the same work.
     pub peers: Vec<Peer>,
+    /// Whether the log does the same work behind a server in a process of its own, too.
+    pub served: bool,
     /// Below which directory to write. The measurement makes one of its own there.
     pub dir: PathBuf,
     /// Whether that directory stays.
@@ -33,6 +35,7 @@ impl Config {
             rounds: 5,
             bare_file_bytes: bare::FILE_BYTES,
             peers: Vec::new(),
+            served: false,
             dir,
             keep: false,
         }

@@ -36,6 +36,7 @@ mod opening;
 pub mod peers;
 mod replay;
 mod report;
+mod served;
 mod streams;
 pub mod suite;
 mod table;

@@ -26,6 +26,11 @@ impl Process {
     }
 }
 
+/// Memory of another process that is in RAM, in bytes.
+pub fn resident_bytes_of(disk: &dyn Disk, pid: u32) -> Option<u64> {
+    resident_bytes(&read_text(disk, &format!("/proc/{pid}/status"))?)
+}
+
 /// What the measurement ran on, in a few words: processors and their kind.
 pub fn processors(disk: &dyn Disk) -> String {
     let count = std::thread::available_parallelism().map_or(1, usize::from);

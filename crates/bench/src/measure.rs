@@ -17,6 +17,7 @@ use crate::follow::follow;
 use crate::peers;
 use crate::replay::replay;
 use crate::report::{About, Report};
+use crate::served;
 
 /// Events that a replay reads at most, so that they stay in the page cache.
 const REPLAY_EVENTS_MAX: u64 = 10_000_000;
@@ -79,6 +80,10 @@ pub(crate) async fn measure_in(
         (tools.progress)(&format!("starting {peer}"));
         entries.push(peers::start(peer, dir, workload).await);
     }
+    if config.served {
+        (tools.progress)("starting a server");
+        entries.push(served::start(&dir.sub("served")?, workload).await);
+    }
     open.prepare();
     let counted: Arc<dyn OpenLog> = open.clone();
     let all = Arc::clone(&disk);
@@ -92,10 +97,17 @@ pub(crate) async fn measure_in(
     (tools.progress)("following");
     let idle_appends = config.seconds.as_millis().clamp(10, 500) as u64;
     let followed = follow(&log, workload, idle_appends, rounds.each).await?;
+    let served = if config.served {
+        (tools.progress)("following through a server");
+        let dir = dir.sub("served-follow")?;
+        Some(served::follow_served(&dir, workload, idle_appends, rounds.each).await?)
+    } else {
+        None
+    };
     let about = About::new(config, log.capabilities().engine, open.method());
     open.close()?;
     dir.done_with("log")?;
-    Ok(Report::new(about, compared, replayed, followed))
+    Ok(Report::new(about, compared, replayed, followed, served))
 }
 
 /// What the log may write if it appends as fast as the bare loop, with room for its
@@ -104,7 +116,7 @@ fn log_bytes_max(config: &Config, events_per_second: f64) -> u64 {
     let seconds = config.seconds.as_secs_f64() * 1.1 + 1.0;
     let per_event = config.workload.size as f64 * 1.6 + 100.0;
     // A peer writes at most as much as the log.
-    let writers = 1.0 + config.peers.len() as f64;
+    let writers = 1.0 + config.peers.len() as f64 + f64::from(u8::from(config.served));
     (events_per_second * seconds * per_event * writers) as u64 + (1 << 30)
 }
 

@@ -11,6 +11,7 @@ use crate::figures::{Figures, Ratio};
 use crate::follow::Followed;
 use crate::machine;
 use crate::replay::Replayed;
+use crate::served::ServedFigures;
 use crate::table::{Table, count, number};
 
 /// The outcome of one measurement. Its JSON form is one object whose keys are its fields.
@@ -28,6 +29,9 @@ pub struct Report {
     pub follow: Followed,
     /// The same work, done by other systems.
     pub peers: BTreeMap<&'static str, PeerFigures>,
+    /// What else was measured of the log behind a server, whose appends are among the peers'.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served: Option<ServedFigures>,
 }
 
 /// What the log did, and what it was asked to do.
@@ -92,6 +96,7 @@ impl Report {
         compared: Compared,
         replay: Replayed,
         follow: Followed,
+        served: Option<ServedFigures>,
     ) -> Self {
         Self {
             append: AppendReport {
@@ -103,6 +108,7 @@ impl Report {
             replay,
             follow,
             peers: compared.peers,
+            served,
         }
     }
 
@@ -145,6 +151,9 @@ impl Report {
             number(self.follow.load_p50_us),
             number(self.follow.load_p99_us)
         );
+        if let Some(served) = &self.served {
+            text.push_str(&served.to_text());
+        }
         text
     }
 

@@ -115,10 +115,11 @@ pub enum ResultForm {
     Json,
 }
 
-/// Measures and gives what to print, ending with a line's end. Blocks until done. `beside`
-/// is the directory to write below if none was asked for.
+/// Measures and gives what to print, ending with a line's end. Blocks until done. `served`:
+/// behind a server too. `beside` is the directory to write below if none was asked for.
 pub fn run(
     args: &BenchLog,
+    served: bool,
     beside: PathBuf,
     durability: Durability,
     form: ResultForm,
@@ -137,7 +138,10 @@ pub fn run(
         child: &child,
         progress,
     };
-    let config = config(args, beside, durability)?;
+    let config = Config {
+        served,
+        ..config(args, beside, durability)?
+    };
     if args.suite {
         let suite = suite(&config, &parts(args), &scale(args)?, &tools)?;
         return print(form, suite.to_text(), &suite);

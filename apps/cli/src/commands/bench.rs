@@ -11,10 +11,19 @@ use crate::bench::{self, BenchLog, ResultForm};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Form, Output, note};
 
-/// Measure speed and size: log, entity, saga, view
+/// Measure speed and size: log, remote, entity, saga, view
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     Log(Box<BenchLog>),
+    /// Measure the log behind a server beside the embedded log
+    #[command(after_help = "\
+The server is `anabranch serve` in a process of its own, over loopback; its clients share one
+connection. All else is as in `anabranch bench log`.
+
+Examples:
+  anabranch bench remote
+  anabranch bench remote --clients 16 --batch 100 --peer redis")]
+    Remote(Box<BenchLog>),
     Entity(BenchEntity),
     Saga(BenchSaga),
     View(BenchView),
@@ -36,7 +45,12 @@ pub fn run(command: &BenchCommand, context: &Context) -> Outcome {
     let beside = beside(&settings.log);
     let durability = settings.options.durability;
     let result = match command {
-        BenchCommand::Log(args) => bench::run(args, beside, durability, result_form, &progress),
+        BenchCommand::Log(args) => {
+            bench::run(args, false, beside, durability, result_form, &progress)
+        }
+        BenchCommand::Remote(args) => {
+            bench::run(args, true, beside, durability, result_form, &progress)
+        }
         BenchCommand::Entity(args) => {
             hosted::run_entity(args, beside, durability, result_form, &progress)
         }

@@ -13,14 +13,15 @@ mod nats;
 mod postgres;
 #[cfg(feature = "peers")]
 mod redis;
-#[cfg(feature = "peers")]
 mod served;
-#[cfg(feature = "peers")]
 mod server;
 #[cfg(feature = "peers")]
 mod sqlite;
 
 use std::fmt;
+
+pub(crate) use served::Served;
+pub(crate) use server::{Server, free_address};
 
 use crate::append::{PeerEntry, ReadyPeer};
 use crate::dir::BenchDir;

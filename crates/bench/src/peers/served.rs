@@ -8,6 +8,7 @@ use crate::drive::Length;
 use crate::error::BenchError;
 use crate::figures::Slice;
 
+#[cfg(feature = "peers")]
 pub fn failed(peer: &'static str, reason: &str) -> BenchError {
     BenchError::Peer {
         peer,

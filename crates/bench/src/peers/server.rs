@@ -12,11 +12,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anabranch_env::{Disk, Env, OpenMode};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+#[cfg(feature = "peers")]
+use tokio::net::TcpStream;
 
 use crate::error::BenchError;
 
 /// What a program says of its version, reduced to the version's number.
+#[cfg(feature = "peers")]
 pub fn version(program: &Path) -> io::Result<String> {
     let output = Command::new(program)
         .arg("--version")
@@ -26,6 +29,7 @@ pub fn version(program: &Path) -> io::Result<String> {
 }
 
 /// The first word with digits and a dot, without what stands around it.
+#[cfg(feature = "peers")]
 fn number_in(text: &str) -> String {
     let word = text
         .split_whitespace()
@@ -76,10 +80,16 @@ impl Server {
     }
 
     /// The same server, stopped by running `command` instead of by a signal.
+    #[cfg(feature = "peers")]
     #[must_use]
     pub fn stopped_by(mut self, command: Command) -> Self {
         self.stop = Some(command);
         self
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until `attempt` succeeds once, and gives what it gave.
@@ -150,13 +160,14 @@ fn last_lines(disk: &dyn Disk, path: &Path) -> String {
 }
 
 /// Connects over TCP without delay for small packets.
+#[cfg(feature = "peers")]
 pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "peers"))]
 mod tests {
     use super::*;
 
