@@ -5,6 +5,7 @@ use std::path::Path;
 use anabranch::Address;
 use anabranch::model::TokenSeal;
 use anabranch_server::{Presence, ServeError, Server, token_key};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -29,23 +30,24 @@ pub async fn start(
     usual: &str,
     context: &Context,
 ) -> Result<(Serving, String), Failure> {
+    let bound = bind(wanted, usual).await?;
     let Address::Directory(dir) = &context.settings.log else {
-        return start_in(server, wanted, usual, None, context).await;
+        return bound.serve(server, None, context);
     };
     let name = dir.display().to_string();
     let seal = token_key(&context.env, dir);
     let seal = seal.map_err(|error| Failure::file("keep a key in", &name, &error))?;
-    start_in(server, wanted, usual, Some((dir, seal)), context).await
+    bound.serve(server, Some((dir, seal)), context)
 }
 
-/// The same for a server that says in a directory where it is, and seals tokens with what is given.
-pub async fn start_in(
-    mut server: Server,
-    wanted: &str,
-    usual: &str,
-    place: Option<(&Path, TokenSeal)>,
-    context: &Context,
-) -> Result<(Serving, String), Failure> {
+/// A place at which nobody is answered yet.
+pub struct Bound {
+    listener: TcpListener,
+    url: String,
+}
+
+/// Takes the place that is wanted; if that is the usual one and it is taken, any other.
+pub async fn bind(wanted: &str, usual: &str) -> Result<Bound, Failure> {
     let failed = |error: ServeError| {
         Failure::new(Exit::Failed, "serve", error.to_string())
             .remedy("name another address with --listen")
@@ -61,25 +63,45 @@ pub async fn start_in(
         failed(ServeError::Io { address, source })
     })?;
     let url = format!("http://{address}");
-    let mut presence = None;
-    if let Some((dir, seal)) = place {
-        let announced = Presence::announce_sealed(&context.env, dir, &url, &seal);
-        server = server.seal(seal);
-        presence = Some(
-            announced.map_err(|error| Failure::new(Exit::Failed, "serve", error.to_string()))?,
-        );
+    Ok(Bound { listener, url })
+}
+
+impl Bound {
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
     }
-    let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(server.serve(listener, async {
-        // Nothing is ever sent: that it is dropped is the end.
-        drop(stopped.await);
-    }));
-    let serving = Serving {
-        stop,
-        task,
-        presence,
-    };
-    Ok((serving, url))
+
+    /// Begins to answer. The server says in the directory that is given where it is, and seals tokens
+    /// with what comes with that.
+    pub fn serve(
+        self,
+        mut server: Server,
+        place: Option<(&Path, TokenSeal)>,
+        context: &Context,
+    ) -> Result<(Serving, String), Failure> {
+        let Self { listener, url } = self;
+        let mut presence = None;
+        if let Some((dir, seal)) = place {
+            let announced = Presence::announce_sealed(&context.env, dir, &url, &seal);
+            server = server.seal(seal);
+            presence = Some(
+                announced
+                    .map_err(|error| Failure::new(Exit::Failed, "serve", error.to_string()))?,
+            );
+        }
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(server.serve(listener, async {
+            // Nothing is ever sent: that it is dropped is the end.
+            drop(stopped.await);
+        }));
+        let serving = Serving {
+            stop,
+            task,
+            presence,
+        };
+        Ok((serving, url))
+    }
 }
 
 impl Serving {

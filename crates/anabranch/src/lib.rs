@@ -29,6 +29,8 @@
 //! ```
 
 mod address;
+#[cfg(feature = "remote")]
+mod registered;
 
 pub use address::{Address, AddressError};
 pub use anabranch_env as env;
@@ -40,7 +42,10 @@ pub use anabranch_log_segment as segment;
 pub use anabranch_model as model;
 /// Services that another process has.
 #[cfg(feature = "remote")]
-pub use anabranch_peer as peer;
+pub mod peer {
+    pub use crate::registered::Registered;
+    pub use anabranch_peer::*;
+}
 pub use anabranch_runtime as runtime;
 #[cfg(feature = "server")]
 pub use anabranch_server as server;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anabranch::domain::types::ProgramTypes;
+use anabranch::domain::types::{ProgramTypes, ServiceTypes};
 use anabranch::env::Env;
 use anabranch::log::{Log, MemoryLog};
 use anabranch::runtime::snapshot::{MemorySnapshots, SnapshotStore};
@@ -72,6 +72,11 @@ impl Shop {
         };
         let types = |name: &&'static str| nowhere.builder(name).types().clone();
         ProgramTypes(SERVICES.iter().map(types).collect())
+    }
+
+    /// The types of events that the service of this name writes and reads. Nothing is started.
+    pub fn types_of(&self, name: &'static str) -> ServiceTypes {
+        self.builder(name).types().clone()
     }
 
     fn builder(&self, name: &'static str) -> ServiceBuilder {

@@ -49,12 +49,11 @@ pub struct DemoArgs {
     pub split: bool,
     /// Run only this service, on the log of a server: orders, stock, payments, shipping, pricing,
     /// customers, storefront or checkout
-    #[arg(long, value_name = "NAME", requires_all = ["beside", "tokens"], conflicts_with_all = ["split", "orders", "crash_every", "rate", "keep"])]
+    #[arg(long, value_name = "NAME", requires_all = ["dir", "tokens"], conflicts_with_all = ["split", "orders", "crash_every", "rate", "keep"])]
     pub service: Option<String>,
-    /// With --service: the directory in which each service has one of its own, where the others find
-    /// it
+    /// With --service: the service's own directory
     #[arg(long, value_name = "DIR", requires = "service")]
-    pub beside: Option<PathBuf>,
+    pub dir: Option<PathBuf>,
     /// With --service: the directory of the log, whose key seals what clients have seen
     #[arg(long, value_name = "DIR", requires = "service")]
     pub tokens: Option<PathBuf>,

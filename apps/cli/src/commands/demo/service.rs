@@ -1,16 +1,18 @@
 //! One service of the shop in a process of its own.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch::Address;
+use anabranch::domain::types::ServiceTypes;
 use anabranch::log::OpenError;
-use anabranch::remote::{self, RemoteLog};
+use anabranch::peer::{PeerOptions, Registered, RemotePort};
+use anabranch::remote::{self, Registration, RegistryError, RemoteLog};
 use anabranch::runtime::snapshot::DiskSnapshots;
 use anabranch::runtime::{Fleet, Time};
-use anabranch_peer::{PeerOptions, RemotePort};
-use anabranch_server::{HOME, Server, token_key};
+use anabranch_server::{HOME, Server, lease_secret, token_key};
 use anabranch_shop::demo::DemoError;
 use anabranch_shop::provider::ProviderClient;
 use anabranch_shop::shop::{SERVICES, Shop};
@@ -21,7 +23,6 @@ use super::ending::failure;
 use super::provider;
 use crate::context::Context;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::neighbours::Neighbours;
 use crate::output::note;
 use crate::serving;
 use crate::stop::StopSignal;
@@ -41,8 +42,8 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
             Failure::usage(format!("the shop has no service {name:?}; it has {known}")).into(),
         );
     };
-    let (Some(beside), Some(tokens)) = (&args.beside, &args.tokens) else {
-        return Err(Failure::usage("--service wants --beside and --tokens").into());
+    let (Some(dir), Some(tokens)) = (&args.dir, &args.tokens) else {
+        return Err(Failure::usage("--service wants --dir and --tokens").into());
     };
     let Address::Server(url) = &context.settings.log else {
         return Err(
@@ -60,7 +61,6 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         return Ok(());
     };
     let log = log?;
-    let dir = beside.join(name);
     let file = |doing: &str, path: &Path, error: &std::io::Error| {
         Failure::file(doing, &path.display().to_string(), error)
     };
@@ -75,8 +75,9 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         token_key(&context.env, tokens).map_err(|error| file("read a key in", tokens, &error))?;
     let mut options = PeerOptions::default();
     options.log = Some(log.name().to_owned());
-    let neighbours = Neighbours::new(beside.clone(), context.env.clone());
-    let port = RemotePort::new(Arc::new(neighbours), time.clone(), options);
+    let registry = log.registry();
+    let directory = Registered(registry.clone());
+    let port = RemotePort::new(Arc::new(directory), time.clone(), options);
     let shop = Shop {
         env: context.env.clone(),
         time: time.clone(),
@@ -86,29 +87,72 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         provider: ProviderClient::new(provider::address(args.provider, &time).await?),
         fleet: Arc::new(Fleet::and_elsewhere(Arc::new(port))),
     };
+    // People look for the page where it always is; whatever else is found wherever it is.
+    let (wanted, usual) = match (name, args.listen.as_str()) {
+        ("storefront", listen) => (listen, HOME),
+        (_, HOME) => ("127.0.0.1:0", ""),
+        (_, other) => (other, ""),
+    };
+    let bound = serving::bind(wanted, usual).await?;
+    let secret =
+        lease_secret(&context.env, dir).map_err(|error| file("keep a secret in", dir, &error))?;
+    let registration = registration(&shop.types_of(name), bound.url(), secret);
+    let Some(lease) = stop.unless_asked(registry.register(registration)).await else {
+        return Ok(());
+    };
+    let lease = lease.map_err(not_registered)?;
     let started = shop.start(name).await;
     started.map_err(DemoError::from).map_err(failure)?;
-    let mut server = Server::new(shop.fleet.clone(), shop.log.clone(), shop.time.clone());
+    let mut server =
+        Server::new(shop.fleet.clone(), shop.log.clone(), shop.time.clone()).without_log();
     if name == "storefront" {
         server = server.page("/", storefront::PAGE);
     }
-    // The others find it wherever it is; people look for the page where it always is.
-    let wanted = match (name, args.listen.as_str()) {
-        ("storefront", listen) => listen,
-        (_, HOME) => "127.0.0.1:0",
-        (_, other) => other,
-    };
-    let place = Some((dir.as_path(), seal));
-    let (serving, url) = serving::start_in(server, wanted, HOME, place, &context).await?;
+    let (serving, url) = bound.serve(server, Some((dir, seal)), &context)?;
     note(&format!("service {name}: {url}"));
-    stop.unless_asked(std::future::pending::<()>()).await;
+    let lost = stop.unless_asked(lease.lost()).await;
+    if let Some(why) = lost {
+        // Another process is this service now: nothing more is appended by this one.
+        let failure = Failure::new(Exit::Conflict, "lease-lost", why);
+        return Err(failure.safe("what was acknowledged is in the log").into());
+    }
     serving.end().await;
     if !shop.fleet.shutdown(DRAIN).await {
         note(&format!(
             "note: the service did not end within {DRAIN:?}, and was ended as a crash would"
         ));
     }
+    lease.release().await.map_err(not_registered)?;
     Ok(())
+}
+
+fn not_registered(error: RegistryError) -> Failure {
+    let exit = match &error {
+        RegistryError::Refused(_) => Exit::Failed,
+        RegistryError::Held(_) => Exit::Conflict,
+        _ => Exit::Unavailable,
+    };
+    Failure::new(exit, "registry", error.to_string())
+}
+
+/// What a service says of itself: what it writes is its own.
+fn registration(types: &ServiceTypes, address: &str, secret: String) -> Registration {
+    let entities = types.entities.iter().map(|entity| &entity.category);
+    let owns: Vec<_> = entities.chain(&types.journals).cloned().collect();
+    let views = types.readers.iter().filter(|reader| reader.what == "view");
+    let read = types.readers.iter().flat_map(|reader| &reader.categories);
+    let reads: BTreeSet<_> = read.filter(|category| !owns.contains(*category)).collect();
+    Registration {
+        name: types.service.clone(),
+        address: address.to_owned(),
+        program: "anabranch demo".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        reads: reads.into_iter().cloned().collect(),
+        views: views.map(|view| view.name.clone()).collect(),
+        owns,
+        secret: Some(secret),
+        ..Registration::default()
+    }
 }
 
 /// The log, once its server answers.

@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anabranch::Address;
+use anabranch::peer::{PeerOptions, Registered, RemotePort};
 use anabranch::remote::{self, RemoteLog};
 use anabranch::runtime::Time;
-use anabranch_peer::{PeerOptions, RemotePort};
 use anabranch_shop::demo::{Beside, Demo, DemoError};
 use anabranch_shop::input::Work;
 use anabranch_shop::provider::ProviderClient;
@@ -117,7 +117,8 @@ impl Split {
         let log = log.map_err(Failure::from)?;
         let mut options = PeerOptions::default();
         options.log = Some(log.name().to_owned());
-        let port = RemotePort::new(neighbours.clone(), time.clone(), options);
+        let directory = Arc::new(Registered(log.registry()));
+        let port = RemotePort::new(directory, time.clone(), options);
         let beside = Beside {
             time: time.clone(),
             log: Arc::new(log),
@@ -162,14 +163,15 @@ impl Split {
         let head = json_text(&format!("{}/openapi.json", self.backbone));
         table("backbone", &serve, &format!("ready = {head}\n"));
         for name in SERVICES {
-            let own = json_text(&format!("{services}/{name}"));
+            let own = format!("{services}/{name}");
             let mut arguments = vec!["demo", "--service", name, "--log", &self.backbone];
-            arguments.extend(["--beside", &services, "--tokens", &dir]);
+            arguments.extend(["--dir", &own, "--tokens", &dir]);
             arguments.extend(["--provider", &provider, "--while-input"]);
             if name == "storefront" {
                 arguments.extend(["--listen", &args.listen]);
             }
-            let rest = format!("needs = [\"backbone\"]\nready = {own}\n");
+            let ready = json_text(&own);
+            let rest = format!("needs = [\"backbone\"]\nready = {ready}\n");
             table(name, &arguments, &rest);
         }
         Ok(text)
