@@ -1,6 +1,5 @@
 //! The same log behind a server, `anabranch serve` in a process of its own on this machine.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -35,13 +34,10 @@ pub struct ServedFigures {
 impl ServedFigures {
     /// For people.
     pub fn to_text(&self) -> String {
-        let mut text = String::new();
         let follow = &self.follow;
-        // Writing into a text does not fail.
-        let _ = writeln!(
-            text,
+        let mut text = format!(
             "follow through the server: p50 {} µs, p99 {} µs with one writer; p50 {} µs, p99 {} µs \
-             under this load",
+             under this load\n",
             number(follow.p50_us),
             number(follow.p99_us),
             number(follow.load_p50_us),
@@ -49,7 +45,7 @@ impl ServedFigures {
         );
         if let Some(bytes) = self.idle_bytes {
             let megabytes = number(bytes as f64 / 1e6);
-            let _ = writeln!(text, "memory of the idle server: {megabytes} MB");
+            text += &format!("memory of the idle server: {megabytes} MB\n");
         }
         text
     }

@@ -1,7 +1,6 @@
 //! Whether the server lives, whether it is ready, what it is, and its figures: for whoever
 //! supervises it. They are answered while everything else is busy.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use anabranch_rpc::PROTOCOL;
@@ -238,8 +237,7 @@ impl Metrics {
         });
         let text = &mut self.families[at].1;
         let labels = labels.map(|(label, value)| format!("{label}=\"{}\"", escaped(value)));
-        // Writing into a text does not fail.
-        let _ = writeln!(text, "{name}{{{}}} {value}", labels.join(","));
+        *text += &format!("{name}{{{}}} {value}\n", labels.join(","));
     }
 
     fn finish(self) -> String {

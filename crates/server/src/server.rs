@@ -193,6 +193,10 @@ impl Server {
                 time.sleep(ACCEPT_AGAIN).await;
                 continue;
             };
+            // Answers do not wait for one another. Where this fails the client has gone.
+            if stream.set_nodelay(true).is_err() {
+                continue;
+            }
             let service = TowerToHyperService::new(routes.clone());
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let connection = graceful.watch(connection.into_owned());

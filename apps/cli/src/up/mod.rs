@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anabranch_runtime::Time;
 use futures_util::future::join_all;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -100,13 +101,16 @@ impl Supervisor {
     }
 
     /// Ends one of them as `kill -9` does, chosen by this number; it is started again. Gives its
-    /// name.
+    /// name; `None` if everything is being stopped.
     pub fn kill(&self, chosen: u128) -> Option<&str> {
         let count = self.services.len().max(1) as u128;
         let (name, service) = self.services.iter().nth((chosen % count) as usize)?;
-        // Who is being killed already is killed once.
-        let _ = service.kill.try_send(());
-        Some(name)
+        match service.kill.try_send(()) {
+            // Who is being killed already is killed once.
+            Ok(()) | Err(TrySendError::Full(())) => Some(name),
+            // Everything is being stopped.
+            Err(TrySendError::Closed(())) => None,
+        }
     }
 
     /// Ends all of them in order: each when nobody who needs it is left.

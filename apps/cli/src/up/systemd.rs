@@ -1,15 +1,12 @@
 //! The same services as units of systemd.
 
-use std::fmt::Write as _;
-
 use super::plan::{Declared, Plan};
 
 /// The units, each behind a line that says what its file is called.
 pub fn units(plan: &Plan, this_program: &str) -> String {
     let mut text = String::new();
     for (name, declared) in &plan.services {
-        // Writing to a text cannot fail.
-        let _ = write!(text, "{}", unit(name, declared, plan, this_program));
+        text += &unit(name, declared, plan, this_program);
     }
     text
 }
@@ -32,23 +29,17 @@ fn unit(name: &str, declared: &Declared, plan: &Plan, this_program: &str) -> Str
     if !needs.is_empty() {
         // One that is started again does not stop those that need it.
         let needs = needs.join(" ");
-        let _ = write!(unit, "Wants={needs}\nAfter={needs}\n");
+        unit += &format!("Wants={needs}\nAfter={needs}\n");
     }
-    let _ = write!(
-        unit,
+    unit += &format!(
         "\n[Service]\nType=exec\nExecStart={}\nWorkingDirectory={}\n",
         command.join(" "),
         declared.dir.display()
     );
     for (variable, value) in &declared.env {
-        let _ = writeln!(
-            unit,
-            "Environment={}",
-            quoted(&format!("{variable}={value}"))
-        );
+        unit += &format!("Environment={}\n", quoted(&format!("{variable}={value}")));
     }
-    let _ = write!(
-        unit,
+    unit += &format!(
         "Restart=always\nRestartSec=100ms\nRestartSteps=8\nRestartMaxDelaySec=30s\n\
          TimeoutStopSec={}s\nNoNewPrivileges=yes\n\n[Install]\nWantedBy=default.target\n\n",
         plan.stop_within.as_secs().max(1)

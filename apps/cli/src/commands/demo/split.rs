@@ -187,8 +187,7 @@ async fn ready(supervisor: &Supervisor, time: &Time) -> Result<(), Failure> {
             for (name, status) in supervisor.status() {
                 if status.state != State::Ready {
                     let end = status.last_end.as_deref().unwrap_or("it has not ended");
-                    // Writing to a text cannot fail.
-                    let _ = write!(text, "; {name} is {}: {end}", status.state.name());
+                    text += &format!("; {name} is {}: {end}", status.state.name());
                 }
             }
             Err(Failure::new(Exit::Failed, "not-ready", text))
