@@ -1,0 +1,281 @@
+"""Requests over HTTP, by the standard library; what went wrong says whether it may have happened."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional
+from urllib.parse import urlsplit
+
+from .errors import BadAnswer, Unreachable
+from .wire.http import Happened
+
+ANSWER_BYTES_MAX = 64 << 20
+"""The largest answer that is taken in. A server sends no larger one."""
+
+_IDLE_MAX = 8
+_CHUNK = 1 << 16
+
+
+@dataclass
+class Answer:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def header(self, name: str) -> Optional[str]:
+        """The header of this name, in lower case."""
+        return self.headers.get(name)
+
+    @property
+    def media_type(self) -> str:
+        """What the body is."""
+        return media_type(self.headers)
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """The media type that headers name, without its parameters."""
+    return headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def parse(body: bytes, happened: Happened = "no", status: Optional[int] = None) -> Any:
+    """A body as JSON. Whole numbers are exact, however large."""
+
+    def no_number(word: str) -> None:
+        raise ValueError(f"{word} is no JSON")
+
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=no_number)
+    except (ValueError, RecursionError) as error:
+        start = body[:80].decode("utf-8", "replace")
+        raise BadAnswer(
+            "bad-answer",
+            f"the answer is no JSON ({error}); it begins with {start!r}. Is this an Anabranch server?",
+            happened=happened,
+            status=status,
+        ) from None
+
+
+def compose(value: Any) -> bytes:
+    """JSON, in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+        "utf-8"
+    )
+
+
+def _headers(message: http.client.HTTPMessage) -> Dict[str, str]:
+    return {name.lower(): value for name, value in message.items()}
+
+
+class Transport:
+    """Connections to one server. Threads may share it."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        is_plain = parts.path in ("", "/") and not parts.query and not parts.fragment
+        if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
+            raise ValueError(f"{url!r} is no address of a server such as http://127.0.0.1:7400")
+        self.url = f"{parts.scheme}://{parts.netloc}"
+        self._make = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
+        self._host, self._port = parts.hostname, parts.port
+        self._lock = threading.Lock()
+        self._idle: List[http.client.HTTPConnection] = []
+
+    def close(self) -> None:
+        """Ends the connections that nobody uses."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, within: float
+    ) -> Answer:
+        """Sends a request and takes in its answer, or raises `Unreachable` or `BadAnswer`."""
+        until = time.monotonic() + within
+        was_sent = False
+        while True:
+            try:
+                connection, is_fresh = self._take(until)
+            except Unreachable as error:
+                error.happened = "maybe" if was_sent else "no"
+                raise
+            try:
+                answer = self._once(connection, method, path, headers, body, until)
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
+                connection.close()
+                if is_fresh:
+                    raise self._broken(error) from error
+                # The server had ended a connection that waited here. All requests can be
+                # repeated, so this one is.
+                was_sent = True
+                continue
+            except (OSError, http.client.IncompleteRead) as error:
+                connection.close()
+                raise self._broken(error) from error
+            except http.client.HTTPException as error:
+                connection.close()
+                raise self._strange(error) from error
+            except BaseException:
+                connection.close()
+                raise
+            return answer
+
+    def stream(
+        self, path: str, headers: Mapping[str, str], body: bytes, within: float, idle: float
+    ) -> Stream:
+        """Sends a request whose answer goes on; `idle` is how long it may say nothing, in seconds."""
+        connection = self._fresh(time.monotonic() + within)
+        try:
+            connection.request("POST", path, body, dict(headers))
+            response = connection.getresponse()
+        except (OSError, http.client.IncompleteRead, http.client.RemoteDisconnected) as error:
+            connection.close()
+            raise self._broken(error) from error
+        except http.client.HTTPException as error:
+            connection.close()
+            raise self._strange(error) from error
+        except BaseException:
+            connection.close()
+            raise
+        return Stream(self, connection, response, idle)
+
+    def _take(self, until: float) -> "tuple[http.client.HTTPConnection, bool]":
+        with self._lock:
+            if self._idle:
+                return self._idle.pop(), False
+        return self._fresh(until), True
+
+    def _fresh(self, until: float) -> http.client.HTTPConnection:
+        within = max(until - time.monotonic(), 0.001)
+        connection = self._make(self._host, self._port, timeout=within)
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            # Nothing was sent.
+            raise Unreachable(
+                "unreachable", f"{self.url} cannot be reached: {error}", passing=True
+            ) from error
+        _stay_awake(connection.sock)
+        return connection
+
+    def _once(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        until: float,
+    ) -> Answer:
+        sock = connection.sock
+        sock.settimeout(max(until - time.monotonic(), 0.001))
+        connection.request(method, path, body or None, dict(headers))
+        response = connection.getresponse()
+        taken = bytearray()
+        while True:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise socket.timeout("the answer did not come whole in time")
+            sock.settimeout(left)
+            chunk = response.read1(_CHUNK)
+            if not chunk:
+                break
+            taken += chunk
+            if len(taken) > ANSWER_BYTES_MAX:
+                connection.close()
+                raise BadAnswer(
+                    "bad-answer",
+                    f"the answer is larger than {ANSWER_BYTES_MAX} bytes",
+                    happened="maybe",
+                    status=response.status,
+                )
+        if response.length:
+            raise http.client.IncompleteRead(bytes(taken), response.length)
+        # Said outright: otherwise an older Python takes the answer for one that goes on.
+        response.close()
+        answer = Answer(response.status, _headers(response.msg), bytes(taken))
+        if response.will_close:
+            connection.close()
+        else:
+            self._give_back(connection)
+        return answer
+
+    def _give_back(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if len(self._idle) < _IDLE_MAX:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _broken(self, error: Exception) -> Unreachable:
+        words = str(error) or type(error).__name__
+        return Unreachable(
+            "unreachable",
+            f"the connection to {self.url} broke before the answer: {words}",
+            happened="maybe",
+            passing=True,
+        )
+
+    def _strange(self, error: Exception) -> BadAnswer:
+        return BadAnswer(
+            "bad-answer",
+            f"what answers at {self.url} is no HTTP: {type(error).__name__} {str(error)[:80]}",
+            happened="maybe",
+        )
+
+
+class Stream:
+    """An answer that goes on."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        idle: float,
+    ) -> None:
+        self._transport = transport
+        self._connection = connection
+        self._response = response
+        self.status = response.status
+        self.headers = _headers(response.msg)
+        # Of a connection that ends with its answer the response has the socket alone.
+        if connection.sock is not None:
+            connection.sock.settimeout(idle)
+
+    def read(self, count: int) -> bytes:
+        """So many bytes, or fewer at the end; raises `Unreachable` when it breaks."""
+        taken = bytearray()
+        try:
+            while len(taken) < count:
+                chunk = self._response.read(min(count - len(taken), _CHUNK))
+                if not chunk:
+                    break
+                taken += chunk
+        except (OSError, http.client.HTTPException) as error:
+            raise self._transport._broken(error) from error
+        return bytes(taken)
+
+    def close(self) -> None:
+        """Ends it."""
+        self._response.close()
+        self._connection.close()
+
+
+def _stay_awake(sock: socket.socket) -> None:
+    """Notices within a minute or so that the other side is gone without a word."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,60 @@
+"""Asking again, for as long as that makes sense."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Callable, TypeVar
+
+from .errors import AnabranchError
+from .wire.http import Happened
+
+T = TypeVar("T")
+
+FIRST = 0.05
+MOST = 2.0
+ATTEMPT_MOST = 10.0
+"""The longest that one attempt waits for its answer, in seconds."""
+
+
+class Again:
+    """How long to wait before the next attempt: twice as long each time, not all at once."""
+
+    def __init__(self) -> None:
+        self._next = FIRST
+
+    def reset(self) -> None:
+        """Somebody has answered."""
+        self._next = FIRST
+
+    def wait(self, error: AnabranchError) -> float:
+        """Seconds to wait after this error."""
+        wait = self._next * random.uniform(0.75, 1.25)
+        self._next = min(self._next * 2, MOST)
+        return wait if error.retry_after is None else max(error.retry_after, FIRST)
+
+
+def until_done(timeout: float, once: Callable[[float], T]) -> T:
+    """Calls `once` with the seconds it may take, again while the error is a passing one.
+
+    What it asks for has an id of its own, so a repeat is safe, and a good answer or a clear
+    refusal also says what has become of the attempts before. If the time ends first, the last
+    error is raised; it says `maybe` if any attempt may have been done.
+    """
+    deadline = time.monotonic() + timeout
+    again = Again()
+    may_have: Happened = "no"
+    while True:
+        left = max(deadline - time.monotonic(), 0.001)
+        try:
+            return once(min(left, ATTEMPT_MOST))
+        except AnabranchError as error:
+            if error.happened == "maybe":
+                may_have = "maybe"
+            if not error.passing:
+                raise
+            wait = again.wait(error)
+            if time.monotonic() + wait >= deadline:
+                error.happened = may_have
+                raise
+            time.sleep(wait)

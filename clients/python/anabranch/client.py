@@ -1,0 +1,274 @@
+"""A log and the services on it, by the address of a server."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Union
+
+from . import _reads, _retry, _rpc, lease as leases, session as sessions
+from ._http import Transport
+from ._reads import Place, Reader, StreamReader
+from ._rpc import Caller
+from .errors import AnabranchError, LeaseLost, OtherProtocol
+from .lease import Lease
+from .log import Appended, Cut, Event, Expect, Filter, NewEvent, NoMatch, Placed, conditions, placed
+from .session import Answer, Outcome, Session
+from .wire import log as wire
+from .wire import registry as registry
+from .wire.http import Version
+
+PROTOCOL = 1
+"""The version of the protocol that is spoken here. A server that is one version newer or older
+works too.
+"""
+
+
+def open(url: str, *, log: Optional[str] = None, timeout: float = 30.0) -> Client:
+    """Opens the log, and what is served beside it, at an address such as http://127.0.0.1:7400.
+
+    `log` is the id of the log that is meant; if nothing is said, whichever is there. Every request
+    names it from then on, so another log that gets the address later is never taken for it.
+    `timeout` is how long anything may take with all its attempts, in seconds.
+    """
+    transport = Transport(url)
+    try:
+        return Client(transport, _version(transport, log, timeout), timeout)
+    except BaseException:
+        transport.close()
+        raise
+
+
+def _version(transport: Transport, log: Optional[str], timeout: float) -> Version:
+    """What serves there, if it is what is meant."""
+
+    def once(within: float) -> Version:
+        try:
+            return Caller(transport, "").version(within)
+        except AnabranchError as error:
+            error.happened = "no"
+            raise
+
+    version = _retry.until_done(timeout, once)
+    if log is not None and version.log != log:
+        raise _rpc.other_log(log, version.log)
+    if abs(version.protocol - PROTOCOL) > 1:
+        raise OtherProtocol(
+            "other-protocol",
+            f"the server speaks version {version.protocol} of the protocol, and this client "
+            f"version {PROTOCOL}; use a {'newer' if version.protocol > PROTOCOL else 'older'} client",
+        )
+    return version
+
+
+class Client:
+    """What `open` gives. Threads may share it."""
+
+    def __init__(self, transport: Transport, version: Version, timeout: float) -> None:
+        self._transport = transport
+        self._caller = Caller(transport, version.log)
+        self.log = version.log
+        """The id of the log."""
+        self.server = version.version
+        """The version of the server's program."""
+        self.timeout = timeout
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends its connections."""
+        self._transport.close()
+
+    def capabilities(self, timeout: Optional[float] = None) -> wire.Capabilities:
+        """What the log can do, and how large the parts of an append may be."""
+        request = wire.DescribeRequest(protocol=PROTOCOL)
+        answer = self._ask("Describe", request, wire.DescribeResponse, timeout)
+        return answer.capabilities or wire.Capabilities()
+
+    def append(
+        self,
+        events: Union[NewEvent, Sequence[NewEvent]],
+        *,
+        expect: Union[Expect, Mapping[str, Expect], None] = None,
+        no_match: Optional[NoMatch] = None,
+        timeout: Optional[float] = None,
+    ) -> Appended:
+        """Appends events, all of them or none; returns when they are durable.
+
+        `expect` says in which state their stream must be, or with a mapping which streams. It is
+        repeated while that makes sense: an event is written once, because it has an id. Raises
+        `Conflict`, `Matched`, `NotOwner` or another `AnabranchError`.
+        """
+        return self._append(events, expect, no_match, timeout, "")
+
+    def _append(
+        self,
+        events: Union[NewEvent, Sequence[NewEvent]],
+        expect: Union[Expect, Mapping[str, Expect], None],
+        no_match: Optional[NoMatch],
+        timeout: Optional[float],
+        lease: str,
+    ) -> Appended:
+        events = [events] if isinstance(events, NewEvent) else list(events)
+        request = wire.AppendRequest(
+            events=[event.message() for event in events],
+            conditions=conditions(events, expect, no_match),
+            lease=lease,
+        )
+        path = _rpc.LOG + "Append"
+        answer = _retry.until_done(
+            self.timeout if timeout is None else timeout,
+            lambda within: self._caller.call(path, request, wire.AppendResponse, within, changes=True),
+        )
+        return Appended([placed(place) for place in answer.places], answer.repeated)
+
+    def head(self, timeout: Optional[float] = None) -> Cut:
+        """Every durable event there is now, as a cut."""
+        answer = self._ask("Head", wire.HeadRequest(), wire.HeadResponse, timeout)
+        return dict(answer.head.counts) if answer.head else {}
+
+    def find(self, id: str, timeout: Optional[float] = None) -> Optional[Placed]:
+        """Where the event with this id stands; None: it was not written."""
+        answer = self._ask("Find", wire.FindRequest(id=id), wire.FindResponse, timeout)
+        return None if answer.placed is None else placed(answer.placed)
+
+    def read(
+        self, filter: Filter = Filter(), *, cut: Optional[Cut] = None, backward: bool = False
+    ) -> Iterator[Event]:
+        """The events there are now, in their order; of two reads at one time each gives all.
+
+        What `cut` includes is passed over. Backward, that is what is read, newest first.
+        """
+        mode: wire.ReadMode = "READ_MODE_BACKWARD" if backward else "READ_MODE_TO_HEAD"
+        if backward and cut is None:
+            cut = self.head()
+        reader = Reader(self._caller, filter, cut, mode, self.timeout)
+        return (event for event, _ in reader.events())
+
+    def read_stream(
+        self, stream: str, *, start: int = 0, end: Optional[int] = None, backward: bool = False
+    ) -> Iterator[Event]:
+        """The events of one stream there are now: from version `start` to before `end`."""
+        return StreamReader(self._caller, stream, start, end, backward, self.timeout).events()
+
+    def follow(
+        self,
+        filter: Filter = Filter(),
+        *,
+        cut: Optional[Cut] = None,
+        patience: Optional[float] = None,
+    ) -> Iterator[Event]:
+        """Events as they come, for ever: first those behind `cut`, then each new one.
+
+        It goes on where it was when the server is restarted: no gap, and no event twice. A server
+        that is away for longer than `patience` seconds ends it with `Unreachable`.
+        """
+        return (event for event, _ in self._following(filter, cut, patience).events())
+
+    def consume(
+        self,
+        function: Callable[[Event], Any],
+        filter: Filter = Filter(),
+        *,
+        place: Place,
+        patience: Optional[float] = None,
+        until: Optional[Callable[[], bool]] = None,
+    ) -> None:
+        """Calls a function for each event, and keeps the place behind it when it has returned.
+
+        Started again, it goes on there; an event whose function did not return comes again. It
+        ends when the function raises, or when `until` says so after an event.
+        """
+        cut = _reads.read_place(self.log, place.load())
+        for event, behind in self._following(filter, cut, patience).events():
+            function(event)
+            place.save(_reads.write_place(self.log, behind))
+            if until is not None and until():
+                return
+
+    def _following(self, filter: Filter, cut: Optional[Cut], patience: Optional[float]) -> Reader:
+        patience = self.timeout if patience is None else patience
+        return Reader(self._caller, filter, cut, "READ_MODE_FOLLOW", patience)
+
+    def session(self, token: Optional[str] = None) -> Session:
+        """Commands and queries that see one another; `token` is that of an earlier session."""
+        return Session(self._caller, self.timeout, token)
+
+    def send(self, stream: str, command: str, data: Any = None, **options: Any) -> Outcome:
+        """As `Session.send`, in a session of its own."""
+        return self.session(options.pop("token", None)).send(stream, command, data, **options)
+
+    def query(
+        self, view: str, name: str, arguments: Optional[Mapping[str, Any]] = None, **options: Any
+    ) -> Answer:
+        """As `Session.query`, in a session of its own; `token` is what it has to see."""
+        return self.session(options.pop("token", None)).query(view, name, arguments, **options)
+
+    def register(
+        self,
+        name: str,
+        *,
+        owns: Sequence[str] = (),
+        address: str = "",
+        views: Sequence[str] = (),
+        reads: Sequence[str] = (),
+        sends: Sequence[str] = (),
+        program: str = "",
+        version: str = "",
+        secret: Optional[str] = None,
+        lease_time: float = 10.0,
+        on_lost: Optional[Callable[[LeaseLost], None]] = None,
+        timeout: Optional[float] = None,
+    ) -> Lease:
+        """Registers a service: from then on it alone appends to the categories that it owns, by
+        its lease.
+
+        With the `secret` of its lease before it takes over from itself at once; see `kept_secret`.
+        `on_lost` is called in a thread of the lease when somebody else has followed. Raises `Held`
+        where another service has what is claimed.
+        """
+        service = registry.Service(
+            name=name,
+            address=address,
+            program=program,
+            version=version,
+            owns=list(owns),
+            views=list(views),
+            reads=list(reads),
+            sends=list(sends),
+        )
+        # One of our own: a registration whose answer was lost is repeated as the same.
+        request = registry.RegisterRequest(
+            service=service,
+            secret=secret or secrets.token_hex(32),
+            lease_ms=int(lease_time * 1000),
+        )
+        path = _rpc.REGISTRY + "RegisterService"
+
+        def once(within: float) -> registry.RegisterResponse:
+            return self._caller.call(path, request, registry.RegisterResponse, within, changes=True)
+
+        try:
+            answer = _retry.until_done(self.timeout if timeout is None else timeout, once)
+        except AnabranchError as error:
+            raise leases.held(error) from None
+        return Lease(self, name, answer.lease or registry.Lease(), on_lost)
+
+    def services(self, timeout: Optional[float] = None) -> List[registry.Registered]:
+        """All services, by name, and how their leases are."""
+        path = _rpc.REGISTRY + "List"
+        answer = _retry.until_done(
+            self.timeout if timeout is None else timeout,
+            lambda within: self._caller.call(path, registry.ListRequest(), registry.ListResponse, within),
+        )
+        return answer.services
+
+    def _ask(self, call: str, request: Any, answer: Any, timeout: Optional[float]) -> Any:
+        path = _rpc.LOG + call
+        return _retry.until_done(
+            self.timeout if timeout is None else timeout,
+            lambda within: self._caller.call(path, request, answer, within),
+        )

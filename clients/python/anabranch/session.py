@@ -1,0 +1,236 @@
+"""Commands and queries, and what a client has written and seen."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from dataclasses import dataclass
+from typing import Any, List, Mapping, Optional
+from urllib.parse import quote, urlencode
+
+from . import _http, _retry, _rpc
+from ._rpc import Caller
+from .errors import AnabranchError
+from .log import Cut, Expect
+from .wire.http import CommandOutcome, QueryAnswer, RecordedEvent
+
+TOKEN = "anabranch-token"
+_COMMAND_MOST = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a command."""
+
+    stream: str
+    command: str
+    """Its id."""
+
+    taken: bool
+    """Whether a saga has taken it: it is durable, and what follows from it is done later. An
+    entity has done it when it answers.
+    """
+
+    version: Optional[int]
+    """The version of the entity's last event; None: it has none."""
+
+    repeated: bool
+    """Whether it had been done before, and this is the first outcome."""
+
+    events: List[RecordedEvent]
+    token: Optional[str]
+    """What the client has now written and seen: a query with it sees this."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A view's answer, from one unchanging state of it."""
+
+    value: Any
+    cut: Cut
+    """How far into the log it reaches."""
+
+    stale: bool
+    """Whether it lacks something that the client has seen, which it has allowed."""
+
+    token: Optional[str]
+
+
+class Session:
+    """One client's commands and queries, one after the other: each sees what came before.
+
+    Threads may share it; then one waits for the other. Who handles requests of many people has a
+    session for each of them, and keeps its `token` with them.
+    """
+
+    def __init__(self, caller: Caller, timeout: float, token: Optional[str] = None) -> None:
+        self._caller = caller
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self.token = token
+
+    def send(
+        self,
+        stream: str,
+        command: str,
+        data: Any = None,
+        *,
+        key: Optional[str] = None,
+        expect: Optional[Expect] = None,
+        traceparent: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> Outcome:
+        """Sends a command to an entity, `category/key`, and waits until it is done.
+
+        `key` names the command: sending it again with the same one gives the first outcome. If
+        nothing is said, a new one is made and kept over all attempts. `expect` is the version
+        that the entity must be at, `empty` or `exists`. `timeout` is in seconds.
+        """
+        with self._lock:
+            try:
+                outcome = send(
+                    self._caller,
+                    stream,
+                    command,
+                    data,
+                    key=key,
+                    expect=expect,
+                    traceparent=traceparent,
+                    timeout=self._timeout if timeout is None else timeout,
+                    token=self.token,
+                )
+            except AnabranchError as error:
+                self.token = error.token or self.token
+                raise
+            self.token = outcome.token or self.token
+            return outcome
+
+    def query(
+        self,
+        view: str,
+        name: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        *,
+        policy: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> Answer:
+        """Asks a view. `policy` says what it does while it is behind: `wait=5s`, `fail` or
+        `stale`.
+        """
+        with self._lock:
+            answer = query(
+                self._caller,
+                view,
+                name,
+                arguments,
+                policy=policy,
+                timeout=self._timeout if timeout is None else timeout,
+                token=self.token,
+            )
+            self.token = answer.token or self.token
+            return answer
+
+
+def send(
+    caller: Caller,
+    stream: str,
+    command: str,
+    data: Any,
+    *,
+    key: Optional[str],
+    expect: Optional[Expect],
+    traceparent: Optional[str],
+    timeout: float,
+    token: Optional[str],
+) -> Outcome:
+    """Sends a command, again with the same key while that makes sense."""
+    category, slash, rest = stream.partition("/")
+    if not (category and slash and rest):
+        raise ValueError(f"{stream!r} is no stream: it is written category/key")
+    path = f"/commands/{_part(category)}/{_part(rest)}?"
+    headers = {
+        **caller.headers(),
+        "content-type": "application/json",
+        "idempotency-key": _header("an idempotency key", str(uuid.uuid4()) if key is None else key),
+        **_token(token),
+    }
+    if expect is not None and expect != "any":
+        name = "if-none-match" if expect == "empty" else "if-match"
+        headers[name] = "*" if expect in ("empty", "exists") else f'"{int(expect)}"'
+    if traceparent is not None:
+        headers["traceparent"] = _header("a traceparent", traceparent)
+    body = _http.compose({} if data is None else data)
+
+    def once(within: float) -> Outcome:
+        wait_ms = max(int(min(within, _COMMAND_MOST) * 1000), 1)
+        address = path + urlencode({"type": command, "timeout": f"{wait_ms}ms"})
+        # The server says in time that it does not know; a second more for that to arrive.
+        got = caller.transport.ask("POST", address, headers, body, within + 1)
+        if got.status not in (200, 202):
+            raise caller.refused(got)
+        _rpc.check_media_type(got.headers, "application/json", got.status)
+        outcome = _rpc.read(CommandOutcome, got.body, "maybe")
+        return Outcome(
+            stream=outcome.stream,
+            command=outcome.command,
+            taken=outcome.taken,
+            version=outcome.version,
+            repeated=outcome.repeated,
+            events=outcome.events,
+            token=got.header(TOKEN),
+        )
+
+    return _retry.until_done(timeout, once)
+
+
+def query(
+    caller: Caller,
+    view: str,
+    name: str,
+    arguments: Optional[Mapping[str, Any]],
+    *,
+    policy: Optional[str],
+    timeout: float,
+    token: Optional[str],
+) -> Answer:
+    """Asks a view, again while that makes sense."""
+    fields = _http.compose(dict(arguments or {})).decode("utf-8")
+    path = f"/views/{_part(view)}/{_part(name)}?{urlencode({'q': fields})}"
+    headers = {**caller.headers(), **_token(token)}
+    if policy is not None:
+        headers["anabranch-policy"] = _header("a policy", policy)
+
+    def once(within: float) -> Answer:
+        try:
+            got = caller.transport.ask("GET", path, headers, b"", within + 1)
+            if got.status != 200:
+                raise caller.refused(got)
+            _rpc.check_media_type(got.headers, "application/json", got.status)
+            answer = _rpc.read(QueryAnswer, got.body)
+        except AnabranchError as error:
+            # A query changes nothing.
+            error.happened = "no"
+            raise
+        return Answer(
+            value=answer.value,
+            cut={int(partition): count for partition, count in answer.cut.items()},
+            stale=answer.stale,
+            token=got.header(TOKEN),
+        )
+
+    return _retry.until_done(timeout, once)
+
+
+def _part(text: str) -> str:
+    """A part of a path. A slash in it is escaped too, so it stays one."""
+    return quote(text, safe="")
+
+
+def _token(token: Optional[str]) -> Mapping[str, str]:
+    return {} if token is None else {TOKEN: _header("a token", token)}
+
+
+def _header(what: str, value: str) -> str:
+    if not value or not value.isascii() or not value.isprintable():
+        raise ValueError(f"{what} is printable ASCII, not {value!r}")
+    return value

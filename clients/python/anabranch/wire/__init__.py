@@ -1,0 +1,1 @@
+"""The types that go over the wire, made from the contracts of the server."""
