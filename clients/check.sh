@@ -33,3 +33,21 @@ python() {
 
 echo "clients: python"
 (python)
+
+# A copy, because a build leaves its files beside the sources.
+typescript() {
+    local copy=$scratch/copy
+    mkdir -p "$copy/typescript"
+    rm -rf "$copy/conformance" "$copy"/typescript/{src,test,dist}
+    cp -R "$here/conformance" "$copy/"
+    cp -R "$here"/typescript/{src,test,package.json,package-lock.json,tsconfig.json,README.md} "$copy/typescript/"
+    cd "$copy/typescript"
+    if ! cmp -s package-lock.json node_modules/.made-for; then
+        npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+        cp package-lock.json node_modules/.made-for
+    fi
+    npm test --silent
+}
+
+echo "clients: typescript"
+(typescript)

@@ -346,19 +346,17 @@ def python_doc(doc: str, indent: str) -> List[str]:
 def typescript(types: List[Type], source: str, doc: str) -> str:
     out = [f"// {doc}", "//", f"// {MADE.format(source=source)}", ""]
     choices = {made.name for made in types if made.words}
-    uses = {"Shape"}
-    if any(not made.words for made in types):
-        uses.add("record")
+    uses = {"RecordShape", "record"}
     for made in types:
         if made.words:
-            uses.add("choice")
+            uses |= {"Shape", "choice"}
         for field in made.fields:
             calls = re.findall(r"\b(\w+)\(", field.shape.call)
             uses.update(calls)
             if "raw" in calls:
                 uses.add("Json")
-    named = [f"type {name}" if name in ("Shape", "Json") else name for name in sorted(uses)]
-    out += [f'import {{ {", ".join(named)} }} from "../shape.js";']
+    named = [f"type {name}" if name[0].isupper() else name for name in sorted(uses)]
+    out += ["import {", *(f"  {name}," for name in named), '} from "../shape.js";']
     for made in types:
         out.append("")
         out += typescript_doc(made.doc, "")
@@ -376,7 +374,7 @@ def typescript(types: List[Type], source: str, doc: str) -> str:
             mark = "?" if kind.endswith(" | undefined") else ""
             out.append(f"  {camel(snake(field.json))}{mark}: {kind};")
         out.append("}")
-        out.append(f"export const {made.name}: Shape<{made.name}> = record(() => [")
+        out.append(f"export const {made.name}: RecordShape<{made.name}> = record(() => [")
         for field in made.fields:
             call = field.shape.call
             call = re.sub(r"ref\((\w+)\)", r"ref(() => \1)", call)

@@ -2,7 +2,22 @@
 //
 // Made by clients/generate.py from docs/openapi.json: change that, and run it again.
 
-import { type Json, type Shape, boolean, choice, many, optional, raw, record, ref, table, text, uint32, uint64 } from "../shape.js";
+import {
+  type Json,
+  type RecordShape,
+  type Shape,
+  boolean,
+  choice,
+  many,
+  optional,
+  raw,
+  record,
+  ref,
+  table,
+  text,
+  uint32,
+  uint64,
+} from "../shape.js";
 
 /** A command as one body. With `?type=…` in the address the body is the data alone. */
 export interface CommandBody {
@@ -11,7 +26,7 @@ export interface CommandBody {
   /** What is asked for, for example `PlaceOrder`. */
   type: string;
 }
-export const CommandBody: Shape<CommandBody> = record(() => [
+export const CommandBody: RecordShape<CommandBody> = record(() => [
   ["data", "data", optional(raw()), true],
   ["type", "type", text()],
 ]);
@@ -34,7 +49,7 @@ export interface CommandOutcome {
   /** The version of the entity's last event; `null` if it has none. */
   version?: bigint | undefined;
 }
-export const CommandOutcome: Shape<CommandOutcome> = record(() => [
+export const CommandOutcome: RecordShape<CommandOutcome> = record(() => [
   ["command", "command", text()],
   ["events", "events", many(ref(() => RecordedEvent)), true],
   ["repeated", "repeated", boolean(), true],
@@ -77,7 +92,7 @@ export interface Problem {
   /** `urn:anabranch:problem:` and the code. */
   type: string;
 }
-export const Problem: Shape<Problem> = record(() => [
+export const Problem: RecordShape<Problem> = record(() => [
   ["actual", "actual", optional(uint64()), true],
   ["code", "code", text()],
   ["command", "command", optional(text()), true],
@@ -114,7 +129,7 @@ export interface ProblemParts {
   /** The stream that it is about, as category/key. */
   stream?: string | undefined;
 }
-export const ProblemParts: Shape<ProblemParts> = record(() => [
+export const ProblemParts: RecordShape<ProblemParts> = record(() => [
   ["count", "count", optional(uint64()), true],
   ["expected", "expected", optional(raw()), true],
   ["have", "have", optional(table(text(), uint64())), true],
@@ -134,7 +149,7 @@ export interface QueryAnswer {
   /** What was asked for. */
   value: Json;
 }
-export const QueryAnswer: Shape<QueryAnswer> = record(() => [
+export const QueryAnswer: RecordShape<QueryAnswer> = record(() => [
   ["cut", "cut", table(text(), uint64())],
   ["stale", "stale", boolean()],
   ["value", "value", raw()],
@@ -153,7 +168,7 @@ export interface RecordedEvent {
   /** Its number in the stream, from 0. */
   version: bigint;
 }
-export const RecordedEvent: Shape<RecordedEvent> = record(() => [
+export const RecordedEvent: RecordShape<RecordedEvent> = record(() => [
   ["data", "data", raw()],
   ["position", "position", text()],
   ["schemaVersion", "schema_version", uint32()],
@@ -172,7 +187,7 @@ export interface Rejection {
   /** Whether the same command may be allowed a little later. */
   tryAgain: boolean;
 }
-export const Rejection: Shape<Rejection> = record(() => [
+export const Rejection: RecordShape<Rejection> = record(() => [
   ["code", "code", text()],
   ["data", "data", optional(raw()), true],
   ["message", "message", text()],
@@ -188,7 +203,7 @@ export interface Version {
   /** The version of the program. */
   version: string;
 }
-export const Version: Shape<Version> = record(() => [
+export const Version: RecordShape<Version> = record(() => [
   ["log", "log", text()],
   ["protocol", "protocol", uint32()],
   ["version", "version", text()],

@@ -2,7 +2,21 @@
 //
 // Made by clients/generate.py from crates/rpc/proto/anabranch/log/v1/log.proto: change that, and run it again.
 
-import { type Shape, boolean, choice, many, octets, optional, quoted64, record, ref, table, text, uint32 } from "../shape.js";
+import {
+  type RecordShape,
+  type Shape,
+  boolean,
+  choice,
+  many,
+  octets,
+  optional,
+  quoted64,
+  record,
+  ref,
+  table,
+  text,
+  uint32,
+} from "../shape.js";
 
 /** Why an append was not acknowledged. */
 export interface AppendProblem {
@@ -17,7 +31,7 @@ export interface AppendProblem {
   /** A stable word for it, such as `conflict` or `not-owner`. */
   code: string;
 }
-export const AppendProblem: Shape<AppendProblem> = record(() => [
+export const AppendProblem: RecordShape<AppendProblem> = record(() => [
   ["message", "message", text(), true],
   ["conflict", "conflict", optional(ref(() => Conflict)), true],
   ["matched", "matched", optional(ref(() => Position)), true],
@@ -37,7 +51,7 @@ export interface AppendRequest {
    */
   lease: string;
 }
-export const AppendRequest: Shape<AppendRequest> = record(() => [
+export const AppendRequest: RecordShape<AppendRequest> = record(() => [
   ["events", "events", many(ref(() => NewEvent)), true],
   ["conditions", "conditions", many(ref(() => Condition)), true],
   ["lease", "lease", text(), true],
@@ -49,7 +63,7 @@ export interface AppendResponse {
   /** Whether an earlier append with the same ids had written them. */
   repeated: boolean;
 }
-export const AppendResponse: Shape<AppendResponse> = record(() => [
+export const AppendResponse: RecordShape<AppendResponse> = record(() => [
   ["places", "places", many(ref(() => Placed)), true],
   ["repeated", "repeated", boolean(), true],
 ]);
@@ -67,7 +81,7 @@ export interface BeyondHead {
   cut?: Cut | undefined;
   head?: Cut | undefined;
 }
-export const BeyondHead: Shape<BeyondHead> = record(() => [
+export const BeyondHead: RecordShape<BeyondHead> = record(() => [
   ["cut", "cut", optional(ref(() => Cut)), true],
   ["head", "head", optional(ref(() => Cut)), true],
 ]);
@@ -85,7 +99,7 @@ export interface Capabilities {
   survivesPowerCut: boolean;
   limits?: Limits | undefined;
 }
-export const Capabilities: Shape<Capabilities> = record(() => [
+export const Capabilities: RecordShape<Capabilities> = record(() => [
   ["engine", "engine", text(), true],
   ["partitions", "partitions", uint32(), true],
   ["atomicBatches", "atomicBatches", ref(() => AtomicBatches), true],
@@ -103,7 +117,7 @@ export interface Condition {
   stream?: StreamCondition | undefined;
   noMatch?: NoMatch | undefined;
 }
-export const Condition: Shape<Condition> = record(() => [
+export const Condition: RecordShape<Condition> = record(() => [
   ["stream", "stream", optional(ref(() => StreamCondition)), true],
   ["noMatch", "noMatch", optional(ref(() => NoMatch)), true],
 ]);
@@ -115,7 +129,7 @@ export interface Conflict {
   /** Its last version; absent: it is empty. */
   actual?: bigint | undefined;
 }
-export const Conflict: Shape<Conflict> = record(() => [
+export const Conflict: RecordShape<Conflict> = record(() => [
   ["stream", "stream", text(), true],
   ["expected", "expected", optional(ref(() => Expect)), true],
   ["actual", "actual", optional(quoted64()), true],
@@ -125,7 +139,7 @@ export const Conflict: Shape<Conflict> = record(() => [
 export interface Cut {
   counts: Record<number, bigint>;
 }
-export const Cut: Shape<Cut> = record(() => [
+export const Cut: RecordShape<Cut> = record(() => [
   ["counts", "counts", table(uint32(), quoted64()), true],
 ]);
 
@@ -138,7 +152,7 @@ export interface Damaged {
   first?: Position | undefined;
   last?: Position | undefined;
 }
-export const Damaged: Shape<Damaged> = record(() => [
+export const Damaged: RecordShape<Damaged> = record(() => [
   ["file", "file", text(), true],
   ["offset", "offset", quoted64(), true],
   ["what", "what", text(), true],
@@ -150,7 +164,7 @@ export interface DescribeRequest {
   /** The newest version of this protocol that the client speaks; 0: any. */
   protocol: number;
 }
-export const DescribeRequest: Shape<DescribeRequest> = record(() => [
+export const DescribeRequest: RecordShape<DescribeRequest> = record(() => [
   ["protocol", "protocol", uint32(), true],
 ]);
 
@@ -163,7 +177,7 @@ export interface DescribeResponse {
   log: string;
   capabilities?: Capabilities | undefined;
 }
-export const DescribeResponse: Shape<DescribeResponse> = record(() => [
+export const DescribeResponse: RecordShape<DescribeResponse> = record(() => [
   ["protocol", "protocol", uint32(), true],
   ["server", "server", text(), true],
   ["log", "log", text(), true],
@@ -185,7 +199,7 @@ export interface Event {
   text?: string | undefined;
   meta?: Meta | undefined;
 }
-export const Event: Shape<Event> = record(() => [
+export const Event: RecordShape<Event> = record(() => [
   ["position", "position", optional(ref(() => Position)), true],
   ["version", "version", quoted64(), true],
   ["recordedAtUs", "recordedAtUs", quoted64(), true],
@@ -209,7 +223,7 @@ export interface Expect {
   /** The last event has this version. */
   at?: bigint | undefined;
 }
-export const Expect: Shape<Expect> = record(() => [
+export const Expect: RecordShape<Expect> = record(() => [
   ["any", "any", optional(boolean()), true],
   ["empty", "empty", optional(boolean()), true],
   ["exists", "exists", optional(boolean()), true],
@@ -227,7 +241,7 @@ export interface Filter {
   headers: Header[];
   tags: string[];
 }
-export const Filter: Shape<Filter> = record(() => [
+export const Filter: RecordShape<Filter> = record(() => [
   ["categories", "categories", many(text()), true],
   ["types", "types", many(text()), true],
   ["streams", "streams", many(text()), true],
@@ -238,7 +252,7 @@ export const Filter: Shape<Filter> = record(() => [
 export interface FindRequest {
   id: string;
 }
-export const FindRequest: Shape<FindRequest> = record(() => [
+export const FindRequest: RecordShape<FindRequest> = record(() => [
   ["id", "id", text(), true],
 ]);
 
@@ -246,19 +260,19 @@ export interface FindResponse {
   /** Absent: it was not written. */
   placed?: Placed | undefined;
 }
-export const FindResponse: Shape<FindResponse> = record(() => [
+export const FindResponse: RecordShape<FindResponse> = record(() => [
   ["placed", "placed", optional(ref(() => Placed)), true],
 ]);
 
 export interface HeadRequest {
 }
-export const HeadRequest: Shape<HeadRequest> = record(() => [
+export const HeadRequest: RecordShape<HeadRequest> = record(() => [
 ]);
 
 export interface HeadResponse {
   head?: Cut | undefined;
 }
-export const HeadResponse: Shape<HeadResponse> = record(() => [
+export const HeadResponse: RecordShape<HeadResponse> = record(() => [
   ["head", "head", optional(ref(() => Cut)), true],
 ]);
 
@@ -266,7 +280,7 @@ export interface Header {
   name: string;
   value: string;
 }
-export const Header: Shape<Header> = record(() => [
+export const Header: RecordShape<Header> = record(() => [
   ["name", "name", text(), true],
   ["value", "value", text(), true],
 ]);
@@ -276,7 +290,7 @@ export interface Io {
   what: string;
   reason: string;
 }
-export const Io: Shape<Io> = record(() => [
+export const Io: RecordShape<Io> = record(() => [
   ["what", "what", text(), true],
   ["reason", "reason", text(), true],
 ]);
@@ -290,7 +304,7 @@ export interface Limits {
   tagsMax: bigint;
   conditionsMax: bigint;
 }
-export const Limits: Shape<Limits> = record(() => [
+export const Limits: RecordShape<Limits> = record(() => [
   ["dataBytesMax", "dataBytesMax", quoted64(), true],
   ["headersBytesMax", "headersBytesMax", quoted64(), true],
   ["batchBytesMax", "batchBytesMax", quoted64(), true],
@@ -315,7 +329,7 @@ export interface Meta {
   headers: Record<string, string>;
   causes?: Cut | undefined;
 }
-export const Meta: Shape<Meta> = record(() => [
+export const Meta: RecordShape<Meta> = record(() => [
   ["contentType", "contentType", optional(text()), true],
   ["source", "source", optional(text()), true],
   ["causationId", "causationId", optional(text()), true],
@@ -341,7 +355,7 @@ export interface NewEvent {
   text?: string | undefined;
   meta?: Meta | undefined;
 }
-export const NewEvent: Shape<NewEvent> = record(() => [
+export const NewEvent: RecordShape<NewEvent> = record(() => [
   ["id", "id", text(), true],
   ["stream", "stream", text(), true],
   ["type", "type", text(), true],
@@ -356,7 +370,7 @@ export interface NoMatch {
   items: QueryItem[];
   after?: Cut | undefined;
 }
-export const NoMatch: Shape<NoMatch> = record(() => [
+export const NoMatch: RecordShape<NoMatch> = record(() => [
   ["items", "items", many(ref(() => QueryItem)), true],
   ["after", "after", optional(ref(() => Cut)), true],
 ]);
@@ -369,7 +383,7 @@ export interface NotOwner {
   /** In words, and what to do. */
   why: string;
 }
-export const NotOwner: Shape<NotOwner> = record(() => [
+export const NotOwner: RecordShape<NotOwner> = record(() => [
   ["category", "category", text(), true],
   ["owner", "owner", text(), true],
   ["why", "why", text(), true],
@@ -380,7 +394,7 @@ export interface Placed {
   position?: Position | undefined;
   version: bigint;
 }
-export const Placed: Shape<Placed> = record(() => [
+export const Placed: RecordShape<Placed> = record(() => [
   ["position", "position", optional(ref(() => Position)), true],
   ["version", "version", quoted64(), true],
 ]);
@@ -390,7 +404,7 @@ export interface Position {
   partition: number;
   offset: bigint;
 }
-export const Position: Shape<Position> = record(() => [
+export const Position: RecordShape<Position> = record(() => [
   ["partition", "partition", uint32(), true],
   ["offset", "offset", quoted64(), true],
 ]);
@@ -400,7 +414,7 @@ export interface QueryItem {
   types: string[];
   tags: string[];
 }
-export const QueryItem: Shape<QueryItem> = record(() => [
+export const QueryItem: RecordShape<QueryItem> = record(() => [
   ["types", "types", many(text()), true],
   ["tags", "tags", many(text()), true],
 ]);
@@ -413,7 +427,7 @@ export interface Reach {
   /** … to before this one. */
   to: bigint;
 }
-export const Reach: Shape<Reach> = record(() => [
+export const Reach: RecordShape<Reach> = record(() => [
   ["partition", "partition", uint32(), true],
   ["from", "from", quoted64(), true],
   ["to", "to", quoted64(), true],
@@ -441,7 +455,7 @@ export interface ReadProblem {
   /** The log was closed. */
   closed?: boolean | undefined;
 }
-export const ReadProblem: Shape<ReadProblem> = record(() => [
+export const ReadProblem: RecordShape<ReadProblem> = record(() => [
   ["message", "message", text(), true],
   ["damaged", "damaged", optional(ref(() => Damaged)), true],
   ["io", "io", optional(ref(() => Io)), true],
@@ -457,7 +471,7 @@ export interface ReadRequest {
   filter?: Filter | undefined;
   mode: ReadMode;
 }
-export const ReadRequest: Shape<ReadRequest> = record(() => [
+export const ReadRequest: RecordShape<ReadRequest> = record(() => [
   ["from", "from", optional(ref(() => Cut)), true],
   ["filter", "filter", optional(ref(() => Filter)), true],
   ["mode", "mode", ref(() => ReadMode), true],
@@ -478,7 +492,7 @@ export interface ReadResponse {
   /** In the last message of a read that failed; the events given before stay valid. */
   problem?: ReadProblem | undefined;
 }
-export const ReadResponse: Shape<ReadResponse> = record(() => [
+export const ReadResponse: RecordShape<ReadResponse> = record(() => [
   ["events", "events", many(ref(() => Event)), true],
   ["reach", "reach", optional(ref(() => Reach)), true],
   ["appends", "appends", many(quoted64()), true],
@@ -494,7 +508,7 @@ export interface ReadStreamRequest {
   to?: bigint | undefined;
   backward: boolean;
 }
-export const ReadStreamRequest: Shape<ReadStreamRequest> = record(() => [
+export const ReadStreamRequest: RecordShape<ReadStreamRequest> = record(() => [
   ["stream", "stream", text(), true],
   ["from", "from", quoted64(), true],
   ["to", "to", optional(quoted64()), true],
@@ -516,7 +530,7 @@ export interface Rejected {
   /** A category belongs to a service, and the append does not come with its lease. */
   notOwner?: NotOwner | undefined;
 }
-export const Rejected: Shape<Rejected> = record(() => [
+export const Rejected: RecordShape<Rejected> = record(() => [
   ["idTaken", "idTaken", optional(ref(() => TakenId)), true],
   ["partlyWritten", "partlyWritten", optional(ref(() => TakenId)), true],
   ["cutBeyondHead", "cutBeyondHead", optional(ref(() => BeyondHead)), true],
@@ -532,7 +546,7 @@ export interface RepeatedId {
   first: bigint;
   second: bigint;
 }
-export const RepeatedId: Shape<RepeatedId> = record(() => [
+export const RepeatedId: RecordShape<RepeatedId> = record(() => [
   ["first", "first", quoted64(), true],
   ["second", "second", quoted64(), true],
 ]);
@@ -542,7 +556,7 @@ export interface StreamCondition {
   stream: string;
   expect?: Expect | undefined;
 }
-export const StreamCondition: Shape<StreamCondition> = record(() => [
+export const StreamCondition: RecordShape<StreamCondition> = record(() => [
   ["stream", "stream", text(), true],
   ["expect", "expect", optional(ref(() => Expect)), true],
 ]);
@@ -552,7 +566,7 @@ export interface TakenId {
   id: string;
   position?: Position | undefined;
 }
-export const TakenId: Shape<TakenId> = record(() => [
+export const TakenId: RecordShape<TakenId> = record(() => [
   ["id", "id", text(), true],
   ["position", "position", optional(ref(() => Position)), true],
 ]);
@@ -563,7 +577,7 @@ export interface Unavailable {
   /** When to try again, if known. */
   retryAfterMs?: bigint | undefined;
 }
-export const Unavailable: Shape<Unavailable> = record(() => [
+export const Unavailable: RecordShape<Unavailable> = record(() => [
   ["reason", "reason", text(), true],
   ["retryAfterMs", "retryAfterMs", optional(quoted64()), true],
 ]);

@@ -2,14 +2,25 @@
 //
 // Made by clients/generate.py from crates/rpc/proto/anabranch/registry/v1/registry.proto: change that, and run it again.
 
-import { type Shape, boolean, choice, many, optional, quoted64, record, ref, text } from "../shape.js";
+import {
+  type RecordShape,
+  type Shape,
+  boolean,
+  choice,
+  many,
+  optional,
+  quoted64,
+  record,
+  ref,
+  text,
+} from "../shape.js";
 
 export interface FindRequest {
   category?: string | undefined;
   view?: string | undefined;
   service?: string | undefined;
 }
-export const FindRequest: Shape<FindRequest> = record(() => [
+export const FindRequest: RecordShape<FindRequest> = record(() => [
   ["category", "category", optional(text()), true],
   ["view", "view", optional(text()), true],
   ["service", "service", optional(text()), true],
@@ -19,7 +30,7 @@ export interface FindResponse {
   /** Absent: no service has registered it. */
   registered?: Registered | undefined;
 }
-export const FindResponse: Shape<FindResponse> = record(() => [
+export const FindResponse: RecordShape<FindResponse> = record(() => [
   ["registered", "registered", optional(ref(() => Registered)), true],
 ]);
 
@@ -34,7 +45,7 @@ export interface Lease {
   /** In milliseconds, unless it is renewed. */
   expiresInMs: bigint;
 }
-export const Lease: Shape<Lease> = record(() => [
+export const Lease: RecordShape<Lease> = record(() => [
   ["token", "token", text(), true],
   ["secret", "secret", text(), true],
   ["id", "id", quoted64(), true],
@@ -51,13 +62,13 @@ export const LeaseState: Shape<LeaseState> = choice(["LEASE_STATE_UNSPECIFIED", 
 
 export interface ListRequest {
 }
-export const ListRequest: Shape<ListRequest> = record(() => [
+export const ListRequest: RecordShape<ListRequest> = record(() => [
 ]);
 
 export interface ListResponse {
   services: Registered[];
 }
-export const ListResponse: Shape<ListResponse> = record(() => [
+export const ListResponse: RecordShape<ListResponse> = record(() => [
   ["services", "services", many(ref(() => Registered)), true],
 ]);
 
@@ -71,7 +82,7 @@ export interface RegisterRequest {
   /** How long the lease lasts if it is not renewed, in milliseconds: 500 to 300000; 0: 10000. */
   leaseMs: bigint;
 }
-export const RegisterRequest: Shape<RegisterRequest> = record(() => [
+export const RegisterRequest: RecordShape<RegisterRequest> = record(() => [
   ["service", "service", optional(ref(() => Service)), true],
   ["secret", "secret", text(), true],
   ["leaseMs", "leaseMs", quoted64(), true],
@@ -80,7 +91,7 @@ export const RegisterRequest: Shape<RegisterRequest> = record(() => [
 export interface RegisterResponse {
   lease?: Lease | undefined;
 }
-export const RegisterResponse: Shape<RegisterResponse> = record(() => [
+export const RegisterResponse: RecordShape<RegisterResponse> = record(() => [
   ["lease", "lease", optional(ref(() => Lease)), true],
 ]);
 
@@ -95,7 +106,7 @@ export interface Registered {
   /** The service that has taken over from it, if one has. */
   takenBy: string;
 }
-export const Registered: Shape<Registered> = record(() => [
+export const Registered: RecordShape<Registered> = record(() => [
   ["service", "service", optional(ref(() => Service)), true],
   ["lease", "lease", quoted64(), true],
   ["state", "state", ref(() => LeaseState), true],
@@ -112,28 +123,28 @@ export interface ReleaseRequest {
    */
   giveUp: boolean;
 }
-export const ReleaseRequest: Shape<ReleaseRequest> = record(() => [
+export const ReleaseRequest: RecordShape<ReleaseRequest> = record(() => [
   ["lease", "lease", text(), true],
   ["giveUp", "giveUp", boolean(), true],
 ]);
 
 export interface ReleaseResponse {
 }
-export const ReleaseResponse: Shape<ReleaseResponse> = record(() => [
+export const ReleaseResponse: RecordShape<ReleaseResponse> = record(() => [
 ]);
 
 export interface RenewRequest {
   /** Its token. */
   lease: string;
 }
-export const RenewRequest: Shape<RenewRequest> = record(() => [
+export const RenewRequest: RecordShape<RenewRequest> = record(() => [
   ["lease", "lease", text(), true],
 ]);
 
 export interface RenewResponse {
   expiresInMs: bigint;
 }
-export const RenewResponse: Shape<RenewResponse> = record(() => [
+export const RenewResponse: RecordShape<RenewResponse> = record(() => [
   ["expiresInMs", "expiresInMs", quoted64(), true],
 ]);
 
@@ -158,7 +169,7 @@ export interface Service {
   /** The categories of other services that it sends commands to. */
   sends: string[];
 }
-export const Service: Shape<Service> = record(() => [
+export const Service: RecordShape<Service> = record(() => [
   ["name", "name", text(), true],
   ["address", "address", text(), true],
   ["program", "program", text(), true],

@@ -1,0 +1,329 @@
+// A log and the services on it, by the address of a server.
+
+import { OtherProtocol } from "./errors.js";
+import { Transport } from "./http.js";
+import type { ToJson } from "./json.js";
+import { Lease, freshSecret, held } from "./lease.js";
+import type { LeaseLost } from "./errors.js";
+import {
+  type Appended,
+  type Cut,
+  type Event,
+  type Expect,
+  type Filter,
+  type NewEvent,
+  type NoMatch,
+  type Placed,
+  conditions,
+  placedOf,
+} from "./log.js";
+import { type Place, readPlace, writePlace } from "./place.js";
+import { type Patience, readAll, readOne } from "./reads.js";
+import { untilDone } from "./retry.js";
+import { type Call, Caller, LOG, REGISTRY, otherLog } from "./rpc.js";
+import { type Outcome, type QueryOptions, type SendOptions, Session, type ViewAnswer } from "./session.js";
+import type { Version } from "./wire/http.js";
+import * as wire from "./wire/log.js";
+import * as registry from "./wire/registry.js";
+
+/**
+ * The version of the protocol that is spoken here. A server that is one version newer or older
+ * works too.
+ */
+export const PROTOCOL = 1;
+
+const DESCRIBE = { path: `${LOG}Describe`, request: wire.DescribeRequest, answer: wire.DescribeResponse };
+const APPEND = { path: `${LOG}Append`, request: wire.AppendRequest, answer: wire.AppendResponse, changes: true };
+const FIND = { path: `${LOG}Find`, request: wire.FindRequest, answer: wire.FindResponse };
+const HEAD = { path: `${LOG}Head`, request: wire.HeadRequest, answer: wire.HeadResponse };
+const REGISTER = {
+  path: `${REGISTRY}RegisterService`,
+  request: registry.RegisterRequest,
+  answer: registry.RegisterResponse,
+  changes: true,
+};
+const LIST = { path: `${REGISTRY}List`, request: registry.ListRequest, answer: registry.ListResponse };
+
+/** How anything is waited for. */
+export interface Waiting {
+  /** How long it may take with all its attempts, in milliseconds. */
+  readonly timeoutMs?: number;
+  /** Gives it up. What was sent may then have happened. */
+  readonly signal?: AbortSignal;
+}
+
+/** How a log is opened. */
+export interface OpenOptions extends Waiting {
+  /** The id of the log that is meant; if nothing is said, whichever is there. */
+  readonly log?: string;
+}
+
+/** What an append asks for. */
+export interface AppendOptions extends Waiting {
+  /** In which state the events' stream must be, or which streams. */
+  readonly expect?: Expect | Readonly<Record<string, Expect>>;
+  readonly noMatch?: NoMatch;
+}
+
+/** How a log is read. */
+export interface ReadOptions {
+  /** What it includes is passed over; backward, it is what is read. */
+  readonly cut?: Cut;
+  /** Newest first. */
+  readonly backward?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/** How a log is followed. */
+export interface FollowOptions {
+  /** What it includes is passed over. */
+  readonly cut?: Cut;
+  /** How long a server may be away, in milliseconds. */
+  readonly patienceMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** What a service says of itself when it registers. */
+export interface Registration extends Waiting {
+  /** The categories that it alone appends to. */
+  readonly owns?: readonly string[];
+  /** Where it is asked, such as `http://127.0.0.1:4077`. */
+  readonly address?: string;
+  readonly views?: readonly string[];
+  readonly reads?: readonly string[];
+  readonly sends?: readonly string[];
+  readonly program?: string;
+  readonly version?: string;
+  /** That of its lease before: it takes over from itself at once; see `keptSecret`. */
+  readonly secret?: string;
+  /** How long the lease lasts if it is not renewed. */
+  readonly leaseTimeMs?: number;
+  /** Called when somebody else has followed. */
+  readonly onLost?: (error: LeaseLost) => void;
+}
+
+/**
+ * Opens the log, and what is served beside it, at an address such as http://127.0.0.1:7400.
+ *
+ * Every request names the log from then on, so another one that gets the address later is never
+ * taken for it. `timeoutMs` is what anything may take if nothing else is said; thirty seconds.
+ */
+export async function open(url: string, options: OpenOptions = {}): Promise<Client> {
+  const { log, timeoutMs = 30_000, signal } = options;
+  const transport = new Transport(url);
+  const nameless = new Caller(transport, "");
+  const version = await untilDone(timeoutMs, signal, (withinMs) => nameless.version(withinMs, signal));
+  if (log !== undefined && version.log !== log) {
+    throw otherLog(log, version.log);
+  }
+  if (Math.abs(version.protocol - PROTOCOL) > 1) {
+    const which = version.protocol > PROTOCOL ? "newer" : "older";
+    throw new OtherProtocol(
+      "other-protocol",
+      `the server speaks version ${version.protocol} of the protocol, and this client version ${PROTOCOL}; use a ${which} client`,
+    );
+  }
+  return new Client(transport, version, timeoutMs);
+}
+
+/** What `open` gives. */
+export class Client {
+  /** The id of the log. */
+  readonly log: string;
+  /** The version of the server's program. */
+  readonly server: string;
+  readonly #caller: Caller;
+
+  constructor(
+    transport: Transport,
+    version: Version,
+    readonly timeoutMs: number,
+  ) {
+    this.#caller = new Caller(transport, version.log);
+    this.log = version.log;
+    this.server = version.version;
+  }
+
+  /** Where the server is. */
+  get url(): string {
+    return this.#caller.transport.url;
+  }
+
+  /** What the log can do, and how large the parts of an append may be. */
+  async capabilities(waiting: Waiting = {}): Promise<wire.Capabilities> {
+    const answer = await this.#ask(DESCRIBE, { protocol: PROTOCOL }, waiting);
+    return answer.capabilities ?? wire.Capabilities.make({});
+  }
+
+  /**
+   * Appends events, all of them or none; resolves when they are durable.
+   *
+   * It is repeated while that makes sense: an event is written once, because it has an id. Rejects
+   * with `Conflict`, `Matched`, `NotOwner` or another `AnabranchError`.
+   */
+  append(events: NewEvent | readonly NewEvent[], options: AppendOptions = {}): Promise<Appended> {
+    return this.#append(events, options, "");
+  }
+
+  async #append(
+    events: NewEvent | readonly NewEvent[],
+    options: AppendOptions,
+    lease: string,
+  ): Promise<Appended> {
+    const all = Array.isArray(events) ? (events as readonly NewEvent[]) : [events as NewEvent];
+    const request = {
+      events: all.map((event) => event.message()),
+      conditions: conditions(all, options.expect, options.noMatch),
+      lease,
+    };
+    const answer = await this.#ask(APPEND, request, options);
+    return { places: answer.places.map(placedOf), repeated: answer.repeated };
+  }
+
+  /** Every durable event there is now, as a cut. */
+  async head(waiting: Waiting = {}): Promise<Cut> {
+    const answer = await this.#ask(HEAD, {}, waiting);
+    return { ...answer.head?.counts };
+  }
+
+  /** Where the event with this id stands; undefined: it was not written. */
+  async find(id: string, waiting: Waiting = {}): Promise<Placed | undefined> {
+    const answer = await this.#ask(FIND, { id }, waiting);
+    return answer.placed === undefined ? undefined : placedOf(answer.placed);
+  }
+
+  /** The events there are now, in their order. */
+  async *read(filter: Filter = {}, options: ReadOptions = {}): AsyncGenerator<Event, void, undefined> {
+    const { backward = false, signal } = options;
+    const from = options.cut ?? (backward ? await this.head(signal ? { signal } : {}) : {});
+    const mode = backward ? "READ_MODE_BACKWARD" : "READ_MODE_TO_HEAD";
+    for await (const [event] of readAll(this.#caller, filter, from, mode, this.#patience(options))) {
+      yield event;
+    }
+  }
+
+  /** The events of one stream there are now: from version `start` to before `end`. */
+  readStream(
+    stream: string,
+    options: { start?: bigint | number; end?: bigint | number; backward?: boolean; signal?: AbortSignal } = {},
+  ): AsyncGenerator<Event, void, undefined> {
+    const { start = 0, end, backward = false } = options;
+    const before = end === undefined ? undefined : BigInt(end);
+    return readOne(this.#caller, stream, BigInt(start), before, backward, this.#patience(options));
+  }
+
+  /**
+   * Events as they come, for ever: first those behind `cut`, then each new one.
+   *
+   * It goes on where it was when the server is restarted: no gap, and no event twice. A server that
+   * is away for longer than the patience ends it with `Unreachable`.
+   */
+  async *follow(filter: Filter = {}, options: FollowOptions = {}): AsyncGenerator<Event, void, undefined> {
+    for await (const [event] of this.#following(filter, options.cut ?? {}, options)) {
+      yield event;
+    }
+  }
+
+  /**
+   * Calls a function for each event, and keeps the place behind it when it is done.
+   *
+   * Started again, it goes on there; an event whose function has failed comes again. It ends when
+   * the function fails, when `until` says so after an event, or with an `AbortError` by `signal`.
+   */
+  async consume(
+    handle: (event: Event) => Promise<void> | void,
+    options: {
+      place: Place;
+      filter?: Filter;
+      until?: () => boolean;
+      patienceMs?: number;
+      signal?: AbortSignal;
+    },
+  ): Promise<void> {
+    const { place, filter = {}, until } = options;
+    const cut = readPlace(this.log, await place.load());
+    for await (const [event, behind] of this.#following(filter, cut, options)) {
+      await handle(event);
+      await place.save(writePlace(this.log, behind));
+      if (until?.()) {
+        return;
+      }
+    }
+  }
+
+  #following(
+    filter: Filter,
+    cut: Cut,
+    options: { patienceMs?: number; signal?: AbortSignal },
+  ): AsyncGenerator<[Event, Cut], void, undefined> {
+    return readAll(this.#caller, filter, cut, "READ_MODE_FOLLOW", this.#patience(options));
+  }
+
+  #patience(options: { patienceMs?: number; signal?: AbortSignal }): Patience {
+    return { patienceMs: options.patienceMs ?? this.timeoutMs, signal: options.signal };
+  }
+
+  /** Commands and queries that see one another; `token` is that of an earlier session. */
+  session(token?: string): Session {
+    return new Session(this.#caller, this.timeoutMs, token);
+  }
+
+  /** As `Session.send`, in a session of its own. */
+  send(
+    stream: string,
+    command: string,
+    data: ToJson = {},
+    options: SendOptions & { token?: string } = {},
+  ): Promise<Outcome> {
+    return this.session(options.token).send(stream, command, data, options);
+  }
+
+  /** As `Session.query`, in a session of its own; `token` is what it has to see. */
+  query(
+    view: string,
+    name: string,
+    fields: { readonly [name: string]: ToJson } = {},
+    options: QueryOptions & { token?: string } = {},
+  ): Promise<ViewAnswer> {
+    return this.session(options.token).query(view, name, fields, options);
+  }
+
+  /**
+   * Registers a service: from then on it alone appends to the categories that it owns, by its
+   * lease. Rejects with `Held` where another service has what is claimed.
+   */
+  async register(name: string, about: Registration = {}): Promise<Lease> {
+    const service = registry.Service.make({
+      name,
+      address: about.address ?? "",
+      program: about.program ?? "",
+      version: about.version ?? "",
+      owns: [...(about.owns ?? [])],
+      views: [...(about.views ?? [])],
+      reads: [...(about.reads ?? [])],
+      sends: [...(about.sends ?? [])],
+    });
+    // A secret of one's own: a registration whose answer was lost is repeated as the same.
+    const secret = about.secret ?? freshSecret();
+    const leaseMs = BigInt(Math.floor(about.leaseTimeMs ?? 10_000));
+    try {
+      const answer = await this.#ask(REGISTER, { service, secret, leaseMs }, about);
+      const lease = answer.lease ?? registry.Lease.make({});
+      const appendBy = this.#append.bind(this);
+      return new Lease(this, this.#caller, name, lease, appendBy, about.onLost);
+    } catch (error) {
+      throw held(error);
+    }
+  }
+
+  /** All services, by name, and how their leases are. */
+  async services(waiting: Waiting = {}): Promise<registry.Registered[]> {
+    return (await this.#ask(LIST, {}, waiting)).services;
+  }
+
+  #ask<Q, A>(call: Call<Q, A>, request: Q, { timeoutMs, signal }: Waiting): Promise<A> {
+    return untilDone(timeoutMs ?? this.timeoutMs, signal, (withinMs) =>
+      this.#caller.call(call, request, withinMs, signal),
+    );
+  }
+}

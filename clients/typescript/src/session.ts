@@ -1,0 +1,215 @@
+// Commands and queries, and what a client has written and seen.
+
+import { randomUUID } from "node:crypto";
+
+import { AnabranchError } from "./errors.js";
+import { type Json, type ToJson, compose } from "./json.js";
+import type { Cut, Expect } from "./log.js";
+import { untilDone } from "./retry.js";
+import { type Caller, checkMediaType, read, refused } from "./rpc.js";
+import { CommandOutcome, QueryAnswer, type RecordedEvent } from "./wire/http.js";
+
+const TOKEN = "anabranch-token";
+const COMMAND_MOST_MS = 60_000;
+
+/** What has become of a command. */
+export interface Outcome {
+  readonly stream: string;
+  /** Its id. */
+  readonly command: string;
+  /**
+   * Whether a saga has taken it: it is durable, and what follows from it is done later. An entity
+   * has done it when it answers.
+   */
+  readonly taken: boolean;
+  /** The version of the entity's last event; undefined: it has none. */
+  readonly version: bigint | undefined;
+  /** Whether it had been done before, and this is the first outcome. */
+  readonly repeated: boolean;
+  readonly events: RecordedEvent[];
+  /** What the client has now written and seen: a query with it sees this. */
+  readonly token: string | undefined;
+}
+
+/** A view's answer, from one unchanging state of it. */
+export interface ViewAnswer {
+  readonly value: Json;
+  /** How far into the log it reaches. */
+  readonly cut: Cut;
+  /** Whether it lacks something that the client has seen, which it has allowed. */
+  readonly stale: boolean;
+  readonly token: string | undefined;
+}
+
+/** How a command is sent. */
+export interface SendOptions {
+  /**
+   * Names the command: sending it again with the same key gives the first outcome. If nothing is
+   * said, a new one is made and kept over all attempts.
+   */
+  readonly key?: string;
+  /** The version that the entity must be at, `empty` or `exists`. */
+  readonly expect?: Expect;
+  readonly traceparent?: string;
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** How a view is asked. */
+export interface QueryOptions {
+  /** What it does while it is behind: `wait=5s`, `fail` or `stale`. */
+  readonly policy?: string;
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * One client's commands and queries, one after the other: each sees what came before.
+ *
+ * Who handles requests of many people has a session for each of them, and keeps its `token` with
+ * them.
+ */
+export class Session {
+  private last: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly caller: Caller,
+    private readonly timeoutMs: number,
+    public token?: string,
+  ) {}
+
+  /** Sends a command to an entity, `category/key`, and waits until it is done. */
+  send(stream: string, command: string, data: ToJson = {}, options: SendOptions = {}): Promise<Outcome> {
+    const sent = (): Promise<Outcome> =>
+      send(this.caller, stream, command, data, { timeoutMs: this.timeoutMs, ...options }, this.token);
+    return this.next(sent);
+  }
+
+  /** Asks a view. */
+  query(
+    view: string,
+    name: string,
+    fields: { readonly [name: string]: ToJson } = {},
+    options: QueryOptions = {},
+  ): Promise<ViewAnswer> {
+    const asked = (): Promise<ViewAnswer> =>
+      query(this.caller, view, name, fields, { timeoutMs: this.timeoutMs, ...options }, this.token);
+    return this.next(asked);
+  }
+
+  private next<T extends { token: string | undefined }>(what: () => Promise<T>): Promise<T> {
+    const done = this.last.then(async () => {
+      try {
+        const came = await what();
+        this.token = came.token ?? this.token;
+        return came;
+      } catch (error) {
+        if (error instanceof AnabranchError) {
+          this.token = error.token ?? this.token;
+        }
+        throw error;
+      }
+    });
+    this.last = done.catch(() => undefined);
+    return done;
+  }
+}
+
+async function send(
+  caller: Caller,
+  stream: string,
+  command: string,
+  data: ToJson,
+  options: SendOptions & { timeoutMs: number },
+  token: string | undefined,
+): Promise<Outcome> {
+  const slash = stream.indexOf("/");
+  if (slash < 1 || slash === stream.length - 1) {
+    throw new TypeError(`${JSON.stringify(stream)} is no stream: it is written category/key`);
+  }
+  const address = `/commands/${part(stream.slice(0, slash))}/${part(stream.slice(slash + 1))}`;
+  const headers: Record<string, string> = {
+    ...caller.headers(),
+    "content-type": "application/json",
+    "idempotency-key": header("an idempotency key", options.key ?? randomUUID()),
+    ...(token === undefined ? {} : { [TOKEN]: header("a token", token) }),
+  };
+  const { expect, traceparent } = options;
+  if (expect !== undefined && expect !== "any") {
+    const name = expect === "empty" ? "if-none-match" : "if-match";
+    headers[name] = typeof expect === "string" ? "*" : `"${BigInt(expect)}"`;
+  }
+  if (traceparent !== undefined) {
+    headers["traceparent"] = header("a traceparent", traceparent);
+  }
+  const body = compose(data);
+  return untilDone(options.timeoutMs, options.signal, async (withinMs) => {
+    const waitMs = Math.max(Math.floor(Math.min(withinMs, COMMAND_MOST_MS)), 1);
+    const query = new URLSearchParams({ type: command, timeout: `${waitMs}ms` });
+    // The server says in time that it does not know; a second more for that to arrive.
+    const within = withinMs + 1_000;
+    const path = `${address}?${query}`;
+    const got = await caller.transport.ask("POST", path, headers, body, within, options.signal);
+    if (got.status !== 200 && got.status !== 202) {
+      throw refused(got);
+    }
+    checkMediaType(got.headers, "application/json", got.status);
+    const outcome = read(CommandOutcome, got.body, "maybe");
+    return { ...outcome, version: outcome.version, token: got.headers.get(TOKEN) ?? undefined };
+  });
+}
+
+async function query(
+  caller: Caller,
+  view: string,
+  name: string,
+  fields: { readonly [name: string]: ToJson },
+  options: QueryOptions & { timeoutMs: number },
+  token: string | undefined,
+): Promise<ViewAnswer> {
+  const path = `/views/${part(view)}/${part(name)}?${new URLSearchParams({ q: compose(fields) })}`;
+  const headers: Record<string, string> = {
+    ...caller.headers(),
+    ...(token === undefined ? {} : { [TOKEN]: header("a token", token) }),
+    ...(options.policy === undefined ? {} : { "anabranch-policy": header("a policy", options.policy) }),
+  };
+  return untilDone(options.timeoutMs, options.signal, async (withinMs) => {
+    try {
+      const got = await caller.transport.ask("GET", path, headers, undefined, withinMs + 1_000, options.signal);
+      if (got.status !== 200) {
+        throw refused(got);
+      }
+      checkMediaType(got.headers, "application/json", got.status);
+      const answer = read(QueryAnswer, got.body);
+      const cut = Object.entries(answer.cut).map(([partition, count]) => [Number(partition), count]);
+      return {
+        value: answer.value,
+        cut: Object.fromEntries(cut) as Cut,
+        stale: answer.stale,
+        token: got.headers.get(TOKEN) ?? undefined,
+      };
+    } catch (error) {
+      if (error instanceof AnabranchError) {
+        // A query changes nothing.
+        error.happened = "no";
+      }
+      throw error;
+    }
+  });
+}
+
+/** A part of a path. A slash in it is escaped too, so it stays one. */
+function part(text: string): string {
+  if (text === "." || text === "..") {
+    // An address with it would be another one: fetch takes them for folders.
+    throw new TypeError(`${JSON.stringify(text)} cannot stand in an address; take another name`);
+  }
+  return encodeURIComponent(text);
+}
+
+function header(what: string, value: string): string {
+  if (!/^[\x20-\x7e]+$/.test(value)) {
+    throw new TypeError(`${what} is printable ASCII, not ${JSON.stringify(value)}`);
+  }
+  return value;
+}
