@@ -35,6 +35,9 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A commit that takes longer than this keeps appenders from committing in place.
 const SLOW_COMMIT: Duration = Duration::from_millis(5);
 
+/// So many appends alone, then one that looks whether it still is.
+const LOOK_AROUND_EVERY: usize = 16;
+
 pub(crate) struct Writer {
     pub store: Arc<Store>,
     pub options: Options,
@@ -59,6 +62,8 @@ pub(crate) struct Writer {
     space: WakerSet,
     last_group_appends: AtomicUsize,
     slow: AtomicBool,
+    /// Appends that committed in place, each believing itself alone.
+    written_alone: AtomicUsize,
     /// The log takes no more appends until it is opened again: its files are gone, or a late
     /// sync failed.
     given_up: AtomicBool,
@@ -156,6 +161,7 @@ impl Writer {
             space: WakerSet::default(),
             last_group_appends: AtomicUsize::new(0),
             slow: AtomicBool::new(false),
+            written_alone: AtomicUsize::new(0),
             given_up: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             lock: Mutex::new(lock),
@@ -295,6 +301,9 @@ impl Writer {
             Background::Threads => {
                 let alone = self.last_group_appends.load(Ordering::Relaxed) <= 1
                     && !self.slow.load(Ordering::Relaxed);
+                if alone && self.is_time_to_look_around() {
+                    let_others_run().await;
+                }
                 if !(alone && self.try_commit_in_place()) {
                     self.commit_bell.ring();
                 } else if self.store.tail.is_followed() {
@@ -304,6 +313,14 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Whether an append that believes itself alone lets others of its task join it first. The
+    /// appends of one task cannot show up otherwise: each would be on the disk before the next
+    /// begins, alone for ever. One look in many finds them, and costs who is alone next to nothing.
+    fn is_time_to_look_around(&self) -> bool {
+        let alone = self.written_alone.fetch_add(1, Ordering::Relaxed);
+        alone % LOOK_AROUND_EVERY == LOOK_AROUND_EVERY - 1
     }
 
     /// Writes one group, unless somebody else is at it.

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -74,6 +75,37 @@ fn events_outlive_many_segments_and_reopenings() {
     }
     assert_eq!(versions, (490..500).rev().collect::<Vec<_>>());
     assert_eq!(log.notes(), Vec::<String>::new());
+}
+
+#[test]
+fn appends_that_one_task_makes_at_once_are_written_together() {
+    let dir = TempDir::new();
+    let log = SegmentLog::open(Env::os(), &dir.0, Options::default()).unwrap();
+    // The log learns that whoever appends is alone.
+    for i in 0..100 {
+        block_on(log.append(Append::event(event(i)))).unwrap();
+    }
+    let before = log.stats().commits;
+    let mut appends: Vec<_> = (100..740)
+        .map(|i| Some(Box::pin(log.append(Append::event(event(i))))))
+        .collect();
+    block_on(poll_fn(|cx| {
+        for slot in &mut appends {
+            if let Some(append) = slot
+                && let Poll::Ready(appended) = append.as_mut().poll(cx)
+            {
+                appended.unwrap();
+                *slot = None;
+            }
+        }
+        if appends.iter().all(Option::is_none) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }));
+    let commits = log.stats().commits - before;
+    assert!(commits < 120, "{commits} commits for 640 appends");
 }
 
 #[test]
