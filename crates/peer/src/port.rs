@@ -41,7 +41,7 @@ const TOLD_WITHIN: Duration = Duration::from_secs(3);
 const TOLD_FRESH: Duration = Duration::from_millis(100);
 
 /// When whoever is away is asked again.
-const AWAY: Duration = Duration::from_millis(100);
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// How a [`RemotePort`] behaves.
 #[derive(Debug, Clone)]
@@ -52,14 +52,19 @@ pub struct PeerOptions {
     pub log: Option<String>,
     /// How long an answer may take if the request does not say.
     pub patience: Duration,
+    /// How long requests wait for a service that has gone, so that one that is started again
+    /// fails nobody. Who comes when it has been away for longer is told at once.
+    pub away: Duration,
 }
 
 impl Default for PeerOptions {
-    /// Any log; forty seconds, which is more than a command takes by itself.
+    /// Any log; forty seconds, which is more than a command takes by itself; five seconds for who
+    /// is away.
     fn default() -> Self {
         Self {
             log: None,
             patience: Duration::from_secs(40),
+            away: Duration::from_secs(5),
         }
     }
 }
@@ -72,6 +77,7 @@ pub struct RemotePort {
     time: Time,
     options: PeerOptions,
     known: Mutex<BTreeMap<Key, Known>>,
+    away: Mutex<BTreeMap<Key, Away>>,
     /// Held by who asks the directory: others wait for what it says.
     asking: tokio::sync::Mutex<()>,
 }
@@ -96,14 +102,29 @@ struct Known {
     asked_at: Duration,
 }
 
+/// Who was away when asked last.
+#[derive(Clone)]
+struct Away {
+    since: Duration,
+    /// When it was asked last.
+    failed_at: Duration,
+    /// Held by the one of all who wait that looks whether it is back.
+    looking: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Of one that looks; the others need none.
+type Turn = Option<tokio::sync::OwnedMutexGuard<()>>;
+
 /// What one attempt has come to.
 enum Asked {
     Answer(Bytes),
     Refused(Box<wire::Problem>),
     /// Did not happen: nobody is there, or somebody else.
     Nobody(String),
-    /// May have happened.
-    Lost(String),
+    /// May have happened: the connection broke.
+    Broken(String),
+    /// May have happened: the time is up.
+    Late(String),
 }
 
 /// A request as it is sent.
@@ -132,6 +153,7 @@ impl RemotePort {
             time,
             options,
             known: Mutex::default(),
+            away: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         }
     }
@@ -197,34 +219,94 @@ impl RemotePort {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request to whoever has what it is for, and again if that has moved: nothing was done
-    /// then.
+    /// Sends a request to whoever has what it is for, and again if that has moved or was away for
+    /// a moment. What may have happened is sent again too: by its id it has one outcome for ever.
     async fn carry(&self, subject: Subject<'_>, letter: &Letter) -> Result<Asked, SendError> {
-        let unavailable = |reason| SendError::Unavailable {
-            reason,
-            retry_after: Some(AWAY),
-        };
-        let address = self.find(subject, None).await.map_err(unavailable)?;
-        let reason = match self.ask(&address, letter).await {
-            Asked::Nobody(reason) => reason,
-            asked => return Ok(asked),
-        };
-        let newer = self.find(subject, Some(&address)).await;
-        let newer = newer.ok().filter(|newer| *newer != address);
-        let Some(newer) = newer else {
-            return Err(unavailable(reason));
-        };
-        match self.ask(&newer, letter).await {
-            Asked::Nobody(reason) => Err(unavailable(reason)),
-            asked => Ok(asked),
+        let until = self.time.monotonic().saturating_add(letter.within);
+        let key = Key::of(subject);
+        let mut may_have_happened = false;
+        let mut old: Option<String> = None;
+        // Held while the service is asked.
+        let mut turn: Turn = None;
+        loop {
+            let reason = match self.find(subject, old.as_deref()).await {
+                Err(reason) => reason,
+                Ok(address) => {
+                    let asked = self.ask(&address, letter, until).await;
+                    old = Some(address);
+                    match asked {
+                        Asked::Nobody(reason) => reason,
+                        Asked::Broken(reason) => {
+                            may_have_happened = true;
+                            reason
+                        }
+                        asked => {
+                            self.away().remove(&key);
+                            return Ok(asked);
+                        }
+                    }
+                }
+            };
+            drop(turn);
+            turn = match self.turn(&key, until).await {
+                Some(turn) => turn,
+                None if may_have_happened => return Ok(Asked::Broken(reason)),
+                None => {
+                    return Err(SendError::Unavailable {
+                        reason,
+                        retry_after: Some(AGAIN),
+                    });
+                }
+            };
         }
     }
 
-    async fn ask(&self, address: &str, letter: &Letter) -> Asked {
+    /// Waits for a turn to ask somebody who was away, at most until then; `None`: it has been away
+    /// for too long. One looks whether it is back while the others wait.
+    async fn turn(&self, key: &Key, until: Duration) -> Option<Turn> {
+        let now = self.time.monotonic();
+        let mine = {
+            let mut away = self.away();
+            let mine = away.entry(key.clone()).or_insert_with(|| Away {
+                since: now,
+                failed_at: now,
+                looking: Arc::default(),
+            });
+            // Who was away an hour ago, and was not asked since, has not been away for an hour.
+            if now.saturating_sub(mine.failed_at) > self.options.away {
+                mine.since = now;
+            }
+            mine.failed_at = now;
+            mine.clone()
+        };
+        let until = until.min(mine.since.saturating_add(self.options.away));
+        let wait = until.checked_sub(now).filter(|wait| !wait.is_zero())?;
+        let turn = pin!(async {
+            let looking = mine.looking.clone().lock_owned().await;
+            let now = self.away().get(key).map(|now| now.looking.clone());
+            if now.is_some_and(|now| Arc::ptr_eq(&now, &mine.looking)) {
+                self.time.sleep(AGAIN).await;
+                Some(looking)
+            } else {
+                None
+            }
+        });
+        match select(turn, self.time.sleep(wait)).await {
+            Either::Left((turn, _)) => Some(turn),
+            Either::Right(_) => None,
+        }
+    }
+
+    fn away(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Away>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, address: &str, letter: &Letter, until: Duration) -> Asked {
+        let left = until.saturating_sub(self.time.monotonic());
         let asked = pin!(self.ask_once(address, letter));
-        match select(asked, self.time.sleep(letter.within)).await {
+        match select(asked, self.time.sleep(left)).await {
             Either::Left((asked, _)) => asked,
-            Either::Right(_) => Asked::Lost(format!(
+            Either::Right(_) => Asked::Late(format!(
                 "{address} has not answered within {:?}",
                 letter.within
             )),
@@ -250,14 +332,14 @@ impl RemotePort {
             Ok(response) => response,
             Err(error) if error.is_connect() => return nobody(&causes(&error)),
             Err(error) => {
-                return Asked::Lost(format!("{address} did not answer: {}", causes(&error)));
+                return Asked::Broken(format!("{address} did not answer: {}", causes(&error)));
             }
         };
         let (parts, body) = response.into_parts();
         let body = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => {
-                return Asked::Lost(format!("{address} did not answer whole: {error}"));
+                return Asked::Broken(format!("{address} did not answer whole: {error}"));
             }
         };
         if parts.status.is_success() {
@@ -269,7 +351,7 @@ impl RemotePort {
                 Asked::Nobody(format!("{address}: {}", problem.detail))
             }
             Ok(problem) => Asked::Refused(Box::new(problem)),
-            Err(_) => Asked::Lost(format!("{address} answered {}", parts.status)),
+            Err(_) => Asked::Broken(format!("{address} answered {}", parts.status)),
         }
     }
 
@@ -285,7 +367,9 @@ impl RemotePort {
                 serde_json::from_slice(&body).map_err(|error| unknown(error.to_string()))
             }
             Asked::Refused(problem) => Err(problem::send_error(&problem)),
-            Asked::Nobody(reason) | Asked::Lost(reason) => Err(unknown(reason)),
+            Asked::Nobody(reason) | Asked::Broken(reason) | Asked::Late(reason) => {
+                Err(unknown(reason))
+            }
         }
     }
 
@@ -293,7 +377,7 @@ impl RemotePort {
     async fn query(&self, subject: Subject<'_>, letter: &Letter) -> Result<Reply, Problem> {
         let unavailable = |reason| SendError::Unavailable {
             reason,
-            retry_after: Some(AWAY),
+            retry_after: Some(AGAIN),
         };
         match self.carry(subject, letter).await? {
             Asked::Answer(body) => {
@@ -304,7 +388,9 @@ impl RemotePort {
                 Ok(Reply::Shown(shown))
             }
             Asked::Refused(problem) => Err(problem::query_problem(&problem)),
-            Asked::Nobody(reason) | Asked::Lost(reason) => Err(unavailable(reason).into()),
+            Asked::Nobody(reason) | Asked::Broken(reason) | Asked::Late(reason) => {
+                Err(unavailable(reason).into())
+            }
         }
     }
 

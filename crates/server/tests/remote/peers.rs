@@ -1,6 +1,7 @@
 //! One service asks another by a port whose other side is a server.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,9 +14,14 @@ use anabranch_model::{Cut, TokenKey, TokenSeal};
 use anabranch_peer::{Directory, FixedDirectory, PeerOptions, RemotePort};
 use anabranch_runtime::port::{Ask, Dispatch, Port, Problem, Subject};
 use anabranch_runtime::view::{Consistency, Question};
-use anabranch_runtime::{Accepted, Delivered, EntityHandle, EntityOptions, Fleet, SendError, Time};
+use anabranch_runtime::{
+    Accepted, Delivered, EntityHandle, EntityOptions, Fleet, ManualTime, SendError, Time,
+};
 use anabranch_server::Server;
+use futures_util::future::{Either, join, join_all, select};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::yield_now;
 
 use crate::bank::{self, Account, AccountCommand, AccountEvent};
 use crate::support::Network;
@@ -30,7 +36,11 @@ struct Bank {
 
 impl Bank {
     async fn open() -> Self {
-        let bank = Self::closed().await;
+        Self::open_at(Server::bind("127.0.0.1:0").await.unwrap()).await
+    }
+
+    async fn open_at(listener: TcpListener) -> Self {
+        let bank = Self::closed_at(listener);
         let log: Arc<dyn Log> = bank.log.clone();
         let options = EntityOptions::default();
         let service = bank::service(log, &bank.env, bank.fleet.port(), options).await;
@@ -40,10 +50,13 @@ impl Bank {
 
     /// A server without services.
     async fn closed() -> Self {
+        Self::closed_at(Server::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn closed_at(listener: TcpListener) -> Self {
         let env = Env::os();
         let log = Arc::new(MemoryLog::new(env.clone()));
         let fleet = Arc::new(Fleet::new());
-        let listener = Server::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let key = TokenKey {
             id: 1,
@@ -77,6 +90,13 @@ fn all_at(url: &str) -> Arc<dyn Directory> {
 
 fn port_to(url: &str) -> Arc<dyn Port> {
     port(all_at(url), PeerOptions::default())
+}
+
+/// Nobody waits for who is away.
+fn at_once() -> PeerOptions {
+    let mut options = PeerOptions::default();
+    options.away = Duration::ZERO;
+    options
 }
 
 fn port(directory: Arc<dyn Directory>, options: PeerOptions) -> Arc<dyn Port> {
@@ -176,7 +196,7 @@ async fn a_view_of_another_process_answers_with_at_least_what_was_seen() {
 
 #[tokio::test]
 async fn where_nobody_is_nothing_was_done_and_it_may_be_tried_again() {
-    let far = port_to(&nobody().await);
+    let far = port(all_at(&nobody().await), at_once());
     let error = far.deliver(deposit(1, 5)).await.unwrap_err();
     assert!(matches!(error, SendError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains("nothing answers"), "{error}");
@@ -240,7 +260,7 @@ async fn a_service_that_has_moved_is_found_where_it_is_now() {
 #[tokio::test]
 async fn a_service_of_another_log_does_nothing() {
     let bank = Bank::open().await;
-    let mut options = PeerOptions::default();
+    let mut options = at_once();
     options.log = Some(format!("{:016x}", 8));
     let far = port(all_at(&bank.url), options);
     let error = far.deliver(deposit(1, 5)).await.unwrap_err();
@@ -277,7 +297,7 @@ async fn wherever_a_connection_breaks_a_command_is_done_once_and_no_word_of_it_i
     let mut unknown = 0;
     for round in 0..2 * BREAKS.len() as u64 {
         // A port of its own has a connection of its own, which breaks where the next one does.
-        let far = port_to(&network.url());
+        let far = port(all_at(&network.url()), at_once());
         let dispatch = deposit(u128::from(round) + 1, 1);
         let before = bank.balance("ada").await;
         match far.deliver(dispatch.clone()).await {
@@ -292,4 +312,81 @@ async fn wherever_a_connection_breaks_a_command_is_done_once_and_no_word_of_it_i
         assert_eq!(bank.balance("ada").await, before + 1);
     }
     assert!(unknown > 0, "no answer was lost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_repeats_what_was_on_its_way_when_a_connection_broke() {
+    let bank = Bank::open().await;
+    let network = Network::start(bank.url["http://".len()..].parse().unwrap(), &BREAKS);
+    for round in 0..BREAKS.len() as u64 {
+        let far = port_to(&network.url());
+        let delivered = far.deliver(deposit(u128::from(round) + 1, 1)).await;
+        done(delivered.unwrap());
+        assert_eq!(bank.balance("ada").await, round + 1);
+    }
+}
+
+/// Says always the same, and rings when it has been asked twice: what it said first was wrong.
+struct Twice {
+    address: String,
+    asked: AtomicUsize,
+    twice: Notify,
+}
+
+impl Directory for Twice {
+    fn find<'a>(&'a self, _: Subject<'a>) -> BoxFuture<'a, Result<Option<String>, String>> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) == 1 {
+            self.twice.notify_one();
+        }
+        Box::pin(async { Ok(Some(self.address.clone())) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_wait_for_a_service_that_is_started_again() {
+    let address = nobody().await;
+    let directory = Arc::new(Twice {
+        address: address.clone(),
+        asked: AtomicUsize::new(0),
+        twice: Notify::new(),
+    });
+    let far = port(directory.clone(), PeerOptions::default());
+    let waiting = (0..100).map(|i| far.deliver(deposit(i + 1, 1)));
+    let started = async {
+        directory.twice.notified().await;
+        let listener = Server::bind(&address["http://".len()..]).await.unwrap();
+        Bank::open_at(listener).await
+    };
+    let (waited, bank) = join(join_all(waiting), started).await;
+    for delivered in waited {
+        assert!(!done(delivered.unwrap()).repeated);
+    }
+    assert_eq!(bank.balance("ada").await, 100);
+}
+
+#[tokio::test]
+async fn who_comes_when_a_service_has_been_away_for_long_is_told_at_once() {
+    let (manual, rng) = (ManualTime::new(), Env::os().rng.clone());
+    let directory = all_at(&nobody().await);
+    let options = PeerOptions::default();
+    let far: Arc<dyn Port> = Arc::new(RemotePort::new(
+        directory,
+        Time::manual(&manual, rng),
+        options.clone(),
+    ));
+    let mut first = pin!(far.deliver(deposit(1, 1)));
+    let passing = async {
+        loop {
+            manual.advance(Duration::from_millis(1));
+            yield_now().await;
+        }
+    };
+    match select(first.as_mut(), pin!(passing)).await {
+        Either::Left((told, _)) => assert!(told.unwrap_err().did_not_happen()),
+        Either::Right((never, _)) => never,
+    }
+    assert!(Time::manual(&manual, Env::os().rng.clone()).monotonic() >= options.away);
+    // No time passes.
+    let told = far.deliver(deposit(2, 1)).await;
+    assert!(told.unwrap_err().did_not_happen());
 }
