@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 import threading
 import time
 from dataclasses import dataclass
@@ -101,33 +102,18 @@ class Transport:
     ) -> Answer:
         """Sends a request and takes in its answer, or raises `Unreachable` or `BadAnswer`."""
         until = time.monotonic() + within
-        was_sent = False
-        while True:
-            try:
-                connection, is_fresh = self._take(until)
-            except Unreachable as error:
-                error.happened = "maybe" if was_sent else "no"
-                raise
-            try:
-                answer = self._once(connection, method, path, headers, body, until)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
-                connection.close()
-                if is_fresh:
-                    raise self._broken(error) from error
-                # The server had ended a connection that waited here. All requests can be
-                # repeated, so this one is.
-                was_sent = True
-                continue
-            except (OSError, http.client.IncompleteRead) as error:
-                connection.close()
-                raise self._broken(error) from error
-            except http.client.HTTPException as error:
-                connection.close()
-                raise self._strange(error) from error
-            except BaseException:
-                connection.close()
-                raise
-            return answer
+        connection = self._take() or self._fresh(until)
+        try:
+            return self._once(connection, method, path, headers, body, until)
+        except (OSError, http.client.IncompleteRead, http.client.RemoteDisconnected) as error:
+            connection.close()
+            raise self._broken(error) from error
+        except http.client.HTTPException as error:
+            connection.close()
+            raise self._strange(error) from error
+        except BaseException:
+            connection.close()
+            raise
 
     def stream(
         self, path: str, headers: Mapping[str, str], body: bytes, within: float, idle: float
@@ -148,11 +134,16 @@ class Transport:
             raise
         return Stream(self, connection, response, idle)
 
-    def _take(self, until: float) -> "tuple[http.client.HTTPConnection, bool]":
-        with self._lock:
-            if self._idle:
-                return self._idle.pop(), False
-        return self._fresh(until), True
+    def _take(self) -> Optional[http.client.HTTPConnection]:
+        """A connection that waits here, if the server has not ended it meanwhile."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if _is_quiet(connection.sock):
+                return connection
+            connection.close()
 
     def _fresh(self, until: float) -> http.client.HTTPConnection:
         within = max(until - time.monotonic(), 0.001)
@@ -270,6 +261,20 @@ class Stream:
         """Ends it."""
         self._response.close()
         self._connection.close()
+
+
+def _is_quiet(sock: socket.socket) -> bool:
+    """Whether nothing has come that nobody asked for, such as the end."""
+    if isinstance(sock, ssl.SSLSocket):
+        return True
+    sock.settimeout(0)
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _stay_awake(sock: socket.socket) -> None:

@@ -165,6 +165,9 @@ class Reader:
             part, offset = event.position.partition, event.position.offset
             if self._until is not None and offset >= self._until.get(part, 0):
                 continue
+            if not is_backward and offset < cut.get(part, 0):
+                # It was given before. No server of ours does so.
+                continue
             cut[part] = offset if is_backward else max(cut.get(part, 0), offset + 1)
             self.cut = cut
             yield event, dict(cut)

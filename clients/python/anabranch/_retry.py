@@ -13,6 +13,11 @@ T = TypeVar("T")
 
 FIRST = 0.05
 MOST = 2.0
+LEAST = 0.25
+"""An attempt that has less time, in seconds, is not made: it would only hide why the last one
+failed.
+"""
+
 ATTEMPT_MOST = 10.0
 """The longest that one attempt waits for its answer, in seconds."""
 
@@ -54,7 +59,7 @@ def until_done(timeout: float, once: Callable[[float], T]) -> T:
             if not error.passing:
                 raise
             wait = again.wait(error)
-            if time.monotonic() + wait >= deadline:
+            if time.monotonic() + wait + min(LEAST, timeout / 4) >= deadline:
                 error.happened = may_have
                 raise
             time.sleep(wait)

@@ -263,6 +263,8 @@ def compare(pattern: Any, value: Any, at: str) -> None:
         for index, (item, found) in enumerate(zip(pattern, value)):
             compare(item, found, f"{at}, {index}")
     else:
-        assert type(pattern) is type(value) and pattern == value, (
+        is_number = [type(item) in (int, float) for item in (pattern, value)]
+        is_alike = all(is_number) or type(pattern) is type(value)
+        assert is_alike and pattern == value, (
             f"{at}: {value!r} and not {pattern!r}"
         )

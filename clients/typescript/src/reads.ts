@@ -98,6 +98,10 @@ export async function* readAll(
       if (until !== undefined && offset >= (until[partition] ?? 0n)) {
         continue;
       }
+      if (!isBackward && offset < (cut[partition] ?? 0n)) {
+        // It was given before. No server of ours does so.
+        continue;
+      }
       if (isBackward) {
         cut[partition] = offset;
       } else {

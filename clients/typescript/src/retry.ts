@@ -5,6 +5,12 @@ import { AnabranchError } from "./errors.js";
 const FIRST_MS = 50;
 const MOST_MS = 2_000;
 
+/**
+ * An attempt that has less time, in milliseconds, is not made: it would only hide why the last one
+ * failed.
+ */
+const LEAST_MS = 250;
+
 /** The longest that one attempt waits for its answer, in milliseconds. */
 export const ATTEMPT_MOST_MS = 10_000;
 
@@ -69,7 +75,7 @@ export async function untilDone<T>(
         throw error;
       }
       const waitMs = again.waitMs(error);
-      if (performance.now() + waitMs >= deadline) {
+      if (performance.now() + waitMs + Math.min(LEAST_MS, timeoutMs / 4) >= deadline) {
         error.happened = mayHave ? "maybe" : error.happened;
         throw error;
       }

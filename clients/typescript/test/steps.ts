@@ -306,7 +306,7 @@ function plain(value: unknown): unknown {
 }
 
 /** The fields of an error, and all its names. */
-function said(error: AnabranchError): unknown {
+export function said(error: AnabranchError): unknown {
   const kinds: string[] = [];
   for (let at = Object.getPrototypeOf(error); at !== Error.prototype; at = Object.getPrototypeOf(at)) {
     kinds.push(at.constructor.name);
