@@ -5,13 +5,13 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod ack;
 mod bench;
 mod cli;
 mod commands;
 mod context;
 mod demo_text;
 mod dispatch;
-mod event_line;
 mod event_text;
 mod failure;
 mod global_args;

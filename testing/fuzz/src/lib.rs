@@ -9,8 +9,6 @@
 #![forbid(unsafe_code)]
 
 mod corpus;
-#[path = "../../../apps/cli/src/event_line.rs"]
-pub mod event_line;
 mod files;
 mod kept;
 mod texts;

@@ -1,5 +1,6 @@
 //! What comes over a socket, and the records that stand in frames.
 
+use anabranch_event_json::Parsed;
 use anabranch_model::record::Records;
 use anabranch_model::{
     CommandId, Cut, Event, EventId, EventType, Limits, Position, StreamId, TokenKey, TokenSeal,
@@ -9,7 +10,6 @@ use anabranch_wire as wire_types;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::event_line::{self, Parsed};
 
 /// The records of a frame's body; what reads is printed as well.
 pub fn record(data: &[u8]) {
@@ -105,7 +105,9 @@ pub fn wire(data: &[u8]) {
 /// event.
 pub fn import_line(data: &[u8]) {
     let derived = EventId::from_u128(7);
-    let Ok(Parsed::Event(line)) = event_line::parse(data, derived) else {
+    // By HTTP the same comes, and has to say which event it is.
+    drop(anabranch_event_json::parse_cloud_event(data));
+    let Ok(Parsed::Event(line)) = anabranch_event_json::parse(data, derived) else {
         return;
     };
     let event = line.event;
@@ -117,7 +119,7 @@ pub fn import_line(data: &[u8]) {
     }
     let stored = Event::stored(&event, Position::at(7), 3, 5);
     let printed = to_cloud_event(&stored.as_ref()).unwrap();
-    let again = match event_line::parse(printed.as_bytes(), derived) {
+    let again = match anabranch_event_json::parse(printed.as_bytes(), derived) {
         Ok(Parsed::Event(again)) => again.event,
         other => panic!("{printed}: {other:?}"),
     };

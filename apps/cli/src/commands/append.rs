@@ -6,10 +6,11 @@ use std::time::Duration;
 use anabranch::env::Rng;
 use anabranch::log::{Append, AppendError, Appended, Expect, Log};
 use anabranch::model::{EventId, EventType, NewEvent, StreamId, is_json_media_type};
+use anabranch_event_json::parse_expect;
 use clap::Args;
 
 use super::Context;
-use crate::event_line::{self, Ack, parse_expect};
+use crate::ack::Ack;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs;
 use crate::output::{Form, Output};
@@ -172,7 +173,7 @@ fn json_or(data: Vec<u8>, remedy: &str) -> Result<Vec<u8>, Failure> {
     }
     let text = String::from_utf8(data).map_err(|_| wrong("the data is not UTF-8".to_owned()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let value = event_line::check_json(text)
+    let value = anabranch_event_json::check_json(text)
         .map_err(|error| wrong(format!("--data, column {}: {}", error.column, error.reason)))?;
     Ok(value.as_bytes().to_vec())
 }

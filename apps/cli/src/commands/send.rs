@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anabranch::log::Expect;
 use anabranch::model::{EventId, StreamId};
+use anabranch_event_json::parse_expect;
 use anabranch_server::client::path;
 use anabranch_wire::{CommandOutcome, Happened, IDEMPOTENCY_KEY, TOKEN_HEADER};
 use clap::Args;
 
 use super::Context;
 use super::append::{json, read_stdin, stream_id};
-use crate::event_line::parse_expect;
 use crate::event_text::clean;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Form, Output};

@@ -4,10 +4,10 @@ use std::thread;
 
 use anabranch::log::Expect;
 use anabranch::model::{EventId, LimitError, Limits, NewEvent};
+use anabranch_event_json::Parsed;
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::event_line::{self, Parsed};
 use crate::failure::{Exit, Failure, InputPlace};
 use crate::input::{Input, LineFault};
 
@@ -114,7 +114,7 @@ impl Reader {
     /// The event of a line; none if it is one of the platform.
     fn parse(&mut self, line: &[u8]) -> Result<Option<Line>, Failure> {
         let derived_id = self.ids.next(line);
-        let parsed = event_line::parse(line, derived_id)
+        let parsed = anabranch_event_json::parse(line, derived_id)
             .map_err(|error| self.bad_line("bad-line", Some(error.column), error.reason))?;
         let Parsed::Event(parsed) = parsed else {
             return Ok(None);

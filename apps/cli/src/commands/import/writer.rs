@@ -10,7 +10,7 @@ use anabranch::model::{EventId, LimitError, Version};
 
 use super::batches::{LineCondition, conditions};
 use super::feed::Line;
-use crate::event_line::Ack;
+use crate::ack::Ack;
 use crate::failure::{Failure, InputPlace, Outcome};
 use crate::output::Output;
 use crate::pause::pause;

@@ -1,5 +1,8 @@
 use super::*;
-use anabranch::model::{Event, to_cloud_event};
+use anabranch_log::Expect;
+use anabranch_model::{Event, Meta, Position, to_cloud_event};
+
+use crate::base64::base64_decode;
 
 const DERIVED: EventId = EventId::from_u128(77);
 
@@ -316,4 +319,51 @@ fn no_cut_off_line_is_an_event() {
             "the first {end} bytes were accepted"
         );
     }
+}
+
+#[test]
+fn a_cloud_event_that_is_sent_says_which_one_it_is() {
+    let whole = r#"{"specversion":"1.0","id":"1","source":"/s","type":"T","subject":"a/b"}"#;
+    assert!(parse_cloud_event(whole.as_bytes()).is_ok());
+    for (part, name) in [
+        (r#""specversion":"1.0","#, "specversion"),
+        (r#""id":"1","#, "id"),
+        (r#""source":"/s","#, "source"),
+        (r#""type":"T","#, "type"),
+    ] {
+        let without = whole.replace(part, "");
+        let error = parse_cloud_event(without.as_bytes()).unwrap_err();
+        assert!(error.reason.starts_with(&format!("`{name}` is missing")));
+    }
+    let plain = br#"{"stream":"a/b","type":"T","data":1}"#;
+    assert!(parse_cloud_event(plain).is_err());
+    let printed = whole
+        .replace("a/b", "$sys/x")
+        .replace('}', r#","position":"0:7"}"#);
+    let error = parse_cloud_event(printed.as_bytes()).unwrap_err();
+    assert!(error.reason.contains("of the platform"), "{}", error.reason);
+}
+
+#[test]
+fn a_cloud_event_in_parts_is_the_one_that_is_whole() {
+    let mut attributes: BTreeMap<String, String> = [
+        ("specversion", "1.0"),
+        ("id", "1"),
+        ("source", "/s"),
+        ("type", "T"),
+        ("subject", "a/b"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    let of = |attributes: &_, data: &'static [u8]| cloud_event_of(attributes, data.into());
+    let bytes = of(&attributes, b"\xff").unwrap();
+    let whole = r#"{"specversion":"1.0","id":"1","source":"/s","type":"T","subject":"a/b","data_base64":"/w=="}"#;
+    assert_eq!(Ok(bytes), parse_cloud_event(whole.as_bytes()));
+    assert_eq!(of(&attributes, b"").unwrap().data, "");
+    attributes.insert("datacontenttype".to_owned(), "application/json".to_owned());
+    assert!(of(&attributes, b"\xff").is_err());
+    let json = of(&attributes, b"[1]").unwrap();
+    let whole =
+        r#"{"specversion":"1.0","id":"1","source":"/s","type":"T","subject":"a/b","data":[1]}"#;
+    assert_eq!(Ok(json), parse_cloud_event(whole.as_bytes()));
 }
