@@ -147,7 +147,7 @@ impl Client {
         self.send(Method::Post, path, &[], body.into()).await
     }
 
-    /// Sends a request with these headers.
+    /// Sends a request with these headers; its body is JSON if they say nothing of it.
     pub async fn send(
         &self,
         method: Method,
@@ -179,8 +179,11 @@ impl Client {
                 Method::Post => hyper::Method::POST,
             })
             .uri(path)
-            .header(header::HOST, &self.authority)
-            .header(header::CONTENT_TYPE, "application/json");
+            .header(header::HOST, &self.authority);
+        let is_kind = |(name, _): &(&str, &str)| name.eq_ignore_ascii_case("content-type");
+        if !headers.iter().any(is_kind) {
+            request = request.header(header::CONTENT_TYPE, anabranch_wire::JSON);
+        }
         if let Some(log) = &self.log {
             request = request.header(anabranch_wire::LOG_HEADER, log);
         }

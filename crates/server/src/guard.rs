@@ -85,6 +85,7 @@ pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -
         Some("livez" | "readyz" | "version") => return next.run(request).await,
         Some("operate" | "openapi.json" | "metrics") => (&lanes.operators, "requests of operators"),
         Some("views") => (&lanes.queries, "queries"),
+        Some("events") => (&lanes.calls, "calls of the log"),
         Some("peer") => (&lanes.peers, "requests of other services"),
         Some(rpc::SERVICE) => (&lanes.calls, "calls of the log"),
         Some(registry_rpc::SERVICE) => (&lanes.registry, "calls of the registry"),

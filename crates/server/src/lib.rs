@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | `POST /commands/{category}/{key}?type=T` | sends a command, whose data is the body |
 //! | `GET /views/{name}/{query}?field=text` | asks a view |
+//! | `GET /events?category=…&from=…` | the log's events as they are appended, as server-sent events |
+//! | `POST /events` | appends CloudEvents: binary, structured or in a batch |
 //! | `GET /operate/…`, `POST /operate/…` | looks at and mends: see the table in `operate` |
 //! | `GET /openapi.json` | describes all of them, in OpenAPI 3.1 |
 //! | `POST /peer/…` | what services of other processes say to those here: see `anabranch-peer` |
@@ -37,9 +39,12 @@ mod answer;
 pub mod client;
 mod command;
 mod convert;
+mod events;
+mod feed;
 mod guard;
 mod health;
 mod host;
+mod ingest;
 mod operate;
 mod owner;
 mod peer;

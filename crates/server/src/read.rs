@@ -80,6 +80,12 @@ impl Parameters {
         Ok(first.map(|(_, text)| text))
     }
 
+    /// Takes every parameter of this name out, in order.
+    pub fn take_all(&mut self, name: &str) -> Vec<String> {
+        let found = self.0.extract_if(.., |(found, _)| found == name);
+        found.map(|(_, text)| text).collect()
+    }
+
     /// Takes a parameter out that is a number.
     pub fn take_number(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
         let wrong = |text: &str| {
@@ -121,27 +127,34 @@ pub fn one<'a>(
     }
 }
 
-/// Refuses a body whose headers say that it is not JSON in UTF-8 as it stands.
-fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
-    let unsupported = |detail: String| {
-        Err(Refusal::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-encoding",
-            detail,
-        ))
-    };
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+fn unsupported(detail: String) -> Result<(), Refusal> {
+    Err(Refusal::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-encoding",
+        detail,
+    ))
+}
+
+/// Refuses a body that is compressed.
+fn check_compression(headers: &HeaderMap) -> Result<(), Refusal> {
     for value in headers.get_all(header::CONTENT_ENCODING) {
-        let encoding = text(value);
+        let encoding = String::from_utf8_lossy(value.as_bytes());
         if !encoding.trim().eq_ignore_ascii_case("identity") {
             return unsupported(format!(
                 "Content-Encoding: {encoding:?} is not understood; send the body as it is"
             ));
         }
     }
-    let Some(kind) = one(headers, &header::CONTENT_TYPE)?.map(text) else {
+    Ok(())
+}
+
+/// Refuses a body whose headers say that it is not JSON in UTF-8 as it stands.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    check_compression(headers)?;
+    let Some(kind) = one(headers, &header::CONTENT_TYPE)? else {
         return Ok(());
     };
+    let kind = String::from_utf8_lossy(kind.as_bytes());
     for parameter in kind.split(';').skip(1) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let charset = value.trim().trim_matches('"');
@@ -160,8 +173,8 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
 /// A body, which is no larger than the log takes as one event's data.
 pub struct Content(pub Bytes);
 
-/// What a command may have around its data.
-const AROUND_BYTES: usize = 4096;
+/// What a command or an event may have around its data.
+pub const AROUND_BYTES: usize = 4096;
 
 impl FromRequest<Shared> for Content {
     type Rejection = Refusal;
@@ -189,8 +202,25 @@ impl<T: serde::de::DeserializeOwned> FromRequest<Shared> for Message<T> {
     }
 }
 
-async fn body(request: Request, shared: &Shared, max: usize) -> Result<Bytes, Refusal> {
+/// A body that is JSON.
+pub async fn body(request: Request, shared: &Shared, max: usize) -> Result<Bytes, Refusal> {
     let headers = check_encoding(request.headers());
+    whole(request, shared, max, headers).await.map(without_mark)
+}
+
+/// A body of any kind, byte for byte.
+pub async fn bytes(request: Request, shared: &Shared, max: usize) -> Result<Bytes, Refusal> {
+    let headers = check_compression(request.headers());
+    whole(request, shared, max, headers).await
+}
+
+/// A body, unless its headers are wrong.
+async fn whole(
+    request: Request,
+    shared: &Shared,
+    max: usize,
+    headers: Result<(), Refusal>,
+) -> Result<Bytes, Refusal> {
     let length = one(request.headers(), &header::CONTENT_LENGTH)?;
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let came = async {
@@ -201,7 +231,7 @@ async fn body(request: Request, shared: &Shared, max: usize) -> Result<Bytes, Re
         // The end of the body is not waited for once it is too long.
         let limited: Limited<Body> = Limited::new(request.into_body(), max);
         match limited.collect().await {
-            Ok(body) => Ok(without_mark(body.to_bytes())),
+            Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large(max)),
             Err(error) => Err(Refusal::bad_request(
                 "bad-body",

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anabranch_log::ReadError;
-use anabranch_model::TokenError;
+use anabranch_log::{AppendError, ReadError, Rejection};
+use anabranch_model::{LimitError, TokenError};
 use anabranch_peer::problem;
 use anabranch_runtime::view::{OperateError, QueryError};
 use anabranch_runtime::{SendError, port};
-use anabranch_wire::{PROBLEM_JSON, Problem};
+use anabranch_wire::{Happened, PROBLEM_JSON, Problem};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -139,6 +139,42 @@ impl From<TokenError> for Refusal {
             _ => "bad-token",
         };
         Self::bad_request(code, format!("Anabranch-Token: {error}"))
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        let (status, code) = match &error {
+            AppendError::Rejected(rejection) => match rejection {
+                Rejection::Limit(
+                    LimitError::BatchEvents { .. }
+                    | LimitError::BatchBytes { .. }
+                    | LimitError::DataBytes { .. }
+                    | LimitError::HeadersBytes { .. },
+                ) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
+                Rejection::IdTaken { .. } => (StatusCode::CONFLICT, "id-taken"),
+                Rejection::PartlyWritten { .. } => (StatusCode::CONFLICT, "partly-written"),
+                Rejection::NotOwner { .. } => (StatusCode::FORBIDDEN, "not-owner"),
+                Rejection::ReadOnly => (StatusCode::FORBIDDEN, "read-only"),
+                _ => (StatusCode::BAD_REQUEST, "bad-event"),
+            },
+            AppendError::Conflict { .. } | AppendError::Matched { .. } => {
+                (StatusCode::CONFLICT, error.code())
+            }
+            AppendError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            AppendError::Unknown { .. } => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
+        };
+        let mut refusal = Self::new(status, code, error.to_string());
+        match error {
+            AppendError::Unavailable { retry_after, .. } => {
+                refusal.again_in(retry_after.unwrap_or(AGAIN))
+            }
+            AppendError::Unknown { .. } => {
+                refusal.problem.happened = Happened::Maybe;
+                refusal.again_in(AGAIN)
+            }
+            _ => refusal,
+        }
     }
 }
 

@@ -68,7 +68,7 @@ pub fn routes(shared: &Shared) -> axum::Router {
 /// Waits for the whole request of a call that has one, for as long as a body may take: who sends
 /// half of it holds nobody up. The one call that goes on for as long as its client likes is
 /// [`Many`], which takes in a message at a time.
-async fn whole(State(shared): State<Shared>, request: Request, next: Next) -> Answered {
+pub async fn whole(State(shared): State<Shared>, request: Request, next: Next) -> Answered {
     if request.uri().path().ends_with("/AppendMany") {
         return next.run(request).await;
     }

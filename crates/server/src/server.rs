@@ -23,8 +23,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::answer::{Answer, reply};
 use crate::refusal::Refusal;
 use crate::registry::Registry;
-use crate::shared::{Inner, Lanes, Shared};
-use crate::{command, guard, health, operate, peer, rpc, seal, view};
+use crate::shared::{Inner, Lanes, READERS_MAX, Shared};
+use crate::{command, events, guard, health, operate, peer, rpc, seal, view};
 
 /// The most connections at a time. Further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 8192;
@@ -58,6 +58,7 @@ pub struct Server {
     seal: TokenSeal,
     pages: Vec<(String, String)>,
     patience: Duration,
+    readers_max: usize,
     has_log: bool,
 }
 
@@ -91,6 +92,7 @@ impl Server {
             time,
             pages: Vec::new(),
             patience: PATIENCE,
+            readers_max: READERS_MAX,
             has_log: true,
         }
     }
@@ -116,6 +118,14 @@ impl Server {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// How many readers may follow the log by `GET /events` at a time; 2048 if nothing is said.
+    /// Further ones are told to come again.
+    #[must_use]
+    pub fn readers_max(mut self, max: usize) -> Self {
+        self.readers_max = max;
         self
     }
 
@@ -226,7 +236,7 @@ impl Server {
             time: self.time,
             seal: self.seal,
             body_time: self.patience,
-            lanes: Lanes::default(),
+            lanes: Lanes::with_readers(self.readers_max),
             stopping,
         }));
         let of_log = match has_log {
@@ -237,6 +247,7 @@ impl Server {
             .merge(command::routes())
             .merge(view::routes())
             .merge(peer::routes())
+            .merge(events::routes(has_log))
             .nest("/operate", operate::routes(has_log))
             .route("/openapi.json", get(describe))
             .merge(health::routes())

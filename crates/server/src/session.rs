@@ -1,6 +1,7 @@
 //! What a client has written and seen, carried by itself from request to request.
 
-use anabranch_model::{Cut, Session};
+use anabranch_event_json::parse_cut;
+use anabranch_model::{Cut, Session, TokenSeal};
 use axum::http::{HeaderMap, HeaderValue};
 
 use crate::read::one;
@@ -24,6 +25,43 @@ pub(crate) async fn session_of(shared: &Shared, headers: &HeaderMap) -> Result<S
 pub(crate) fn header_of(shared: &Shared, session: &Session) -> Result<HeaderValue, Refusal> {
     HeaderValue::from_str(&shared.seal.seal(session))
         .map_err(|_| Refusal::internal("the token has no header form"))
+}
+
+/// The place in the log that a text names: a token, such as the id of an event that was sent; or
+/// how many events there were before it, such as `0:42`; or `head`, which is `head`.
+pub(crate) fn place_of(
+    shared: &Shared,
+    name: &str,
+    text: &str,
+    head: &Cut,
+) -> Result<Cut, Refusal> {
+    let wrong = |code: &str, what: String| {
+        let hint = "a place is the id of an event as it was sent, a position such as 0:42, or head";
+        Refusal::bad_request(code, format!("{name}: {what}; {hint}"))
+    };
+    let cut = match (text, parse_cut(text)) {
+        ("head", _) => return Ok(head.clone()),
+        (_, Some(cut)) => cut,
+        (token, None) => {
+            let session = shared.seal.open(token);
+            let session = session.map_err(|error| wrong("bad-place", error.to_string()))?;
+            session.seen().clone()
+        }
+    };
+    if head.covers(&cut) {
+        return Ok(cut);
+    }
+    let what = format!(
+        "{cut} lies beyond the log's head {head}: it was read from another log, or events were lost"
+    );
+    Err(wrong("place-beyond-head", what))
+}
+
+/// The token of a place, from which a read goes on.
+pub(crate) fn token_of(seal: &TokenSeal, place: &Cut) -> String {
+    let mut session = Session::new();
+    session.read(place, &Cut::start());
+    seal.seal(&session)
 }
 
 /// The client was told of something that was durable by now, and nothing says where it stands:

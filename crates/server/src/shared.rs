@@ -22,6 +22,9 @@ const CALLS_MAX: usize = 1024;
 const REGISTRY_MAX: usize = 256;
 const OPERATORS_MAX: usize = 64;
 
+/// The most readers that follow the log by plain HTTP at a time, if nothing is said.
+pub const READERS_MAX: usize = 2048;
+
 /// What all requests share.
 #[derive(Clone)]
 pub struct Shared(pub Arc<Inner>);
@@ -56,11 +59,14 @@ pub struct Lanes {
     pub registry: Semaphore,
     /// For whoever mends what holds the others up.
     pub operators: Semaphore,
+    /// Who reads the log by plain HTTP, for as long as they do.
+    pub readers: Arc<Semaphore>,
+    readers_max: usize,
 }
 
 impl Lanes {
     /// How many requests of each kind are being answered.
-    pub fn busy(&self) -> [(&'static str, usize); 6] {
+    pub fn busy(&self) -> [(&'static str, usize); 7] {
         let busy = |lane: &Semaphore, max: usize| max - lane.available_permits().min(max);
         [
             ("command", busy(&self.commands, COMMANDS_MAX)),
@@ -69,12 +75,14 @@ impl Lanes {
             ("log", busy(&self.calls, CALLS_MAX)),
             ("registry", busy(&self.registry, REGISTRY_MAX)),
             ("operator", busy(&self.operators, OPERATORS_MAX)),
+            ("reader", busy(&self.readers, self.readers_max)),
         ]
     }
 }
 
-impl Default for Lanes {
-    fn default() -> Self {
+impl Lanes {
+    /// With room for so many readers.
+    pub fn with_readers(readers_max: usize) -> Self {
         Self {
             commands: Semaphore::new(COMMANDS_MAX),
             queries: Semaphore::new(QUERIES_MAX),
@@ -82,6 +90,8 @@ impl Default for Lanes {
             calls: Semaphore::new(CALLS_MAX),
             registry: Semaphore::new(REGISTRY_MAX),
             operators: Semaphore::new(OPERATORS_MAX),
+            readers: Arc::new(Semaphore::new(readers_max)),
+            readers_max,
         }
     }
 }

@@ -23,6 +23,7 @@
 //! ```
 
 mod command;
+mod event;
 pub mod openapi;
 mod operate;
 mod peer;
@@ -31,6 +32,7 @@ mod query;
 mod raw;
 
 pub use command::{CommandBody, CommandOutcome, Expected, RecordedEvent};
+pub use event::{AppendedEvent, EventsAppended};
 pub use operate::*;
 pub use peer::*;
 pub use problem::{Happened, Problem, ProblemParts, Rejection};
@@ -42,6 +44,22 @@ pub const JSON: &str = "application/json";
 
 /// The media type of problems (RFC 9457).
 pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The media type of server-sent events.
+pub const EVENT_STREAM: &str = "text/event-stream";
+
+/// The header by which a reader of server-sent events says which it had last.
+pub const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The media type of a CloudEvent in structured mode.
+pub const CLOUD_EVENT: &str = "application/cloudevents+json";
+
+/// The media type of a batch of CloudEvents.
+pub const CLOUD_EVENT_BATCH: &str = "application/cloudevents-batch+json";
+
+/// The header that holds the token of a lease: what is appended to a category that a service owns
+/// needs it.
+pub const LEASE_HEADER: &str = "anabranch-lease";
 
 /// The header that holds a token, both ways: what a client has written and seen.
 pub const TOKEN_HEADER: &str = "anabranch-token";

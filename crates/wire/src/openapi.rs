@@ -7,10 +7,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    CommandBody, CommandOutcome, Diagnostic, Edited, Entity, History, Instance, LetterDone,
-    LettersRetried, Parked, Problem, Process, ProcessDone, QueryAnswer, Raw, Registration,
-    ResumeStep, Retried, RetryLetters, Service, ServiceCircuit, ServiceLetter, ServiceView,
-    SettleStep, StreamDone, Unparked, Version, ViewDone, Why,
+    CommandBody, CommandOutcome, Diagnostic, Edited, Entity, EventsAppended, History, Instance,
+    LetterDone, LettersRetried, Parked, Problem, Process, ProcessDone, QueryAnswer, Raw,
+    Registration, ResumeStep, Retried, RetryLetters, Service, ServiceCircuit, ServiceLetter,
+    ServiceView, SettleStep, StreamDone, Unparked, Version, ViewDone, Why,
 };
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -31,7 +31,11 @@ pub struct Endpoint {
     /// The request's headers, each with what it means.
     pub headers: &'static [(&'static str, &'static str)],
     request: Option<Make>,
+    /// The media types of the request.
+    request_media: &'static [&'static str],
     answer: Make,
+    /// The media type of the answer.
+    media: &'static str,
 }
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -61,7 +65,9 @@ const fn get(
         parameters: &[],
         headers: &[],
         request: None,
+        request_media: &[crate::JSON],
         answer,
+        media: crate::JSON,
     }
 }
 
@@ -93,6 +99,18 @@ impl Endpoint {
         }
     }
 
+    const fn takes_as(self, request: Make, request_media: &'static [&'static str]) -> Self {
+        Self {
+            request: Some(request),
+            request_media,
+            ..self
+        }
+    }
+
+    const fn gives(self, media: &'static str) -> Self {
+        Self { media, ..self }
+    }
+
     /// The names in the address that vary.
     pub fn variables(&self) -> impl Iterator<Item = &'static str> {
         let parts = self.path.split('{').skip(1);
@@ -100,8 +118,8 @@ impl Endpoint {
     }
 }
 
-/// Every request that the server answers in JSON. Those who supervise it ask `/livez`, `/readyz`
-/// and `/metrics` too, which answer in plain text.
+/// Every request that the server answers. Those who supervise it ask `/livez`, `/readyz` and `/metrics`
+/// too, which answer in plain text.
 pub const ENDPOINTS: &[Endpoint] = &[
     post(
         "/commands/{category}/{key}",
@@ -134,6 +152,38 @@ pub const ENDPOINTS: &[Endpoint] = &[
         ("Anabranch-Policy", "As the parameter `policy`, for a query that has a field of this name"),
         TOKEN,
     ]),
+    get(
+        "/events",
+        "followEvents",
+        "The log's events from a place on, as they are appended: server-sent events, of which each is a CloudEvent, and its id the place behind it",
+        of::<String>,
+    )
+    .gives(crate::EVENT_STREAM)
+    .parameters(&[
+        ("category", "Only events of streams of this category; may stand there several times"),
+        ("type", "Only events of this type; may stand there several times"),
+        ("stream", "Only events of this stream; may stand there several times"),
+        ("tag", "Only events with this tag; several times, with all of them"),
+        ("header", "Only events with this header, as name=value; several times, with all of them"),
+        ("correlation", "Only events with this correlation id: a story"),
+        (
+            "from",
+            "Where to begin: the id of an event as it was sent, any token, a position such as 0:42, or head; at the first event if it is not given",
+        ),
+        ("until", "head: ends where the log ends now, with an event named head"),
+    ])
+    .headers(&[("Last-Event-ID", "The id of the event that was read last: goes on behind it, whatever from says")]),
+    post(
+        "/events",
+        "appendEvents",
+        "Appends CloudEvents: one as its own JSON, several as an array, or one whose attributes are headers (ce-id, ce-source, ce-type, ce-subject …) and whose data is the body. The subject is the stream",
+        of::<EventsAppended>,
+    )
+    .headers(&[
+        ("Anabranch-Lease", "The token of a lease, for a category that a service owns"),
+        TOKEN,
+    ])
+    .takes_as(of::<Raw>, &[crate::CLOUD_EVENT, crate::CLOUD_EVENT_BATCH]),
     get("/operate/services", "listServices", "The services, and what each owns", of::<Vec<Service>>),
     get(
         "/operate/registry",
@@ -313,7 +363,7 @@ fn operation(endpoint: &Endpoint, problem: &Schema, generator: &mut SchemaGenera
     };
     parameters.extend(sent("query", endpoint.parameters));
     parameters.extend(sent("header", endpoint.headers));
-    let answer = json!({crate::JSON: {"schema": (endpoint.answer)(generator)}});
+    let answer = json!({endpoint.media: {"schema": (endpoint.answer)(generator)}});
     let mut operation = json!({
         "operationId": endpoint.id,
         "summary": endpoint.summary,
@@ -332,7 +382,11 @@ fn operation(endpoint: &Endpoint, problem: &Schema, generator: &mut SchemaGenera
     }
     if let Some(request) = endpoint.request {
         let schema = request(generator);
-        operation["requestBody"] = json!({"content": {crate::JSON: {"schema": schema}}});
+        let media = endpoint.request_media.iter();
+        let content: Map<_, _> = media
+            .map(|&media| (media.to_owned(), json!({"schema": schema})))
+            .collect();
+        operation["requestBody"] = json!({"content": content});
     }
     operation
 }

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use anabranch_wire::{
-    CallLetter, Category, Circuit, CommandBody, CommandLetter, CommandOutcome, CopyId, CopyStatus,
-    DeadLetter, Delivery, Diagnostic, Edited, Entity, Expected, HeldEvent, History, Instance,
-    LetterDone, LettersRetried, OperatorName, Parked, ParkedStream, PeerAnswer, PeerCommand,
-    PeerDelivered, PeerField, PeerForget, PeerHeard, PeerOutcome, PeerPolicy, PeerQuery,
-    PeerQuestion, PeerRole, PoisonEvent, Problem, ProblemParts, Process, ProcessDone, QueryAnswer,
-    RecordedEvent, Registration, Rejection, ResumeStep, Retried, RetryLetters, SagaState, SagaStep,
-    Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep, StreamDone, Undo, Unparked,
-    Version, View, ViewDone, Why, openapi,
+    AppendedEvent, CallLetter, Category, Circuit, CommandBody, CommandLetter, CommandOutcome,
+    CopyId, CopyStatus, DeadLetter, Delivery, Diagnostic, Edited, Entity, EventsAppended, Expected,
+    HeldEvent, History, Instance, LetterDone, LettersRetried, OperatorName, Parked, ParkedStream,
+    PeerAnswer, PeerCommand, PeerDelivered, PeerField, PeerForget, PeerHeard, PeerOutcome,
+    PeerPolicy, PeerQuery, PeerQuestion, PeerRole, PoisonEvent, Problem, ProblemParts, Process,
+    ProcessDone, QueryAnswer, RecordedEvent, Registration, Rejection, ResumeStep, Retried,
+    RetryLetters, SagaState, SagaStep, Service, ServiceCircuit,
+    ServiceLetter, ServiceView, SettleStep, StreamDone, Undo, Unparked, Version, View, ViewDone,
+    Why, openapi,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -159,8 +160,8 @@ macro_rules! tried {
 }
 
 const TRIED: &[Tried] = &tried![
-    CallLetter Category Circuit CommandBody CommandLetter CommandOutcome CopyId CopyStatus
-    DeadLetter Delivery Diagnostic Edited Entity HeldEvent History Instance LetterDone LettersRetried
+    AppendedEvent CallLetter Category Circuit CommandBody CommandLetter CommandOutcome CopyId CopyStatus
+    DeadLetter Delivery Diagnostic Edited Entity EventsAppended HeldEvent History Instance LetterDone LettersRetried
     OperatorName Parked ParkedStream PoisonEvent Problem Process ProcessDone QueryAnswer
     RecordedEvent Registration Rejection ResumeStep Retried RetryLetters SagaState SagaStep Service
     ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Undo Unparked Version View ViewDone Why

@@ -20,6 +20,28 @@ Happened = Literal[
 
 
 @dataclass(frozen=True)
+class AppendedEvent(s.Record):
+    """Where an event stands that was sent."""
+
+    id: str = s.part("id", s.text(), required=True)
+    """Its id in the log, a UUID: of a CloudEvent of another producer it follows from source and
+    id.
+    """
+
+    position: str = s.part("position", s.text(), required=True)
+    """Where it stands in the log, as partition:offset."""
+
+    stream: str = s.part("stream", s.text(), required=True)
+    """Its stream, as category/key."""
+
+    version: int = s.part("version", s.uint64(), required=True)
+    """Its number in the stream, from 0."""
+
+    repeated: bool = s.part("repeated", s.boolean())
+    """Whether it was there before."""
+
+
+@dataclass(frozen=True)
 class CommandBody(s.Record):
     """A command as one body. With `?type=…` in the address the body is the data alone."""
 
@@ -53,6 +75,14 @@ class CommandOutcome(s.Record):
 
     version: Optional[int] = s.part("version", s.optional(s.uint64()))
     """The version of the entity's last event; `null` if it has none."""
+
+
+@dataclass(frozen=True)
+class EventsAppended(s.Record):
+    """CloudEvents that are in the log now."""
+
+    events: List[AppendedEvent] = s.part("events", s.many(s.ref(lambda: AppendedEvent)), required=True)
+    """Each of them, in the order in which they came."""
 
 
 @dataclass(frozen=True)

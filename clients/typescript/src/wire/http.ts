@@ -19,6 +19,30 @@ import {
   uint64,
 } from "../shape.js";
 
+/** Where an event stands that was sent. */
+export interface AppendedEvent {
+  /**
+   * Its id in the log, a UUID: of a CloudEvent of another producer it follows from source and
+   * id.
+   */
+  id: string;
+  /** Where it stands in the log, as partition:offset. */
+  position: string;
+  /** Whether it was there before. */
+  repeated: boolean;
+  /** Its stream, as category/key. */
+  stream: string;
+  /** Its number in the stream, from 0. */
+  version: bigint;
+}
+export const AppendedEvent: RecordShape<AppendedEvent> = record(() => [
+  ["id", "id", text()],
+  ["position", "position", text()],
+  ["repeated", "repeated", boolean(), true],
+  ["stream", "stream", text()],
+  ["version", "version", uint64()],
+]);
+
 /** A command as one body. With `?type=…` in the address the body is the data alone. */
 export interface CommandBody {
   /** What the command holds. */
@@ -56,6 +80,15 @@ export const CommandOutcome: RecordShape<CommandOutcome> = record(() => [
   ["stream", "stream", text()],
   ["taken", "taken", boolean(), true],
   ["version", "version", optional(uint64()), true],
+]);
+
+/** CloudEvents that are in the log now. */
+export interface EventsAppended {
+  /** Each of them, in the order in which they came. */
+  events: AppendedEvent[];
+}
+export const EventsAppended: RecordShape<EventsAppended> = record(() => [
+  ["events", "events", many(ref(() => AppendedEvent))],
 ]);
 
 /** Whether what was asked for has happened though there is no good answer. */

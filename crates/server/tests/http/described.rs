@@ -12,6 +12,10 @@ async fn every_request_of_the_document_is_answered() {
         for name in endpoint.variables() {
             path = path.replace(&format!("{{{name}}}"), "x");
         }
+        if path == "/events" {
+            // It would not end by itself.
+            path += "?until=head";
+        }
         let reply = match endpoint.method {
             "get" => bank.get(&path).await,
             _ => bank.post(&path, "").await,

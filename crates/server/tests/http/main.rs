@@ -3,8 +3,11 @@
 mod bank;
 mod commands;
 mod described;
+mod events;
 mod health;
+mod ingest;
 mod operating;
+mod reader;
 mod registry;
 mod serving;
 mod strangers;

@@ -1,0 +1,118 @@
+//! `/events`: the log's events for whoever speaks plain HTTP, as server-sent events.
+
+use anabranch_log::ReadMode;
+use anabranch_model::{Cut, EventType, Filter, StreamId};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+
+use crate::answer::Answer;
+use crate::feed::Feed;
+use crate::ingest;
+use crate::read::{Parameters, one};
+use crate::refusal::Refusal;
+use crate::session::place_of;
+use crate::shared::Shared;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static(anabranch_wire::LAST_EVENT_ID);
+
+/// With appending, if the log is served here.
+pub fn routes(has_log: bool) -> Router<Shared> {
+    let methods = match has_log {
+        true => get(follow).post(ingest::append),
+        false => get(follow),
+    };
+    Router::new().route("/events", methods)
+}
+
+/// Events from a place on, one after the other, until their reader goes away or, with
+/// `until=head`, to where the log ends now.
+async fn follow(
+    State(shared): State<Shared>,
+    mut parameters: Parameters,
+    headers: HeaderMap,
+) -> Answer {
+    let filter = filter(&mut parameters)?;
+    let story = parameters.take("correlation")?;
+    let mode = mode(parameters.take("until")?)?;
+    let asked = parameters.take("from")?;
+    parameters.finish()?;
+    let last = one(&headers, &LAST_EVENT_ID)?.map(|id| String::from_utf8_lossy(id.as_bytes()));
+    let last = last.filter(|id| !id.is_empty());
+    let head = shared.log.head().await?;
+    // A reader that comes again asks as it did at first, and says beside it where it is by now.
+    let from = match (&last, &asked) {
+        (Some(id), _) => place_of(&shared, "Last-Event-ID", id, &head)?,
+        (None, Some(text)) => place_of(&shared, "from", text, &head)?,
+        (None, None) => Cut::start(),
+    };
+    let room = shared.lanes.readers.clone().try_acquire_owned();
+    let room = room.map_err(|_| {
+        let full = "as many readers follow the log by GET /events as this server has room for";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-readers", full).again_in(AGAIN)
+    })?;
+    if mode == ReadMode::ToHead && last.is_some() && from.covers(&head) {
+        // A browser's reader comes again whenever it was given all, unless it is told not to.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let events = shared.log.read(&from, filter, mode);
+    let feed = Feed::new(&shared, events, (from, head), story, room);
+    let headers = [
+        (header::CONTENT_TYPE, anabranch_wire::EVENT_STREAM),
+        (header::CACHE_CONTROL, "no-store"),
+        // Proxies are not to keep events back until they have many.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(feed.chunks())).into_response())
+}
+
+/// When a reader that found no room comes again.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Which events are wanted, in the words of `anabranch read`.
+fn filter(parameters: &mut Parameters) -> Result<Filter, Refusal> {
+    let wrong =
+        |name: &str, why: String| Refusal::bad_request("bad-parameters", format!("{name}: {why}"));
+    let types = parameters
+        .take_all("type")
+        .into_iter()
+        .map(|name| EventType::new(name).map_err(|error| wrong("type", error.to_string())));
+    let types = types.collect::<Result<_, _>>()?;
+    let streams = parameters
+        .take_all("stream")
+        .into_iter()
+        .map(|name| StreamId::system(name).map_err(|error| wrong("stream", error.to_string())));
+    let streams = streams.collect::<Result<_, _>>()?;
+    let headers = parameters.take_all("header").into_iter().map(|header| {
+        let pair = header.split_once('=').filter(|(name, _)| !name.is_empty());
+        let pair = pair.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        pair.ok_or_else(|| {
+            wrong(
+                "header",
+                format!("{header:?} is not of the form name=value"),
+            )
+        })
+    });
+    let headers = headers.collect::<Result<_, _>>()?;
+    Ok(Filter {
+        categories: parameters.take_all("category"),
+        types,
+        streams,
+        headers,
+        tags: parameters.take_all("tag"),
+    })
+}
+
+fn mode(until: Option<String>) -> Result<ReadMode, Refusal> {
+    match until.as_deref() {
+        None => Ok(ReadMode::Follow),
+        Some("head") => Ok(ReadMode::ToHead),
+        Some(other) => Err(Refusal::bad_request(
+            "bad-parameters",
+            format!("until: only head is known, not {other:?}; without it the events are followed"),
+        )),
+    }
+}

@@ -1,0 +1,349 @@
+//! Live reads by plain HTTP.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anabranch_env::Env;
+use anabranch_log::{
+    Append, AppendError, Appended, BatchSource, BoxFuture, Capabilities, EventStream, Log,
+    MemoryLog, Order, Placed, ReadError, ReadMode, VersionRange,
+};
+use anabranch_model::{Cut, EventBatch, EventId, Filter, NewEvent, StreamId, to_cloud_event};
+use anabranch_runtime::{EntityOptions, Fleet, ManualTime, Time};
+use anabranch_server::client::Client;
+use anabranch_server::{Server, TOKEN_HEADER};
+use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
+
+use crate::reader::Reader;
+use crate::support::{Bank, good, problem, seal};
+
+async fn read(bank: &Bank, path: &str, headers: &[(&str, &str)]) -> Reader {
+    Reader::open(&bank.client.address(), path, headers).await
+}
+
+/// A bank with so many deposits.
+async fn bank_with(deposits: u64) -> Bank {
+    let bank = Bank::open().await;
+    for amount in 1..=deposits {
+        good(&bank.deposit("a", amount).await);
+    }
+    bank
+}
+
+#[tokio::test]
+async fn events_are_cloud_events_and_come_as_they_are_appended() {
+    let bank = bank_with(1).await;
+    let mut reader = read(&bank, "/events", &[]).await;
+    assert_eq!(reader.status, 200);
+    assert_eq!(reader.headers["content-type"], "text/event-stream");
+    for amount in 2..5 {
+        let sent = reader.event().await.unwrap();
+        let mut stored = bank
+            .log
+            .read(&Cut::at(amount - 2), Filter::all(), ReadMode::ToHead);
+        let stored = stored.next().await.unwrap().unwrap();
+        assert_eq!(sent.data, to_cloud_event(&stored.as_ref()).ok());
+        // The reader waits for what is appended now.
+        good(&bank.deposit("a", amount).await);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_again_misses_nothing_and_gets_nothing_twice() {
+    let bank = bank_with(6).await;
+    let path = "/events?category=account&until=head";
+    let mut ids = Vec::new();
+    let mut reader = read(&bank, path, &[]).await;
+    while let Some(sent) = reader.event().await {
+        ids.extend((sent.name == "message").then_some(sent.id));
+    }
+    assert_eq!(ids.len(), 6);
+    for (read_before, id) in ids.iter().enumerate() {
+        let id = id.as_deref().unwrap();
+        let rest: Vec<_> = (read_before + 1..6).map(|at| format!("0:{at}")).collect();
+        // A browser asks as it did at first, and says the id beside it.
+        let path = format!("{path}&from=0:0");
+        let mut again = read(&bank, &path, &[("last-event-id", id)]).await;
+        assert_eq!(again.positions().await, rest);
+        let path = format!("/events?until=head&from={id}");
+        assert_eq!(read(&bank, &path, &[]).await.positions().await, rest);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_to_the_head_is_told_that_it_is_there_and_not_to_come_again() {
+    let bank = bank_with(2).await;
+    let mut reader = read(&bank, "/events?until=head&from=0:1", &[]).await;
+    assert_eq!(reader.event().await.unwrap().json()["position"], "0:1");
+    let head = reader.event().await.unwrap();
+    assert_eq!((&*head.name, head.data.as_deref()), ("head", Some("0:2")));
+    assert_eq!(reader.any().await, None);
+    // Also if nothing that it wants is there.
+    let mut none = read(&bank, "/events?until=head&type=Nothing", &[]).await;
+    assert_eq!(none.event().await.unwrap().data.as_deref(), Some("0:2"));
+    let again = [("last-event-id", head.id())];
+    assert_eq!(read(&bank, "/events?until=head", &again).await.status, 204);
+}
+
+#[tokio::test]
+async fn the_id_of_an_event_is_a_token_with_which_a_view_shows_it() {
+    let bank = bank_with(0).await;
+    let mut reader = read(&bank, "/events", &[]).await;
+    good(&bank.deposit("a", 5).await);
+    let sent = reader.event().await.unwrap();
+    let seen = [(TOKEN_HEADER, sent.id())];
+    let path = "/views/balances/of?account=account/a";
+    assert_eq!(good(&bank.get_with(path, &seen).await)["value"], 5);
+}
+
+#[tokio::test]
+async fn only_events_that_are_wanted_come() {
+    let bank = bank_with(1).await;
+    good(&bank.deposit("b", 2).await);
+    let story = good(&bank.post("/commands/account/a?type=Close", "").await);
+    let tagged = NewEvent::new(
+        EventId::from_u128(1),
+        "till/1".parse().unwrap(),
+        "Opened".parse().unwrap(),
+        "{}",
+    );
+    let tagged = tagged.with_tag("day:monday").with_header("shop", "x");
+    bank.log.append(Append::event(tagged)).await.unwrap();
+    let story = story["command"].as_str().unwrap();
+    let cases: [(&str, &[&str]); 9] = [
+        ("category=till", &["Opened"]),
+        (
+            "category=till&category=account&type=Opened&type=Closed",
+            &["Closed", "Opened"],
+        ),
+        ("stream=account/b", &["Deposited"]),
+        ("tag=day:monday", &["Opened"]),
+        ("tag=day:monday&tag=day:tuesday", &[]),
+        ("header=shop=x", &["Opened"]),
+        (
+            &format!("correlation={story}&category=account"),
+            &["Closed"],
+        ),
+        ("correlation=nobody", &[]),
+        ("type=Deposited&from=0:1", &["Deposited"]),
+    ];
+    for (wanted, types) in cases {
+        let mut reader = read(&bank, &format!("/events?until=head&{wanted}"), &[]).await;
+        let mut came = Vec::new();
+        while let Some(event) = reader.event().await {
+            if event.name == "message" {
+                came.push(event.json()["type"].as_str().unwrap().to_owned());
+            }
+        }
+        // What the archiver does about the closed account is not asked for here.
+        assert_eq!(came, types, "{wanted}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_from_the_head_sees_what_is_appended_from_now_on() {
+    let bank = bank_with(3).await;
+    let mut reader = read(&bank, "/events?from=head", &[]).await;
+    good(&bank.deposit("a", 9).await);
+    assert_eq!(reader.event().await.unwrap().json()["position"], "0:3");
+}
+
+#[tokio::test]
+async fn a_place_that_is_none_of_this_log_is_refused() {
+    let bank = bank_with(1).await;
+    let told = problem(&bank.get("/events?from=soon").await, 400, "bad-place");
+    assert!(told["detail"].as_str().unwrap().starts_with("from: "));
+    let mut session = anabranch_model::Session::new();
+    session.read(&Cut::at(1), &Cut::start());
+    let foreign = seal(8).seal(&session);
+    let foreign = [("last-event-id", &*foreign)];
+    let told = problem(&bank.get_with("/events", &foreign).await, 400, "bad-place");
+    assert!(
+        told["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("Last-Event-ID: "),
+        "{told}"
+    );
+    let beyond = bank.get("/events?from=0:2").await;
+    problem(&beyond, 400, "place-beyond-head");
+    for wrong in ["until=tomorrow", "type=", "stream=x", "header=x", "limit=3"] {
+        let reply = bank.get(&format!("/events?{wrong}")).await;
+        problem(&reply, 400, "bad-parameters");
+    }
+    let other = [("anabranch-log", "0000000000000002")];
+    problem(&bank.get_with("/events", &other).await, 421, "other-log");
+}
+
+#[tokio::test]
+async fn a_reader_without_room_is_told_when_to_come_again() {
+    let options = EntityOptions::default();
+    let bank = Bank::open_with(options, |server| server.readers_max(1)).await;
+    let first = read(&bank, "/events", &[]).await;
+    let reply = bank.get("/events").await;
+    problem(&reply, 503, "too-many-readers");
+    assert_eq!(reply.header("retry-after"), Some("5"));
+    let figures = bank.get("/metrics").await;
+    let figures = String::from_utf8(figures.body.to_vec()).unwrap();
+    let busy = "anabranch_requests_in_progress{kind=\"reader\"} 1";
+    assert!(figures.lines().any(|line| line == busy), "{figures}");
+    // Commands are none of the readers' business.
+    good(&bank.deposit("a", 5).await);
+    // Who goes away makes room.
+    drop(first);
+    for _ in 0..20_000 {
+        if read(&bank, "/events?until=head", &[]).await.status == 200 {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("the reader has gone and its room is still taken");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_ends_its_readers_in_order() {
+    let bank = bank_with(1).await;
+    let mut reader = read(&bank, "/events", &[]).await;
+    reader.event().await.unwrap();
+    bank.stop().await;
+    let last = reader.any().await.unwrap();
+    assert_eq!(last.retry.as_deref(), Some("1000"));
+    assert_eq!(reader.any().await, None);
+}
+
+#[tokio::test]
+async fn a_silent_reader_hears_that_the_server_is_there_and_where_it_is_by_now() {
+    let env = Env::os();
+    let manual = ManualTime::new();
+    let time = Time::manual(&manual, env.rng.clone());
+    let log = Arc::new(MemoryLog::new(env));
+    let url = serve(log.clone(), time).await;
+    let mut reader = Reader::open(&url, "/events?correlation=c", &[]).await;
+    assert_eq!(reader.any().await.unwrap().retry.as_deref(), Some("1000"));
+    let beat = async |reader: &mut Reader| {
+        let beat = reader.any();
+        tokio::pin!(beat);
+        loop {
+            manual.advance(Duration::from_secs(15));
+            match select(&mut beat, Box::pin(tokio::task::yield_now())).await {
+                Either::Left((sent, _)) => break sent.unwrap(),
+                Either::Right(_) => {}
+            }
+        }
+    };
+    let first = beat(&mut reader).await;
+    assert_eq!(
+        (first.comment.as_deref(), first.id),
+        (Some("nothing new"), None)
+    );
+    // Events that it does not want are passed over, and it need not look at them again.
+    log.append(Append::event(opened(1))).await.unwrap();
+    let id = loop {
+        if let Some(id) = beat(&mut reader).await.id {
+            break id;
+        }
+    };
+    let mut wanted = opened(2);
+    wanted.meta_mut().correlation_id = Some("c".to_owned());
+    log.append(Append::event(wanted)).await.unwrap();
+    let mut again = Reader::open(&url, "/events", &[("last-event-id", &*id)]).await;
+    assert_eq!(again.event().await.unwrap().json()["position"], "0:1");
+}
+
+/// A log in memory that counts the events which are taken of its reads.
+struct Counted {
+    log: MemoryLog,
+    taken: Arc<AtomicUsize>,
+}
+
+struct Counting(EventStream, Arc<AtomicUsize>);
+
+impl BatchSource for Counting {
+    fn poll_next_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<EventBatch, ReadError>>> {
+        let event = self.0.poll_next_unpin(cx);
+        if event.is_ready() {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+        event.map(|event| event.map(|event| event.map(|event| vec![event].into())))
+    }
+}
+
+impl Log for Counted {
+    fn capabilities(&self) -> Capabilities {
+        self.log.capabilities()
+    }
+
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        self.log.append(append)
+    }
+
+    fn read_stream(&self, id: &StreamId, range: VersionRange, order: Order) -> EventStream {
+        self.log.read_stream(id, range, order)
+    }
+
+    fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
+        EventStream::new(Counting(
+            self.log.read(from, filter, mode),
+            self.taken.clone(),
+        ))
+    }
+
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
+        self.log.find(id)
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
+        self.log.head()
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_read_ahead_for_by_little() {
+    const EVENTS: u128 = 128;
+    let env = Env::os();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let log = Counted {
+        log: MemoryLog::new(env.clone()),
+        taken: taken.clone(),
+    };
+    for number in 0..EVENTS {
+        let mut large = opened(number);
+        large.data = format!("\"{}\"", "x".repeat(512 << 10)).into();
+        log.append(Append::event(large)).await.unwrap();
+    }
+    let url = serve(Arc::new(log), Time::of(&env)).await;
+    let mut reader = Reader::open(&url, "/events?until=head", &[]).await;
+    reader.event().await.unwrap();
+    let client = Client::new(&url, Time::of(&env)).unwrap();
+    for _ in 0..200 {
+        assert_eq!(client.get("/livez").await.unwrap().status, 200);
+    }
+    let ahead = taken.load(Ordering::Relaxed);
+    assert!(ahead < 64, "{ahead} events of 512 KiB were read for nobody");
+    // When it reads on, it misses nothing.
+    assert_eq!(reader.positions().await.len() as u128, EVENTS - 1);
+}
+
+fn opened(number: u128) -> NewEvent {
+    NewEvent::new(
+        EventId::from_u128(number + 1),
+        "till/1".parse().unwrap(),
+        "Opened".parse().unwrap(),
+        "{}",
+    )
+}
+
+/// Where a server of this log alone is.
+async fn serve(log: Arc<dyn Log>, time: Time) -> String {
+    let listener = Server::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = Server::new(Arc::new(Fleet::new()), log, time).seal(seal(7));
+    tokio::spawn(server.serve(listener, std::future::pending()));
+    url
+}
