@@ -16,8 +16,10 @@ use axum::routing::post;
 use crate::answer::{Answer, reply};
 use crate::convert;
 use crate::owner::{Reached, reach};
+use crate::prefer;
 use crate::read::{Content, Parameters, Stream, duration, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
+use crate::saga_end;
 use crate::session::{header_of, session_of, was_told};
 use crate::shared::Shared;
 
@@ -47,6 +49,7 @@ async fn send(
     parameters.finish()?;
     let expect = expected(&headers)?;
     let id = id_of(&shared, &headers)?;
+    let wait = prefer::wait(&headers);
     let session = session_of(&shared, &headers).await?;
     let reached = reach(&shared, Subject::Category(stream.category()))?;
     let envelope = CommandEnvelope {
@@ -68,11 +71,11 @@ async fn send(
                 timeout,
                 expect,
             };
-            return through(&shared, &*port, dispatch, session).await;
+            return through(&shared, &*port, dispatch, session, wait).await;
         }
     };
     let Ok(entity) = owner.any_entity(stream.category()) else {
-        return to_saga(&shared, &owner, envelope, expect, session).await;
+        return to_saga(&shared, &owner, envelope, expect, session, wait).await;
     };
     let known = entity.commands();
     if !known.is_empty() && !known.contains(&envelope.name.as_str()) {
@@ -115,6 +118,7 @@ fn done(
         version: accepted.version,
         repeated: accepted.repeated,
         events: convert::events(accepted)?,
+        ended: None,
     })?;
     response
         .headers_mut()
@@ -128,12 +132,18 @@ fn done(
 }
 
 /// Commands to what another process has. Whoever has it says what it knows.
-async fn through(shared: &Shared, port: &dyn Port, dispatch: Dispatch, session: Session) -> Answer {
+async fn through(
+    shared: &Shared,
+    port: &dyn Port,
+    dispatch: Dispatch,
+    session: Session,
+    wait: Option<Duration>,
+) -> Answer {
     let (id, stream) = (dispatch.command.id, dispatch.command.to.clone());
     refuse_operators(&dispatch.command)?;
     match port.deliver(dispatch).await {
         Ok(Delivered::Done(accepted)) => done(shared, &stream, id, &accepted, session),
-        Ok(Delivered::Taken) => taken(shared, &stream, id, session).await,
+        Ok(Delivered::Taken) => taken(shared, &stream, id, session, wait).await,
         Err(error) => Err(refused(shared, id, error, session).await?),
     }
 }
@@ -165,6 +175,7 @@ async fn to_saga(
     envelope: CommandEnvelope,
     expect: Option<Expect>,
     session: Session,
+    wait: Option<Duration>,
 ) -> Answer {
     if expect.is_some() {
         return Err(Refusal::bad_request(
@@ -181,7 +192,7 @@ async fn to_saga(
         }
         Err(error) => return Err(refused(shared, id, error, session).await?),
     }
-    taken(shared, &stream, id, session).await
+    taken(shared, &stream, id, session, wait).await
 }
 
 /// What only an operator may say.
@@ -199,9 +210,24 @@ fn refuse_operators(envelope: &CommandEnvelope) -> Result<(), Refusal> {
     }
 }
 
-/// A saga has taken it.
-async fn taken(shared: &Shared, stream: &StreamId, id: CommandId, mut session: Session) -> Answer {
+/// A saga has taken it. A client that wants to wait for the saga's end is answered then.
+async fn taken(
+    shared: &Shared,
+    stream: &StreamId,
+    id: CommandId,
+    mut session: Session,
+    wait: Option<Duration>,
+) -> Answer {
+    // The command is durable whatever becomes of the waiting: where the log cannot be followed, the
+    // answer is that of who does not wait.
+    let waited = match wait {
+        Some(wait) => saga_end::within(shared, stream, wait).await.ok(),
+        None => None,
+    };
+    let applied = wait.filter(|_| waited.is_some()).map(prefer::applied);
+    let ended = waited.flatten();
     was_told(shared, &mut session).await?;
+    let has_ended = ended.is_some();
     let mut response = reply(&CommandOutcome {
         stream: stream.to_string(),
         command: id.to_string(),
@@ -209,11 +235,16 @@ async fn taken(shared: &Shared, stream: &StreamId, id: CommandId, mut session: S
         version: None,
         repeated: false,
         events: Vec::new(),
+        ended,
     })?;
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response
-        .headers_mut()
-        .insert(TOKEN_HEADER, header_of(shared, &session)?);
+    if !has_ended {
+        *response.status_mut() = StatusCode::ACCEPTED;
+    }
+    let headers = response.headers_mut();
+    headers.insert(TOKEN_HEADER, header_of(shared, &session)?);
+    if let Some(applied) = applied {
+        headers.insert(prefer::PREFERENCE_APPLIED, applied);
+    }
     Ok(response)
 }
 

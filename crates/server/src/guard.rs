@@ -10,7 +10,7 @@ use crate::read::one;
 use crate::refusal::Refusal;
 use crate::seal::log_name;
 use crate::shared::Shared;
-use crate::{registry_rpc, rpc};
+use crate::{prefer, registry_rpc, rpc};
 
 const LOG_HEADER: HeaderName = HeaderName::from_static(anabranch_wire::LOG_HEADER);
 
@@ -89,6 +89,9 @@ pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -
         Some("peer") => (&lanes.peers, "requests of other services"),
         Some(rpc::SERVICE) => (&lanes.calls, "calls of the log"),
         Some(registry_rpc::SERVICE) => (&lanes.registry, "calls of the registry"),
+        _ if prefer::wait(request.headers()).is_some() => {
+            (&lanes.waits, "commands whose client waits for an end")
+        }
         _ => (&lanes.commands, "commands"),
     };
     match lane.try_acquire() {

@@ -18,6 +18,7 @@
 //!
 //! * `Idempotency-Key` is the command's id: sending it again gives the first outcome.
 //! * `If-Match` is the version that the entity is expected at; `ETag` the one it is at then.
+//! * `Prefer: wait=5` lets a command to a saga be answered when the saga has ended.
 //! * `Anabranch-Token`, handed back with the next request, makes a client see what it has
 //!   written and never less than it has seen.
 //! * `Anabranch-Log` names the log that a request is meant for; a server of another log refuses
@@ -48,12 +49,14 @@ mod ingest;
 mod operate;
 mod owner;
 mod peer;
+mod prefer;
 mod present;
 mod read;
 mod refusal;
 mod registry;
 mod registry_rpc;
 mod rpc;
+mod saga_end;
 mod seal;
 mod server;
 mod session;

@@ -16,6 +16,7 @@ use crate::seal::log_name;
 
 /// The most requests of each kind that are answered at a time.
 const COMMANDS_MAX: usize = 512;
+const WAITS_MAX: usize = 1024;
 const QUERIES_MAX: usize = 512;
 const PEERS_MAX: usize = 4096;
 const CALLS_MAX: usize = 1024;
@@ -50,6 +51,8 @@ pub struct Inner {
 /// and one kind does not keep the others out.
 pub struct Lanes {
     pub commands: Semaphore,
+    /// Commands whose client waits for the end of a saga: they keep no others out.
+    pub waits: Semaphore,
     pub queries: Semaphore,
     /// Of other services.
     pub peers: Semaphore,
@@ -66,10 +69,11 @@ pub struct Lanes {
 
 impl Lanes {
     /// How many requests of each kind are being answered.
-    pub fn busy(&self) -> [(&'static str, usize); 7] {
+    pub fn busy(&self) -> [(&'static str, usize); 8] {
         let busy = |lane: &Semaphore, max: usize| max - lane.available_permits().min(max);
         [
             ("command", busy(&self.commands, COMMANDS_MAX)),
+            ("wait", busy(&self.waits, WAITS_MAX)),
             ("query", busy(&self.queries, QUERIES_MAX)),
             ("peer", busy(&self.peers, PEERS_MAX)),
             ("log", busy(&self.calls, CALLS_MAX)),
@@ -85,6 +89,7 @@ impl Lanes {
     pub fn with_readers(readers_max: usize) -> Self {
         Self {
             commands: Semaphore::new(COMMANDS_MAX),
+            waits: Semaphore::new(WAITS_MAX),
             queries: Semaphore::new(QUERIES_MAX),
             peers: Semaphore::new(PEERS_MAX),
             calls: Semaphore::new(CALLS_MAX),

@@ -35,6 +35,29 @@ pub struct CommandOutcome {
     /// What it recorded.
     #[serde(default)]
     pub events: Vec<RecordedEvent>,
+    /// How the saga that has taken it has ended, if the client wanted to wait for that and it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<SagaEnded>,
+}
+
+/// How a saga has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SagaEnded {
+    /// In which of two ways.
+    pub outcome: SagaOutcome,
+    /// Why it went back, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// In which way a saga has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SagaOutcome {
+    /// Every step took effect once.
+    Completed,
+    /// Everything that may have taken effect is undone.
+    Compensated,
 }
 
 /// An event that a command has recorded.

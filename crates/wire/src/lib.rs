@@ -31,7 +31,7 @@ mod problem;
 mod query;
 mod raw;
 
-pub use command::{CommandBody, CommandOutcome, Expected, RecordedEvent};
+pub use command::{CommandBody, CommandOutcome, Expected, RecordedEvent, SagaEnded, SagaOutcome};
 pub use event::{AppendedEvent, EventsAppended};
 pub use operate::*;
 pub use peer::*;

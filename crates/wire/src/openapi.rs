@@ -135,6 +135,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         ("Idempotency-Key", "The command's id: sending it again gives the first outcome"),
         ("If-Match", "The version that the entity is expected at, or *"),
         ("If-None-Match", "*: the entity is expected to have no events"),
+        ("Prefer", "wait=5: answers when the saga has ended, after so many seconds at most"),
         TOKEN,
     ])
     .takes(of::<CommandBody>),
@@ -378,7 +379,7 @@ fn operation(endpoint: &Endpoint, problem: &Schema, generator: &mut SchemaGenera
     });
     if endpoint.id == "sendCommand" {
         operation["responses"]["202"] =
-            json!({"description": "A saga has taken it", "content": answer});
+            json!({"description": "A saga has taken it, and goes on", "content": answer});
     }
     if let Some(request) = endpoint.request {
         let schema = request(generator);

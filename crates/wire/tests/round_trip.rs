@@ -11,7 +11,7 @@ use anabranch_wire::{
     PeerAnswer, PeerCommand, PeerDelivered, PeerField, PeerForget, PeerHeard, PeerOutcome,
     PeerPolicy, PeerQuery, PeerQuestion, PeerRole, PoisonEvent, Problem, ProblemParts, Process,
     ProcessDone, QueryAnswer, RecordedEvent, Registration, Rejection, ResumeStep, Retried,
-    RetryLetters, SagaState, SagaStep, Service, ServiceCircuit,
+    RetryLetters, SagaEnded, SagaOutcome, SagaState, SagaStep, Service, ServiceCircuit,
     ServiceLetter, ServiceView, SettleStep, StreamDone, Undo, Unparked, Version, View, ViewDone,
     Why, openapi,
 };
@@ -163,7 +163,7 @@ const TRIED: &[Tried] = &tried![
     AppendedEvent CallLetter Category Circuit CommandBody CommandLetter CommandOutcome CopyId CopyStatus
     DeadLetter Delivery Diagnostic Edited Entity EventsAppended HeldEvent History Instance LetterDone LettersRetried
     OperatorName Parked ParkedStream PoisonEvent Problem Process ProcessDone QueryAnswer
-    RecordedEvent Registration Rejection ResumeStep Retried RetryLetters SagaState SagaStep Service
+    RecordedEvent Registration Rejection ResumeStep Retried RetryLetters SagaEnded SagaOutcome SagaState SagaStep Service
     ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Undo Unparked Version View ViewDone Why
     PeerAnswer PeerCommand PeerDelivered PeerField PeerForget PeerHeard PeerOutcome PeerPolicy
     PeerQuery PeerQuestion PeerRole ProblemParts Expected

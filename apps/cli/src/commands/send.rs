@@ -6,7 +6,9 @@ use anabranch::log::Expect;
 use anabranch::model::{EventId, StreamId};
 use anabranch_event_json::parse_expect;
 use anabranch_server::client::path;
-use anabranch_wire::{CommandOutcome, Happened, IDEMPOTENCY_KEY, TOKEN_HEADER};
+use anabranch_wire::{
+    CommandOutcome, Happened, IDEMPOTENCY_KEY, SagaEnded, SagaOutcome, TOKEN_HEADER,
+};
 use clap::Args;
 
 use super::Context;
@@ -15,6 +17,7 @@ use crate::event_text::clean;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Form, Output};
 use crate::remote::{Remote, ServerArgs};
+use crate::whole::whole;
 
 /// Send a command to an entity of a running program
 #[derive(Debug, Args)]
@@ -25,7 +28,8 @@ done stays done once, and the first outcome is the answer.
 Examples:
   anabranch send order/536365 --type PlaceOrder --data '{\"total\":1550}'
   anabranch send order/536365 --type CancelOrder --expect 0
-  anabranch send order/536366 --type PlaceOrder --data '{\"total\":20}' --id receipt-17")]
+  anabranch send order/536366 --type PlaceOrder --data '{\"total\":20}' --id receipt-17
+  anabranch send checkout/536366 --type StartSaga --data '{\"input\":{}}' --wait 10")]
 pub struct SendArgs {
     /// The entity, as category/key, for example order/536365
     #[arg(value_parser = stream_id)]
@@ -51,6 +55,9 @@ pub struct SendArgs {
     /// What was seen before, as another answer gave it
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
+    /// With a command to a saga: wait for its end, so many seconds and at most 60
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>, allow_negative_numbers = true)]
+    wait: Option<u64>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -82,6 +89,8 @@ pub async fn run(args: SendArgs, context: &Context) -> Outcome {
             .as_ref()
             .map(|(name, value)| (*name, value.as_str())),
     );
+    let wait = args.wait.map(|seconds| format!("wait={seconds}"));
+    headers.extend(wait.as_deref().map(|wait| ("prefer", wait)));
     headers.extend(args.token.as_deref().map(|token| (TOKEN_HEADER, token)));
     let (category, key) = (args.entity.category(), args.entity.key());
     let path = path(&["commands", category, key], &[("type", &args.command)]);
@@ -115,11 +124,31 @@ pub async fn run(args: SendArgs, context: &Context) -> Outcome {
             out.line(&with_token(&answer.text, answer.token.as_deref())?)?
         }
     }
-    out.flush()
+    out.flush()?;
+    match &answer.value.ended {
+        Some(SagaEnded {
+            outcome: SagaOutcome::Compensated,
+            reason,
+        }) => {
+            let why = reason.as_deref().unwrap_or("it was aborted");
+            let what = format!("{} was compensated: {}", args.entity, clean(why));
+            Err(Failure::new(Exit::Conflict, "compensated", what)
+                .safe("everything that may have taken effect is undone")
+                .into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn print(done: &CommandOutcome, out: &mut Output) -> Outcome {
     let stream = clean(&done.stream);
+    if let Some(ended) = &done.ended {
+        let how = match ended.outcome {
+            SagaOutcome::Completed => "has completed",
+            SagaOutcome::Compensated => "was compensated",
+        };
+        return out.line(&format!("{stream} {how}"));
+    }
     if done.taken {
         return out.line(&format!(
             "{stream} has taken command {}",

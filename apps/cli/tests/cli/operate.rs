@@ -101,6 +101,19 @@ impl Bank {
 }
 
 #[test]
+fn send_waits_for_the_end_of_a_saga_if_it_is_told_to() {
+    let bank = Bank::open("operate-send-wait");
+    bank.deposit("till", 5);
+    let start = "send lending/1 --type StartSaga --data {\"input\":5}";
+    assert!(bank.run(start).ok().contains("lending/1 has taken command"));
+    let text = bank.run(&format!("{start} --wait 30")).ok();
+    assert!(
+        text.starts_with("lending/1 has completed\ntoken "),
+        "{text}"
+    );
+}
+
+#[test]
 fn send_says_what_was_recorded_and_gives_a_token() {
     let bank = Bank::open("operate-send");
     let text = bank

@@ -18,6 +18,12 @@ Happened = Literal[
 ]
 """Whether what was asked for has happened though there is no good answer."""
 
+SagaOutcome = Literal[
+    "completed",
+    "compensated",
+]
+"""In which way a saga has ended."""
+
 
 @dataclass(frozen=True)
 class AppendedEvent(s.Record):
@@ -61,6 +67,10 @@ class CommandOutcome(s.Record):
 
     stream: str = s.part("stream", s.text(), required=True)
     """The entity or saga, as category/key."""
+
+    ended: Optional[SagaEnded] = s.part("ended", s.optional(s.ref(lambda: SagaEnded)))
+    """How the saga that has taken it has ended, if the client wanted to wait for that and it has.
+    """
 
     events: List[RecordedEvent] = s.part("events", s.many(s.ref(lambda: RecordedEvent)))
     """What it recorded."""
@@ -206,6 +216,17 @@ class Rejection(s.Record):
 
     try_again: bool = s.part("try_again", s.boolean())
     """Whether the same command may be allowed a little later."""
+
+
+@dataclass(frozen=True)
+class SagaEnded(s.Record):
+    """How a saga has ended."""
+
+    outcome: SagaOutcome = s.part("outcome", s.choice(*get_args(SagaOutcome)), required=True)
+    """In which of two ways."""
+
+    reason: Optional[str] = s.part("reason", s.optional(s.text()))
+    """Why it went back, if it did."""
 
 
 @dataclass(frozen=True)

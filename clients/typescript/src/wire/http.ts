@@ -59,6 +59,11 @@ export const CommandBody: RecordShape<CommandBody> = record(() => [
 export interface CommandOutcome {
   /** The command's id. */
   command: string;
+  /**
+   * How the saga that has taken it has ended, if the client wanted to wait for that and it
+   * has.
+   */
+  ended?: SagaEnded | undefined;
   /** What it recorded. */
   events: RecordedEvent[];
   /** Whether it had been done before, and this is the first outcome. */
@@ -75,6 +80,7 @@ export interface CommandOutcome {
 }
 export const CommandOutcome: RecordShape<CommandOutcome> = record(() => [
   ["command", "command", text()],
+  ["ended", "ended", optional(ref(() => SagaEnded)), true],
   ["events", "events", many(ref(() => RecordedEvent)), true],
   ["repeated", "repeated", boolean(), true],
   ["stream", "stream", text()],
@@ -226,6 +232,24 @@ export const Rejection: RecordShape<Rejection> = record(() => [
   ["message", "message", text()],
   ["tryAgain", "try_again", boolean(), true],
 ]);
+
+/** How a saga has ended. */
+export interface SagaEnded {
+  /** In which of two ways. */
+  outcome: SagaOutcome;
+  /** Why it went back, if it did. */
+  reason?: string | undefined;
+}
+export const SagaEnded: RecordShape<SagaEnded> = record(() => [
+  ["outcome", "outcome", ref(() => SagaOutcome)],
+  ["reason", "reason", optional(text()), true],
+]);
+
+/** In which way a saga has ended. */
+export type SagaOutcome =
+  | "completed"
+  | "compensated";
+export const SagaOutcome: Shape<SagaOutcome> = choice(["completed", "compensated"]);
 
 /** What serves. */
 export interface Version {

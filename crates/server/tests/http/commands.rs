@@ -1,5 +1,7 @@
 use anabranch_log::{Log, Order, VersionRange};
 use anabranch_runtime::EntityOptions;
+use anabranch_server::TOKEN_HEADER;
+use anabranch_server::client::Method;
 use serde_json::json;
 
 use crate::support::{Bank, good, id, problem, seal};
@@ -285,4 +287,84 @@ async fn the_events_of_a_command_have_its_id_as_their_story_and_the_trace_of_the
         let meta = event.unwrap().meta().decode().unwrap();
         assert_eq!(meta.traceparent, None);
     }
+}
+
+const WAITS: [(&str, &str); 1] = [("prefer", "wait=30")];
+
+#[tokio::test]
+async fn a_client_that_waits_for_a_saga_is_answered_when_it_has_completed() {
+    let bank = Bank::open().await;
+    good(&bank.deposit("till", 5).await);
+    let start = "/commands/lending/1?type=StartSaga";
+    let reply = bank.send(start, &WAITS, r#"{"input":5}"#).await;
+    let told = good(&reply);
+    assert_eq!(told["taken"], true);
+    assert_eq!(told["ended"], json!({"outcome": "completed"}));
+    assert_eq!(reply.header("preference-applied"), Some("wait=30"));
+    // Its token shows what the saga has done.
+    let seen = [(TOKEN_HEADER, reply.header(TOKEN_HEADER).unwrap())];
+    let path = "/views/balances/of?account=account/till";
+    assert_eq!(good(&bank.get_with(path, &seen).await)["value"], 0);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_is_told_why_a_saga_was_compensated() {
+    let bank = Bank::open().await;
+    // Nobody has what it asks for, so it would go on for long.
+    let start = bank.send(
+        "/commands/transfer/1?type=StartSaga",
+        &WAITS,
+        r#"{"input":5}"#,
+    );
+    let aborted = async {
+        let runs = |saga: &serde_json::Value| saga["phase"] == "running";
+        bank.until("/operate/instance/transfer/1", runs).await;
+        let why = r#"{"why":"by mistake"}"#;
+        good(&bank.post("/operate/abort/transfer/1", why).await);
+        let parked = |saga: &serde_json::Value| saga["retrying"] == true;
+        bank.until("/operate/instance/transfer/1", parked).await;
+        let settle = "/operate/settle/transfer/1";
+        let undone = r#"{"step":"take","as":"Undone","by":{"who":"ada","why":"nothing is there"}}"#;
+        good(&bank.post(settle, undone).await);
+    };
+    let (reply, ()) = futures_util::future::join(start, aborted).await;
+    let told = good(&reply);
+    assert_eq!(
+        told["ended"],
+        json!({"outcome": "compensated", "reason": "by mistake"})
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_has_waited_long_enough_is_told_that_a_saga_goes_on() {
+    let bank = Bank::open().await;
+    let start = "/commands/transfer/1?type=StartSaga";
+    let waits = [("prefer", "wait=1")];
+    let reply = bank.send(start, &waits, r#"{"input":5}"#).await;
+    assert_eq!(reply.status.as_u16(), 202, "{}", reply.json());
+    assert_eq!(reply.json()["ended"], serde_json::Value::Null);
+    assert_eq!(reply.header("preference-applied"), Some("wait=1"));
+}
+
+#[tokio::test]
+async fn a_server_that_stops_does_not_keep_a_client_waiting() {
+    let bank = Bank::open().await;
+    let client = bank.client.clone();
+    let waiting = tokio::spawn(async move {
+        let path = "/commands/transfer/1?type=StartSaga";
+        let body = r#"{"input":5}"#.into();
+        client.send(Method::Post, path, &WAITS, body).await.unwrap()
+    });
+    let runs = |saga: &serde_json::Value| saga["phase"] == "running";
+    bank.until("/operate/instance/transfer/1", runs).await;
+    bank.stop().await;
+    assert_eq!(waiting.await.unwrap().status.as_u16(), 202);
+}
+
+#[tokio::test]
+async fn what_an_entity_does_is_done_when_it_answers_whoever_waits() {
+    let bank = Bank::open().await;
+    let reply = bank.send(DEPOSIT, &WAITS, r#"{"amount":5}"#).await;
+    assert_eq!(good(&reply)["version"], 0);
+    assert_eq!(reply.header("preference-applied"), None);
 }
