@@ -8,6 +8,7 @@ fn main() {
         .files(&[
             "anabranch/log/v1/log.proto",
             "anabranch/registry/v1/registry.proto",
+            "grpc/health/v1/health.proto",
         ])
         .include_file("protocol.rs")
         .compile()

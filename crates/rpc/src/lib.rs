@@ -3,8 +3,9 @@
 //!
 //! `proto/anabranch/log/v1/log.proto` is the contract of the log, and
 //! `proto/anabranch/registry/v1/registry.proto` that of the services on it. A server answers them by
-//! Connect (JSON by curl), gRPC and gRPC-Web. [`protocol`] and [`registry`] are made from them; nobody
-//! but the server and the remote log sees their types.
+//! Connect (JSON by curl), gRPC and gRPC-Web, and beside them what gRPC's own tools ask about its
+//! health, `proto/grpc/health/v1/health.proto`. [`protocol`], [`registry`] and [`health`] are made
+//! from them; nobody but the server and the remote log sees their types.
 
 mod append;
 mod event;
@@ -15,7 +16,7 @@ mod places;
 mod problem;
 mod read;
 
-pub use made::{protocol, registry};
+pub use made::{health, protocol, registry};
 pub use malformed::Malformed;
 
 pub use append::{

@@ -15,3 +15,4 @@ mod made {
 
 pub use made::anabranch::log::v1 as protocol;
 pub use made::anabranch::registry::v1 as registry;
+pub use made::grpc::health::v1 as health;

@@ -10,7 +10,7 @@ use crate::read::one;
 use crate::refusal::Refusal;
 use crate::seal::log_name;
 use crate::shared::Shared;
-use crate::{prefer, registry_rpc, rpc};
+use crate::{health_rpc, prefer, registry_rpc, rpc};
 
 const LOG_HEADER: HeaderName = HeaderName::from_static(anabranch_wire::LOG_HEADER);
 
@@ -82,7 +82,9 @@ pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -
     let lanes = &shared.lanes;
     let (lane, which) = match request.uri().path().split('/').nth(1) {
         // Whoever supervises the server is answered however busy it is.
-        Some("livez" | "readyz" | "version") => return next.run(request).await,
+        Some("livez" | "readyz" | "version" | health_rpc::SERVICE) => {
+            return next.run(request).await;
+        }
         Some("operate" | "openapi.json" | "metrics") => (&lanes.operators, "requests of operators"),
         Some("views") => (&lanes.queries, "queries"),
         Some("events") => (&lanes.calls, "calls of the log"),

@@ -54,10 +54,7 @@ async fn version(State(shared): State<Shared>) -> Answer {
 async fn ready(State(shared): State<Shared>, mut parameters: Parameters) -> Answer {
     let verbose = parameters.take("verbose")?.is_some();
     parameters.finish()?;
-    let mut checks = vec![("log", log(&shared).await)];
-    if *shared.stopping.borrow() {
-        checks.push(("stopping", Err("the server is about to end".to_owned())));
-    }
+    let checks = readiness(&shared).await;
     let is_ready = checks.iter().all(|(_, check)| check.is_ok());
     let mut body = String::new();
     for (name, check) in &checks {
@@ -80,6 +77,15 @@ async fn ready(State(shared): State<Shared>, mut parameters: Parameters) -> Answ
         (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "readyz check failed\n"),
     };
     Ok(text(status, body + last))
+}
+
+/// What has to be well for the server to be ready, and how it is.
+pub async fn readiness(shared: &Shared) -> Vec<(&'static str, Result<(), String>)> {
+    let mut checks = vec![("log", log(shared).await)];
+    if *shared.stopping.borrow() {
+        checks.push(("stopping", Err("the server is about to end".to_owned())));
+    }
+    checks
 }
 
 /// Whether the log answers.

@@ -16,6 +16,8 @@
 //! | `POST /anabranch.log.v1.LogService/…` | the log itself: append, read, follow. `.proto` of `anabranch-rpc` is the contract, for Connect (JSON by curl), gRPC and gRPC-Web |
 //! | `POST /anabranch.registry.v1.RegistryService/…` | which services there are, where, and which categories each owns; an append to what one owns needs its lease |
 //!
+//! `POST /grpc.health.v1.Health/…` says whether the server is ready, as gRPC's own tools ask.
+//!
 //! * `Idempotency-Key` is the command's id: sending it again gives the first outcome.
 //! * `If-Match` is the version that the entity is expected at; `ETag` the one it is at then.
 //! * `Prefer: wait=5` lets a command to a saga be answered when the saga has ended.
@@ -44,6 +46,7 @@ mod events;
 mod feed;
 mod guard;
 mod health;
+mod health_rpc;
 mod host;
 mod ingest;
 mod operate;

@@ -24,7 +24,7 @@ use crate::answer::{Answer, reply};
 use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, READERS_MAX, Shared};
-use crate::{command, events, guard, health, operate, peer, rpc, seal, view};
+use crate::{command, events, guard, health, health_rpc, operate, peer, rpc, seal, view};
 
 /// The most connections at a time. Further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 8192;
@@ -243,6 +243,7 @@ impl Server {
             true => rpc::routes(&shared).with_state(()),
             false => Router::new(),
         };
+        let health = health_rpc::routes(&shared, has_log).with_state(());
         let own = Router::new()
             .merge(command::routes())
             .merge(view::routes())
@@ -251,6 +252,7 @@ impl Server {
             .nest("/operate", operate::routes(has_log))
             .route("/openapi.json", get(describe))
             .merge(health::routes())
+            .merge(health)
             .merge(of_log)
             .layer(axum::middleware::from_fn_with_state(
                 shared.clone(),

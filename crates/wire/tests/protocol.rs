@@ -18,6 +18,7 @@ fn the_committed_description_is_that_of_the_proto() {
             compiler.open_files([
                 "anabranch/log/v1/log.proto",
                 "anabranch/registry/v1/registry.proto",
+                "grpc/health/v1/health.proto",
             ])?;
             Ok(compiler.encode_file_descriptor_set())
         })

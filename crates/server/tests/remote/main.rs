@@ -4,6 +4,7 @@
 #[path = "../http/bank.rs"]
 mod bank;
 mod conformance;
+mod grpc;
 mod health;
 mod json;
 mod large;
