@@ -8,8 +8,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Sequence, Union
 
 from . import _retry, _rpc
-from .errors import AnabranchError, Held, LeaseLost
-from .log import Appended, Expect, NewEvent, NoMatch
+from .errors import AnabranchError, Conflict, Held, LeaseLost
+from .log import Appended, Expect, Kind, NewEvent, NoMatch
 from .wire import registry as wire
 
 if TYPE_CHECKING:
@@ -77,6 +77,26 @@ class Lease:
         if self._lost is not None:
             raise self._lost
         return self._client._append(events, expect, no_match, timeout, self._token)
+
+    def declare(self, category: str, kinds: Sequence[Kind]) -> None:
+        """Says in the log what the events of a category look like, if that was not said last. So
+        `anabranch schema check` knows, and can tell what a change would break.
+        """
+        stream = f"$schema/{category}"
+        data = {"service": self.name, "kinds": [vars(kind) for kind in kinds]}
+        while True:
+            last = next(self._client.read_stream(stream, backward=True), None)
+            if last is not None and last.data == data:
+                return
+            event = NewEvent(
+                stream, "$TypesRegistered", data, source=self.name, correlation_id=stream
+            )
+            try:
+                self.append(event, expect="empty" if last is None else last.version)
+                return
+            except Conflict:
+                # Somebody was first: what they have said may be the same.
+                continue
 
     def release(self, give_up: bool = False) -> None:
         """Ends it, so that whoever follows need not wait. With `give_up` what it owned has no

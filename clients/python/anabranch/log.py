@@ -67,6 +67,9 @@ class NewEvent:
     content_type: Optional[str] = None
     """The media type of the data; None: application/json."""
 
+    source: Optional[str] = None
+    """The service that writes it."""
+
     correlation_id: Optional[str] = None
     causation_id: Optional[str] = None
     traceparent: Optional[str] = None
@@ -82,6 +85,7 @@ class NewEvent:
             said["text"] = _http.compose(self.data).decode("utf-8")
         meta = wire.Meta(
             content_type=self.content_type,
+            source=self.source,
             correlation_id=self.correlation_id,
             causation_id=self.causation_id,
             traceparent=self.traceparent,
@@ -96,6 +100,20 @@ class NewEvent:
             meta=None if meta == wire.Meta() else meta,
             **said,
         )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of events, as `Lease.declare` tells it."""
+
+    name: str
+    version: int = 1
+    """The schema version."""
+
+    shape: Any = "unknown"
+    """What the data looks like, as `anabranch schema types` prints it: `text`, `bool`,
+    `{"unsigned": 64}`, `{"list": …}`, `{"fields": {"total": {"shape": …, "required": true}}}`.
+    """
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,16 @@ class RealServer:
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
+        # It takes settings from what begins with ANABRANCH_, and this is none.
+        environment = {name: value for name, value in os.environ.items() if name != "ANABRANCH_BIN"}
         output = open(self.directory / "output", "ab")
         with output:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                self._command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         for _ in range(600):
             try:

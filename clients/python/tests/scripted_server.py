@@ -135,7 +135,7 @@ class ScriptedServer:
         connection.sendall(f"{len(body):x}\r\n".encode() + body + b"\r\n")
         if answer.get("then") == "hang":
             connection.recv(1)
-        elif not cut:
+        elif not cut or answer.get("then") == "end":
             connection.sendall(b"0\r\n\r\n")
 
 

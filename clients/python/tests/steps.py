@@ -174,6 +174,9 @@ class Steps:
     def do_register(self, name: str, **options: Any) -> Lease:
         return self.client.register(name, **options)
 
+    def do_declare(self, lease: Lease, category: str, kinds: List[Dict[str, Any]]) -> None:
+        lease.declare(category, [anabranch.Kind(**kind) for kind in kinds])
+
     def do_release(self, lease: Lease, give_up: bool = False) -> None:
         lease.release(give_up)
 
@@ -234,6 +237,7 @@ def plain(value: Any) -> Any:
             "headers": dict(meta.headers),
             "correlation_id": meta.correlation_id,
             "causation_id": meta.causation_id,
+            "source": meta.source,
         }
     if hasattr(value, "__dataclass_fields__"):
         return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}

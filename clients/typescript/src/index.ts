@@ -36,6 +36,7 @@ export {
   type EventOptions,
   type Expect,
   type Filter,
+  type Kind,
   type Match,
   NewEvent,
   type NoMatch,

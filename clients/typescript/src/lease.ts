@@ -2,10 +2,12 @@
 
 import { randomBytes } from "node:crypto";
 import { open, readFile, rename } from "node:fs/promises";
+import { isDeepStrictEqual } from "node:util";
 
 import type { AppendOptions, Client } from "./client.js";
-import { AnabranchError, Held, LeaseLost } from "./errors.js";
-import type { Appended, NewEvent } from "./log.js";
+import { AnabranchError, Conflict, Held, LeaseLost } from "./errors.js";
+import { compose, parse } from "./json.js";
+import { type Appended, type Event, type Kind, NewEvent } from "./log.js";
 import { untilDone } from "./retry.js";
 import { type Call, type Caller, REGISTRY } from "./rpc.js";
 import * as wire from "./wire/registry.js";
@@ -101,6 +103,33 @@ export class Lease {
   }
 
   /**
+   * Says in the log what the events of a category look like, if that was not said last. So
+   * `anabranch schema check` knows, and can tell what a change would break.
+   */
+  async declare(category: string, kinds: readonly Kind[]): Promise<void> {
+    const stream = `$schema/${category}`;
+    const said = kinds.map(({ name, version = 1, shape = "unknown" }) => ({ name, version, shape }));
+    const data = { service: this.name, kinds: said };
+    const options = { source: this.name, correlationId: stream };
+    for (;;) {
+      const last = await this.last(stream);
+      if (last !== undefined && isDeepStrictEqual(last.data, parse(compose(data)))) {
+        return;
+      }
+      const event = new NewEvent(stream, "$TypesRegistered", data, options);
+      try {
+        await this.append(event, { expect: last?.version ?? "empty" });
+        return;
+      } catch (error) {
+        // Somebody was first: what they have said may be the same.
+        if (!(error instanceof Conflict)) {
+          throw error;
+        }
+      }
+    }
+  }
+
+  /**
    * Ends it, so that whoever follows need not wait. With `giveUp` what it owned has no owner from
    * then on.
    */
@@ -114,6 +143,13 @@ export class Lease {
     await untilDone(this.client.timeoutMs, undefined, (withinMs) =>
       this.caller.call(RELEASE, request, withinMs),
     );
+  }
+
+  private async last(stream: string): Promise<Event | undefined> {
+    for await (const event of this.client.readStream(stream, { backward: true })) {
+      return event;
+    }
+    return undefined;
   }
 
   private plan(lastsMs: number, waitMs: number): void {

@@ -45,6 +45,8 @@ export interface EventOptions {
   schemaVersion?: number;
   /** The media type of the data; if nothing is said, application/json. */
   contentType?: string;
+  /** The service that writes it. */
+  source?: string;
   correlationId?: string;
   causationId?: string;
   traceparent?: string;
@@ -72,8 +74,9 @@ export class NewEvent {
 
   /** What the log takes. */
   message(): wire.NewEvent {
-    const { contentType, correlationId, causationId, traceparent, tags, headers } = this.options;
-    const meta = { contentType, correlationId, causationId, traceparent };
+    const { contentType, source, correlationId, causationId, traceparent } = this.options;
+    const { tags, headers } = this.options;
+    const meta = { contentType, source, correlationId, causationId, traceparent };
     const isSaid = Object.values(meta).some((part) => part !== undefined);
     const content =
       this.data instanceof Uint8Array ? { data: this.data } : { text: compose(this.data) };
@@ -88,6 +91,18 @@ export class NewEvent {
       ...(hasMeta ? { meta: made } : {}),
     });
   }
+}
+
+/** A type of events, as `Lease.declare` tells it. */
+export interface Kind {
+  readonly name: string;
+  /** The schema version; 1 if nothing is said. */
+  readonly version?: number;
+  /**
+   * What the data looks like, as `anabranch schema types` prints it: `text`, `bool`,
+   * `{unsigned: 64}`, `{list: …}`, `{fields: {total: {shape: …, required: true}}}`.
+   */
+  readonly shape?: ToJson;
 }
 
 /** A stored event. */

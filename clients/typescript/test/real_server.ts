@@ -64,7 +64,9 @@ export class RealServer {
 
   private async begin(): Promise<void> {
     const output = openSync(join(this.directory, "output"), "a");
-    const child = spawn(this.program, this.command, { stdio: ["ignore", output, output] });
+    // It takes settings from what begins with ANABRANCH_, and this is none.
+    const { ANABRANCH_BIN: _, ...env } = process.env;
+    const child = spawn(this.program, this.command, { env, stdio: ["ignore", output, output] });
     closeSync(output);
     this.process = child;
     for (let attempt = 0; attempt < 600 && child.exitCode === null; attempt += 1) {

@@ -15,7 +15,7 @@ export interface Scripted {
   repeat?: { text: string; times: number };
   cut?: number;
   envelopes?: { json?: Json; text?: string; flags?: number; length?: number }[];
-  then?: "hang";
+  then?: "hang" | "end";
   raw?: string;
   close?: true;
   hang?: true;
@@ -167,7 +167,7 @@ function sendStream(socket: Socket, answer: Scripted, envelopes: NonNullable<Scr
   socket.write(body);
   socket.write("\r\n");
   if (answer.then !== "hang") {
-    socket.end(cut > 0 ? "" : "0\r\n\r\n");
+    socket.end(cut > 0 && answer.then !== "end" ? "" : "0\r\n\r\n");
   }
 }
 

@@ -13,6 +13,7 @@ import {
   type Expect,
   type Filter,
   type Json,
+  type Kind,
   type Lease,
   NewEvent,
   type NoMatch,
@@ -139,6 +140,8 @@ export class Steps {
         const lasts = leaseTime === undefined ? {} : { leaseTimeMs: Number(leaseTime) * 1000 };
         return client.register(name as string, { ...about, ...lasts });
       }
+      case "declare":
+        return (parts["lease"] as Lease).declare(parts["category"] as string, parts["kinds"] as Kind[]);
       case "release":
         return (parts["lease"] as Lease).release(parts["give_up"] === true);
       case "lost":
@@ -293,6 +296,7 @@ function plain(value: unknown): unknown {
       headers: meta.headers,
       correlation_id: meta.correlationId,
       causation_id: meta.causationId,
+      source: meta.source,
     };
   }
   if (Array.isArray(value)) {
