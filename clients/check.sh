@@ -21,14 +21,26 @@ mkdir -p "$scratch"
 
 python() {
     local environment=$scratch/environment
-    if [[ ! -x $environment/bin/mypy ]]; then
+    if [[ ! -e $environment/.made ]]; then
         rm -rf "$environment"
         python3 -m venv "$environment"
-        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check mypy setuptools
+        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check \
+            'mypy==2.4.1; python_version >= "3.10"' 'mypy<2; python_version < "3.10"' "setuptools>=77" wheel
+        touch "$environment/.made"
     fi
-    cd "$here/python"
-    "$environment/bin/mypy" --cache-dir "$scratch/mypy"
-    "$environment/bin/python" -W error::ResourceWarning -m unittest
+    (
+        cd "$here/python"
+        "$environment/bin/mypy" --cache-dir "$scratch/mypy"
+        "$environment/bin/python" -W error::ResourceWarning -m unittest
+    )
+    # As a stranger gets it: built, installed, with its types.
+    rm -rf "$scratch/package" "$scratch/stranger"
+    cp -R "$here/python" "$scratch/package"
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --no-build-isolation --no-deps --target "$scratch/stranger" "$scratch/package"
+    cd "$scratch"
+    PYTHONPATH=$scratch/stranger "$environment/bin/python" -c 'import anabranch, anabranch.wire.log'
+    test -f "$scratch/stranger/anabranch/py.typed"
 }
 
 echo "clients: python"
@@ -47,6 +59,17 @@ typescript() {
         cp package-lock.json node_modules/.made-for
     fi
     npm test --silent
+    # As a stranger gets it: packed, installed, with its types.
+    rm -rf "$scratch/stranger-node"
+    mkdir "$scratch/stranger-node"
+    npm pack --silent --pack-destination "$scratch/stranger-node" >/dev/null
+    cd "$scratch/stranger-node"
+    echo '{"type":"module"}' >package.json
+    npm install --silent --no-audit --no-fund ./anabranch-*.tgz
+    echo 'import { open, type Client } from "anabranch"; export const client: Promise<Client> = open("http://127.0.0.1:1");' >program.ts
+    node "$copy/typescript/node_modules/typescript/bin/tsc" --noEmit --strict --target es2022 \
+        --module nodenext --skipLibCheck false --typeRoots "$copy/typescript/node_modules/@types" program.ts
+    node -e 'await import("anabranch")' --input-type=module
 }
 
 echo "clients: typescript"

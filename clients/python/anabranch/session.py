@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 import uuid
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional
@@ -12,10 +14,12 @@ from . import _http, _retry, _rpc
 from ._rpc import Caller
 from .errors import AnabranchError
 from .log import Cut, Expect
-from .wire.http import CommandOutcome, QueryAnswer, RecordedEvent
+from .wire.http import CommandOutcome, QueryAnswer, RecordedEvent, SagaEnded
 
 TOKEN = "anabranch-token"
 _COMMAND_MOST = 60.0
+# How long one attempt waits for the end of a saga, in seconds.
+_SAGA_MOST = 8
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Outcome:
     """Whether it had been done before, and this is the first outcome."""
 
     events: List[RecordedEvent]
+    ended: Optional[SagaEnded]
+    """How the saga that has taken it has ended, if that was waited for, and it has."""
+
     token: Optional[str]
     """What the client has now written and seen: a query with it sees this."""
 
@@ -78,9 +85,11 @@ class Session:
         key: Optional[str] = None,
         expect: Optional[Expect] = None,
         traceparent: Optional[str] = None,
+        wait: Optional[float] = None,
         timeout: Optional[float] = None,
     ) -> Outcome:
-        """Sends a command to an entity, `category/key`, and waits until it is done.
+        """Sends a command to an entity, `category/key`, and waits until it is done. A saga has only
+        taken it then; `wait` says for how many seconds its end is waited for.
 
         `key` names the command: sending it again with the same one gives the first outcome. If
         nothing is said, a new one is made and kept over all attempts. `expect` is the version
@@ -96,6 +105,7 @@ class Session:
                     key=key,
                     expect=expect,
                     traceparent=traceparent,
+                    wait=wait,
                     timeout=self._timeout if timeout is None else timeout,
                     token=self.token,
                 )
@@ -104,6 +114,14 @@ class Session:
                 raise
             self.token = outcome.token or self.token
             return outcome
+
+    def catch_up(self, *, timeout: Optional[float] = None) -> None:
+        """Everything that is in the log now counts as seen: what it asks from now on has it. So a
+        view shows what was read or appended beside the session.
+        """
+        with self._lock:
+            timeout = self._timeout if timeout is None else timeout
+            self.token = head_token(self._caller, timeout)
 
     def query(
         self,
@@ -140,6 +158,7 @@ def send(
     key: Optional[str],
     expect: Optional[Expect],
     traceparent: Optional[str],
+    wait: Optional[float],
     timeout: float,
     token: Optional[str],
 ) -> Outcome:
@@ -160,15 +179,23 @@ def send(
     if traceparent is not None:
         headers["traceparent"] = _header("a traceparent", traceparent)
     body = _http.compose({} if data is None else data)
+    deadline = time.monotonic() + (wait or 0)
+    waited = False
 
     def once(within: float) -> Outcome:
+        nonlocal waited
         wait_ms = max(int(min(within, _COMMAND_MOST) * 1000), 1)
         address = path + urlencode({"type": command, "timeout": f"{wait_ms}ms"})
+        if wait is not None:
+            left = deadline - time.monotonic()
+            headers["prefer"] = f"wait={max(1, min(int(left), _SAGA_MOST, int(within)))}"
         # The server says in time that it does not know; a second more for that to arrive.
         got = caller.transport.ask("POST", address, headers, body, within + 1)
         if got.status not in (200, 202):
             raise caller.refused(got)
         _rpc.check_media_type(got.headers, "application/json", got.status)
+        # A server that does not wait is not asked again.
+        waited = got.header("preference-applied") is not None
         outcome = _rpc.read(CommandOutcome, got.body, "maybe")
         return Outcome(
             stream=outcome.stream,
@@ -177,10 +204,15 @@ def send(
             version=outcome.version,
             repeated=outcome.repeated,
             events=outcome.events,
+            ended=outcome.ended,
             token=got.header(TOKEN),
         )
 
-    return _retry.until_done(timeout, once)
+    while True:
+        outcome = _retry.until_done(timeout, once)
+        is_over = not outcome.taken or outcome.ended is not None or not waited
+        if is_over or time.monotonic() >= deadline:
+            return outcome
 
 
 def query(
@@ -217,6 +249,27 @@ def query(
             stale=answer.stale,
             token=got.header(TOKEN),
         )
+
+    return _retry.until_done(timeout, once)
+
+
+def head_token(caller: Caller, timeout: float) -> str:
+    """What has seen everything that is in the log now."""
+
+    def once(within: float) -> str:
+        try:
+            path = "/events?from=head&until=head"
+            got = caller.transport.ask("GET", path, caller.headers(), b"", within)
+            if got.status != 200:
+                raise caller.refused(got)
+            _rpc.check_media_type(got.headers, "text/event-stream", got.status)
+            found = re.search(rb"^id: ?([\x20-\x7e]+)$", got.body, re.M)
+            if found is None:
+                raise _rpc.cut_off(caller.transport.url)
+            return found[1].decode("ascii")
+        except AnabranchError as error:
+            error.happened = "no"
+            raise
 
     return _retry.until_done(timeout, once)
 

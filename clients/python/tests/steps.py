@@ -163,6 +163,9 @@ class Steps:
     def do_session(self, token: Optional[str] = None) -> Any:
         return self.client.session(token)
 
+    def do_catch_up(self, session: anabranch.Session) -> None:
+        session.catch_up()
+
     def do_send(self, stream: str, command: str, data: Any = None, **options: Any) -> Any:
         by = options.pop("session", self.client)
         return by.send(stream, command, data, **options)

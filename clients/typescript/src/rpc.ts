@@ -247,7 +247,8 @@ function foreign(answer: Answer): AnabranchError {
   });
 }
 
-function cutOff(url: string): Unreachable {
+/** An answer that ends before its end. */
+export function cutOff(url: string): Unreachable {
   const said = { happened: "maybe", passing: true } as const;
   return new Unreachable("unreachable", `the answer of ${url} was cut off`, said);
 }

@@ -6,11 +6,13 @@ import { AnabranchError } from "./errors.js";
 import { type Json, type ToJson, compose } from "./json.js";
 import type { Cut, Expect } from "./log.js";
 import { untilDone } from "./retry.js";
-import { type Caller, checkMediaType, read, refused } from "./rpc.js";
-import { CommandOutcome, QueryAnswer, type RecordedEvent } from "./wire/http.js";
+import { type Caller, checkMediaType, cutOff, read, refused } from "./rpc.js";
+import { CommandOutcome, QueryAnswer, type RecordedEvent, type SagaEnded } from "./wire/http.js";
 
 const TOKEN = "anabranch-token";
 const COMMAND_MOST_MS = 60_000;
+/** How long one attempt waits for the end of a saga, in seconds. */
+const SAGA_MOST = 8;
 
 /** What has become of a command. */
 export interface Outcome {
@@ -27,6 +29,8 @@ export interface Outcome {
   /** Whether it had been done before, and this is the first outcome. */
   readonly repeated: boolean;
   readonly events: RecordedEvent[];
+  /** How the saga that has taken it has ended, if that was waited for, and it has. */
+  readonly ended: SagaEnded | undefined;
   /** What the client has now written and seen: a query with it sees this. */
   readonly token: string | undefined;
 }
@@ -51,6 +55,8 @@ export interface SendOptions {
   /** The version that the entity must be at, `empty` or `exists`. */
   readonly expect?: Expect;
   readonly traceparent?: string;
+  /** How long the end of the saga is waited for that has taken it. */
+  readonly waitMs?: number;
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
@@ -78,7 +84,10 @@ export class Session {
     public token?: string,
   ) {}
 
-  /** Sends a command to an entity, `category/key`, and waits until it is done. */
+  /**
+   * Sends a command to an entity, `category/key`, and waits until it is done. A saga has only taken
+   * it then; `waitMs` says how long its end is waited for.
+   */
   send(stream: string, command: string, data: ToJson = {}, options: SendOptions = {}): Promise<Outcome> {
     const sent = (): Promise<Outcome> =>
       send(this.caller, stream, command, data, { timeoutMs: this.timeoutMs, ...options }, this.token);
@@ -95,6 +104,15 @@ export class Session {
     const asked = (): Promise<ViewAnswer> =>
       query(this.caller, view, name, fields, { timeoutMs: this.timeoutMs, ...options }, this.token);
     return this.next(asked);
+  }
+
+  /**
+   * Everything that is in the log now counts as seen: what it asks from now on has it. So a view
+   * shows what was read or appended beside the session.
+   */
+  async catchUp(options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {}): Promise<void> {
+    const { timeoutMs = this.timeoutMs, signal } = options;
+    await this.next(async () => ({ token: await headToken(this.caller, timeoutMs, signal) }));
   }
 
   private next<T extends { token: string | undefined }>(what: () => Promise<T>): Promise<T> {
@@ -143,7 +161,14 @@ async function send(
     headers["traceparent"] = header("a traceparent", traceparent);
   }
   const body = compose(data);
-  return untilDone(options.timeoutMs, options.signal, async (withinMs) => {
+  const deadline = performance.now() + (options.waitMs ?? 0);
+  let waited = false;
+  const once = async (withinMs: number): Promise<Outcome> => {
+    const leftMs = deadline - performance.now();
+    if (options.waitMs !== undefined) {
+      const seconds = Math.floor(Math.min(leftMs, withinMs) / 1000);
+      headers["prefer"] = `wait=${Math.max(1, Math.min(seconds, SAGA_MOST))}`;
+    }
     const waitMs = Math.max(Math.floor(Math.min(withinMs, COMMAND_MOST_MS)), 1);
     const query = new URLSearchParams({ type: command, timeout: `${waitMs}ms` });
     // The server says in time that it does not know; a second more for that to arrive.
@@ -154,9 +179,18 @@ async function send(
       throw refused(got);
     }
     checkMediaType(got.headers, "application/json", got.status);
-    const outcome = read(CommandOutcome, got.body, "maybe");
-    return { ...outcome, version: outcome.version, token: got.headers.get(TOKEN) ?? undefined };
-  });
+    // A server that does not wait is not asked again.
+    waited = got.headers.has("preference-applied");
+    const { version, ended, ...rest } = read(CommandOutcome, got.body, "maybe");
+    return { ...rest, version, ended, token: got.headers.get(TOKEN) ?? undefined };
+  };
+  for (;;) {
+    const outcome = await untilDone(options.timeoutMs, options.signal, once);
+    const isOver = !outcome.taken || outcome.ended !== undefined || !waited;
+    if (isOver || performance.now() >= deadline) {
+      return outcome;
+    }
+  }
 }
 
 async function query(
@@ -191,6 +225,30 @@ async function query(
     } catch (error) {
       if (error instanceof AnabranchError) {
         // A query changes nothing.
+        error.happened = "no";
+      }
+      throw error;
+    }
+  });
+}
+
+/** What has seen everything that is in the log now. */
+function headToken(caller: Caller, timeoutMs: number, signal: AbortSignal | undefined): Promise<string> {
+  return untilDone(timeoutMs, signal, async (withinMs) => {
+    try {
+      const path = "/events?from=head&until=head";
+      const got = await caller.transport.ask("GET", path, caller.headers(), undefined, withinMs, signal);
+      if (got.status !== 200) {
+        throw refused(got);
+      }
+      checkMediaType(got.headers, "text/event-stream", got.status);
+      const found = /^id: ?([\x20-\x7e]+)$/m.exec(new TextDecoder().decode(got.body));
+      if (found?.[1] === undefined) {
+        throw cutOff(caller.transport.url);
+      }
+      return found[1];
+    } catch (error) {
+      if (error instanceof AnabranchError) {
         error.happened = "no";
       }
       throw error;

@@ -131,6 +131,8 @@ export class Steps {
       }
       case "session":
         return client.session(parts["token"] as string | undefined);
+      case "catch_up":
+        return (parts["session"] as Session).catchUp();
       case "send":
         return this.send(parts);
       case "query":
@@ -223,7 +225,8 @@ export class Steps {
   }
 
   private send(parts: Parts): Promise<unknown> {
-    const { stream, command, data, session, ...options } = parts;
+    const { stream, command, data, session, wait, ...rest } = parts;
+    const options = wait === undefined ? rest : { ...rest, waitMs: Number(wait) * 1000 };
     const by = session instanceof Session ? session : this.client;
     return by.send(stream as string, command as string, (data ?? {}) as ToJson, {
       ...options,
