@@ -12,9 +12,10 @@ use axum::routing::get;
 use crate::answer::Answer;
 use crate::feed::Feed;
 use crate::ingest;
+use crate::page;
 use crate::read::{Parameters, one};
-use crate::refusal::Refusal;
-use crate::session::place_of;
+use crate::refusal::{Refusal, TOKEN_HEADER};
+use crate::session::{place_of, token_of};
 use crate::shared::Shared;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static(anabranch_wire::LAST_EVENT_ID);
@@ -29,7 +30,8 @@ pub fn routes(has_log: bool) -> Router<Shared> {
 }
 
 /// Events from a place on, one after the other, until their reader goes away or, with
-/// `until=head`, to where the log ends now.
+/// `until=head`, to where the log ends now. Whoever accepts a batch of CloudEvents gets one page of
+/// what there is now.
 async fn follow(
     State(shared): State<Shared>,
     mut parameters: Parameters,
@@ -39,6 +41,11 @@ async fn follow(
     let story = parameters.take("correlation")?;
     let mode = mode(parameters.take("until")?)?;
     let asked = parameters.take("from")?;
+    let count = if wants_batch(&headers) {
+        Some(count(parameters.take_number("limit")?)?)
+    } else {
+        None
+    };
     parameters.finish()?;
     let last = one(&headers, &LAST_EVENT_ID)?.map(|id| String::from_utf8_lossy(id.as_bytes()));
     let last = last.filter(|id| !id.is_empty());
@@ -49,6 +56,17 @@ async fn follow(
         (None, Some(text)) => place_of(&shared, "from", text, &head)?,
         (None, None) => Cut::start(),
     };
+    if let Some(count) = count {
+        let events = shared.log.read(&from, filter, ReadMode::ToHead);
+        let page = page::read(events, (from, head), story.as_deref(), count).await?;
+        let token = token_of(&shared.seal, &page.place);
+        let headers = [
+            (header::CONTENT_TYPE, anabranch_wire::CLOUD_EVENT_BATCH),
+            (header::CACHE_CONTROL, "no-store"),
+            (TOKEN_HEADER, &token),
+        ];
+        return Ok((headers, page.json).into_response());
+    }
     let room = shared.lanes.readers.clone().try_acquire_owned();
     let room = room.map_err(|_| {
         let full = "as many readers follow the log by GET /events as this server has room for";
@@ -113,6 +131,33 @@ fn mode(until: Option<String>) -> Result<ReadMode, Refusal> {
         Some(other) => Err(Refusal::bad_request(
             "bad-parameters",
             format!("until: only head is known, not {other:?}; without it the events are followed"),
+        )),
+    }
+}
+
+/// Whether a batch of CloudEvents is what is accepted.
+fn wants_batch(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let mut accepted = accepted.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    accepted.any(|kind| {
+        let essence = kind.split(|&byte| byte == b';').next().unwrap_or_default();
+        essence
+            .trim_ascii()
+            .eq_ignore_ascii_case(anabranch_wire::CLOUD_EVENT_BATCH.as_bytes())
+    })
+}
+
+/// How many events a page has at most.
+fn count(limit: Option<u64>) -> Result<u64, Refusal> {
+    match limit {
+        None => Ok(page::EVENTS),
+        Some(limit) if (1..=page::EVENTS_MAX).contains(&limit) => Ok(limit),
+        Some(limit) => Err(Refusal::bad_request(
+            "bad-parameters",
+            format!(
+                "limit: a page has 1 to {} events, not {limit}",
+                page::EVENTS_MAX
+            ),
         )),
     }
 }

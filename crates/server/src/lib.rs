@@ -51,6 +51,7 @@ mod host;
 mod ingest;
 mod operate;
 mod owner;
+mod page;
 mod peer;
 mod prefer;
 mod present;

@@ -156,7 +156,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     get(
         "/events",
         "followEvents",
-        "The log's events from a place on, as they are appended: server-sent events, of which each is a CloudEvent, and its id the place behind it",
+        "The log's events from a place on, as they are appended: server-sent events, of which each is a CloudEvent, and its id the place behind it. Whoever accepts application/cloudevents-batch+json gets one page of what there is now, and in Anabranch-Token where the next begins",
         of::<String>,
     )
     .gives(crate::EVENT_STREAM)
@@ -172,8 +172,11 @@ pub const ENDPOINTS: &[Endpoint] = &[
             "Where to begin: the id of an event as it was sent, any token, a position such as 0:42, or head; at the first event if it is not given",
         ),
         ("until", "head: ends where the log ends now, with an event named head"),
+        ("limit", "With Accept: application/cloudevents-batch+json, how many events a page has at most; 1000 if it is not given, at most 10000"),
     ])
-    .headers(&[("Last-Event-ID", "The id of the event that was read last: goes on behind it, whatever from says")]),
+    .headers(&[
+        ("Last-Event-ID", "The id of the event that was read last: goes on behind it, whatever from says"),
+    ]),
     post(
         "/events",
         "appendEvents",
@@ -377,6 +380,12 @@ fn operation(endpoint: &Endpoint, problem: &Schema, generator: &mut SchemaGenera
             },
         },
     });
+    if endpoint.id == "followEvents" {
+        // One page, for whoever accepts a batch.
+        let page = json!({"type": "array", "items": {"type": "object"}});
+        operation["responses"]["200"]["content"][crate::CLOUD_EVENT_BATCH] =
+            json!({"schema": page});
+    }
     if endpoint.id == "sendCommand" {
         operation["responses"]["202"] =
             json!({"description": "A saga has taken it, and goes on", "content": answer});

@@ -144,6 +144,32 @@ async fn only_events_that_are_wanted_come() {
 }
 
 #[tokio::test]
+async fn whoever_accepts_a_batch_gets_the_events_by_the_page() {
+    let bank = bank_with(5).await;
+    let accept = ("accept", "application/cloudevents-batch+json");
+    let (mut from, mut came) = ("0:0".to_owned(), Vec::new());
+    for expected in [2, 2, 1, 0] {
+        let path = format!("/events?category=account&limit=2&from={from}");
+        let page = bank.get_with(&path, &[accept]).await;
+        assert_eq!(page.header("content-type"), Some(accept.1));
+        let events = good(&page);
+        let events = events.as_array().unwrap();
+        assert_eq!(events.len(), expected);
+        came.extend(events.iter().map(|event| event["data"]["amount"].clone()));
+        from = page.header(TOKEN_HEADER).unwrap().to_owned();
+    }
+    assert_eq!(came, [1, 2, 3, 4, 5]);
+    // What is not wanted is behind it too.
+    let path = "/events?category=nobody&correlation=c";
+    let page = bank.get_with(path, &[accept]).await;
+    assert_eq!(page.body, "[]");
+    let path = format!("/events?from={}", page.header(TOKEN_HEADER).unwrap());
+    assert_eq!(bank.get_with(&path, &[accept]).await.body, "[]");
+    let none = bank.get_with("/events?limit=0", &[accept]).await;
+    problem(&none, 400, "bad-parameters");
+}
+
+#[tokio::test]
 async fn a_reader_from_the_head_sees_what_is_appended_from_now_on() {
     let bank = bank_with(3).await;
     let mut reader = read(&bank, "/events?from=head", &[]).await;

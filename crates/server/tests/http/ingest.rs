@@ -194,6 +194,7 @@ async fn what_is_no_cloud_event_is_refused_in_words_and_nothing_is_written() {
         ),
         (STRUCTURED, "{".to_owned(), "column"),
         (BATCH, "{}".to_owned(), "no array"),
+        (BATCH, "[".repeat(100_000), "no array"),
         (
             BATCH,
             format!("[{},{{}}]", event("A-1", "a/b")),

@@ -18,6 +18,7 @@ use anabranch_runtime::{
     Accepted, Delivered, EntityHandle, EntityOptions, Fleet, ManualTime, SendError, Time,
 };
 use anabranch_server::Server;
+use anabranch_server::client::{Client, Method};
 use futures_util::future::{Either, join, join_all, select};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -104,10 +105,14 @@ fn port(directory: Arc<dyn Directory>, options: PeerOptions) -> Arc<dyn Port> {
 }
 
 fn deposit(id: u128, amount: u64) -> Dispatch {
+    deposit_at("ada", id, amount)
+}
+
+fn deposit_at(key: &str, id: u128, amount: u64) -> Dispatch {
     let (name, data) = AccountCommand::Deposit { amount }.to_wire().unwrap();
     CommandEnvelope {
         id: CommandId::from_u128(id),
-        to: StreamId::of("account", "ada").unwrap(),
+        to: StreamId::of("account", key).unwrap(),
         name: name.to_owned(),
         data,
         role: anabranch_domain::Role::Plain,
@@ -192,6 +197,38 @@ async fn a_view_of_another_process_answers_with_at_least_what_was_seen() {
     let wrong = far.ask(ask.clone()).await.unwrap_err();
     assert_eq!(bank.fleet.port().ask(ask).await.unwrap_err(), wrong);
     assert!(matches!(wrong, Problem::Query(_)), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_client_waits_for_the_end_of_a_saga_that_another_process_runs() {
+    let bank = Bank::open().await;
+    done(
+        bank.fleet
+            .port()
+            .deliver(deposit_at("till", 1, 5))
+            .await
+            .unwrap(),
+    );
+    // A gateway: it has the log, and no service.
+    let directory = FixedDirectory {
+        categories: BTreeMap::from([("lending".to_owned(), bank.url.clone())]),
+        views: BTreeMap::new(),
+    };
+    let far = port(Arc::new(directory), PeerOptions::default());
+    let fleet = Arc::new(Fleet::and_elsewhere(far));
+    let listener = Server::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let time = Time::of(&bank.env);
+    let gateway = Server::new(fleet, bank.log.clone(), time.clone()).without_log();
+    tokio::spawn(gateway.serve(listener, std::future::pending()));
+    let client = Client::new(&url, time).unwrap();
+    let start = "/commands/lending/1?type=StartSaga";
+    let wait = [("prefer", "wait=30")];
+    let sent = client.send(Method::Post, start, &wait, r#"{"input":5}"#.into());
+    let reply = sent.await.unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.json());
+    assert_eq!(reply.json()["ended"]["outcome"], "completed");
+    assert_eq!(bank.balance("till").await, 0);
 }
 
 #[tokio::test]
