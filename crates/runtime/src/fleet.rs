@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -208,11 +209,12 @@ impl Inner {
         Whereabouts::Nowhere { known }
     }
 
-    async fn call(&self, request: Request) -> Result<Reply, Problem> {
+    /// Who carries a request out.
+    fn owner(&self, request: &Request) -> Result<Arc<dyn Port>, Problem> {
         let found = self.find(request.subject());
         match (&self.elsewhere, &found) {
-            (Some(elsewhere), Whereabouts::Nowhere { .. }) => elsewhere.call(request).await,
-            _ => found.here(request.subject())?.call(request).await,
+            (Some(elsewhere), Whereabouts::Nowhere { .. }) => Ok(elsewhere.clone()),
+            _ => Ok(found.here(request.subject())?),
         }
     }
 
@@ -223,9 +225,20 @@ impl Inner {
     }
 }
 
+/// Has a request carried out by its owner.
+fn call<'a>(
+    owner: Result<Arc<dyn Port>, Problem>,
+    request: Request,
+) -> BoxFuture<'a, Result<Reply, Problem>> {
+    match owner {
+        Ok(owner) => Box::pin(async move { owner.call(request).await }),
+        Err(problem) => Box::pin(ready(Err(problem))),
+    }
+}
+
 impl Port for Fleet {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, Problem>> {
-        Box::pin(self.inner.call(request))
+        call(self.inner.owner(&request), request)
     }
 }
 
@@ -234,10 +247,12 @@ struct Line(Weak<Inner>);
 
 impl Port for Line {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, Problem>> {
-        Box::pin(async move {
-            let inner = self.0.upgrade().ok_or_else(SendError::stopping)?;
-            inner.call(request).await
-        })
+        let inner = self.0.upgrade();
+        let owner = inner.map_or_else(
+            || Err(SendError::stopping().into()),
+            |inner| inner.owner(&request),
+        );
+        call(owner, request)
     }
 }
 

@@ -103,9 +103,10 @@ impl Service {
 
     /// Sends a command in wire form, to an entity or to a saga.
     pub async fn deliver(&self, dispatch: impl Into<Dispatch>) -> Result<Delivered, SendError> {
-        match self.hosted.call(Request::command(dispatch)).await? {
-            Reply::Delivered(delivered) => Ok(delivered),
-            _ => Err(Problem::Strange.of_send()),
+        match self.hosted.call(Request::command(dispatch)).await {
+            Ok(Reply::Delivered(delivered)) => Ok(delivered),
+            Ok(_) => Err(Problem::Strange.of_send()),
+            Err(problem) => Err(problem.of_send()),
         }
     }
 
@@ -309,10 +310,10 @@ impl Service {
 
 impl Port for Service {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, Problem>> {
+        let Request::Query(ask) = request else {
+            return self.hosted.call(request);
+        };
         Box::pin(async move {
-            let Request::Query(ask) = request else {
-                return Ok(self.hosted.call(request).await?);
-            };
             let Ask {
                 view,
                 query,

@@ -1,6 +1,6 @@
 //! Delivers what processes and sagas send, and brings the answers back.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use super::under_way::{
     Delivery, Sending, Tracked, Trouble, UnderWay, What, is_given_up, unless_given_up,
 };
 use crate::diagnostics::Diagnostics;
+use crate::hash::HashMap;
 use crate::panics;
 use crate::port::{Delivered, Port, Problem, Reply, Request, Subject};
 use crate::send_error::SendError;
@@ -57,7 +58,7 @@ pub trait Here: Send + Sync {
     fn owns(&self, category: &str) -> bool;
 
     /// Carries out whatever is no query.
-    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, SendError>>;
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, Problem>>;
 }
 
 /// Delivers for all processes and sagas of a service.
@@ -76,11 +77,11 @@ pub struct Dispatcher {
     /// Rung when there is less of it.
     less: Notify,
     /// What waits until the same sender's earlier command to the same receiver is delivered.
-    lanes: Mutex<BTreeMap<Lane, VecDeque<CommandEnvelope>>>,
+    lanes: Mutex<HashMap<Lane, VecDeque<Box<CommandEnvelope>>>>,
     dead: Mutex<Dead>,
     /// Commands that sagas have taken and whose answers are still to come: how often they were
     /// sent, and whether that is waited for now.
-    taken: Mutex<BTreeMap<CommandId, (u32, bool)>>,
+    taken: Mutex<HashMap<CommandId, (u32, bool)>>,
     /// What a person was told once.
     told: Mutex<BTreeSet<String>>,
     permits: Arc<Semaphore>,
@@ -292,6 +293,8 @@ impl Dispatcher {
         let Some(sending) = self.begin(command.id, &from, style, asked_by(&command)) else {
             return;
         };
+        // What many futures hold and move is a pointer.
+        let command = Box::new(command);
         let this = self.clone();
         if style == Style::Report {
             return self.spawn(async move {
@@ -373,7 +376,7 @@ impl Dispatcher {
                 return;
             }
             drop(locked(&this.dead).remove(key));
-            this.reply(answer_to(&call, &role, outcome)).await;
+            this.reply(Box::new(answer_to(&call, &role, outcome))).await;
             this.arrived(key);
         });
     }
@@ -382,7 +385,7 @@ impl Dispatcher {
     async fn deliver(
         self: &Arc<Self>,
         from: StreamId,
-        command: CommandEnvelope,
+        command: Box<CommandEnvelope>,
         asked: CommandId,
         style: Style,
         sending: Option<&Sending>,
@@ -396,7 +399,7 @@ impl Dispatcher {
     async fn try_to_deliver(
         self: &Arc<Self>,
         from: StreamId,
-        command: CommandEnvelope,
+        command: Box<CommandEnvelope>,
         asked: CommandId,
         style: Style,
         sending: Option<&Sending>,
@@ -417,7 +420,7 @@ impl Dispatcher {
                 tried
             };
             match (tried, style) {
-                (Attempt::Taken, Style::Insist) => return self.ask_again(from, command),
+                (Attempt::Taken, Style::Insist) => return self.ask_again(from, *command),
                 (Attempt::Taken, Style::Report) => return,
                 (Attempt::Answer(outcome, causes), _) => break (outcome, causes),
                 (Attempt::Hopeless(reason), Style::Report) => {
@@ -425,7 +428,7 @@ impl Dispatcher {
                     break (Outcome::Refused(no), Cut::start());
                 }
                 (Attempt::Hopeless(reason), Style::Insist) => {
-                    let letter = Letter::Command(Box::new(command));
+                    let letter = Letter::Command(command);
                     return self.bury(asked, from, letter, reason, attempt);
                 }
                 (Attempt::Passing(reason, hint), _) => {
@@ -439,7 +442,7 @@ impl Dispatcher {
                         if style == Style::Report {
                             break (Outcome::Unavailable(reason), Cut::start());
                         }
-                        let letter = Letter::Command(Box::new(command));
+                        let letter = Letter::Command(command);
                         return self.bury(asked, from, letter, reason, attempt);
                     }
                     let wait = retry.delay_after(attempt, command.id.as_u128());
@@ -454,28 +457,28 @@ impl Dispatcher {
             }
         };
         drop(locked(&self.dead).remove(asked));
-        self.reply(ReplyEnvelope {
+        let CommandEnvelope { to, name, role, .. } = *command;
+        let reply = Box::new(ReplyEnvelope {
             to: from,
-            from: command.to,
+            from: to,
             id: asked,
-            name: command.name,
-            role: command.role,
+            name,
+            role,
             outcome,
             causes,
-        })
-        .await;
+        });
+        self.reply(reply).await;
     }
 
     /// Carries a request out: here, if it is for what is hosted here, else through the port.
     async fn carry(&self, request: Request) -> Result<Reply, SendError> {
         let here = locked(&self.routes).here.clone();
         let here = here.ok_or_else(SendError::stopping)?;
-        match (&self.elsewhere, request.subject()) {
-            (Some(port), Subject::Category(category)) if !here.owns(category) => {
-                port.call(request).await.map_err(Problem::of_send)
-            }
-            _ => here.call(request).await,
-        }
+        let carried = match (&self.elsewhere, request.subject()) {
+            (Some(port), Subject::Category(category)) if !here.owns(category) => port.call(request),
+            _ => here.call(request),
+        };
+        carried.await.map_err(Problem::of_send)
     }
 
     /// A saga has taken the command of a process, which waits for the saga's end. Should the
@@ -545,13 +548,13 @@ impl Dispatcher {
 
     /// As [`Dispatcher::reply`], without waiting for it to be taken.
     pub fn bring(self: &Arc<Self>, reply: ReplyEnvelope) {
-        let this = self.clone();
+        let (this, reply) = (self.clone(), Box::new(reply));
         self.spawn(async move { this.reply(reply).await });
     }
 
     /// Brings an answer to the process or saga that waits for it, and tries again while that
     /// is away.
-    pub async fn reply(&self, reply: ReplyEnvelope) {
+    pub async fn reply(&self, reply: Box<ReplyEnvelope>) {
         let mut attempt = 1;
         loop {
             let Err(error) = self.try_reply(reply.clone()).await else {
@@ -568,8 +571,8 @@ impl Dispatcher {
         }
     }
 
-    async fn try_reply(&self, reply: ReplyEnvelope) -> Result<(), SendError> {
-        self.carry(Request::answer(reply)).await.map(drop)
+    async fn try_reply(&self, reply: Box<ReplyEnvelope>) -> Result<(), SendError> {
+        self.carry(Request::Answer(reply)).await.map(drop)
     }
 
     /// Tells an entity that it may forget what it remembers for a saga that has ended, once
@@ -640,7 +643,7 @@ impl Dispatcher {
                 let this = self.clone();
                 self.spawn(async move {
                     let (from, style) = (letter.from, Style::Insist);
-                    this.deliver(from, *command, id, style, None).await;
+                    this.deliver(from, command, id, style, None).await;
                 });
             }
             Letter::Call(mut call, role) => {
@@ -663,7 +666,7 @@ impl Dispatcher {
             Letter::Command(command) => (command.to, command.name, command.role),
             Letter::Call(call, role) => (letter.from.clone(), call.call.effect, role),
         };
-        let refused = ReplyEnvelope {
+        let refused = Box::new(ReplyEnvelope {
             to: letter.from,
             from,
             id,
@@ -674,10 +677,10 @@ impl Dispatcher {
                 format!("an operator has given it up: {why}"),
             )),
             causes: Cut::start(),
-        };
+        });
         // Who sent it may be away for the moment.
         if self.try_reply(refused.clone()).await.is_err() {
-            self.bring(refused);
+            self.bring(*refused);
         }
         true
     }

@@ -1,19 +1,24 @@
 //! What is being delivered, and who waits until it no longer is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use anabranch_domain::{CommandId, StreamId, Timestamp};
 use futures_util::future::{Either, pending, select};
-use tokio::sync::watch;
+use tokio::sync::Notify;
+
+use crate::hash::HashMap;
 
 /// A request or a compensation of a saga, from when it leaves until its answer was brought.
 pub struct Sending {
     from: StreamId,
-    stage: watch::Sender<Stage>,
+    stage: AtomicU8,
+    changed: Notify,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 enum Stage {
     Going,
     GivenUp,
@@ -22,13 +27,23 @@ enum Stage {
 
 impl Sending {
     fn reaches(&self, stage: Stage) {
-        self.stage.send_modify(|known| *known = stage.max(*known));
+        self.stage.fetch_max(stage as u8, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    fn has_reached(&self, stage: Stage) -> bool {
+        self.stage.load(Ordering::Acquire) >= stage as u8
     }
 
     async fn wait_for(&self, stage: Stage) {
-        let mut stages = self.stage.subscribe();
-        // The other end is here.
-        drop(stages.wait_for(|known| *known >= stage).await);
+        loop {
+            // Made first, it hears of what changes between the look and the wait.
+            let changed = self.changed.notified();
+            if self.has_reached(stage) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Waits until nothing of it can happen any more.
@@ -39,7 +54,7 @@ impl Sending {
 
 /// Whether the sender wants it no more: it is not tried again.
 pub fn is_given_up(sending: Option<&Sending>) -> bool {
-    sending.is_some_and(|sending| *sending.stage.borrow() >= Stage::GivenUp)
+    sending.is_some_and(|sending| sending.has_reached(Stage::GivenUp))
 }
 
 /// What the future gives; `None` if the sender gives up what is being sent meanwhile.
@@ -64,12 +79,12 @@ pub async fn unless_given_up<T>(
 #[derive(Default)]
 pub struct UnderWay {
     /// By id.
-    sent: BTreeMap<CommandId, Sent>,
+    sent: HashMap<CommandId, Sent>,
     /// What each saga is sending.
-    of_saga: BTreeMap<StreamId, BTreeSet<CommandId>>,
+    of_saga: HashMap<StreamId, Vec<CommandId>>,
     /// Sagas that have ended while something of theirs was under way, and who may forget them
     /// once it no longer is.
-    ended: BTreeMap<StreamId, BTreeSet<StreamId>>,
+    ended: HashMap<StreamId, BTreeSet<StreamId>>,
 }
 
 /// Something that was sent; `None` for what a process sends.
@@ -144,11 +159,12 @@ impl UnderWay {
         let tracked = is_saga.then(|| {
             Arc::new(Sending {
                 from: from.clone(),
-                stage: watch::Sender::new(Stage::Going),
+                stage: AtomicU8::new(Stage::Going as u8),
+                changed: Notify::new(),
             })
         });
         if is_saga {
-            self.of_saga.entry(from.clone()).or_default().insert(id);
+            self.of_saga.entry_ref(from).or_default().push(id);
         }
         let sent = Sent {
             from: from.clone(),
@@ -192,7 +208,9 @@ impl UnderWay {
                 again_at: trouble.and_then(|trouble| trouble.again_at),
             }
         };
-        of_it.map(delivery).collect()
+        let mut of_it: Vec<_> = of_it.map(delivery).collect();
+        of_it.sort_unstable_by_key(|delivery| delivery.id);
+        of_it
     }
 
     /// It no longer is under way. Returns the saga that was waiting for this, and who may
@@ -201,7 +219,7 @@ impl UnderWay {
         let sending = self.sent.remove(&id)?.tracked?;
         sending.reaches(Stage::Over);
         let others = self.of_saga.get_mut(&sending.from)?;
-        others.remove(&id);
+        others.retain(|other| *other != id);
         if !others.is_empty() {
             return None;
         }
@@ -228,7 +246,7 @@ impl UnderWay {
         {
             sending.reaches(Stage::GivenUp);
         }
-        let waiting = self.ended.entry(saga.clone()).or_default();
+        let waiting = self.ended.entry_ref(saga).or_default();
         waiting.insert(receiver.clone());
         false
     }

@@ -2,12 +2,13 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_domain::{Command as _, CommandEnvelope, CommandId, Entity, SchemaError, StreamId};
 use anabranch_model::{NameError, Version};
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::{EntityOptions, Inspection, SendOptions};
 use crate::host::{
@@ -70,8 +71,19 @@ impl EntityHost {
         &self,
         stream: StreamId,
         input: Input,
-        mut options: SendOptions,
+        options: SendOptions,
     ) -> Result<Accepted, SendError> {
+        self.offer(stream, input, options)?.outcome().await
+    }
+
+    /// Gives a command to its shard. What waits for the outcome is small: of a command nothing
+    /// stays behind in the future that many others hold and move.
+    fn offer(
+        &self,
+        stream: StreamId,
+        input: Input,
+        mut options: SendOptions,
+    ) -> Result<Asked<'_>, SendError> {
         let Shared {
             time,
             options: of_all,
@@ -98,24 +110,20 @@ impl EntityHost {
             deadline,
             span: span.clone(),
         });
-        let answered = async {
-            self.host.offer(stream, item)?;
-            match select(answer, time.sleep_until(deadline)).await {
-                Either::Left((answer, _)) => {
-                    answer.unwrap_or_else(|_| Err(SendError::unanswered()))
-                }
-                Either::Right(((), mut answer)) => answer.try_recv().unwrap_or_else(|_| {
-                    Err(SendError::Unknown {
-                        reason: format!("no answer within {timeout:?}"),
-                    })
-                }),
+        let offered = span.in_scope(|| self.host.offer(stream, item));
+        match offered {
+            Ok(()) => Ok(Asked {
+                answer,
+                time,
+                deadline,
+                timeout,
+                span,
+            }),
+            Err(error) => {
+                telemetry::failed(&span, error.code());
+                Err(error)
             }
-        };
-        let outcome = answered.instrument(span.clone()).await;
-        if let Err(error) = &outcome {
-            telemetry::failed(&span, error.code());
         }
-        outcome
     }
 
     /// The category.
@@ -129,7 +137,11 @@ impl EntityHost {
     }
 
     /// Sends a command in wire form, and waits for its outcome.
-    pub async fn dispatch(&self, dispatch: Dispatch) -> Result<Accepted, SendError> {
+    pub async fn dispatch(&self, dispatch: Box<Dispatch>) -> Result<Accepted, SendError> {
+        self.offer_dispatch(*dispatch)?.outcome().await
+    }
+
+    fn offer_dispatch(&self, dispatch: Dispatch) -> Result<Asked<'_>, SendError> {
         let Dispatch {
             command,
             timeout,
@@ -147,7 +159,7 @@ impl EntityHost {
             reply_to: command.reply_to,
             causes: command.causes,
         };
-        self.send(command.to, input, options).await
+        self.offer(command.to, input, options)
     }
 
     /// The state of an entity after its event `at`, or as it is now, made from its events
@@ -217,6 +229,41 @@ impl EntityHost {
     /// Stops at once, as a crash would: what is durable stays.
     pub fn kill(&self) {
         self.host.kill();
+    }
+}
+
+/// A command that was given to its shard.
+struct Asked<'a> {
+    answer: oneshot::Receiver<Result<Accepted, SendError>>,
+    time: &'a Time,
+    deadline: Duration,
+    timeout: Duration,
+    span: Span,
+}
+
+impl Asked<'_> {
+    /// Waits for what becomes of it, until its time is up.
+    async fn outcome(self) -> Result<Accepted, SendError> {
+        let Self {
+            answer,
+            time,
+            deadline,
+            timeout,
+            span,
+        } = self;
+        let late = time.sleep_until(deadline);
+        let outcome = match select(answer, late).instrument(span.clone()).await {
+            Either::Left((answer, _)) => answer.unwrap_or_else(|_| Err(SendError::unanswered())),
+            Either::Right(((), mut answer)) => answer.try_recv().unwrap_or_else(|_| {
+                Err(SendError::Unknown {
+                    reason: format!("no answer within {timeout:?}"),
+                })
+            }),
+        };
+        if let Err(error) = &outcome {
+            telemetry::failed(&span, error.code());
+        }
+        outcome
     }
 }
 

@@ -8,7 +8,7 @@ use super::item::Item;
 use super::item::Out;
 use super::kind::{Drive, Standing};
 use super::outcome::{Part, Step, step, taken};
-use super::shard::Shard;
+use super::shard::{Shard, learn_open};
 use super::slot::{Batch, Decided, Durable, Flight, HELD_MAX, Live, Slot, State};
 use crate::send_error::SendError;
 
@@ -176,7 +176,8 @@ impl Shard {
             Standing::Resident => waiting.shrink_to_fit(),
             Standing::Open { waiting } => {
                 let held = live.machine.held();
-                self.open.insert(stream.clone(), live.known(waiting));
+                let known = live.known(waiting);
+                learn_open(&mut self.open, stream, known);
                 if held >= HELD_MAX + *held_more && waits {
                     let reason = format!(
                         "it holds {held} events for later, because none of them has started it; \

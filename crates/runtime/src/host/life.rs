@@ -9,7 +9,7 @@ use anabranch_domain::StreamId;
 use super::item::{Item, Out};
 use super::kind::{Drive, Standing};
 use super::load::{LoadError, load_newest};
-use super::shard::{Done, Shard};
+use super::shard::{Done, Shard, learn_open};
 use super::shared::Shared;
 use super::slot::{Durable, HELD_MAX, Live, Slot, State};
 use crate::panics::contain;
@@ -103,7 +103,8 @@ impl Shard {
         self.timers.drop_all(stream);
         let standing = live.machine.standing();
         if let Standing::Open { waiting } = standing {
-            self.open.insert(stream.clone(), live.known(waiting));
+            let known = live.known(waiting);
+            learn_open(&mut self.open, stream, known);
         }
         let has_begun = live.durable.is_some();
         self.shared.measure(&mut live, stream);

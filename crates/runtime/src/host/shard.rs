@@ -1,6 +1,6 @@
 //! One shard: the task that owns the machines of its keys.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -103,7 +103,7 @@ pub struct Shard {
     pub live: usize,
     pub bytes: usize,
     /// Machines that have not ended.
-    pub open: BTreeMap<StreamId, Known>,
+    pub open: HashMap<StreamId, Known>,
     /// What is handed out in an earlier round of the feed was meant for a shard that is gone.
     pub from_round: u64,
     pub timers: Timers,
@@ -130,7 +130,7 @@ pub async fn run(
         round: VecDeque::new(),
         live: 0,
         bytes: 0,
-        open: BTreeMap::new(),
+        open: HashMap::default(),
         from_round,
         timers: Timers::default(),
     };
@@ -164,6 +164,11 @@ pub async fn run(
         shard.evict();
         shard.report();
     }
+}
+
+/// A machine has not ended, and so much is known of it.
+pub fn learn_open(open: &mut HashMap<StreamId, Known>, stream: &StreamId, known: Known) {
+    *open.entry_ref(stream).or_default() = known;
 }
 
 impl Shard {
@@ -313,7 +318,9 @@ impl Shard {
         for (stream, _) in self.slots.iter().filter(|(_, slot)| !slot.is_idle()) {
             known.entry(stream.clone()).or_default().waiting = true;
         }
-        known.into_iter().collect()
+        let mut known: Vec<_> = known.into_iter().collect();
+        known.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        known
     }
 
     /// The machines that have not ended, and those that are parked.

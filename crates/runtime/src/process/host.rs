@@ -128,12 +128,17 @@ impl ProcessHost {
         self.answered(command.to, item).await
     }
 
+    fn heard(&self, reply: ReplyEnvelope) -> Option<Box<Item>> {
+        let causes = reply.causes.clone();
+        let mut item = Item::plain(self.kind().reply(reply)?);
+        item.causes = causes;
+        Some(item)
+    }
+
     /// Takes an answer to something that an instance has sent.
-    pub async fn reply(&self, reply: ReplyEnvelope) -> Result<(), SendError> {
-        let (stream, id, causes) = (reply.to.clone(), reply.id, reply.causes.clone());
-        if let Some(input) = self.kind().reply(reply) {
-            let mut item = Item::plain(input);
-            item.causes = causes;
+    pub async fn reply(&self, reply: Box<ReplyEnvelope>) -> Result<(), SendError> {
+        let (stream, id) = (reply.to.clone(), reply.id);
+        if let Some(item) = self.heard(*reply) {
             self.answered(stream, item).await?;
         }
         self.parts.dispatcher.heard(id);

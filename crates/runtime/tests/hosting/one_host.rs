@@ -346,7 +346,12 @@ async fn a_late_request_of_a_forgotten_saga_does_not_hold_up_its_entity() {
         causes: Cut::start(),
     };
     let entities = service.any_entity("counter").unwrap().clone();
-    assert!(entities.dispatch(request.clone().into()).await.is_err());
+    assert!(
+        entities
+            .dispatch(Box::new(request.clone().into()))
+            .await
+            .is_err()
+    );
     assert_eq!(bench.types("counter/a").await, ["$Refused"]);
     // The saga has ended. Other things happen, and another runtime takes the entity over: here the
     // service is started again.
@@ -373,7 +378,7 @@ async fn a_late_request_of_a_forgotten_saga_does_not_hold_up_its_entity() {
     let before = bench.log.appends().len();
     let late = tokio::spawn({
         let (entities, request) = (entities.clone(), request.clone());
-        async move { entities.dispatch(request.into()).await }
+        async move { entities.dispatch(Box::new(request.into())).await }
     });
     let other = tokio::spawn({
         let counter = service.entity::<Counter>("a");
