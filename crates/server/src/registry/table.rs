@@ -381,7 +381,7 @@ impl Table {
         let Append { conditions, events } = append;
         let mut checked = None;
         for event in &*events {
-            let category = event.stream.category();
+            let category = governing(&event.stream);
             if checked.replace(category) == Some(category) {
                 continue;
             }
@@ -440,7 +440,7 @@ impl Table {
     /// Why an append by leases that are all lost is refused.
     fn fenced(&self, shown: &Shown, append: &Append) -> Rejection {
         let first = append.events.first();
-        let category = first.map_or("", |event| event.stream.category());
+        let category = first.map_or("", |event| governing(&event.stream));
         let by = self
             .owners
             .get(category)
@@ -496,6 +496,17 @@ impl Table {
     pub fn state_of(&self, entry: &Entry, now: Duration) -> State {
         entry.state(now)
     }
+}
+
+/// The category whose owner writes to a stream: its own, or for a stream that is kept about a
+/// category (`$schema/order`: what its events look like) that one.
+fn governing(stream: &StreamId) -> &str {
+    let category = stream.category();
+    if !category.starts_with('$') || category == SERVICE || category == OWNER {
+        return category;
+    }
+    let about = stream.key();
+    about.split_once('/').map_or(about, |(about, _)| about)
 }
 
 fn unnamed(error: NameError) -> Denied {

@@ -128,6 +128,25 @@ fn an_owner_appends_by_its_lease_and_everybody_else_is_refused_by_name() {
 }
 
 #[test]
+fn what_is_kept_about_a_category_is_its_owners_too() {
+    let backbone = Backbone::start();
+    let (orders, stranger) = (backbone.open(), backbone.open());
+    let _lease = register(&orders, "orders", &["order"]).unwrap();
+    for (number, stream) in ["$schema/order", "$settled/order", "$flow/order"]
+        .into_iter()
+        .enumerate()
+    {
+        let append = |log: &RemoteLog| {
+            let mut event = event(number as u128 + 1, "order/1");
+            event.stream = StreamId::system(stream).unwrap();
+            block_on(log.append(Append::event(event)))
+        };
+        assert_eq!(not_owner(append(&stranger)).0, "orders");
+        append(&orders).unwrap();
+    }
+}
+
+#[test]
 fn a_category_without_an_owner_takes_appends_of_whoever_may_write() {
     let backbone = Backbone::start();
     let (orders, stranger) = (backbone.open(), backbone.open());
