@@ -79,7 +79,8 @@ class Transport:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        is_plain = parts.path in ("", "/") and not parts.query and not parts.fragment
+        rest = (parts.query, parts.fragment, parts.username)
+        is_plain = parts.path in ("", "/") and not any(rest)
         if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
             raise ValueError(f"{url!r} is no address of a server such as http://127.0.0.1:7400")
         self.url = f"{parts.scheme}://{parts.netloc}"

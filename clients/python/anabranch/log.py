@@ -148,7 +148,9 @@ class Event:
 
     @property
     def data(self) -> Any:
-        """Its data as a JSON value; None if there is none. Whole numbers are exact."""
+        """Its data as a JSON value; None if there is none. Whole numbers are exact. Raises a
+        `ValueError` where it is no JSON: see `meta.content_type`.
+        """
         return json.loads(self.content) if self.content else None
 
     @staticmethod

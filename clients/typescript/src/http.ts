@@ -55,7 +55,7 @@ export class Transport {
   constructor(url: string) {
     const wrong = `${JSON.stringify(url)} is no address of a server such as http://127.0.0.1:7400`;
     const parts = URL.canParse(url) ? new URL(url) : undefined;
-    const isPlain = parts?.pathname === "/" && parts.search === "" && parts.hash === "";
+    const isPlain = parts?.pathname === "/" && parts.search + parts.hash + parts.username === "";
     if (parts === undefined || !isPlain || !["http:", "https:"].includes(parts.protocol)) {
       throw new TypeError(wrong);
     }
@@ -105,9 +105,12 @@ export class Transport {
         signal: controller.signal,
       });
       const broken = (error: unknown): Error => this.broken(error, signal);
-      return new Stream(response, idleMs, broken, () => {
+      return new Stream(response, idleMs, broken, (isWhole) => {
         forget();
-        controller.abort();
+        // To give up what has come whole is a waste of time.
+        if (!isWhole) {
+          controller.abort();
+        }
       });
     } catch (error) {
       forget();
@@ -161,12 +164,13 @@ export class Stream {
   readonly headers: Headers;
   private readonly reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   private kept: Uint8Array = new Uint8Array();
+  private isWhole = false;
 
   constructor(
     response: Response,
     private readonly idleMs: number,
     private readonly broken: (error: unknown) => Error,
-    private readonly end: () => void,
+    private readonly end: (isWhole: boolean) => void,
   ) {
     this.status = response.status;
     this.headers = response.headers;
@@ -204,7 +208,7 @@ export class Stream {
 
   /** Ends it. */
   close(): void {
-    this.end();
+    this.end(this.isWhole);
   }
 
   private async chunk(): Promise<Uint8Array | undefined> {
@@ -216,6 +220,7 @@ export class Stream {
     try {
       const read = this.reader?.read() ?? Promise.resolve({ done: true as const, value: undefined });
       const { done, value } = await Promise.race([read, idle]);
+      this.isWhole = done;
       return done ? undefined : value;
     } catch (error) {
       throw this.broken(error);

@@ -142,7 +142,10 @@ export class Event {
     return this.stream.slice(this.stream.indexOf("/") + 1);
   }
 
-  /** Its data as a JSON value; undefined if there is none. Whole numbers are exact. */
+  /**
+   * Its data as a JSON value; undefined if there is none. Whole numbers are exact. Throws a
+   * `SyntaxError` where it is no JSON: see `meta.contentType`.
+   */
   get data(): Json | undefined {
     return this.content.length === 0 ? undefined : parse(new TextDecoder().decode(this.content));
   }
