@@ -279,13 +279,15 @@ async fn a_silent_reader_hears_that_the_server_is_there_and_where_it_is_by_now()
     assert_eq!(again.event().await.unwrap().json()["position"], "0:1");
 }
 
-/// A log in memory that counts the events which are taken of its reads.
+/// A log in memory that counts the events which are taken of its reads, and cannot be read on when
+/// so many are.
 struct Counted {
     log: MemoryLog,
     taken: Arc<AtomicUsize>,
+    fails_at: usize,
 }
 
-struct Counting(EventStream, Arc<AtomicUsize>);
+struct Counting(EventStream, Arc<AtomicUsize>, usize);
 
 impl BatchSource for Counting {
     fn poll_next_batch(
@@ -293,8 +295,8 @@ impl BatchSource for Counting {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<EventBatch, ReadError>>> {
         let event = self.0.poll_next_unpin(cx);
-        if event.is_ready() {
-            self.1.fetch_add(1, Ordering::Relaxed);
+        if event.is_ready() && self.1.fetch_add(1, Ordering::Relaxed) == self.2 {
+            return Poll::Ready(Some(Err(ReadError::Closed)));
         }
         event.map(|event| event.map(|event| event.map(|event| vec![event].into())))
     }
@@ -314,10 +316,8 @@ impl Log for Counted {
     }
 
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
-        EventStream::new(Counting(
-            self.log.read(from, filter, mode),
-            self.taken.clone(),
-        ))
+        let events = self.log.read(from, filter, mode);
+        EventStream::new(Counting(events, self.taken.clone(), self.fails_at))
     }
 
     fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
@@ -337,6 +337,7 @@ async fn a_reader_that_does_not_read_is_read_ahead_for_by_little() {
     let log = Counted {
         log: MemoryLog::new(env.clone()),
         taken: taken.clone(),
+        fails_at: usize::MAX,
     };
     for number in 0..EVENTS {
         let mut large = opened(number);
@@ -354,6 +355,28 @@ async fn a_reader_that_does_not_read_is_read_ahead_for_by_little() {
     assert!(ahead < 64, "{ahead} events of 512 KiB were read for nobody");
     // When it reads on, it misses nothing.
     assert_eq!(reader.positions().await.len() as u128, EVENTS - 1);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_log_that_cannot_be_read_on_is_told_so() {
+    let env = Env::os();
+    let log = Counted {
+        log: MemoryLog::new(env.clone()),
+        taken: Arc::default(),
+        fails_at: 2,
+    };
+    for number in 0..3 {
+        log.append(Append::event(opened(number))).await.unwrap();
+    }
+    let url = serve(Arc::new(log), Time::of(&env)).await;
+    let mut reader = Reader::open(&url, "/events", &[]).await;
+    for position in ["0:0", "0:1"] {
+        assert_eq!(reader.event().await.unwrap().json()["position"], position);
+    }
+    let told = reader.event().await.unwrap();
+    assert_eq!((&*told.name, told.id.as_deref()), ("problem", None));
+    assert_eq!(told.json()["code"], "unavailable");
+    assert_eq!(reader.any().await, None);
 }
 
 fn opened(number: u128) -> NewEvent {

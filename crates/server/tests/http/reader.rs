@@ -40,33 +40,49 @@ impl Sent {
 
 impl Reader {
     pub async fn open(url: &str, path: &str, headers: &[(&str, &str)]) -> Self {
+        Self::try_open(url, path, headers).await.unwrap()
+    }
+
+    /// The same, where the connection may break.
+    pub async fn try_open(
+        url: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, hyper::Error> {
         let address = url.trim_start_matches("http://");
         let stream = TcpStream::connect(address).await.unwrap();
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut request = Request::get(path).header("host", address);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Empty::<Bytes>::new()).unwrap();
-        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
-        Self {
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        Ok(Self {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body,
             text: String::new(),
-        }
+        })
     }
 
     /// What comes next; `None` when the answer has ended in order.
     pub async fn any(&mut self) -> Option<Sent> {
+        self.whole().await.unwrap()
+    }
+
+    /// The same, where the connection may break.
+    pub async fn whole(&mut self) -> Result<Option<Sent>, hyper::Error> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let sent = parsed(block);
                 self.text = rest.to_owned();
-                return Some(sent);
+                return Ok(Some(sent));
             }
-            let frame = self.body.frame().await?.unwrap();
+            let Some(frame) = self.body.frame().await.transpose()? else {
+                return Ok(None);
+            };
             let bytes = frame.into_data().unwrap();
             self.text += std::str::from_utf8(&bytes).unwrap();
         }

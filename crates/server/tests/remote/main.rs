@@ -4,11 +4,15 @@
 #[path = "../http/bank.rs"]
 mod bank;
 mod conformance;
+mod events;
 mod grpc;
 mod health;
 mod json;
 mod large;
 mod peers;
+#[path = "../http/reader.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod reader;
 mod registry;
 mod restart;
 mod support;
