@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from typing import Any, List, Optional
 
 import anabranch
@@ -49,14 +48,13 @@ class RealServer:
                 stdout=output,
                 stderr=output,
             )
-        for _ in range(600):
+        for _ in range(60):
             try:
-                anabranch.open(self.url, timeout=0.1).close()
+                anabranch.open(self.url, timeout=1).close()
                 return
             except anabranch.Unreachable:
                 if self._process.poll() is not None:
                     break
-                time.sleep(0.05)
         raise RuntimeError(f"the server did not start: {self.output()}")
 
     def output(self) -> str:

@@ -69,15 +69,14 @@ export class RealServer {
     const child = spawn(this.program, this.command, { env, stdio: ["ignore", output, output] });
     closeSync(output);
     this.process = child;
-    for (let attempt = 0; attempt < 600 && child.exitCode === null; attempt += 1) {
+    for (let attempt = 0; attempt < 60 && child.exitCode === null; attempt += 1) {
       try {
-        await open(this.url, { timeoutMs: 100 });
+        await open(this.url, { timeoutMs: 1_000 });
         return;
       } catch (error) {
         if (!(error instanceof Unreachable)) {
           throw error;
         }
-        await new Promise((resolve) => setTimeout(resolve, 50));
       }
     }
     throw new Error(`the server did not start: ${readFileSync(join(this.directory, "output"), "utf8")}`);
