@@ -257,7 +257,8 @@ pub async fn in_time<T>(
                 "the body did not come within {:?}; nothing was changed",
                 shared.body_time
             ),
-        )),
+        )
+        .again_in(Duration::from_secs(1))),
     }
 }
 

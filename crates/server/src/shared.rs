@@ -16,7 +16,7 @@ use crate::seal::log_name;
 
 /// The most requests of each kind that are answered at a time.
 const COMMANDS_MAX: usize = 512;
-const WAITS_MAX: usize = 1024;
+const WAITS_MAX: usize = 512;
 const QUERIES_MAX: usize = 512;
 const PEERS_MAX: usize = 4096;
 const CALLS_MAX: usize = 1024;

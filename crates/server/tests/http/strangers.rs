@@ -111,6 +111,28 @@ async fn queries_that_wait_keep_neither_commands_nor_operators_out() {
 }
 
 #[tokio::test]
+async fn clients_that_wait_for_a_saga_keep_no_other_commands_out() {
+    let bank = Bank::open().await;
+    let path = "/commands/transfer/t?type=StartSaga";
+    let body = r#"{"input":5}"#;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut waiting = Vec::new();
+    for _ in 0..600 {
+        waiting.push(say(&bank, &head).await);
+    }
+    let mut status = 202;
+    while status != 429 {
+        let reply = bank.send(path, &[("prefer", "wait=1")], body).await;
+        status = reply.status.as_u16();
+    }
+    good(&bank.deposit("b", 5).await);
+    assert_eq!(bank.post(path, body).await.status.as_u16(), 202);
+}
+
+#[tokio::test]
 async fn what_only_an_operator_may_do_is_not_among_the_commands() {
     let bank = Bank::open().await;
     let start = bank
