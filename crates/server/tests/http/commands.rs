@@ -4,7 +4,7 @@ use anabranch_server::TOKEN_HEADER;
 use anabranch_server::client::Method;
 use serde_json::json;
 
-use crate::support::{Bank, good, id, problem, seal};
+use crate::support::{Bank, Timeless, good, id, problem, seal};
 
 const DEPOSIT: &str = "/commands/account/a?type=Deposit";
 
@@ -349,7 +349,8 @@ async fn a_client_that_has_waited_long_enough_is_told_that_a_saga_goes_on() {
 #[tokio::test]
 async fn a_server_that_stops_does_not_keep_a_client_waiting() {
     let bank = Bank::open().await;
-    let client = bank.client.clone();
+    let server = Timeless::open(&bank).await;
+    let client = server.client.clone();
     let waiting = tokio::spawn(async move {
         let path = "/commands/transfer/1?type=StartSaga";
         let body = r#"{"input":5}"#.into();
@@ -357,7 +358,7 @@ async fn a_server_that_stops_does_not_keep_a_client_waiting() {
     });
     let runs = |saga: &serde_json::Value| saga["phase"] == "running";
     bank.until("/operate/instance/transfer/1", runs).await;
-    bank.stop().await;
+    server.stop().await;
     assert_eq!(waiting.await.unwrap().status.as_u16(), 202);
 }
 

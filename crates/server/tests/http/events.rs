@@ -18,7 +18,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 
 use crate::reader::Reader;
-use crate::support::{Bank, good, problem, seal};
+use crate::support::{Bank, Timeless, good, problem, seal};
 
 async fn read(bank: &Bank, path: &str, headers: &[(&str, &str)]) -> Reader {
     Reader::open(&bank.client.address(), path, headers).await
@@ -232,9 +232,10 @@ async fn a_reader_without_room_is_told_when_to_come_again() {
 #[tokio::test]
 async fn a_server_that_stops_ends_its_readers_in_order() {
     let bank = bank_with(1).await;
-    let mut reader = read(&bank, "/events", &[]).await;
+    let server = Timeless::open(&bank).await;
+    let mut reader = Reader::open(&server.client.address(), "/events", &[]).await;
     reader.event().await.unwrap();
-    bank.stop().await;
+    server.stop().await;
     let last = reader.any().await.unwrap();
     assert_eq!(last.retry.as_deref(), Some("1000"));
     assert_eq!(reader.any().await, None);

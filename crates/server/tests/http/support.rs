@@ -6,7 +6,7 @@ use anabranch_domain::CommandId;
 use anabranch_env::Env;
 use anabranch_log::{Log, MemoryLog};
 use anabranch_model::{TokenKey, TokenSeal};
-use anabranch_runtime::{EntityOptions, Fleet, Time};
+use anabranch_runtime::{EntityOptions, Fleet, ManualTime, Time};
 use anabranch_server::Server;
 use anabranch_server::client::{Client, Method, Reply, path};
 use bytes::Bytes;
@@ -107,6 +107,44 @@ impl Bank {
             tokio::task::yield_now().await;
         }
         panic!("{path} did not come to it: {answer}");
+    }
+}
+
+/// One more server before a bank, for which no time passes.
+pub struct Timeless {
+    pub client: Client,
+    stop: oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+impl Timeless {
+    pub async fn open(bank: &Bank) -> Self {
+        let listener = Server::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let time = Time::manual(&ManualTime::new(), bank.env.rng.clone());
+        let server = Server::new(bank.fleet.clone(), bank.log.clone(), time).seal(seal(7));
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(async move {
+            let until = async { drop(stopped.await) };
+            server.serve(listener, until).await.unwrap();
+        });
+        Self {
+            client: Client::new(&url, Time::of(&bank.env)).unwrap(),
+            stop,
+            served,
+        }
+    }
+
+    /// Asks it to stop. Fails unless it does so without waiting for anybody.
+    pub async fn stop(self) {
+        drop(self.stop);
+        for _ in 0..1_000_000 {
+            if self.served.is_finished() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("the server waits for somebody and does not stop");
     }
 }
 
