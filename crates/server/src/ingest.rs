@@ -116,7 +116,7 @@ async fn append_all(
                 if !all.is_empty() {
                     refusal.problem.happened = Happened::Maybe;
                     refusal.problem.detail += &format!(
-                        "; the first {} events of the batch are in the log, and sending all again writes none of them twice",
+                        "; of the events of the batch the first {} stand in the log, and sending all again writes none of them twice",
                         all.len()
                     );
                 }

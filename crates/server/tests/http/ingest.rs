@@ -1,13 +1,17 @@
 //! CloudEvents that come by plain HTTP.
 
-use anabranch_log::{Log, Order, VersionRange};
+use std::sync::Arc;
+
+use anabranch_env::Env;
+use anabranch_log::{AppendError, Log, Order, VersionRange};
 use anabranch_model::to_cloud_event;
-use anabranch_runtime::EntityOptions;
-use anabranch_server::client::{Method, Reply};
+use anabranch_runtime::{EntityOptions, Fleet, Time};
+use anabranch_server::client::{Client, Method, Reply};
 use anabranch_server::{Server, TOKEN_HEADER};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::failing::Failing;
 use crate::support::{Bank, good, problem};
 
 const STRUCTURED: (&str, &str) = ("content-type", "application/cloudevents+json");
@@ -15,9 +19,11 @@ const BATCH: (&str, &str) = ("content-type", "application/cloudevents-batch+json
 
 /// Sends a body of any kind.
 async fn send(bank: &Bank, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
-    let sent = bank
-        .client
-        .send(Method::Post, "/events", headers, body.into());
+    send_by(&bank.client, headers, body).await
+}
+
+async fn send_by(client: &Client, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    let sent = client.send(Method::Post, "/events", headers, body.into());
     sent.await.unwrap()
 }
 
@@ -235,6 +241,53 @@ async fn a_batch_without_events_is_taken_and_appends_nothing() {
     let bank = Bank::open().await;
     let told = good(&send(&bank, &[BATCH], "[]").await);
     assert_eq!(told["events"], json!([]));
+}
+
+/// A client of a server whose log fails so.
+async fn failing(outcomes: impl IntoIterator<Item = Option<AppendError>>) -> Client {
+    let log = Arc::new(Failing::new(outcomes));
+    let time = Time::of(&Env::os());
+    let listener = Server::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = Server::new(Arc::new(Fleet::new()), log, time.clone());
+    tokio::spawn(server.serve(listener, std::future::pending()));
+    Client::new(&url, time).unwrap()
+}
+
+fn away() -> AppendError {
+    AppendError::Unavailable {
+        reason: "the disk is away".to_owned(),
+        retry_after: None,
+    }
+}
+
+#[tokio::test]
+async fn an_append_that_fails_says_whether_it_may_have_happened_and_when_to_come_again() {
+    let reason = "no answer".to_owned();
+    let client = failing([Some(away()), Some(AppendError::Unknown { reason })]).await;
+    let event = event("A-1", "till/1").to_string();
+    for (status, code, happened) in [(503, "unavailable", "no"), (504, "unknown", "maybe")] {
+        let reply = send_by(&client, &[STRUCTURED], event.clone()).await;
+        assert_eq!(problem(&reply, status, code)["happened"], happened);
+        assert_eq!(reply.header("retry-after"), Some("1"));
+    }
+    good(&send_by(&client, &[STRUCTURED], event).await);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_written_in_part_says_how_much_of_it_is_there() {
+    // The first event; the batch, which is refused because of it; then its two halves.
+    let client = failing([None, None, None, Some(away())]).await;
+    let first = event("A-1", "till/1").to_string();
+    good(&send_by(&client, &[STRUCTURED], first.clone()).await);
+    let batch = format!("[{first},{}]", event("A-2", "till/1"));
+    let reply = send_by(&client, &[BATCH], batch.clone()).await;
+    let told = problem(&reply, 503, "unavailable");
+    assert_eq!(told["happened"], "maybe");
+    let detail = told["detail"].as_str().unwrap();
+    assert!(detail.contains("the first 1 stand in the log"), "{told}");
+    let both = good(&send_by(&client, &[BATCH], batch).await);
+    assert_eq!(both["events"][1]["version"], 1);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod bank;
 mod commands;
 mod described;
 mod events;
+mod failing;
 mod health;
 mod ingest;
 mod operating;
