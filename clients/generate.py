@@ -10,6 +10,7 @@ What operators and other servers ask is left out. Run it after a contract has ch
 
 import argparse
 import dataclasses
+import functools
 import json
 import pathlib
 import re
@@ -37,10 +38,7 @@ class Shape:
     call: str  # the same call of the `shape` modules in both languages
     python: str
     typescript: str
-    # What it is when it is not there; None: it has to be there.
-    python_default: Optional[str] = None
     needs: Tuple[str, ...] = ()
-    consts: Tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -61,21 +59,21 @@ class Type:
     words: List[Tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
-TEXT = Shape("text()", "str", "string", '""')
-BOOL = Shape("boolean()", "bool", "boolean", "False")
-BYTES = Shape("octets()", "bytes", "Uint8Array", 'b""')
-RAW = Shape("raw()", "Any", "Json", "None")
+TEXT = Shape("text()", "str", "string")
+BOOL = Shape("boolean()", "bool", "boolean")
+BYTES = Shape("octets()", "bytes", "Uint8Array")
+RAW = Shape("raw()", "Any", "Json")
 
 
 def whole(bits: int, quoted: bool) -> Shape:
     """A whole number; JSON of protobuf has 64 bits in quotes."""
     wide = bits == 64
     name = f"uint{bits}" if not (wide and quoted) else "quoted64"
-    return Shape(f"{name}()", "int", "bigint" if wide else "number", "0")
+    return Shape(f"{name}()", "int", "bigint" if wide else "number")
 
 
 def ref(name: str) -> Shape:
-    return Shape(f"ref({name})", name, name, None, (name,))
+    return Shape(f"ref({name})", name, name, (name,))
 
 
 def optional(shape: Shape) -> Shape:
@@ -83,7 +81,6 @@ def optional(shape: Shape) -> Shape:
         f"optional({shape.call})",
         f"Optional[{shape.python}]",
         f"{shape.typescript} | undefined",
-        "None",
         shape.needs,
     )
 
@@ -91,7 +88,7 @@ def optional(shape: Shape) -> Shape:
 def many(shape: Shape) -> Shape:
     inner = shape.typescript
     inner = f"({inner})[]" if "|" in inner else f"{inner}[]"
-    return Shape(f"many({shape.call})", f"List[{shape.python}]", inner, "list", shape.needs)
+    return Shape(f"many({shape.call})", f"List[{shape.python}]", inner, shape.needs)
 
 
 def table(key: Shape, value: Shape) -> Shape:
@@ -100,7 +97,6 @@ def table(key: Shape, value: Shape) -> Shape:
         f"table({key.call}, {value.call})",
         f"Dict[{key.python}, {value.python}]",
         f"Record<{keys}, {value.typescript}>",
-        "dict",
         value.needs,
     )
 
@@ -108,9 +104,16 @@ def table(key: Shape, value: Shape) -> Shape:
 # The document of the HTTP doors.
 
 
+@functools.lru_cache(maxsize=None)
+def document() -> dict:
+    return json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))
+
+
+def schemas() -> Dict[str, dict]:
+    return document()["components"]["schemas"]
+
+
 def of_openapi() -> List[Type]:
-    document = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))
-    schemas = document["components"]["schemas"]
     wanted: List[str] = []
 
     def visit(node: object) -> None:
@@ -120,17 +123,17 @@ def of_openapi() -> List[Type]:
                 name = target.rsplit("/", 1)[1]
                 if name not in wanted:
                     wanted.append(name)
-                    visit(schemas[name])
+                    visit(schemas()[name])
             for value in node.values():
                 visit(value)
         elif isinstance(node, list):
             for value in node:
                 visit(value)
 
-    for path, item in document["paths"].items():
+    for path, item in document()["paths"].items():
         if not path.startswith(NOT_FOR_CLIENTS):
             visit(item)
-    found = (openapi_type(name, schemas[name]) for name in sorted(wanted))
+    found = (openapi_type(name, schemas()[name]) for name in sorted(wanted))
     return [made for made in found if made is not None]
 
 
@@ -163,10 +166,7 @@ def openapi_shape(schema: dict) -> Shape:
         return optional(openapi_shape(some[0])) if len(some) == 1 else RAW
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
-        target = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))
-        target = target["components"]["schemas"][name]
-        known = openapi_type(name, target)
-        return RAW if known is None else ref(name)
+        return ref(name) if openapi_type(name, schemas()[name]) else RAW
     kinds = schema.get("type")
     if isinstance(kinds, list):
         one = [kind for kind in kinds if kind != "null"]
@@ -313,8 +313,10 @@ def python(types: List[Type], source: str, doc: str) -> str:
             body += ["", f'    {name}: {kind} = s.part("{field.json}", {call}{required})']
             body += python_doc(field.doc, "    ")
     text = "\n".join(body)
-    typing = ["Any", "Dict", "List", "Literal", "Optional"]
-    typing = [name for name in typing if re.search(rf"\b{name}\b[^.]*(\]| =)|= {name}\[", text)]
+    # What annotations and choices name; the same words in sentences are no use of them.
+    uses = re.findall(r"^    \w+: (.*?) = |^\w+ = (\w+)", text, re.M)
+    used = set(re.findall(r"\w+", " ".join(" ".join(use) for use in uses)))
+    typing = [name for name in ("Any", "Dict", "List", "Literal", "Optional") if name in used]
     typing += ["get_args"] if choices else []
     head = [f'"""{doc}', "", "Made by clients/generate.py from", f"{source}: change that, and run it again."]
     head += ['"""', "", "from __future__ import annotations", ""]
