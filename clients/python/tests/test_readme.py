@@ -40,6 +40,7 @@ class Readme(unittest.TestCase):
             self.assertEqual(printed[0], "placed at version 0")
             self.assertRegex(printed[1], "^in the view it is [a-z]")
             self.assertEqual(printed[2], "it ended with OrderConfirmed")
+            self.assertEqual(printed[3], "in the view it is confirmed")
 
     def test_every_event_is_printed_once_through_killed_servers_and_programs(self) -> None:
         with RealServer("demo") as server:

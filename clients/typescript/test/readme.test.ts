@@ -52,10 +52,11 @@ describe("the programs of the README", () => {
   it("place an order, see it in a view and hear how it ends", async () => {
     const server = await RealServer.start("demo");
     try {
-      const [placed, seen, ended] = await run(ORDER, server.url, "readme-1");
+      const [placed, seen, ended, last] = await run(ORDER, server.url, "readme-1");
       assert.equal(placed, "placed at version 0");
       assert.match(seen ?? "", /^in the view it is [a-z]/);
       assert.equal(ended, "it ended with OrderConfirmed");
+      assert.equal(last, "in the view it is confirmed");
     } finally {
       await server.close();
     }
