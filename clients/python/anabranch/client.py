@@ -197,15 +197,44 @@ class Client:
         """Commands and queries that see one another; `token` is that of an earlier session."""
         return Session(self._caller, self.timeout, token)
 
-    def send(self, stream: str, command: str, data: Any = None, **options: Any) -> Outcome:
-        """As `Session.send`, in a session of its own."""
-        return self.session(options.pop("token", None)).send(stream, command, data, **options)
+    def send(
+        self,
+        stream: str,
+        command: str,
+        data: Any = None,
+        *,
+        key: Optional[str] = None,
+        expect: Optional[Expect] = None,
+        traceparent: Optional[str] = None,
+        wait: Optional[float] = None,
+        timeout: Optional[float] = None,
+        token: Optional[str] = None,
+    ) -> Outcome:
+        """As `Session.send`, in a session of its own that begins with `token`."""
+        return self.session(token).send(
+            stream,
+            command,
+            data,
+            key=key,
+            expect=expect,
+            traceparent=traceparent,
+            wait=wait,
+            timeout=timeout,
+        )
 
     def query(
-        self, view: str, name: str, arguments: Optional[Mapping[str, Any]] = None, **options: Any
+        self,
+        view: str,
+        name: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        *,
+        policy: Optional[str] = None,
+        timeout: Optional[float] = None,
+        token: Optional[str] = None,
     ) -> Answer:
         """As `Session.query`, in a session of its own; `token` is what it has to see."""
-        return self.session(options.pop("token", None)).query(view, name, arguments, **options)
+        session = self.session(token)
+        return session.query(view, name, arguments, policy=policy, timeout=timeout)
 
     def register(
         self,
