@@ -22,7 +22,7 @@ CLIENTS = pathlib.Path(__file__).resolve().parent
 ROOT = CLIENTS.parent
 
 # Paths of the document that are not for clients.
-NOT_FOR_CLIENTS = ("/operate", "/peer", "/openapi.json")
+NOT_FOR_CLIENTS = ("/operate", "/peer", "/openapi.json", "/asyncapi.json")
 # Calls that need HTTP/2.
 NOT_BY_JSON = ("AppendMany",)
 # What no call gives by itself: the detail of a refused append.

@@ -85,7 +85,9 @@ pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -
         Some("livez" | "readyz" | "version" | health_rpc::SERVICE) => {
             return next.run(request).await;
         }
-        Some("operate" | "openapi.json" | "metrics") => (&lanes.operators, "requests of operators"),
+        Some("operate" | "openapi.json" | "asyncapi.json" | "metrics") => {
+            (&lanes.operators, "requests of operators")
+        }
         Some("views") => (&lanes.queries, "queries"),
         Some("events") => (&lanes.calls, "calls of the log"),
         Some("peer") => (&lanes.peers, "requests of other services"),

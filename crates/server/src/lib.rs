@@ -11,6 +11,7 @@
 //! | `GET /events?category=…&from=…` | the log's events as they are appended, as server-sent events |
 //! | `POST /events` | appends CloudEvents: binary, structured or in a batch |
 //! | `GET /operate/…`, `POST /operate/…` | looks at and mends: see the table in `operate` |
+//! | `GET /asyncapi.json` | describes the events that can be followed, in AsyncAPI 3 |
 //! | `GET /openapi.json` | describes all of them, in OpenAPI 3.1 |
 //! | `POST /peer/…` | what services of other processes say to those here: see `anabranch-peer` |
 //! | `POST /anabranch.log.v1.LogService/…` | the log itself: append, read, follow. `.proto` of `anabranch-rpc` is the contract, for Connect (JSON by curl), gRPC and gRPC-Web |
@@ -39,6 +40,7 @@ pub const HOME: &str = "127.0.0.1:4077";
 pub const BACKBONE: &str = "127.0.0.1:7400";
 
 mod answer;
+mod asyncapi;
 pub mod client;
 mod command;
 mod convert;

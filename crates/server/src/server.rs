@@ -24,7 +24,7 @@ use crate::answer::{Answer, reply};
 use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, READERS_MAX, Shared};
-use crate::{command, events, guard, health, health_rpc, operate, peer, rpc, seal, view};
+use crate::{asyncapi, command, events, guard, health, health_rpc, operate, peer, rpc, seal, view};
 
 /// The most connections at a time. Further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 8192;
@@ -251,6 +251,7 @@ impl Server {
             .merge(events::routes(has_log))
             .nest("/operate", operate::routes(has_log))
             .route("/openapi.json", get(describe))
+            .merge(asyncapi::routes())
             .merge(health::routes())
             .merge(health)
             .merge(of_log)

@@ -318,6 +318,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     .takes(of::<Why>),
     get("/version", "version", "What serves: its version, its protocol and its log", of::<Version>),
     get("/openapi.json", "describe", "This document", of::<Raw>),
+    get("/asyncapi.json", "describeEvents", "The events that can be followed, in AsyncAPI 3", of::<Raw>),
 ];
 
 /// The document, in OpenAPI 3.1.
