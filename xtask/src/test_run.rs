@@ -9,8 +9,9 @@
 //! 3. What the documents tell a reader to type, with the released program.
 //! 4. The scripts below `testing/` that use the released program as a person would, in a
 //!    small dose.
-//! 5. A bounded dose of simulated crashes, and the planted bugs that it must catch.
-//! 6. Two minutes of the shop at a steady rate, in which nothing may grow but the log.
+//! 5. The clients in other languages, against the released program.
+//! 6. A bounded dose of simulated crashes, and the planted bugs that it must catch.
+//! 7. Two minutes of the shop at a steady rate, in which nothing may grow but the log.
 //!
 //! What cannot run here is said loudly and counted. With `CI` in the environment that is
 //! a failure, so that nothing is left out for months without anyone noticing.
@@ -43,6 +44,7 @@ pub fn command(workspace: &Workspace) -> Outcome {
         Ok(released) => {
             documents(workspace, &released, &mut report);
             scripts(workspace, &released, &mut report);
+            clients(workspace, &released, &mut report);
             crashes(workspace, &released, &mut report);
             soak(workspace, &released, &mut report);
         }
@@ -348,6 +350,29 @@ fn scripts(workspace: &Workspace, released: &Released, report: &mut Report) {
             Ok(()) => report.done.push(format!("{script}: holds")),
             Err(message) => report.failures.push(message),
         }
+    }
+}
+
+/// The clients in other languages, by a script of their own, which installs what it needs.
+fn clients(workspace: &Workspace, released: &Released, report: &mut Report) {
+    const SCRIPT: &str = "clients/check.sh";
+    for tool in ["python3", "node", "npm"] {
+        if !is_installed(tool, &[]) {
+            report.skips.push(format!("{SCRIPT}: {tool} is not installed"));
+            return;
+        }
+    }
+    let outcome = step(
+        SCRIPT,
+        Command::new("bash")
+            .arg(SCRIPT)
+            .env("ANABRANCH_BIN", &released.anabranch)
+            .env("CLIENTS_SCRATCH", released.scratch.join("clients"))
+            .current_dir(&workspace.root),
+    );
+    match outcome {
+        Ok(()) => report.done.push(format!("{SCRIPT}: holds")),
+        Err(message) => report.failures.push(message),
     }
 }
 
