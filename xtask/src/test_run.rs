@@ -358,7 +358,9 @@ fn clients(workspace: &Workspace, released: &Released, report: &mut Report) {
     const SCRIPT: &str = "clients/check.sh";
     for tool in ["python3", "node", "npm"] {
         if !is_installed(tool, &[]) {
-            report.skips.push(format!("{SCRIPT}: {tool} is not installed"));
+            report
+                .skips
+                .push(format!("{SCRIPT}: {tool} is not installed"));
             return;
         }
     }

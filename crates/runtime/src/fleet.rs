@@ -37,6 +37,15 @@ struct Homes {
     views: BTreeMap<String, String>,
 }
 
+impl Homes {
+    fn home_of(&self, subject: Subject<'_>) -> Option<&String> {
+        match subject {
+            Subject::Category(name) | Subject::Process(name) => self.categories.get(name),
+            Subject::View(name) => self.views.get(name),
+        }
+    }
+}
+
 /// When a service that is away is asked again.
 const AWAY: Duration = Duration::from_millis(100);
 
@@ -131,6 +140,15 @@ impl Fleet {
         self.inner.read().get(name).cloned()
     }
 
+    /// The name of the service that has this, be it here or away for now.
+    pub fn home_of(&self, subject: Subject<'_>) -> Option<String> {
+        let here = self.inner.here(subject);
+        here.map_or_else(
+            || self.inner.homes().home_of(subject).cloned(),
+            |service| Some(service.name().to_owned()),
+        )
+    }
+
     /// Who owns this.
     pub fn find(&self, subject: Subject<'_>) -> Whereabouts {
         self.inner.find(subject)
@@ -187,17 +205,21 @@ impl Inner {
         }
     }
 
-    fn find(&self, subject: Subject<'_>) -> Whereabouts {
+    fn here(&self, subject: Subject<'_>) -> Option<Arc<Service>> {
         let services = self.read();
-        if let Some(service) = services.values().find(|service| service.has(subject)) {
-            return Whereabouts::Here(service.clone());
+        services.values().find(|one| one.has(subject)).cloned()
+    }
+
+    fn find(&self, subject: Subject<'_>) -> Whereabouts {
+        if let Some(service) = self.here(subject) {
+            return Whereabouts::Here(service);
         }
+        let services = self.read();
         let homes = self.homes();
-        let home = match subject {
-            Subject::Category(name) | Subject::Process(name) => homes.categories.get(name),
-            Subject::View(name) => homes.views.get(name),
-        };
-        if let Some(service) = home.filter(|home| !services.contains_key(*home)) {
+        if let Some(service) = homes
+            .home_of(subject)
+            .filter(|home| !services.contains_key(*home))
+        {
             return Whereabouts::Away(service.clone());
         }
         let mut known: Vec<_> = services

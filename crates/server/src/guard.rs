@@ -53,11 +53,10 @@ fn check(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
 pub async fn same_log(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let here = log_name(&shared.seal);
     let path = request.uri().path();
-    if path.starts_with(rpc::PATH) || path.starts_with(registry_rpc::PATH) {
-        // It refuses in the words of its own protocol.
-        return next.run(request).await;
-    }
+    // It refuses in the words of its own protocol.
+    let is_rpc = path.starts_with(rpc::PATH) || path.starts_with(registry_rpc::PATH);
     let mut response = match one(request.headers(), &LOG_HEADER) {
+        _ if is_rpc => next.run(request).await,
         Err(refusal) => refusal.into_response(),
         Ok(Some(meant)) if meant.as_bytes() != here.as_bytes() => {
             let mut refusal = Refusal::new(

@@ -229,7 +229,11 @@ impl Server {
         let has_log = self.has_log;
         let shared = Shared(Arc::new(Inner {
             limits: self.log.capabilities().limits,
-            registry: Arc::new(Registry::new(self.log.clone(), self.time.clone())),
+            registry: Arc::new(Registry::new(
+                self.log.clone(),
+                self.fleet.clone(),
+                self.time.clone(),
+            )),
             url,
             fleet: self.fleet,
             log: self.log,
@@ -239,6 +243,12 @@ impl Server {
             lanes: Lanes::with_readers(self.readers_max),
             stopping,
         }));
+        if has_log {
+            // From now on the leases run of which the log says that they were held. Where that
+            // cannot be read yet, the first request tries again, and tells.
+            let registry = shared.registry.clone();
+            tokio::spawn(async move { drop(registry.ready().await) });
+        }
         let of_log = match has_log {
             true => rpc::routes(&shared).with_state(()),
             false => Router::new(),

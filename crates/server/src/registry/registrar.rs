@@ -8,13 +8,13 @@ use anabranch_log::{
     Append, AppendError, Appended, Condition, Log, ReadError, ReadMode, Rejection,
 };
 use anabranch_model::{Cut, EventId, Filter, Version};
-use anabranch_runtime::Time;
+use anabranch_runtime::{Fleet, Time, port};
 use tokio::sync::Mutex;
 
 use super::denied::Denied;
 use super::fact::{About, Fact, OWNER, SERVICE};
 use super::lease::check_secret;
-use super::table::{Entry, Shown, State, Table, Wanted};
+use super::table::{Entry, Shown, State, Table, Wanted, belongs_to, governing};
 
 /// How often somebody else may have written first before this gives up.
 const ATTEMPTS_MAX: u32 = 4;
@@ -22,6 +22,8 @@ const ATTEMPTS_MAX: u32 = 4;
 /// The services and owners of a log.
 pub struct Registry {
     log: Arc<dyn Log>,
+    /// Services that run beside the log: they write to it themselves.
+    beside: Arc<Fleet>,
     time: Time,
     /// Whether the log can make an append depend on a stream that it does not write.
     fences: bool,
@@ -56,8 +58,9 @@ pub enum Subject<'a> {
 
 impl Registry {
     /// What the log says is read when it is needed first.
-    pub fn new(log: Arc<dyn Log>, time: Time) -> Self {
+    pub fn new(log: Arc<dyn Log>, beside: Arc<Fleet>, time: Time) -> Self {
         Self {
+            beside,
             fences: log.capabilities().multi_stream_conditions,
             log,
             time,
@@ -244,7 +247,9 @@ impl Registry {
 
     /// Appends for a client, if it may. [`Registry::ready`] was there before.
     pub async fn append(&self, shown: &Shown, mut append: Append) -> Result<Appended, AppendError> {
-        let admitted = self.table().admit(shown, &mut append, self.fences);
+        let admitted = self
+            .check_beside(&append)
+            .and_then(|()| self.table().admit(shown, &mut append, self.fences));
         if let Err(rejection) = admitted {
             return self.refuse(rejection, append).await;
         }
@@ -254,6 +259,21 @@ impl Registry {
             }
             other => other,
         }
+    }
+
+    /// What a service that runs here owns is appended to by nobody who asks by the network.
+    fn check_beside(&self, append: &Append) -> Result<(), Rejection> {
+        let mut checked = None;
+        for event in &append.events {
+            let category = governing(&event.stream);
+            if checked.replace(category) == Some(category) {
+                continue;
+            }
+            if let Some(service) = self.beside.home_of(port::Subject::Category(category)) {
+                return Err(belongs_to(category, &service));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses an append, unless it is the repeat of one that was written when it still could be:

@@ -422,14 +422,7 @@ impl Table {
         if its.any(|lease| self.is_current(lease)) {
             return Ok(Some((&owner.stream, owner.last)));
         }
-        Err(Rejection::NotOwner {
-            category: category.to_owned(),
-            owner: by.service.clone(),
-            why: format!(
-                "category {category} belongs to service {}, and only that appends to it; send it a command instead",
-                by.service
-            ),
-        })
+        Err(belongs_to(category, &by.service))
     }
 
     fn is_current(&self, lease: &Lease) -> bool {
@@ -500,13 +493,24 @@ impl Table {
 
 /// The category whose owner writes to a stream: its own, or for a stream that is kept about a
 /// category (`$schema/order`: what its events look like) that one.
-fn governing(stream: &StreamId) -> &str {
+pub fn governing(stream: &StreamId) -> &str {
     let category = stream.category();
     if !category.starts_with('$') || category == SERVICE || category == OWNER {
         return category;
     }
     let about = stream.key();
     about.split_once('/').map_or(about, |(about, _)| about)
+}
+
+/// The refusal of an append to what another service owns.
+pub fn belongs_to(category: &str, service: &str) -> Rejection {
+    Rejection::NotOwner {
+        category: category.to_owned(),
+        owner: service.to_owned(),
+        why: format!(
+            "category {category} belongs to service {service}, and only that appends to it; send it a command instead"
+        ),
+    }
 }
 
 fn unnamed(error: NameError) -> Denied {

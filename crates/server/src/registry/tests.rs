@@ -13,7 +13,11 @@ use super::{About, Denied, Registry, State, token};
 const LEASE: Duration = Duration::from_secs(10);
 
 fn registry(log: &Arc<dyn Log>, time: &ManualTime) -> Registry {
-    Registry::new(log.clone(), Time::manual(time, Env::os().rng))
+    Registry::new(
+        log.clone(),
+        Arc::default(),
+        Time::manual(time, Env::os().rng),
+    )
 }
 
 fn owner_of_orders() -> About {

@@ -152,7 +152,7 @@ async fn what_one_log_gives_another_one_takes() {
     good(&from.deposit("a", 6).await);
     let path = "/events?until=head";
     let mut reader = crate::reader::Reader::open(&from.client.address(), path, &[]).await;
-    let to = Bank::open().await;
+    let to = Bank::closed().await;
     let mut token = String::new();
     while let Some(sent) = reader.event().await {
         if sent.name == "message" {
@@ -169,7 +169,8 @@ async fn what_one_log_gives_another_one_takes() {
         assert_eq!(copied, expected);
     }
     assert_eq!(copied.len(), 2);
-    // Whoever has appended sees it in the views.
+    // Whoever has appended sees it in the views of a service that takes it over.
+    to.start_service(EntityOptions::default()).await;
     let path = "/views/balances/of?account=account/a";
     let seen = [(TOKEN_HEADER, &*token)];
     assert_eq!(good(&to.get_with(path, &seen).await)["value"], 11);

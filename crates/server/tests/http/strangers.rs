@@ -237,13 +237,15 @@ async fn a_request_that_is_meant_for_another_log_is_refused() {
     let client = Client::new(&bank.client.address(), Time::of(&Env::os())).unwrap();
     let meant = client.clone().of_log(Some(here.clone()));
     good(&meant.post(DEPOSIT, AMOUNT).await.unwrap());
-    let other = client.of_log(Some("0123456789abcdef".to_owned()));
+    let other = client.clone().of_log(Some("0123456789abcdef".to_owned()));
     let told = problem(
         &other.post(DEPOSIT, AMOUNT).await.unwrap(),
         421,
         "other-log",
     );
     assert_eq!(told["log"], here);
+    let told = client.post("/anabranch.log.v1.LogService/Head", "{}").await;
+    assert_eq!(told.unwrap().header("anabranch-log"), Some(&*here));
     let entity = good(&bank.get("/operate/entity/account/a").await);
     assert_eq!(entity["version"], 0);
 }

@@ -32,6 +32,17 @@ impl Bank {
 
     /// A bank whose server is set up further.
     pub async fn open_with(options: EntityOptions, set: impl FnOnce(Server) -> Server) -> Self {
+        let bank = Self::closed_with(set).await;
+        bank.start_service(options).await;
+        bank
+    }
+
+    /// The server alone.
+    pub async fn closed() -> Self {
+        Self::closed_with(|server| server).await
+    }
+
+    async fn closed_with(set: impl FnOnce(Server) -> Server) -> Self {
         let env = Env::os();
         let time = Time::of(&env);
         let log = Arc::new(MemoryLog::new(env.clone()));
@@ -45,16 +56,14 @@ impl Bank {
             let until = async { drop(stopped.await) };
             server.serve(listener, until).await.unwrap();
         });
-        let bank = Self {
+        Self {
             client: Client::new(&url, time).unwrap(),
             env,
             log,
             fleet,
             stop: Some(stop),
             served,
-        };
-        bank.start_service(options).await;
-        bank
+        }
     }
 
     pub async fn start_service(&self, options: EntityOptions) {

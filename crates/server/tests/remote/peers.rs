@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anabranch_domain::{Command as _, CommandEnvelope, CommandId, StreamId};
 use anabranch_env::Env;
-use anabranch_log::{BoxFuture, Expect, Log, MemoryLog};
-use anabranch_model::{Cut, TokenKey, TokenSeal};
+use anabranch_log::{Append, AppendError, BoxFuture, Expect, Log, MemoryLog, Rejection};
+use anabranch_log_remote::{Options, RemoteLog};
+use anabranch_model::{Cut, EventId, NewEvent, TokenKey, TokenSeal};
 use anabranch_peer::{Directory, FixedDirectory, PeerOptions, RemotePort};
 use anabranch_runtime::port::{Ask, Dispatch, Port, Problem, Subject};
 use anabranch_runtime::view::{Consistency, Question};
@@ -177,6 +178,29 @@ async fn an_entity_is_the_same_call_wherever_it_is() {
     assert_eq!(accepted.unwrap().version, Some(0));
     let refused = ada.send(AccountCommand::Withdraw { amount: 8 }).await;
     assert!(matches!(refused, Err(SendError::Rejected(no)) if no.code == "out-of-funds"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_service_of_the_serving_program_owns_is_appended_to_by_nobody_else() {
+    let bank = Bank::open().await;
+    let stranger = RemoteLog::open(&bank.url, Options::default()).unwrap();
+    let owned = [
+        StreamId::new("account/ada"),
+        StreamId::system("$schema/account"),
+    ];
+    for stream in owned {
+        let forged = NewEvent::new(
+            EventId::from_u128(1),
+            stream.unwrap(),
+            "Deposited".parse().unwrap(),
+            r#"{"amount":1000000}"#,
+        );
+        let refused = stranger.append(Append::event(forged)).await;
+        let Err(AppendError::Rejected(Rejection::NotOwner { owner, .. })) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(owner, "bank");
+    }
 }
 
 #[tokio::test]

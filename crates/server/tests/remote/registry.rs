@@ -344,6 +344,16 @@ fn a_restarted_server_knows_the_owners_and_gives_each_time_to_renew() {
 }
 
 #[test]
+fn the_time_to_renew_runs_from_the_servers_start_and_not_from_the_first_question() {
+    let backbone = Backbone::start();
+    let _lease = register(&backbone.open(), "orders", &["order"]).unwrap();
+    let backbone = backbone.restart();
+    let stranger = backbone.open();
+    backbone.time.advance(Duration::from_secs(10));
+    let _lease = register(&stranger, "orders-2", &["order"]).unwrap();
+}
+
+#[test]
 fn who_releases_its_lease_is_followed_at_once_and_who_gives_up_leaves_no_owner() {
     let backbone = Backbone::start();
     let (log, stranger) = (backbone.open(), backbone.open());
