@@ -86,9 +86,10 @@ class _Again:
     # A call that went on for so long was answered, even if there was nothing to say, in seconds.
     ANSWERED = 5.0
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float, idle: float) -> None:
         self._again = _retry.Again()
         self._patience = patience
+        self._idle = idle
         self._failing: Optional[float] = None
         self._began = 0.0
 
@@ -106,7 +107,7 @@ class _Again:
         if not error.passing:
             raise error
         now = time.monotonic()
-        if now - self._began > self.ANSWERED:
+        if now - self._began > min(self.ANSWERED, self._idle):
             self.answered()
         if self._failing is None:
             self._failing = now
@@ -120,9 +121,16 @@ class Reader:
     """A read of all streams, and where it is."""
 
     def __init__(
-        self, caller: Caller, filter: Filter, cut: Optional[Cut], mode: wire.ReadMode, patience: float
+        self,
+        caller: Caller,
+        filter: Filter,
+        cut: Optional[Cut],
+        mode: wire.ReadMode,
+        patience: float,
+        idle: float = IDLE,
     ) -> None:
         self._caller = caller
+        self._idle = idle
         self._filter = filter.message()
         self._mode = mode
         self._patience = patience
@@ -134,7 +142,7 @@ class Reader:
 
     def events(self) -> Iterator[Tuple[Event, Cut]]:
         """Each event, and the place behind it."""
-        again = _Again(self._patience)
+        again = _Again(self._patience, self._idle)
         while True:
             again.begin()
             try:
@@ -152,7 +160,8 @@ class Reader:
             mode=self._mode,
         )
         within = _retry.ATTEMPT_MOST
-        return self._caller.stream(_rpc.LOG + "Read", request, wire.ReadResponse, within, IDLE)
+        path = _rpc.LOG + "Read"
+        return self._caller.stream(path, request, wire.ReadResponse, within, self._idle)
 
     def _take(self, message: wire.ReadResponse) -> Iterator[Tuple[Event, Cut]]:
         if message.problem is not None:
@@ -208,7 +217,7 @@ class StreamReader:
 
     def events(self) -> Iterator[Event]:
         """Each event."""
-        again = _Again(self._patience)
+        again = _Again(self._patience, IDLE)
         while True:
             again.begin()
             try:

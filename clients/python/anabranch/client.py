@@ -160,13 +160,15 @@ class Client:
         *,
         cut: Optional[Cut] = None,
         patience: Optional[float] = None,
+        idle: float = _reads.IDLE,
     ) -> Iterator[Event]:
         """Events as they come, for ever: first those behind `cut`, then each new one.
 
         It goes on where it was when the server is restarted: no gap, and no event twice. A server
-        that is away for longer than `patience` seconds ends it with `Unreachable`.
+        that is away for longer than `patience` seconds ends it with `Unreachable`. One that says
+        nothing for `idle` seconds is asked again: it may have gone without a word.
         """
-        return (event for event, _ in self._following(filter, cut, patience).events())
+        return (event for event, _ in self._following(filter, cut, patience, idle).events())
 
     def consume(
         self,
@@ -175,6 +177,7 @@ class Client:
         *,
         place: Place,
         patience: Optional[float] = None,
+        idle: float = _reads.IDLE,
         until: Optional[Callable[[], bool]] = None,
     ) -> None:
         """Calls a function for each event, and keeps the place behind it when it has returned.
@@ -183,15 +186,17 @@ class Client:
         ends when the function raises, or when `until` says so after an event.
         """
         cut = _reads.read_place(self.log, place.load())
-        for event, behind in self._following(filter, cut, patience).events():
+        for event, behind in self._following(filter, cut, patience, idle).events():
             function(event)
             place.save(_reads.write_place(self.log, behind))
             if until is not None and until():
                 return
 
-    def _following(self, filter: Filter, cut: Optional[Cut], patience: Optional[float]) -> Reader:
+    def _following(
+        self, filter: Filter, cut: Optional[Cut], patience: Optional[float], idle: float
+    ) -> Reader:
         patience = self.timeout if patience is None else patience
-        return Reader(self._caller, filter, cut, "READ_MODE_FOLLOW", patience)
+        return Reader(self._caller, filter, cut, "READ_MODE_FOLLOW", patience, idle)
 
     def session(self, token: Optional[str] = None) -> Session:
         """Commands and queries that see one another; `token` is that of an earlier session."""

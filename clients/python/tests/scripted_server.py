@@ -132,7 +132,9 @@ class ScriptedServer:
         body = body[: len(body) - cut]
         headers = {"content-type": "application/connect+json", "transfer-encoding": "chunked"}
         connection.sendall(head(200, headers))
-        connection.sendall(f"{len(body):x}\r\n".encode() + body + b"\r\n")
+        # A chunk of nothing would be the end.
+        if body:
+            connection.sendall(f"{len(body):x}\r\n".encode() + body + b"\r\n")
         if answer.get("then") == "hang":
             connection.recv(1)
         elif not cut or answer.get("then") == "end":

@@ -112,7 +112,7 @@ class Steps:
         filter: Any = None,
         cut: Any = None,
         meanwhile: Any = (),
-        patience: Optional[float] = None,
+        **options: Any,
     ) -> Any:
         failed: List[BaseException] = []
 
@@ -127,7 +127,7 @@ class Steps:
         thread.start()
         taken: List[Event] = []
         if take:
-            for one in self.client.follow(wanted(filter), cut=as_cut(cut), patience=patience):
+            for one in self.client.follow(wanted(filter), cut=as_cut(cut), **options):
                 taken.append(one)
                 if len(taken) == take or failed:
                     break

@@ -80,6 +80,8 @@ export interface FollowOptions {
   readonly cut?: Cut;
   /** How long a server may be away, in milliseconds. */
   readonly patienceMs?: number;
+  /** How long it may say nothing before it is asked again, in milliseconds; a minute. */
+  readonly idleMs?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -216,7 +218,8 @@ export class Client {
    * Events as they come, for ever: first those behind `cut`, then each new one.
    *
    * It goes on where it was when the server is restarted: no gap, and no event twice. A server that
-   * is away for longer than the patience ends it with `Unreachable`.
+   * is away for longer than the patience ends it with `Unreachable`. One that says nothing for long
+   * is asked again: it may have gone without a word.
    */
   async *follow(filter: Filter = {}, options: FollowOptions = {}): AsyncGenerator<Event, void, undefined> {
     for await (const [event] of this.#following(filter, options.cut ?? {}, options)) {
@@ -237,6 +240,7 @@ export class Client {
       filter?: Filter;
       until?: () => boolean;
       patienceMs?: number;
+      idleMs?: number;
       signal?: AbortSignal;
     },
   ): Promise<void> {
@@ -254,13 +258,14 @@ export class Client {
   #following(
     filter: Filter,
     cut: Cut,
-    options: { patienceMs?: number; signal?: AbortSignal },
+    options: { patienceMs?: number; idleMs?: number; signal?: AbortSignal },
   ): AsyncGenerator<[Event, Cut], void, undefined> {
     return readAll(this.#caller, filter, cut, "READ_MODE_FOLLOW", this.#patience(options));
   }
 
-  #patience(options: { patienceMs?: number; signal?: AbortSignal }): Patience {
-    return { patienceMs: options.patienceMs ?? this.timeoutMs, signal: options.signal };
+  #patience(options: { patienceMs?: number; idleMs?: number; signal?: AbortSignal }): Patience {
+    const { patienceMs = this.timeoutMs, idleMs, signal } = options;
+    return { patienceMs, idleMs, signal };
   }
 
   /** Commands and queries that see one another; `token` is that of an earlier session. */

@@ -6,7 +6,7 @@ import { ATTEMPT_MOST_MS, Again, sleep } from "./retry.js";
 import { type Call, type Caller, LOG } from "./rpc.js";
 import * as wire from "./wire/log.js";
 
-/** How long a server may say nothing before a reader asks again, in milliseconds. */
+/** How long a server may say nothing before a reader asks again, if nothing else is said. */
 const IDLE_MS = 60_000;
 
 /** A call that went on for so long was answered, even if there was nothing to say. */
@@ -27,6 +27,8 @@ const READ_STREAM: Call<wire.ReadStreamRequest, wire.ReadResponse> = {
 export interface Patience {
   /** How long a server may be away. */
   readonly patienceMs: number;
+  /** How long it may say nothing. */
+  readonly idleMs?: number | undefined;
   /** Ends it. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -36,14 +38,14 @@ async function* messages<Q>(
   caller: Caller,
   call: Call<Q, wire.ReadResponse>,
   request: () => Q,
-  { patienceMs, signal }: Patience,
+  { patienceMs, idleMs = IDLE_MS, signal }: Patience,
 ): AsyncGenerator<wire.ReadResponse, void, undefined> {
   const again = new Again();
   let failingSince: number | undefined;
   for (;;) {
     const began = performance.now();
     try {
-      for await (const message of caller.stream(call, request(), ATTEMPT_MOST_MS, IDLE_MS, signal)) {
+      for await (const message of caller.stream(call, request(), ATTEMPT_MOST_MS, idleMs, signal)) {
         again.reset();
         failingSince = undefined;
         if (message.problem !== undefined) {
@@ -57,7 +59,7 @@ async function* messages<Q>(
         throw error;
       }
       const now = performance.now();
-      if (now - began > ANSWERED_MS) {
+      if (now - began > Math.min(ANSWERED_MS, idleMs)) {
         again.reset();
         failingSince = undefined;
       }

@@ -163,9 +163,12 @@ function sendStream(socket: Socket, answer: Scripted, envelopes: NonNullable<Scr
   const { cut = 0 } = answer;
   const body = whole.subarray(0, whole.length - cut);
   socket.write(head(200, { "content-type": "application/connect+json", "transfer-encoding": "chunked" }));
-  socket.write(`${body.length.toString(16)}\r\n`);
-  socket.write(body);
-  socket.write("\r\n");
+  // A chunk of nothing would be the end.
+  if (body.length > 0) {
+    socket.write(`${body.length.toString(16)}\r\n`);
+    socket.write(body);
+    socket.write("\r\n");
+  }
   if (answer.then !== "hang") {
     socket.end(cut > 0 && answer.then !== "end" ? "" : "0\r\n\r\n");
   }

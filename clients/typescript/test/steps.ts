@@ -187,7 +187,8 @@ export class Steps {
     others.catch((error: unknown) => controller.abort(error));
     const taken: Event[] = [];
     const patience = "patience" in parts ? { patienceMs: Number(parts["patience"]) * 1000 } : {};
-    const options = { ...cut, ...patience, signal: controller.signal };
+    const idle = "idle" in parts ? { idleMs: Number(parts["idle"]) * 1000 } : {};
+    const options = { ...cut, ...patience, ...idle, signal: controller.signal };
     for await (const event of this.client.follow(filter, options)) {
       taken.push(event);
       if (taken.length === Number(parts["take"])) {
