@@ -36,7 +36,7 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 const SLOW_COMMIT: Duration = Duration::from_millis(5);
 
 /// So many appends alone, then one that looks whether it still is.
-const LOOK_AROUND_EVERY: usize = 16;
+const LOOK_AROUND_EVERY: usize = 64;
 
 pub(crate) struct Writer {
     pub store: Arc<Store>,
