@@ -225,16 +225,18 @@ impl RemotePort {
         let until = self.time.monotonic().saturating_add(letter.within);
         let key = Key::of(subject);
         let mut may_have_happened = false;
-        let mut old: Option<String> = None;
+        let mut newer: Option<String> = None;
         // Held while the service is asked.
         let mut turn: Turn = None;
         loop {
-            let reason = match self.find(subject, old.as_deref()).await {
+            let found = match newer.take() {
+                Some(address) => Ok(address),
+                None => self.find(subject, None).await,
+            };
+            let reason = match found {
                 Err(reason) => reason,
                 Ok(address) => {
-                    let asked = self.ask(&address, letter, until).await;
-                    old = Some(address);
-                    match asked {
+                    let reason = match self.ask(&address, letter, until).await {
                         Asked::Nobody(reason) => reason,
                         Asked::Broken(reason) => {
                             may_have_happened = true;
@@ -244,7 +246,14 @@ impl RemotePort {
                             self.away().remove(&key);
                             return Ok(asked);
                         }
+                    };
+                    // It may have moved: then nobody waits.
+                    let told = self.find(subject, Some(&address)).await;
+                    newer = told.ok().filter(|newer| *newer != address);
+                    if newer.is_some() && self.time.monotonic() < until {
+                        continue;
                     }
+                    reason
                 }
             };
             drop(turn);

@@ -305,17 +305,20 @@ async fn insist(port: &Arc<dyn Port>, dispatch: Dispatch) -> Accepted {
 
 #[tokio::test]
 async fn a_service_that_has_moved_is_found_where_it_is_now() {
-    let bank = Bank::open().await;
-    // Nobody is at its old address, and then a service that does not have what is asked.
-    let other = Bank::closed().await;
-    let old = vec![nobody().await, other.url, bank.url.clone()];
-    let directory = moving(old);
-    let far = port(directory.clone(), PeerOptions::default());
-    assert_eq!(insist(&far, deposit(1, 5)).await.version, Some(0));
-    assert_eq!(directory.asked.load(Ordering::Relaxed), 3);
-    // From now on the directory is away, and nobody asks it.
-    assert_eq!(insist(&far, deposit(2, 5)).await.version, Some(1));
-    assert_eq!(directory.asked.load(Ordering::Relaxed), 3);
+    // Be it that requests wait for who is away, or that they are told at once.
+    for options in [PeerOptions::default(), at_once()] {
+        let bank = Bank::open().await;
+        // Nobody is at its old address, and then a service that does not have what is asked.
+        let other = Bank::closed().await;
+        let old = vec![nobody().await, other.url, bank.url.clone()];
+        let directory = moving(old);
+        let far = port(directory.clone(), options);
+        assert_eq!(insist(&far, deposit(1, 5)).await.version, Some(0));
+        assert_eq!(directory.asked.load(Ordering::Relaxed), 3);
+        // From now on the directory is away, and nobody asks it.
+        assert_eq!(insist(&far, deposit(2, 5)).await.version, Some(1));
+        assert_eq!(directory.asked.load(Ordering::Relaxed), 3);
+    }
 }
 
 #[tokio::test]
