@@ -1,10 +1,9 @@
 //! The way in for commands to entities.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_domain::{Command as _, CommandEnvelope, CommandId, Entity, SchemaError, StreamId};
+use anabranch_domain::{CommandId, SchemaError, StreamId};
 use anabranch_model::{NameError, Version};
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
@@ -15,7 +14,7 @@ use crate::host::{
     Accepted, Ask, Host, HostParts, Input, Item, LoadError, Shard, Shared, Status, load_from_events,
 };
 use crate::kinds::Commanded;
-use crate::port::{Delivered, Dispatch, Port, Problem};
+use crate::port::Dispatch;
 use crate::send_error::SendError;
 use crate::telemetry;
 use crate::time::Time;
@@ -67,7 +66,7 @@ impl EntityHost {
         }))
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         stream: StreamId,
         input: Input,
@@ -110,20 +109,15 @@ impl EntityHost {
             deadline,
             span: span.clone(),
         });
-        let offered = span.in_scope(|| self.host.offer(stream, item));
-        match offered {
-            Ok(()) => Ok(Asked {
-                answer,
-                time,
-                deadline,
-                timeout,
-                span,
-            }),
-            Err(error) => {
-                telemetry::failed(&span, error.code());
-                Err(error)
-            }
-        }
+        span.in_scope(|| self.host.offer(stream, item))
+            .inspect_err(|error| telemetry::failed(&span, error.code()))?;
+        Ok(Asked {
+            answer,
+            time,
+            deadline,
+            timeout,
+            span,
+        })
     }
 
     /// The category.
@@ -244,115 +238,21 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// Waits for what becomes of it, until its time is up.
     async fn outcome(self) -> Result<Accepted, SendError> {
-        let Self {
-            answer,
-            time,
-            deadline,
-            timeout,
-            span,
-        } = self;
-        let late = time.sleep_until(deadline);
-        let outcome = match select(answer, late).instrument(span.clone()).await {
+        let late = self.time.sleep_until(self.deadline);
+        let outcome = match select(self.answer, late)
+            .instrument(self.span.clone())
+            .await
+        {
             Either::Left((answer, _)) => answer.unwrap_or_else(|_| Err(SendError::unanswered())),
             Either::Right(((), mut answer)) => answer.try_recv().unwrap_or_else(|_| {
                 Err(SendError::Unknown {
-                    reason: format!("no answer within {timeout:?}"),
+                    reason: format!("no answer within {:?}", self.timeout),
                 })
             }),
         };
         if let Err(error) = &outcome {
-            telemetry::failed(&span, error.code());
+            telemetry::failed(&self.span, error.code());
         }
         outcome
-    }
-}
-
-/// One entity, wherever it is. Cheap; does not load anything by itself.
-pub struct EntityHandle<E: Entity> {
-    at: Result<(Way, StreamId), SendError>,
-    entity: PhantomData<fn() -> E>,
-}
-
-/// How an entity is reached.
-enum Way {
-    /// It is hosted here.
-    Here(Arc<EntityHost>),
-    /// Whoever has it is behind this port.
-    There(Arc<dyn Port>, Time),
-}
-
-impl<E: Entity> EntityHandle<E> {
-    pub(crate) fn new(host: Result<Arc<EntityHost>, SendError>, key: &str) -> Self {
-        Self::by(host.map(Way::Here), key)
-    }
-
-    /// The entity of this key at whoever is behind `port`. New commands get their ids by `time`.
-    pub fn through(port: Arc<dyn Port>, time: Time, key: impl AsRef<str>) -> Self {
-        Self::by(Ok(Way::There(port, time)), key.as_ref())
-    }
-
-    fn by(way: Result<Way, SendError>, key: &str) -> Self {
-        let stream = StreamId::of(E::CATEGORY, key);
-        let stream = stream.map_err(|error| SendError::Invalid(error.to_string()));
-        Self {
-            at: way.and_then(|way| Ok((way, stream?))),
-            entity: PhantomData,
-        }
-    }
-
-    /// Sends a command; answers when what it records is durable.
-    pub async fn send(&self, command: E::Command) -> Result<Accepted, SendError> {
-        self.send_with(command, SendOptions::default()).await
-    }
-
-    /// Sends a command with an id, a time limit or an expectation.
-    pub async fn send_with(
-        &self,
-        command: E::Command,
-        options: SendOptions,
-    ) -> Result<Accepted, SendError> {
-        let (way, stream) = self.at.as_ref().map_err(Clone::clone)?;
-        let (port, time) = match way {
-            Way::Here(host) => {
-                return host.send(stream.clone(), Box::new(command), options).await;
-            }
-            Way::There(port, time) => (port, time),
-        };
-        let (name, data) = command.to_wire()?;
-        let new_id = || CommandId::v7(time.now().micros() / 1000, time.random());
-        let id = options.id.unwrap_or_else(new_id);
-        let envelope = CommandEnvelope {
-            id,
-            to: stream.clone(),
-            name: name.to_owned(),
-            data,
-            role: options.role,
-            reply_to: options.reply_to,
-            correlation_id: options.correlation_id.or_else(|| Some(id.to_string())),
-            traceparent: options.traceparent,
-            causes: options.causes,
-        };
-        let dispatch = Dispatch {
-            command: envelope,
-            timeout: options.timeout,
-            expect: options.expect,
-        };
-        match port.deliver(dispatch).await? {
-            Delivered::Done(accepted) => Ok(accepted),
-            Delivered::Taken => Err(Problem::Strange.of_send()),
-        }
-    }
-
-    /// Its state as its durable events make it, after event `at` or now. Of an entity that another
-    /// process has, only an operator there can tell.
-    pub async fn inspect(&self, at: Option<Version>) -> Result<Inspection, SendError> {
-        let (way, stream) = self.at.as_ref().map_err(Clone::clone)?;
-        match way {
-            Way::Here(host) => host.inspect(stream.clone(), at).await,
-            Way::There(..) => Err(SendError::Unavailable {
-                reason: format!("{stream} is looked at where it is hosted"),
-                retry_after: None,
-            }),
-        }
     }
 }

@@ -6,7 +6,7 @@ use anabranch_domain::Json;
 use anabranch_model::{StreamId, Version};
 use serde::Serialize;
 
-pub use host::{EntityHandle, EntityHost, HostError};
+pub use host::{EntityHost, HostError};
 
 use crate::host::Status;
 pub use crate::host::{HostOptions as EntityOptions, SendOptions};

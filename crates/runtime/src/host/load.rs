@@ -5,6 +5,7 @@ use std::ops::Range;
 use anabranch_domain::StreamId;
 use anabranch_log::{Order, ReadError, VersionRange};
 use anabranch_model::{EventRef, Version};
+use futures_util::future::try_join_all;
 
 use super::kind::Drive;
 use super::shared::Shared;
@@ -49,22 +50,17 @@ pub async fn load_newest(shared: &Shared, stream: &StreamId) -> Result<Live, Loa
     Ok(live)
 }
 
+/// How many journals are asked at a time.
+const ASKED_AT_ONCE: usize = 16;
+
 /// Forgets what was remembered for sagas that have ended meanwhile: their journals say so, and
 /// what was not in memory then was not told.
 async fn forget_ended(shared: &Shared, live: &mut Live) -> Result<(), LoadError> {
-    for saga in live.machine.remembers() {
-        let range = VersionRange(0..Version::MAX);
-        let mut journal = shared.log.read_stream(&saga, range, Order::Backward);
-        while let Some(event) = journal.next().await {
-            match event?.event_type() {
-                "SagaCompleted" | "SagaCompensated" => {
-                    live.machine.forget(&saga);
-                    break;
-                }
-                // What came too late is noted behind the end.
-                "LateReply" => {}
-                _ => break,
-            }
+    for sagas in live.machine.remembers().chunks(ASKED_AT_ONCE) {
+        let ask = |saga| shared.ended.has_ended(&*shared.log, &shared.time, saga);
+        let have_ended = try_join_all(sagas.iter().map(ask)).await?;
+        for (saga, _) in sagas.iter().zip(have_ended).filter(|(_, ended)| *ended) {
+            live.machine.forget(saga);
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use super::desk::Writer;
 use super::item::Outbox;
 use super::kind::{About, Kind};
 use crate::diagnostics::Diagnostics;
+use crate::ended::EndedSagas;
 use crate::feed::Feed;
 use crate::snapshot::SnapshotStore;
 use crate::time::Time;
@@ -89,6 +90,7 @@ pub struct Shared {
     pub outbox: Option<Arc<dyn Outbox>>,
     /// Where the events come from that are brought to machines.
     pub feed: Arc<Feed>,
+    pub ended: EndedSagas,
 }
 
 impl Shared {
@@ -122,6 +124,7 @@ impl Shared {
             options,
             outbox,
             feed: Arc::default(),
+            ended: EndedSagas::default(),
         })
     }
 
