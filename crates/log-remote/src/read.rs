@@ -44,6 +44,7 @@ pub fn stream(
         stream,
         range,
         order,
+        until: None,
     };
     start(handle, connection, place)
 }
@@ -68,6 +69,8 @@ enum Place {
         stream: StreamId,
         range: VersionRange,
         order: Order,
+        /// The same: a stream ends where it ended at the first call that got through.
+        until: Option<Cut>,
     },
 }
 
@@ -155,6 +158,7 @@ async fn once(
             stream,
             range,
             order,
+            ..
         } => {
             let request = p::ReadStreamRequest {
                 stream: stream.as_str().to_owned(),
@@ -198,19 +202,16 @@ fn undecodable(error: anabranch_model::record::RecordError) -> Ended {
 impl Place {
     /// Takes in where the read ends, when that is said for the first time.
     fn ends_at(&mut self, said: Option<Cut>) {
-        if let Self::All { until, .. } = self
-            && until.is_none()
-        {
+        let (Self::All { until, .. } | Self::Stream { until, .. }) = self;
+        if until.is_none() {
             *until = said;
         }
     }
 
     /// What of a batch comes before the end of the read.
     fn before_the_end(&self, batch: EventBatch) -> Result<Option<EventBatch>, Ended> {
-        let Self::All {
-            until: Some(until), ..
-        } = self
-        else {
+        let (Self::All { until, .. } | Self::Stream { until, .. }) = self;
+        let Some(until) = until else {
             return Ok(Some(batch));
         };
         let is_whole = match batch.reach() {

@@ -309,7 +309,11 @@ impl p::LogService for LogRpc {
         } else {
             Order::Forward
         };
-        self.events(self.shared.log.read_stream(&stream, range, order), None)
+        // Said at once, so that a reader whose connection breaks ends there as well.
+        let head = self.shared.log.head().await;
+        let head = head.map_err(|error| read_failed(&error))?;
+        let events = self.shared.log.read_stream(&stream, range, order);
+        self.events(events, Some(head))
     }
 
     async fn find(

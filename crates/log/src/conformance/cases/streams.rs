@@ -124,13 +124,18 @@ pub fn a_stream_read_ends_where_the_stream_ended_at_its_call(stage: &mut Stage<'
         let events = stage
             .log()
             .read_stream(&stream("order/1"), VersionRange::ALL, order);
-        stage.over(events)
+        let mut events = stage.over(events);
+        // Over a network a call is made when it gets through.
+        let first = events.take(1);
+        (first, events)
     });
     write(stage, 3);
-    let ahead = whole(ahead.rest());
+    let [ahead, back] = [ahead, back].map(|(mut all, events)| {
+        all.extend(whole(events.rest()));
+        all
+    });
     assert_eq!(ahead.len(), 3, "events forward");
     just_these(&ahead, &written);
-    let back = whole(back.rest());
     assert_eq!(back.len(), 3, "events backward");
     just_these_backward(&back, &written);
 }
