@@ -462,7 +462,9 @@ class ReadResponse(s.Record):
     """The first offset of each append among the events, ascending; only with a reach."""
 
     until: Optional[Cut] = s.part("until", s.optional(s.ref(lambda: Cut)))
-    """In the first message of a read to the head: where that is. What is read ends there."""
+    """In the first message of a read to the head, and of a stream: where that is. What is read
+    ends there.
+    """
 
     problem: Optional[ReadProblem] = s.part("problem", s.optional(s.ref(lambda: ReadProblem)))
     """In the last message of a read that failed; the events given before stay valid."""

@@ -487,7 +487,10 @@ export interface ReadResponse {
   reach?: Reach | undefined;
   /** The first offset of each append among the events, ascending; only with a reach. */
   appends: bigint[];
-  /** In the first message of a read to the head: where that is. What is read ends there. */
+  /**
+   * In the first message of a read to the head, and of a stream: where that is. What is read
+   * ends there.
+   */
   until?: Cut | undefined;
   /** In the last message of a read that failed; the events given before stay valid. */
   problem?: ReadProblem | undefined;
