@@ -15,12 +15,3 @@ pub struct Ack<'a> {
     /// The event's id.
     pub id: EventId,
 }
-
-impl Ack<'_> {
-    /// Appends the acknowledgement as a line of JSON.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        // Texts and numbers always have a JSON form, and writing to memory does not fail.
-        let _ = serde_json::to_writer(&mut *out, self);
-        out.push(b'\n');
-    }
-}

@@ -8,8 +8,9 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 from urllib.parse import urlsplit
 
 from .errors import BadAnswer, Unreachable
@@ -104,35 +105,17 @@ class Transport:
         """Sends a request and takes in its answer, or raises `Unreachable` or `BadAnswer`."""
         until = time.monotonic() + within
         connection = self._take() or self._fresh(until)
-        try:
+        with self._asking(connection):
             return self._once(connection, method, path, headers, body, until)
-        except (OSError, http.client.IncompleteRead, http.client.RemoteDisconnected) as error:
-            connection.close()
-            raise self._broken(error) from error
-        except http.client.HTTPException as error:
-            connection.close()
-            raise self._strange(error) from error
-        except BaseException:
-            connection.close()
-            raise
 
     def stream(
         self, path: str, headers: Mapping[str, str], body: bytes, within: float, idle: float
     ) -> Stream:
         """Sends a request whose answer goes on; `idle` is how long it may say nothing, in seconds."""
         connection = self._fresh(time.monotonic() + within)
-        try:
+        with self._asking(connection):
             connection.request("POST", path, body, dict(headers))
             response = connection.getresponse()
-        except (OSError, http.client.IncompleteRead, http.client.RemoteDisconnected) as error:
-            connection.close()
-            raise self._broken(error) from error
-        except http.client.HTTPException as error:
-            connection.close()
-            raise self._strange(error) from error
-        except BaseException:
-            connection.close()
-            raise
         return Stream(self, connection, response, idle)
 
     def _take(self) -> Optional[http.client.HTTPConnection]:
@@ -208,6 +191,21 @@ class Transport:
                 self._idle.append(connection)
                 return
         connection.close()
+
+    @contextmanager
+    def _asking(self, connection: http.client.HTTPConnection) -> Iterator[None]:
+        """Ends the connection if what is asked over it fails, and says how in our words."""
+        try:
+            yield
+        except (OSError, http.client.IncompleteRead, http.client.RemoteDisconnected) as error:
+            connection.close()
+            raise self._broken(error) from error
+        except http.client.HTTPException as error:
+            connection.close()
+            raise self._strange(error) from error
+        except BaseException:
+            connection.close()
+            raise
 
     def _broken(self, error: Exception) -> Unreachable:
         words = str(error) or type(error).__name__

@@ -40,6 +40,9 @@ const ANSWER_BYTES_MAX: usize = 128 << 20;
 const TOLD_WITHIN: Duration = Duration::from_secs(3);
 const TOLD_FRESH: Duration = Duration::from_millis(100);
 
+/// About how many names are kept that nobody has.
+const NAMES_MAX: usize = 4096;
+
 /// When whoever is away is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -99,6 +102,8 @@ impl Key {
 #[derive(Debug, Clone)]
 struct Known {
     address: Option<String>,
+    /// Whether it has ever named an address.
+    was_there: bool,
     asked_at: Duration,
 }
 
@@ -180,11 +185,8 @@ impl RemotePort {
                     Ok(address) => (address, None),
                     Err(why) => (before.and_then(|before| before.address), Some(why)),
                 };
-                let known = Known {
-                    address: address.clone(),
-                    asked_at: self.time.monotonic(),
-                };
-                self.known().insert(key.clone(), known);
+                let asked_at = self.time.monotonic();
+                self.keep(&key, address.clone(), asked_at);
                 (address, why)
             }
         };
@@ -195,6 +197,26 @@ impl RemotePort {
             (None, None) => Err(format!("no running service is known to have {name:?}")),
             (None, Some(why)) => Err(format!("nothing says where {name:?} is served: {why}")),
         }
+    }
+
+    fn keep(&self, key: &Key, address: Option<String>, asked_at: Duration) {
+        let mut all = self.known();
+        let was_there = address.is_some() || all.get(key).is_some_and(|known| known.was_there);
+        if !was_there && all.len() >= NAMES_MAX {
+            // Clients may ask for any name.
+            all.retain(|_, known| known.was_there);
+        }
+        let known = Known {
+            address,
+            was_there,
+            asked_at,
+        };
+        all.insert(key.clone(), known);
+    }
+
+    /// Whether the directory has ever known it: who is waited for.
+    fn was_there(&self, key: &Key) -> bool {
+        self.known().get(key).is_some_and(|known| known.was_there)
     }
 
     /// What the directory says.
@@ -224,6 +246,10 @@ impl RemotePort {
     async fn carry(&self, subject: Subject<'_>, letter: &Letter) -> Result<Asked, SendError> {
         let until = self.time.monotonic().saturating_add(letter.within);
         let key = Key::of(subject);
+        let unavailable = |reason| SendError::Unavailable {
+            reason,
+            retry_after: Some(AGAIN),
+        };
         let mut may_have_happened = false;
         let mut newer: Option<String> = None;
         // Held while the service is asked.
@@ -234,6 +260,8 @@ impl RemotePort {
                 None => self.find(subject, None).await,
             };
             let reason = match found {
+                // A name that may be wrong is not waited for.
+                Err(reason) if !self.was_there(&key) => return Err(unavailable(reason)),
                 Err(reason) => reason,
                 Ok(address) => {
                     let reason = match self.ask(&address, letter, until).await {
@@ -260,12 +288,7 @@ impl RemotePort {
             turn = match self.turn(&key, until).await {
                 Some(turn) => turn,
                 None if may_have_happened => return Ok(Asked::Broken(reason)),
-                None => {
-                    return Err(SendError::Unavailable {
-                        reason,
-                        retry_after: Some(AGAIN),
-                    });
-                }
+                None => return Err(unavailable(reason)),
             };
         }
     }

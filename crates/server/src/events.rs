@@ -10,13 +10,13 @@ use axum::response::IntoResponse as _;
 use axum::routing::get;
 
 use crate::answer::Answer;
-use crate::feed::Feed;
 use crate::ingest;
 use crate::page;
 use crate::read::{Parameters, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::session::{place_of, token_of};
 use crate::shared::Shared;
+use crate::sse::EventSource;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static(anabranch_wire::LAST_EVENT_ID);
 
@@ -77,14 +77,14 @@ async fn follow(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let events = shared.log.read(&from, filter, mode);
-    let feed = Feed::new(&shared, events, (from, head), story, room);
+    let source = EventSource::new(&shared, events, (from, head), story, room);
     let headers = [
         (header::CONTENT_TYPE, anabranch_wire::EVENT_STREAM),
         (header::CACHE_CONTROL, "no-store"),
         // Proxies are not to keep events back until they have many.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((headers, Body::from_stream(feed.chunks())).into_response())
+    Ok((headers, Body::from_stream(source.chunks())).into_response())
 }
 
 /// When a reader that found no room comes again.

@@ -45,7 +45,6 @@ pub mod client;
 mod command;
 mod convert;
 mod events;
-mod feed;
 mod guard;
 mod health;
 mod health_rpc;
@@ -67,6 +66,8 @@ mod seal;
 mod server;
 mod session;
 mod shared;
+mod sse;
+mod story;
 mod view;
 
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};

@@ -5,6 +5,7 @@ use anabranch_log::EventStream;
 use anabranch_model::{Cut, write_cloud_event};
 
 use crate::refusal::Refusal;
+use crate::story::is_of;
 
 /// The most events of a page, if nothing is said, and at all.
 pub const EVENTS: u64 = 1_000;
@@ -45,15 +46,7 @@ pub async fn read(
             tokio::task::yield_now().await;
         }
         let event = event.as_ref();
-        if let Some(story) = story
-            && event
-                .meta
-                .decode()
-                .map_err(damaged)?
-                .correlation_id
-                .as_deref()
-                != Some(story)
-        {
+        if !is_of(&event, story).map_err(damaged)? {
             continue;
         }
         if given > 0 {

@@ -97,11 +97,7 @@ pub async fn run(args: AppendArgs, context: &Context) -> Outcome {
                 ""
             }
         ))?,
-        Form::Json | Form::Jsonl => {
-            let mut text = Vec::new();
-            ack.write(&mut text);
-            out.write(&text)?;
-        }
+        Form::Json | Form::Jsonl => out.values(Form::Jsonl, &[ack])?,
     }
     out.flush()?;
     Ok(closed?)

@@ -20,6 +20,7 @@ use anabranch_runtime::{
 };
 use anabranch_server::Server;
 use anabranch_server::client::{Client, Method};
+use futures_util::FutureExt as _;
 use futures_util::future::{Either, join, join_all, select};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -269,6 +270,17 @@ async fn where_nobody_is_nothing_was_done_and_it_may_be_tried_again() {
     };
     let error = far.ask(ask).await.unwrap_err().of_send();
     assert!(matches!(error, SendError::Unavailable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_nobody_has_ever_had_is_not_waited_for() {
+    let time = Time::manual(&ManualTime::new(), Env::os().rng.clone());
+    let directory = Arc::new(FixedDirectory::default());
+    let far: Arc<dyn Port> = Arc::new(RemotePort::new(directory, time, PeerOptions::default()));
+    for id in 1..3 {
+        let told = far.deliver(deposit(id, 5)).now_or_never();
+        assert!(told.expect("it waits").unwrap_err().did_not_happen());
+    }
 }
 
 /// Says one address after the other, and then that it is away.

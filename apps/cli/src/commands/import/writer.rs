@@ -12,7 +12,7 @@ use super::batches::{LineCondition, conditions};
 use super::feed::Line;
 use crate::ack::Ack;
 use crate::failure::{Failure, InputPlace, Outcome};
-use crate::output::Output;
+use crate::output::{Form, Output};
 use crate::pause::pause;
 
 /// How often an append is tried whose outcome is unknown, or that is refused for now.
@@ -126,17 +126,13 @@ impl<'a> Writer<'a> {
         let Some(out) = &mut self.acks else {
             return Ok(());
         };
-        let mut text = Vec::with_capacity(lines.len() * 128);
-        for (line, place) in lines.iter().zip(&done.places) {
-            Ack {
-                position: place.position,
-                stream: line.event.stream.as_str(),
-                version: place.version,
-                id: line.event.id,
-            }
-            .write(&mut text);
-        }
-        out.write(&text)?;
+        let acks = lines.iter().zip(&done.places).map(|(line, place)| Ack {
+            position: place.position,
+            stream: line.event.stream.as_str(),
+            version: place.version,
+            id: line.event.id,
+        });
+        out.values(Form::Jsonl, &acks.collect::<Vec<_>>())?;
         out.flush()
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use crate::refusal::Refusal;
 use crate::session::token_of;
 use crate::shared::Shared;
+use crate::story::is_of;
 
 /// How often something is said where there are no events, so that both ends see that the other
 /// is there.
@@ -31,7 +32,7 @@ const RETRY: &str = "retry: 1000\n\n";
 const CHUNK_BYTES: usize = 32 << 10;
 
 /// A read under way.
-pub struct Feed {
+pub struct EventSource {
     shared: Shared,
     events: EventStream,
     /// Only events of this story.
@@ -66,7 +67,7 @@ enum Next {
     Stop,
 }
 
-impl Feed {
+impl EventSource {
     /// Gives what `events` has behind `from`, until `until` if they end, and holds its room until the
     /// reader goes away.
     pub fn new(
@@ -93,9 +94,9 @@ impl Feed {
 
     /// The bytes, as far as somebody takes them.
     pub fn chunks(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
-        futures_util::stream::unfold(self, |mut feed| async move {
-            let chunk = feed.chunk().await?;
-            Some((Ok(chunk.into()), feed))
+        futures_util::stream::unfold(self, |mut source| async move {
+            let chunk = source.chunk().await?;
+            Some((Ok(chunk.into()), source))
         })
     }
 
@@ -190,9 +191,7 @@ impl Feed {
     fn give(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), RecordError> {
         self.place.join(&Cut::including(event.position));
         let event = event.as_ref();
-        if let Some(story) = &self.story
-            && event.meta.decode()?.correlation_id.as_ref() != Some(story)
-        {
+        if !is_of(&event, self.story.as_deref())? {
             return Ok(());
         }
         out.extend_from_slice(b"id: ");
