@@ -4,7 +4,7 @@
 pub type Outcome<T = ()> = Result<T, String>;
 
 /// Every command: its words, and what it does. A word in brackets may be left out.
-pub const COMMANDS: [(&str, &str); 11] = [
+pub const COMMANDS: [(&str, &str); 12] = [
     (
         "layers",
         "check that every crate depends on lower layers only",
@@ -47,6 +47,10 @@ pub const COMMANDS: [(&str, &str); 11] = [
         "show faults [N] [--minutes M]",
         "show that faults which were found do not come back: all items, or the N-th; the shop at \
          a steady rate for M minutes, 60 unless told",
+    ),
+    (
+        "show backbone [N]",
+        "show the services as processes of their own on one shared log: all items, or the N-th",
     ),
 ];
 

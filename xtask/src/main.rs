@@ -67,6 +67,7 @@ fn run(workspace: &Workspace, words: &str, argument: Option<&str>) -> Outcome {
         "build-times" => build_times::command(workspace),
         "show house" => show::house(workspace, argument),
         "show faults" => show::faults(workspace, argument),
+        "show backbone" => show::backbone(workspace, argument),
         words => Err(format!("{words}: is listed and does nothing")),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::item::{Item, Run};
-use super::tools::{released, scratch, shipped, tests_pass};
+use super::tools::{ORDERS, released, scratch, shipped, tests_pass};
 use crate::commands::Outcome;
 use crate::markdown;
 use crate::process::{output_of, step};
@@ -213,9 +213,6 @@ fn story(workspace: &Workspace) -> Outcome<String> {
 
 /// The commit that the half year is compared with.
 const BEFORE: &str = "d1d3c78";
-
-/// Names the file with half a year of orders, which is too large for the repository.
-const ORDERS: &str = "ANABRANCH_SHOW_ORDERS";
 
 fn half_year(workspace: &Workspace) -> Outcome<String> {
     let orders = std::env::var(ORDERS).map_err(|_| {

@@ -2,6 +2,7 @@
 //!
 //! An item gives its figure, or says what is missing. So what is not there yet fails in words.
 
+mod backbone;
 mod faults;
 mod house;
 mod item;
@@ -21,6 +22,11 @@ pub fn house(workspace: &Workspace, asked: Option<&str>) -> Outcome {
 /// `cargo xtask show faults [N] [--minutes M]`: that faults which were found do not come back.
 pub fn faults(workspace: &Workspace, asked: Option<&str>) -> Outcome {
     run(workspace, "faults", &faults::ITEMS, asked)
+}
+
+/// `cargo xtask show backbone [N]`: every service a process of its own, on one shared log.
+pub fn backbone(workspace: &Workspace, asked: Option<&str>) -> Outcome {
+    run(workspace, "backbone", &backbone::ITEMS, asked)
 }
 
 /// How long an item goes on that has no end of its own.

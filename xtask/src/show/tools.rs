@@ -9,6 +9,9 @@ use crate::commands::Outcome;
 use crate::process::step;
 use crate::workspace::Workspace;
 
+/// Names the file with half a year of orders, which is too large for the repository.
+pub const ORDERS: &str = "ANABRANCH_SHOW_ORDERS";
+
 /// Cargo, from the root of the workspace.
 pub fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO"));

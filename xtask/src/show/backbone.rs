@@ -1,0 +1,457 @@
+//! Every service a process of its own, on one shared log.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::item::{Item, Run};
+use super::tools::{ORDERS, json, number, released, scratch, shipped, tests_pass};
+use crate::commands::Outcome;
+use crate::process::{output_of, step};
+use crate::workspace::Workspace;
+
+/// The items, in their order.
+pub const ITEMS: [Item; 10] = [
+    Item {
+        says: "the conformance suite passes on the log over the network, directly and through one that breaks",
+        run: Run::Once(conformance),
+    },
+    Item {
+        says: "the split shop keeps what must hold while any of its processes is killed every 2 s; totals equal the plain script's",
+        run: Run::Once(split),
+    },
+    Item {
+        says: "while it runs, a forged append is refused by name and a ninth service catches up; nobody else is started again",
+        run: Run::Once(strangers),
+    },
+    Item {
+        says: "while it runs, a new build of pricing is deployed",
+        run: Run::Once(deploy),
+    },
+    Item {
+        says: "programs in Python and Node place an order, wait for its outcome, read their own write, and follow through a restart",
+        run: Run::Once(clients),
+    },
+    Item {
+        says: "each attack and each requirement of security has a test",
+        run: Run::Once(security),
+    },
+    Item {
+        says: "a published contract changed in a breaking way is refused, and names its readers",
+        run: Run::Once(contract),
+    },
+    Item {
+        says: "the log behind a server beside the embedded one, and the split shop beside the whole one",
+        run: Run::Once(speed),
+    },
+    Item {
+        says: "the program is below 20 MB",
+        run: Run::Once(size),
+    },
+    Item {
+        says: "the guide tells of services as processes, deploying, security and operating",
+        run: Run::Once(guide),
+    },
+];
+
+fn conformance(workspace: &Workspace) -> Outcome<String> {
+    let passed = |module: &str| {
+        let of = [
+            "-p",
+            "anabranch-server",
+            "--all-features",
+            "--test",
+            "remote",
+        ];
+        let arguments: Vec<_> = of.into_iter().chain([module]).collect();
+        tests_pass(workspace, &arguments)
+    };
+    let direct = passed("conformance::direct::")?;
+    let broken = passed("conformance::through_a_network_that_breaks_every_connection::")?;
+    Ok(format!(
+        "{direct} tests directly, {broken} while every connection breaks"
+    ))
+}
+
+/// The orders of one day, for who has no more.
+const DAY: &str = "examples/retail/data/first-day.csv";
+
+/// The file of orders, and what it is.
+fn orders(workspace: &Workspace) -> (PathBuf, &'static str) {
+    match std::env::var(ORDERS) {
+        Ok(file) => (file.into(), "the file of orders"),
+        Err(_) => (
+            workspace.root.join(DAY),
+            "one day; half a year needs a file of orders",
+        ),
+    }
+}
+
+fn split(workspace: &Workspace) -> Outcome<String> {
+    let program = released(workspace, "anabranch-cli", "anabranch")?;
+    let dir = scratch(workspace, "split")?;
+    let (file, which) = orders(workspace);
+    let path = file.display().to_string();
+    let mut demo = vec!["--log", "./log", "demo", "--split", "--orders", &path];
+    demo.extend(["--crash-every", "2s", "--listen", "127.0.0.1:0"]);
+    if which.starts_with("one day") {
+        // Else it has ended before many are killed.
+        demo.extend(["--rate", "10/s"]);
+    }
+    let summary = json(&program, &demo, &dir)?;
+    let invariants = summary["invariants"].as_object().into_iter().flatten();
+    let broken: Vec<_> = invariants
+        .filter(|(_, holds)| **holds != true)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !broken.is_empty() {
+        return Err(format!("does not hold: {}", broken.join(", ")));
+    }
+    equal_totals(workspace, &program, &dir, &file, &summary)?;
+    Ok(format!(
+        "{which}: {} of {} orders confirmed, {} processes killed, {:.1} s, totals equal",
+        summary["orders"]["confirmed"],
+        summary["orders"]["placed"],
+        summary["crashes"],
+        number(&summary, "/seconds")?
+    ))
+}
+
+/// Compares what was sold with what a script that knows nothing of the shop says.
+fn equal_totals(
+    workspace: &Workspace,
+    program: &Path,
+    dir: &Path,
+    file: &Path,
+    summary: &Value,
+) -> Outcome {
+    let mut read = Command::new(program);
+    read.args(["--log", "./log", "read", "--category", "order"])
+        .args(["--type", "OrderConfirmed", "--output", "jsonl"])
+        .current_dir(dir);
+    let confirmed = output_of(&mut read)?
+        .lines()
+        .map(|line| {
+            let event: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+            let subject = event["subject"].as_str().unwrap_or_default();
+            Ok(subject.trim_start_matches("order/").to_owned() + "\n")
+        })
+        .collect::<Outcome<String>>()?;
+    let list = dir.join("confirmed");
+    std::fs::write(&list, confirmed).map_err(|error| format!("{}: {error}", list.display()))?;
+    let mut plain = Command::new("python3");
+    plain
+        .arg(workspace.root.join("testing/shop-totals.py"))
+        .args([file, &list]);
+    let plain: Value =
+        serde_json::from_str(&output_of(&mut plain)?).map_err(|error| error.to_string())?;
+    for (name, expected) in plain.as_object().into_iter().flatten() {
+        let sold = &summary["revenue_mills"][name];
+        if sold != expected {
+            return Err(format!("{name}: {sold}, the plain script says {expected}"));
+        }
+    }
+    Ok(())
+}
+
+/// A shop that runs in processes of its own. Killed when it is dropped; its services watch for that.
+struct Shop {
+    demo: Child,
+    /// The server of its log.
+    log: String,
+}
+
+impl Shop {
+    fn start(program: &Path, dir: &Path) -> Outcome<Self> {
+        let mut demo = Command::new(program)
+            .args(["demo", "--split", "--keep", "--rate", "5/s"])
+            .args(["--provider", "reliable", "--listen", "127.0.0.1:0"])
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", program.display()))?;
+        let stderr = demo.stderr.take();
+        let mut shop = Self {
+            demo,
+            log: String::new(),
+        };
+        let mut said = Vec::new();
+        for line in BufReader::new(stderr.ok_or("it has no standard error")?).lines() {
+            let line = line.map_err(|error| error.to_string())?;
+            if let Some((_, rest)) = line.split_once("the log: ") {
+                shop.log = rest.split(';').next().unwrap_or(rest).to_owned();
+                return Ok(shop);
+            }
+            said.push(line);
+        }
+        Err(format!("the split shop has ended: {}", said.join("; ")))
+    }
+
+    /// Each of its services, with the number of its lease, which another one has when it is started
+    /// again.
+    fn leases(&self, program: &Path, dir: &Path) -> Outcome<Vec<(String, u64)>> {
+        let all = json(program, &["service", "ls", "--log", &self.log], dir)?;
+        let all = all.as_array().into_iter().flatten();
+        Ok(all
+            .filter_map(|one| Some((one["name"].as_str()?.to_owned(), one["lease"].as_u64()?)))
+            .collect())
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        // Who has ended already is not killed.
+        drop(self.demo.kill());
+        drop(self.demo.wait());
+    }
+}
+
+fn strangers(workspace: &Workspace) -> Outcome<String> {
+    let program = released(workspace, "anabranch-cli", "anabranch")?;
+    let dir = scratch(workspace, "ninth")?;
+    let shop = Shop::start(&program, &dir)?;
+    let before = shop.leases(&program, &dir)?;
+    let forged = Command::new(&program)
+        .args(["append", "order/forged", "--type", "OrderConfirmed"])
+        .args(["--log", &shop.log])
+        .current_dir(&dir)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+    let refusal = String::from_utf8_lossy(&forged.stderr);
+    if forged.status.success() || !refusal.contains("not-owner") {
+        return Err(format!("the forged append was not refused: {refusal}"));
+    }
+    let mut ninth = Command::new("python3");
+    ninth
+        .arg(workspace.root.join("testing/ninth-service.py"))
+        .arg(&shop.log)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let ninth: Value =
+        serde_json::from_str(&output_of(&mut ninth)?).map_err(|error| error.to_string())?;
+    let after = shop.leases(&program, &dir)?;
+    let gone: Vec<_> = before
+        .iter()
+        .filter(|lease| !after.contains(lease))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if before.len() != 8 || after.len() != 9 || !gone.is_empty() {
+        return Err(format!(
+            "{} services before, {} after; started again: {}",
+            before.len(),
+            after.len(),
+            gone.join(", ")
+        ));
+    }
+    Ok(format!(
+        "refused with not-owner; the ninth has read {} events and stood at {} as it was placed; the \
+         leases of the other 8 are the same",
+        ninth["events"], ninth["live"]
+    ))
+}
+
+fn deploy(_: &Workspace) -> Outcome<String> {
+    Err("there is no `anabranch deploy`, and the shop has one build of pricing".to_owned())
+}
+
+fn clients(workspace: &Workspace) -> Outcome<String> {
+    let program = released(workspace, "anabranch-cli", "anabranch")?;
+    let mut check = Command::new("bash");
+    check
+        .arg(workspace.root.join("clients/check.sh"))
+        .env("ANABRANCH_BIN", program)
+        .env("CLIENTS_SCRATCH", workspace.target()?.join("clients"));
+    step("clients/check.sh", &mut check)?;
+    Ok("the programs of both READMEs ran, the shared cases and the hostile servers too".to_owned())
+}
+
+fn security(_: &Workspace) -> Outcome<String> {
+    Err("no page lists each attack and requirement with its test".to_owned())
+}
+
+fn contract(_: &Workspace) -> Outcome<String> {
+    Err("there is no `anabranch deploy check`".to_owned())
+}
+
+/// What is aimed for: at least so much of the embedded log's events a second, at least so many times
+/// Redis's (where it is aimed for), at most so long behind the append, at most so much memory, at most
+/// so many times as long as in one process.
+const SHARE: f64 = 0.5;
+const OVER_REDIS: f64 = 2.0;
+const BEHIND_US: f64 = 300.0;
+const IDLE_BYTES: f64 = 40e6;
+const SPLIT: f64 = 2.5;
+
+/// Figures beside what they should be.
+#[derive(Default)]
+struct Figures {
+    lines: Vec<String>,
+    missed: usize,
+}
+
+impl Figures {
+    fn say(&mut self, is_reached: bool, text: &str) {
+        let word = if is_reached { "reached" } else { "NOT reached" };
+        self.missed += usize::from(!is_reached);
+        self.lines.push(format!("{text}: {word}"));
+    }
+
+    /// What nothing measures is not reached.
+    fn missing(&mut self, text: &str) {
+        self.missed += 1;
+        self.lines.push(format!("not measured: {text}"));
+    }
+
+    fn told(self) -> Outcome<String> {
+        let text = self.lines.join("\n           ");
+        match self.missed {
+            0 => Ok(text),
+            missed => Err(format!(
+                "{missed} not reached or not measured\n           {text}"
+            )),
+        }
+    }
+}
+
+fn speed(workspace: &Workspace) -> Outcome<String> {
+    let program = shipped(workspace, "anabranch-cli", "anabranch")?;
+    let dir = scratch(workspace, "served")?;
+    let mut figures = Figures::default();
+    for (clients, batch) in [("128", "1"), ("16", "100")] {
+        let work = ["bench", "remote", "--clients", clients, "--batch", batch];
+        let peers = ["--peer", "redis", "--peer", "postgres"];
+        let arguments: Vec<_> = work.into_iter().chain(peers).collect();
+        let report = json(&program, &arguments, &dir)?;
+        beside_embedded(&report, clients, batch, &mut figures)?;
+    }
+    let (file, which) = orders(workspace);
+    let whole = shop_seconds(&program, &dir, &file, &[])?;
+    let apart = shop_seconds(&program, &dir, &file, &["--split"])?;
+    let times = apart / whole;
+    figures.say(
+        times <= SPLIT,
+        &format!("the split shop: {apart:.1} s, in one process {whole:.1} s: {times:.1} × (at most {SPLIT}; {which})"),
+    );
+    figures
+        .missing("1,000 idle followers, a command through the gateway, memory of a small service");
+    figures.told()
+}
+
+fn beside_embedded(report: &Value, clients: &str, batch: &str, figures: &mut Figures) -> Outcome {
+    // A report has the embedded log over each peer.
+    let over = number(report, "/peers/served/ratio/throughput")?;
+    let share = 1.0 / over;
+    figures.say(
+        share >= SHARE,
+        &format!("{clients} clients × {batch}: {share:.2} of the embedded log (at least {SHARE})"),
+    );
+    if batch == "1" {
+        match number(report, "/peers/redis/ratio/throughput") {
+            Ok(redis) => figures.say(
+                redis / over >= OVER_REDIS,
+                &format!("  {:.2} × Redis (at least {OVER_REDIS})", redis / over),
+            ),
+            Err(_) => figures.missing("Redis, which is not there"),
+        }
+        let behind = number(report, "/served/follow/p50_us")?;
+        figures.say(
+            behind <= BEHIND_US,
+            &format!("  a follower is behind by {behind:.0} µs (at most {BEHIND_US})"),
+        );
+        let idle = number(report, "/served/idle_bytes")?;
+        let megabytes = idle / 1e6;
+        figures.say(
+            idle <= IDLE_BYTES,
+            &format!(
+                "  memory of the idle server: {megabytes:.1} MB (at most {})",
+                IDLE_BYTES / 1e6
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// How long the shop takes for its orders, as fast as it can.
+fn shop_seconds(program: &Path, dir: &Path, file: &Path, how: &[&str]) -> Outcome<f64> {
+    let path = file.display().to_string();
+    let mut demo = vec!["demo", "--orders", &path, "--rate", "0"];
+    demo.extend(["--provider", "reliable", "--stock", "100000"]);
+    demo.extend(["--listen", "127.0.0.1:0"]);
+    demo.extend(how);
+    number(&json(program, &demo, dir)?, "/seconds")
+}
+
+fn size(workspace: &Workspace) -> Outcome<String> {
+    let program = released(workspace, "anabranch-cli", "anabranch")?;
+    let length = std::fs::metadata(&program)
+        .map_err(|error| format!("{}: {error}", program.display()))?
+        .len();
+    let figure = format!("{:.1} MB", length as f64 / 1e6);
+    if length < 20_000_000 {
+        Ok(figure)
+    } else {
+        Err(figure)
+    }
+}
+
+/// The pages that should be there.
+const PAGES: [&str; 4] = [
+    "docs/guide/services-as-processes.md",
+    "docs/guide/deploying.md",
+    "docs/guide/security.md",
+    "docs/operating.md",
+];
+
+fn guide(workspace: &Workspace) -> Outcome<String> {
+    let missing: Vec<_> = PAGES
+        .into_iter()
+        .filter(|page| !workspace.root.join(page).exists())
+        .collect();
+    if missing.is_empty() {
+        Ok(format!(
+            "{} pages; their examples run as tests",
+            PAGES.len()
+        ))
+    } else {
+        Err(format!("no page {}", missing.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(served: f64) -> Value {
+        serde_json::json!({
+            "peers": {
+                "served": { "ratio": { "throughput": served } },
+                "redis": { "ratio": { "throughput": 6.0 } },
+            },
+            "served": { "follow": { "p50_us": 250.0 }, "idle_bytes": 22e6 },
+        })
+    }
+
+    #[test]
+    fn a_share_of_the_embedded_log_that_is_too_small_fails_with_all_figures() {
+        let mut figures = Figures::default();
+        beside_embedded(&report(1.6), "128", "1", &mut figures).unwrap();
+        assert!(figures.told().unwrap().contains("3.75 × Redis"));
+        let mut figures = Figures::default();
+        beside_embedded(&report(4.0), "128", "1", &mut figures).unwrap();
+        let failed = figures.told().unwrap_err();
+        assert!(failed.starts_with("2 not reached"), "{failed}");
+        assert!(failed.contains("0.25 of the embedded log"), "{failed}");
+        assert!(failed.contains("22.0 MB (at most 40): reached"), "{failed}");
+    }
+
+    #[test]
+    fn what_is_not_measured_counts_as_failed() {
+        let mut figures = Figures::default();
+        figures.missing("the gateway");
+        assert!(figures.told().is_err());
+    }
+}
