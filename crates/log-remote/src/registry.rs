@@ -141,6 +141,7 @@ pub struct Lease {
     carried: u64,
     token: String,
     secret: String,
+    token_key: String,
     number: u64,
     state: watch::Receiver<LeaseState>,
     /// Dropped, the renewing ends.
@@ -198,6 +199,7 @@ impl Registry {
             registry: self.clone(),
             token: lease.token,
             secret,
+            token_key: lease.token_key,
             number: lease.id,
             state: watched,
             _renewing: renewing,
@@ -281,6 +283,12 @@ impl Lease {
     /// Its secret, for the next time that the service registers. Keep it to yourself.
     pub fn secret(&self) -> &str {
         &self.secret
+    }
+
+    /// What tokens of this log are sealed with, for `anabranch_server::shared_seal`; empty if the
+    /// server shares nothing. Keep it to yourself.
+    pub fn token_key(&self) -> &str {
+        &self.token_key
     }
 
     /// How it is.

@@ -179,6 +179,11 @@ impl TokenSeal {
         self.domain
     }
 
+    /// What it seals with.
+    pub fn key(&self) -> &TokenKey {
+        &self.keys[0]
+    }
+
     /// Accepts tokens sealed with this key too: one that was in use before.
     #[must_use]
     pub fn also_accepting(mut self, key: TokenKey) -> Self {
@@ -188,7 +193,7 @@ impl TokenSeal {
 
     /// The token of a session.
     pub fn seal(&self, session: &Session) -> String {
-        let key = &self.keys[0];
+        let key = self.key();
         let mut bytes = vec![VERSION, key.id];
         bytes.extend_from_slice(&self.domain.to_be_bytes());
         put_varint(&mut bytes, u64::from(self.epoch));

@@ -72,5 +72,5 @@ mod view;
 
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
 pub use present::{FILES, Presence, PresenceError, Present};
-pub use seal::{lease_secret, token_key};
+pub use seal::{lease_secret, shared_seal, token_key};
 pub use server::{ServeError, Server};

@@ -12,6 +12,7 @@ use connectrpc::{ConnectError, RequestContext, Response, ServiceRequest, Service
 use crate::registry::{
     About, Denied, Known, Registry, State, Subject, about_of, lease_time, token,
 };
+use crate::seal;
 use crate::shared::Shared;
 
 /// What its calls are addressed to.
@@ -194,6 +195,7 @@ impl r::RegistryService for RegistryRpc {
                 secret: granted.secret,
                 id: granted.number,
                 expires_in_ms: ms(granted.lasts),
+                token_key: seal::to_share(&self.shared.seal),
                 ..Default::default()
             }),
             ..Default::default()

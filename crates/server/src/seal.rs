@@ -27,11 +27,33 @@ pub fn token_key(env: &Env, dir: &Path) -> io::Result<TokenSeal> {
     Ok(seal_of(kept(env, dir, KEY_FILE)?))
 }
 
+/// The seal of the log at whose server a service has registered, from what its lease says
+/// (`anabranch_log_remote::Lease::token_key`). `None`: it does not say what tokens are sealed with.
+pub fn shared_seal(token_key: &str) -> Option<TokenSeal> {
+    let digits = token_key.as_bytes();
+    let mut secret = [0; 32];
+    if digits.len() != 2 * secret.len() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    for (byte, at) in secret.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&token_key[at..at + 2], 16).ok()?;
+    }
+    Some(seal_of(secret))
+}
+
+/// What a service is told that has registered, so that its tokens are those of this log.
+pub(crate) fn to_share(seal: &TokenSeal) -> String {
+    hex(&seal.key().secret)
+}
+
+fn hex(secret: &[u8; 32]) -> String {
+    secret.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The secret that a service registers by: it is kept in this directory of the service's own,
 /// readable by the owner alone. So a service that was killed takes over from itself at once.
 pub fn lease_secret(env: &Env, dir: &Path) -> io::Result<String> {
-    let secret = kept(env, dir, LEASE_FILE)?;
-    Ok(secret.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&kept(env, dir, LEASE_FILE)?))
 }
 
 /// A secret that is kept in a file, which is made if it is not there.

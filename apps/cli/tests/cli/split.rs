@@ -145,3 +145,37 @@ fn what_is_wrong_with_a_declared_set_is_told_and_nothing_is_started() {
     }
     scratch.run("up nowhere.toml").fails(3);
 }
+
+/// Starts a program that serves something; gives its address too.
+fn serving(scratch: &Scratch, arguments: &str) -> (Running, String) {
+    let mut running = scratch.start(arguments);
+    let lines = until(&mut running, &["http://"]);
+    let (_, address) = lines.last().unwrap().split_once("http://").unwrap();
+    let address = address.split([' ', ';', ',']).next().unwrap();
+    (running, format!("http://{address}"))
+}
+
+#[test]
+fn a_service_needs_the_address_of_its_log_alone_and_its_tokens_are_good_at_the_others() {
+    let scratch = Scratch::new("one-address");
+    let (log, url) = serving(&scratch, "serve --listen 127.0.0.1:0 --log ./log");
+    let start = |name: &str| serving(&scratch, &format!("demo --service {name} --log {url}"));
+    let (stock, stock_url) = start("stock");
+    let (customers, customers_url) = start("customers");
+    let send = format!("send stock/new --type OpenStock --server {stock_url} --output json --data");
+    let mut send = scratch.command(&send);
+    send.arg("{\"units\":5,\"reorder_below\":0}");
+    let done: Value = serde_json::from_str(&crate::support::done(send).ok()).unwrap();
+    let token = done["token"].as_str().unwrap();
+    let spend = scratch.run(&format!(
+        "view get customers spend --server {customers_url} --token {token} --output json"
+    ));
+    let spend: Value = serde_json::from_str(&spend.ok()).unwrap();
+    assert_eq!(spend["value"]["orders"], 0, "{spend}");
+    // Its directory is below the one that it was started in.
+    assert!(scratch.path(".anabranch/services/stock/lease.key").exists());
+    for running in [stock, customers, log] {
+        running.terminate();
+        running.finish().ok();
+    }
+}

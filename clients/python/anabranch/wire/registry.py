@@ -55,6 +55,11 @@ class Lease(s.Record):
     expires_in_ms: int = s.part("expiresInMs", s.quoted64())
     """In milliseconds, unless it is renewed."""
 
+    token_key: str = s.part("tokenKey", s.text())
+    """What tokens of this log are sealed with, 64 digits of hexadecimal: a service that seals with
+    it gives tokens that every other one takes. Empty: the server has nothing to share.
+    """
+
 
 @dataclass(frozen=True)
 class ListRequest(s.Record):

@@ -44,12 +44,18 @@ export interface Lease {
   id: bigint;
   /** In milliseconds, unless it is renewed. */
   expiresInMs: bigint;
+  /**
+   * What tokens of this log are sealed with, 64 digits of hexadecimal: a service that seals
+   * with it gives tokens that every other one takes. Empty: the server has nothing to share.
+   */
+  tokenKey: string;
 }
 export const Lease: RecordShape<Lease> = record(() => [
   ["token", "token", text(), true],
   ["secret", "secret", text(), true],
   ["id", "id", quoted64(), true],
   ["expiresInMs", "expiresInMs", quoted64(), true],
+  ["tokenKey", "tokenKey", text(), true],
 ]);
 
 export type LeaseState =

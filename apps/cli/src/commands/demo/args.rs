@@ -49,12 +49,13 @@ pub struct DemoArgs {
     pub split: bool,
     /// Run only this service, on the log of a server: orders, stock, payments, shipping, pricing,
     /// customers, storefront or checkout
-    #[arg(long, value_name = "NAME", requires_all = ["dir", "tokens"], conflicts_with_all = ["split", "orders", "crash_every", "rate", "keep"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["split", "orders", "crash_every", "rate", "keep"])]
     pub service: Option<String>,
-    /// With --service: the service's own directory
+    /// With --service: the service's own directory [default: ./.anabranch/services/NAME]
     #[arg(long, value_name = "DIR", requires = "service")]
     pub dir: Option<PathBuf>,
-    /// With --service: the directory of the log, whose key seals what clients have seen
+    /// With --service: a directory whose token.key seals what clients have seen [default: the
+    /// server of the log says what does]
     #[arg(long, value_name = "DIR", requires = "service")]
     pub tokens: Option<PathBuf>,
     /// Stop when the standard input ends: whoever started it is gone
@@ -69,6 +70,7 @@ Examples:
   anabranch demo --provider flaky --crash-every 2s --output json
   anabranch demo --keep --log ./shop
   anabranch demo --split --crash-every 2s
+  anabranch demo --service stock --log http://127.0.0.1:7400
 
 Without --log the log is ./.anabranch/demo/log, made new for each demo.";
 

@@ -12,7 +12,7 @@ use anabranch::peer::{PeerOptions, Registered, RemotePort};
 use anabranch::remote::{self, Registration, RegistryError, RemoteLog};
 use anabranch::runtime::snapshot::DiskSnapshots;
 use anabranch::runtime::{Fleet, Time};
-use anabranch_server::{HOME, Server, lease_secret, token_key};
+use anabranch_server::{HOME, Server, lease_secret, shared_seal, token_key};
 use anabranch_shop::demo::DemoError;
 use anabranch_shop::provider::ProviderClient;
 use anabranch_shop::shop::{SERVICES, Shop};
@@ -42,9 +42,6 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
             Failure::usage(format!("the shop has no service {name:?}; it has {known}")).into(),
         );
     };
-    let (Some(dir), Some(tokens)) = (&args.dir, &args.tokens) else {
-        return Err(Failure::usage("--service wants --dir and --tokens").into());
-    };
     let Address::Server(url) = &context.settings.log else {
         return Err(
             Failure::usage("a service in a process of its own uses the log of a server")
@@ -52,6 +49,8 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
                 .into(),
         );
     };
+    let usual = || Path::new(".anabranch/services").join(name);
+    let dir = &args.dir.clone().unwrap_or_else(usual);
     let mut stop = StopSignal::new()?;
     if args.while_input {
         stop.when_input_ends()?;
@@ -71,8 +70,6 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
     let snapshots = dir.join("snapshots");
     let snapshots =
         DiskSnapshots::open(disk, &snapshots).map_err(|error| file("make", &snapshots, &error))?;
-    let seal =
-        token_key(&context.env, tokens).map_err(|error| file("read a key in", tokens, &error))?;
     let mut options = PeerOptions::default();
     options.log = Some(log.name().to_owned());
     let registry = log.registry();
@@ -101,6 +98,11 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         return Ok(());
     };
     let lease = lease.map_err(not_registered)?;
+    let seal = match &args.tokens {
+        None => shared_seal(lease.token_key()).ok_or_else(nothing_shared)?,
+        Some(tokens) => token_key(&context.env, tokens)
+            .map_err(|error| file("read a key in", tokens, &error))?,
+    };
     let started = shop.start(name).await;
     started.map_err(DemoError::from).map_err(failure)?;
     let mut server =
@@ -124,6 +126,14 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
     }
     lease.release().await.map_err(not_registered)?;
     Ok(())
+}
+
+/// A server of an older version keeps to itself what it seals with.
+fn nothing_shared() -> Failure {
+    let what = "the server of the log does not say what tokens are sealed with";
+    Failure::new(Exit::Failed, "no-token-key", what)
+        .safe("the service was not started")
+        .remedy("run the server with this version, or name the log's directory with --tokens")
 }
 
 fn not_registered(error: RegistryError) -> Failure {

@@ -165,8 +165,7 @@ impl Split {
         for name in SERVICES {
             let own = format!("{services}/{name}");
             let mut arguments = vec!["demo", "--service", name, "--log", &self.backbone];
-            arguments.extend(["--dir", &own, "--tokens", &dir]);
-            arguments.extend(["--provider", &provider, "--while-input"]);
+            arguments.extend(["--dir", &own, "--provider", &provider, "--while-input"]);
             if name == "storefront" {
                 arguments.extend(["--listen", &args.listen]);
             }
