@@ -1,6 +1,7 @@
 //! `anabranch up`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anabranch::runtime::Time;
 use clap::Args;
@@ -11,6 +12,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Form, Output, note};
 use crate::stop::StopSignal;
 use crate::table::Table;
+use crate::up::control::{self, Control};
 use crate::up::plan::{Declared, Plan, Ready};
 use crate::up::{Supervisor, on_stderr, systemd};
 
@@ -39,7 +41,9 @@ service that ends is started again, at first after 100 ms and at most after 30 s
   ready_within = \"60s\"
   env = { RUST_LOG = \"info\" }
 
-What services write goes to the standard error, each line with its service's name.
+What services write goes to the standard error, each line with its service's name. While it runs,
+`anabranch service stop`, `start` and `restart` look after one of them; they find it by the file
+FILE.control beside FILE.
 
 Examples:
   anabranch up shop.toml
@@ -68,7 +72,8 @@ pub async fn run(args: UpArgs, context: &Context) -> Outcome {
     }
     let mut stop = StopSignal::new()?;
     let time = Time::of(&context.env);
-    let supervisor = Supervisor::start(&plan, &time, &on_stderr(&plan));
+    let supervisor = Arc::new(Supervisor::start(&plan, &time, &on_stderr(&plan)));
+    let control = open_door(context, &args.file, &supervisor).await?;
     if stop.unless_asked(supervisor.ready()).await.is_some() {
         for line in table(&supervisor).lines() {
             note(&line);
@@ -77,7 +82,21 @@ pub async fn run(args: UpArgs, context: &Context) -> Outcome {
     }
     note("stopping; what is under way is finished first");
     supervisor.stop().await;
+    drop(control);
     Ok(())
+}
+
+/// The door by which `anabranch service stop`, `start` and `restart` come in.
+pub async fn open_door(
+    context: &Context,
+    plan: &Path,
+    supervisor: &Arc<Supervisor>,
+) -> Result<Control, Failure> {
+    let opened = Control::open(&context.env, plan, supervisor.clone()).await;
+    opened.map_err(|error| {
+        let file = control::file_of(plan).display().to_string();
+        Failure::file("say where this is in", &file, &error).safe("the services were stopped")
+    })
 }
 
 #[expect(

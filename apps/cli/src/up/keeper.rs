@@ -1,6 +1,7 @@
 //! Keeps one service running.
 
 use std::pin::pin;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anabranch::env::Env;
@@ -51,7 +52,7 @@ pub enum State {
     Failed,
     /// It has been asked to end.
     Stopping,
-    /// It has ended for good.
+    /// It has ended, and is not started again by itself.
     Stopped,
 }
 
@@ -69,7 +70,18 @@ impl State {
     }
 }
 
-/// Keeps one service running until all are stopped.
+/// What is wanted of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// That it runs, and is started again when it ends.
+    Run,
+    /// That it ends and does not run for now, though others may need it.
+    Rest,
+    /// That it ends for good, when nobody who needs it is left.
+    End,
+}
+
+/// Keeps one service running as long as that is wanted.
 pub struct Keeper {
     pub name: String,
     pub declared: Declared,
@@ -78,7 +90,7 @@ pub struct Keeper {
     pub needed_by: Vec<watch::Receiver<Status>>,
     pub say: watch::Sender<Status>,
     pub kills: mpsc::Receiver<()>,
-    pub stopping: watch::Receiver<bool>,
+    pub wanted: watch::Receiver<Wanted>,
     pub time: Time,
     pub lines: Lines,
 }
@@ -87,8 +99,8 @@ pub struct Keeper {
 enum End {
     /// It has ended by itself, or was killed.
     Ended(String),
-    /// All are stopped.
-    Stopped,
+    /// It was not wanted any more.
+    Unwanted,
 }
 
 impl Keeper {
@@ -96,9 +108,18 @@ impl Keeper {
     pub async fn keep(mut self) {
         let mut failures = 0;
         loop {
-            self.set(State::Waiting, None);
-            if self.unless_stopped(self.needs_are_ready()).await.is_none() {
+            if *self.wanted.borrow_and_update() == Wanted::Rest {
+                self.set(State::Stopped, None);
+                failures = 0;
+            }
+            // Its supervisor is gone when nobody can want anything any more.
+            let wanted = self.wanted.wait_for(|wanted| *wanted != Wanted::Rest).await;
+            if !wanted.is_ok_and(|wanted| *wanted == Wanted::Run) {
                 break;
+            }
+            self.set(State::Waiting, None);
+            if self.while_wanted(self.needs_are_ready()).await.is_none() {
+                continue;
             }
             // What was killed before it ran is not killed now.
             while self.kills.try_recv().is_ok() {}
@@ -107,7 +128,7 @@ impl Keeper {
                 Ok(child) => self.live(child).await,
                 Err(error) => End::Ended(format!("cannot be started: {error}")),
             };
-            let End::Ended(how) = end else { break };
+            let End::Ended(how) = end else { continue };
             if self.time.monotonic().saturating_sub(began) >= SOUND {
                 failures = 0;
             }
@@ -123,9 +144,7 @@ impl Keeper {
                 status.last_end = Some(how);
             });
             let rest = self.time.sleep(wait);
-            if self.unless_stopped(rest).await.is_none() {
-                break;
-            }
+            self.while_wanted(rest).await;
         }
         self.set(State::Stopped, None);
     }
@@ -136,7 +155,7 @@ impl Keeper {
         let time = self.time.clone();
         let mut ended = pin!(child.ended(&time));
         let mut is_ready = false;
-        let mut stopping = self.stopping.clone();
+        let mut wanted = self.wanted.clone();
         let late = time.sleep(self.declared.ready_within);
         let mut late = pin!(late);
         let declared = self.declared.clone();
@@ -144,10 +163,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 status = &mut ended => {
-                    return End::Ended(match status {
-                        Ok(status) => child::words(status),
-                        Err(error) => format!("cannot be waited for: {error}"),
-                    });
+                    return End::Ended(how(status));
                 }
                 () = &mut ready, if !is_ready => {
                     is_ready = true;
@@ -163,29 +179,34 @@ impl Keeper {
                     is_ready = true;
                 }
                 Some(()) = self.kills.recv() => self.kill(&child),
-                _ = stopping.wait_for(|stop| *stop) => break,
+                _ = wanted.wait_for(|wanted| *wanted != Wanted::Run) => break,
             }
         }
         self.set(State::Stopping, Some(child.pid()));
-        for other in &mut self.needed_by {
-            // One whose keeper is gone is stopped.
-            drop(
-                other
-                    .wait_for(|status| status.state == State::Stopped)
-                    .await,
-            );
+        if *wanted.borrow() == Wanted::End {
+            for other in &mut self.needed_by {
+                // One whose keeper is gone is stopped.
+                drop(
+                    other
+                        .wait_for(|status| status.state == State::Stopped)
+                        .await,
+                );
+            }
         }
         if let Err(error) = child.terminate() {
             self.tell(&format!("cannot be asked to end: {error}"));
         }
-        tokio::select! {
-            _ = &mut ended => {}
+        let how = tokio::select! {
+            status = &mut ended => how(status),
             () = time.sleep(self.stop_within) => {
-                self.tell(&format!("has not ended within {:?}, and is killed", self.stop_within));
+                let how = format!("has not ended within {:?}, and is killed", self.stop_within);
+                self.tell(&how);
                 self.kill(&child);
+                how
             }
-        }
-        End::Stopped
+        };
+        self.say.send_modify(|status| status.last_end = Some(how));
+        End::Unwanted
     }
 
     fn kill(&self, child: &Child) {
@@ -202,11 +223,11 @@ impl Keeper {
         }
     }
 
-    /// What `work` gives, unless all are stopped before that.
-    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut stopping = self.stopping.clone();
+    /// What `work` gives, unless the service is not wanted any more before that.
+    async fn while_wanted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut wanted = self.wanted.clone();
         tokio::select! {
-            _ = stopping.wait_for(|stop| *stop) => None,
+            _ = wanted.wait_for(|wanted| *wanted != Wanted::Run) => None,
             done = work => Some(done),
         }
     }
@@ -220,6 +241,13 @@ impl Keeper {
 
     fn tell(&self, text: &str) {
         (self.lines)(&self.name, &format!("[up] {text}"));
+    }
+}
+
+fn how(ended: std::io::Result<ExitStatus>) -> String {
+    match ended {
+        Ok(status) => child::words(status),
+        Err(error) => format!("cannot be waited for: {error}"),
     }
 }
 

@@ -59,7 +59,10 @@ fn help_says_what_a_stranger_needs() {
         ("view", "ls get rebuild back-out skip retry"),
         ("process", "ls show retry settle abort skip"),
         ("dead-letter", "ls show retry discard"),
-        ("service", "ls graph forget diagnostics circuits"),
+        (
+            "service",
+            "ls graph stop start restart forget diagnostics circuits",
+        ),
         ("schema", "ls check types"),
     ] {
         for verb in verbs.split(' ') {

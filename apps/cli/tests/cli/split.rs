@@ -179,3 +179,92 @@ fn a_service_needs_the_address_of_its_log_alone_and_its_tokens_are_good_at_the_o
         running.finish().ok();
     }
 }
+
+#[test]
+fn one_of_the_services_that_are_kept_is_stopped_and_started_by_its_name() {
+    let scratch = Scratch::new("up-control");
+    scratch.file("two.toml", TWO);
+    let mut up = scratch.start("up two.toml");
+    until(&mut up, &["first  | up", "second | up"]);
+    let ask = |what: &str| -> Value {
+        let text = scratch.run(&format!("service {what} --output json")).ok();
+        serde_json::from_str::<Value>(&text).unwrap()[0].clone()
+    };
+    // It ends in order, and whoever needs it goes on.
+    let stopped = ask("stop first");
+    assert_eq!(stopped["state"], "stopped", "{stopped}");
+    assert_eq!(stopped["last_end"], "ended with code 0", "{stopped}");
+    assert_eq!(ask("stop first"), stopped);
+    // Who needs what is stopped waits for it.
+    let waiting = ask("restart second");
+    assert_eq!(waiting["state"], "waiting", "{waiting}");
+    assert_eq!(waiting["waits_for"][0], "first", "{waiting}");
+    let first = ask("start first --up two.toml");
+    assert_eq!(first["state"], "ready", "{first}");
+    assert_eq!(ask("start second")["state"], "ready");
+    let again = ask("restart first");
+    assert_eq!(again["state"], "ready", "{again}");
+    assert_ne!(again["process"], first["process"]);
+    // It was ended by hand: nothing has failed.
+    assert_eq!(again["restarts"], 0, "{again}");
+    let unknown = scratch.run("service stop third").fails(3);
+    assert!(unknown.contains("first, second"), "{unknown}");
+    up.terminate();
+    let done = up.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let nobody = scratch.run("service stop first").fails(5);
+    assert!(nobody.contains("no `anabranch up` runs here"), "{nobody}");
+    assert!(!scratch.path("two.toml.control").exists());
+}
+
+#[test]
+fn what_is_stopped_by_hand_does_not_hold_up_the_end_of_the_others() {
+    let scratch = Scratch::new("up-rest-end");
+    scratch.file("two.toml", TWO);
+    let mut up = scratch.start("up two.toml");
+    until(&mut up, &["first  | up", "second | up"]);
+    scratch.run("service stop second").ok();
+    up.terminate();
+    let done = up.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("first  | bye"), "{}", done.stderr);
+}
+
+#[test]
+fn a_service_that_ends_before_it_is_ready_fails_its_start() {
+    let scratch = Scratch::new("up-fails");
+    let file = "[service.s]\nprogram = \"sh\"\nargs = [\"-c\", \"echo here; exit 7\"]\n\
+                ready = \"./never\"\n";
+    scratch.file("s.toml", file);
+    let mut up = scratch.start("up s.toml");
+    until(&mut up, &["s | here"]);
+    scratch.run("service stop s").ok();
+    let started = scratch.run("service start s");
+    assert_eq!(started.code, Some(1), "{}", started.stderr);
+    assert!(
+        started.stderr.contains("ended with code 7"),
+        "{}",
+        started.stderr
+    );
+    up.terminate();
+    up.finish().ok();
+}
+
+#[test]
+fn nobody_stops_a_service_without_the_word_that_its_keeper_wrote() {
+    let scratch = Scratch::new("up-word");
+    scratch.file("two.toml", TWO);
+    let mut up = scratch.start("up two.toml");
+    until(&mut up, &["first  | up", "second | up"]);
+    let file = scratch.path("two.toml.control");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+    let mut door: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    door["word"] = "0".repeat(64).into();
+    scratch.file("other.toml.control", door.to_string());
+    let refused = scratch.run("service stop first --up other.toml").fails(1);
+    assert!(refused.contains("does not open"), "{refused}");
+    up.terminate();
+    up.finish().ok();
+}

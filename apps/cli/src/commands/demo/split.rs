@@ -26,6 +26,7 @@ use super::ending::{failure, read_work, stay_open, told};
 use super::place::Place;
 use super::provider;
 use super::split_floor::SplitFloor;
+use crate::commands::up::open_door;
 use crate::context::Context;
 use crate::demo_text::Display;
 use crate::failure::{Exit, Failure, Outcome};
@@ -66,6 +67,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     let plan = Plan::parse(&text, &real(place.dir()))
         .map_err(|wrong| Failure::new(Exit::Failed, "bad-plan", wrong.join("; ")))?;
     let supervisor = Arc::new(Supervisor::start(&plan, &time, &to_file(&split.said)?));
+    let control = open_door(&context, &plan_file, &supervisor).await?;
     let outcome = match stop.unless_asked(ready(&supervisor, &time)).await {
         None => told(Err(DemoError::Stopped), args.keep, &context),
         Some(Err(mut failure)) => {
@@ -79,6 +81,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
         }
     };
     supervisor.stop().await;
+    drop(control);
     outcome
 }
 

@@ -1,6 +1,7 @@
 //! `anabranch service`.
 
 mod graph;
+mod kept;
 mod registered;
 
 use anabranch_server::client::path;
@@ -15,19 +16,58 @@ use crate::failure::Outcome;
 use crate::output::{Form, Output};
 use crate::remote::{Remote, ServerArgs};
 use crate::table::Table;
+use crate::up::asked::Asked;
 
 use registered::{lease_of, registered};
 
-/// Look at the services of a log and of a running program: ls, graph, forget,
+/// Look at the services of a log and of a running program: ls, graph, stop, start, restart, forget,
 /// diagnostics, circuits
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
     Ls(LsArgs),
     Graph(graph::GraphArgs),
+    /// End one of the services that `anabranch up` keeps, and leave it so
+    #[command(after_help = STOP)]
+    Stop(kept::KeptArgs),
+    /// Start one of the services that `anabranch up` keeps, and wait until it is ready
+    #[command(after_help = START)]
+    Start(kept::KeptArgs),
+    /// End one of the services that `anabranch up` keeps, start it again, and wait until it is ready
+    #[command(after_help = RESTART)]
+    Restart(kept::KeptArgs),
     Forget(ForgetArgs),
     Diagnostics(DiagnosticsArgs),
     Circuits(CircuitsArgs),
 }
+
+const STOP: &str = "\
+It is asked to end, and does what is under way first; if it has not ended within the file's
+stop_within, it is killed. It stays so until it is started. Others that need it go on without it.
+
+The set is the one that runs in this directory, `demo --split` too, or that of --up FILE.
+
+Examples:
+  anabranch service stop pricing
+  anabranch service stop pricing --up /srv/shop/shop.toml";
+
+const START: &str = "\
+One that needs what is stopped begins when that is started. Exit code 1: it has ended before it was
+ready; it is started again all the same, until it is stopped.
+
+The set is the one that runs in this directory, `demo --split` too, or that of --up FILE.
+
+Examples:
+  anabranch service start pricing";
+
+const RESTART: &str = "\
+It is ended as by `service stop`, and started as by `service start`. What the others send it meanwhile
+waits for it, for up to five seconds.
+
+The set is the one that runs in this directory, `demo --split` too, or that of --up FILE.
+
+Examples:
+  anabranch service restart pricing
+  anabranch service restart backbone --output json";
 
 /// List the services, what each owns, and how its lease is
 #[derive(Debug, Args)]
@@ -95,6 +135,9 @@ pub async fn run(command: ServiceCommand, context: &Context) -> Outcome {
     match command {
         ServiceCommand::Ls(args) => list(&args.server, context).await,
         ServiceCommand::Forget(args) => forget(&args, context).await,
+        ServiceCommand::Stop(args) => kept::run(&args, Asked::Stop, context).await,
+        ServiceCommand::Start(args) => kept::run(&args, Asked::Start, context).await,
+        ServiceCommand::Restart(args) => kept::run(&args, Asked::Restart, context).await,
         ServiceCommand::Graph(args) => graph::run(&args, context).await,
         ServiceCommand::Diagnostics(args) => {
             let path = path(
