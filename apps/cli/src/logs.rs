@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anabranch::Address;
+use anabranch::env::Env;
 use anabranch::log::{Log, MemoryLog, OpenError};
 use anabranch::remote::{self, RemoteLog};
 use anabranch::segment::{Durability, SegmentLog};
@@ -21,6 +22,7 @@ use anabranch_server::Present;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Form, note};
+use crate::remote_disk;
 
 /// An open log.
 pub struct Opened {
@@ -101,6 +103,17 @@ pub fn open_read_only(context: &Context) -> Result<Opened, Failure> {
     check_kind(dir)?;
     let log = SegmentLog::open_read_only(context.env.clone(), dir, settings.options.clone())?;
     Ok(directory(context, log))
+}
+
+/// The files of the log, here or behind a server, for commands that read them: where to read, and the
+/// log's directory there.
+pub async fn files_of(context: &Context) -> Result<(Env, PathBuf), Failure> {
+    match &context.settings.log {
+        Address::Server(url) => remote_disk::log_of(url, context).await,
+        Address::Directory(_) | Address::Memory => {
+            Ok((context.env.clone(), directory_of(context)?.to_owned()))
+        }
+    }
 }
 
 /// The directory of the log, for commands that only a log in a directory has.

@@ -22,6 +22,7 @@ mod output;
 mod pause;
 mod printer;
 mod remote;
+mod remote_disk;
 mod serving;
 mod settings;
 mod stop;

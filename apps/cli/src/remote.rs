@@ -99,6 +99,11 @@ impl Remote {
         Ok(Some(Self { client, found }))
     }
 
+    /// What is answered at this path, whatever it is.
+    pub async fn reply(&self, path: &str) -> Result<Reply, ClientError> {
+        self.client.get(path).await
+    }
+
     /// What stands at this path.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, Failure> {
         self.answer(self.client.get(path).await)

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anabranch::Address;
 use anabranch::model::TokenSeal;
-use anabranch_server::{Presence, ServeError, Server, token_key};
+use anabranch::segment;
+use anabranch_server::{LogFiles, Presence, ServeError, Server, token_key};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -37,6 +38,12 @@ pub async fn start(
     let name = dir.display().to_string();
     let seal = token_key(&context.env, dir);
     let seal = seal.map_err(|error| Failure::file("keep a key in", &name, &error))?;
+    let server = server.files(LogFiles {
+        disk: context.env.disk.clone(),
+        dir: dir.clone(),
+        lock: segment::LOCK_FILE,
+        is_of_log: segment::is_file_of_log,
+    });
     bound.serve(server, Some((dir, seal)), context)
 }
 

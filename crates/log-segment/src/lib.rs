@@ -65,6 +65,7 @@ pub use options::{Background, Durability, Options, WriteMethod};
 use sabotage::Bug;
 #[cfg(feature = "sabotage")]
 pub use sabotage::Bug;
+pub use survey::{LOCK_FILE, is_file_of_log};
 pub use upgrade::{UpgradeReport, upgrade};
 
 use beside::Reader;

@@ -23,7 +23,14 @@ pub(crate) const MARK_FILE: &str = "mark";
 /// The name of the file that tells readers how far they may read.
 pub(crate) const LIVE_FILE: &str = "live";
 /// The name of the lock file.
-pub(crate) const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
+
+/// Whether a file of this name is one that a log writes, or has written.
+pub fn is_file_of_log(name: &str) -> bool {
+    let ending = Path::new(name).extension().and_then(|e| e.to_str());
+    ending.is_some_and(|ending| ["seg", "idx", "cat", "pre", "tmp"].contains(&ending))
+        || [MARK_FILE, LOCK_FILE, LIVE_FILE].contains(&name)
+}
 
 /// What stands in a log's directory.
 pub(crate) struct Survey {

@@ -45,6 +45,7 @@ pub mod client;
 mod command;
 mod convert;
 mod events;
+mod files;
 mod guard;
 mod health;
 mod health_rpc;
@@ -71,6 +72,7 @@ mod story;
 mod view;
 
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
+pub use files::LogFiles;
 pub use present::{FILES, Presence, PresenceError, Present};
 pub use seal::{lease_secret, shared_seal, token_key};
 pub use server::{ServeError, Server};

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::answer::{Answer, reply};
+use crate::files::{Files, LogFiles};
 use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, READERS_MAX, Shared};
@@ -60,6 +61,7 @@ pub struct Server {
     patience: Duration,
     readers_max: usize,
     has_log: bool,
+    files: Option<Arc<Files>>,
 }
 
 /// Why nothing is served.
@@ -94,6 +96,7 @@ impl Server {
             patience: PATIENCE,
             readers_max: READERS_MAX,
             has_log: true,
+            files: None,
         }
     }
 
@@ -126,6 +129,13 @@ impl Server {
     #[must_use]
     pub fn readers_max(mut self, max: usize) -> Self {
         self.readers_max = max;
+        self
+    }
+
+    /// Lets operators read the files of the log, so that it is checked and copied from elsewhere.
+    #[must_use]
+    pub fn files(mut self, files: LogFiles) -> Self {
+        self.files = Some(Arc::new(Files::new(files)));
         self
     }
 
@@ -239,6 +249,7 @@ impl Server {
             log: self.log,
             time: self.time,
             seal: self.seal,
+            files: self.files,
             body_time: self.patience,
             lanes: Lanes::with_readers(self.readers_max),
             stopping,

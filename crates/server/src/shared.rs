@@ -11,6 +11,7 @@ use anabranch_wire::LOG_HEADER;
 use connectrpc::{ConnectError, RequestContext};
 use tokio::sync::{Semaphore, watch};
 
+use crate::files::Files;
 use crate::registry::Registry;
 use crate::seal::log_name;
 
@@ -39,6 +40,8 @@ pub struct Inner {
     pub registry: Arc<Registry>,
     pub time: Time,
     pub seal: TokenSeal,
+    /// The files of the log, if it has some that may be seen.
+    pub files: Option<Arc<Files>>,
     pub limits: Limits,
     /// How long a request's body may take to come.
     pub body_time: Duration,

@@ -39,6 +39,9 @@ pub use problem::{Happened, Problem, ProblemParts, Rejection};
 pub use query::QueryAnswer;
 pub use raw::Raw;
 
+/// The media type of bytes of a file.
+pub const BYTES: &str = "application/octet-stream";
+
 /// The media type of answers.
 pub const JSON: &str = "application/json";
 

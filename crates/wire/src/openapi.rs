@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     CommandBody, CommandOutcome, Diagnostic, Edited, Entity, EventsAppended, History, Instance,
-    LetterDone, LettersRetried, Parked, Problem, Process, ProcessDone, QueryAnswer, Raw,
+    LetterDone, LettersRetried, LogFiles, Parked, Problem, Process, ProcessDone, QueryAnswer, Raw,
     Registration, ResumeStep, Retried, RetryLetters, Service, ServiceCircuit, ServiceLetter,
     ServiceView, SettleStep, StreamDone, Unparked, Version, ViewDone, Why,
 };
@@ -201,6 +201,25 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "Lets what a service owned that is gone have no owner any more",
         of::<Registration>,
     ),
+    get(
+        "/operate/log/files",
+        "listLogFiles",
+        "The files of the log, which `log info`, `log verify` and `log backup` read from elsewhere",
+        of::<LogFiles>,
+    ),
+    get(
+        "/operate/log/files/{name}",
+        "readLogFile",
+        "Bytes of a file of the log. The answer's header `anabranch-file` has the handle, and \
+         `anabranch-file-bytes` how long the file is",
+        of::<Raw>,
+    )
+    .parameters(&[
+        ("handle", "The file that was opened by an earlier answer, whatever has its name now"),
+        ("from", "The first byte; if nothing is said, that of the file"),
+        ("length", "How many bytes at most; no answer has more than 4194304"),
+    ])
+    .gives(crate::BYTES),
     get(
         "/operate/types",
         "listTypes",

@@ -7,10 +7,10 @@ use std::fmt::Debug;
 use anabranch_wire::{
     AppendedEvent, CallLetter, Category, Circuit, CommandBody, CommandLetter, CommandOutcome,
     CopyId, CopyStatus, DeadLetter, Delivery, Diagnostic, Edited, Entity, EventsAppended, Expected,
-    HeldEvent, History, Instance, LetterDone, LettersRetried, OperatorName, Parked, ParkedStream,
-    PeerAnswer, PeerCommand, PeerDelivered, PeerField, PeerForget, PeerHeard, PeerOutcome,
-    PeerPolicy, PeerQuery, PeerQuestion, PeerRole, PoisonEvent, Problem, ProblemParts, Process,
-    ProcessDone, QueryAnswer, RecordedEvent, Registration, Rejection, ResumeStep, Retried,
+    HeldEvent, History, Instance, LetterDone, LettersRetried, LogFiles, OperatorName, Parked,
+    ParkedStream, PeerAnswer, PeerCommand, PeerDelivered, PeerField, PeerForget, PeerHeard,
+    PeerOutcome, PeerPolicy, PeerQuery, PeerQuestion, PeerRole, PoisonEvent, Problem, ProblemParts,
+    Process, ProcessDone, QueryAnswer, RecordedEvent, Registration, Rejection, ResumeStep, Retried,
     RetryLetters, SagaEnded, SagaOutcome, SagaState, SagaStep, Service, ServiceCircuit,
     ServiceLetter, ServiceView, SettleStep, StreamDone, Undo, Unparked, Version, View, ViewDone,
     Why, openapi,
@@ -161,7 +161,7 @@ macro_rules! tried {
 
 const TRIED: &[Tried] = &tried![
     AppendedEvent CallLetter Category Circuit CommandBody CommandLetter CommandOutcome CopyId CopyStatus
-    DeadLetter Delivery Diagnostic Edited Entity EventsAppended HeldEvent History Instance LetterDone LettersRetried
+    DeadLetter Delivery Diagnostic Edited Entity EventsAppended HeldEvent History Instance LetterDone LettersRetried LogFiles
     OperatorName Parked ParkedStream PoisonEvent Problem Process ProcessDone QueryAnswer
     RecordedEvent Registration Rejection ResumeStep Retried RetryLetters SagaEnded SagaOutcome SagaState SagaStep Service
     ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Undo Unparked Version View ViewDone Why

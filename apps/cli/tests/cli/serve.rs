@@ -1,6 +1,7 @@
 use anabranch::log::{Append, Log as _};
 use anabranch::model::{EventId, NewEvent, StreamId};
 use anabranch::remote::{Lease, Options, Registration, RemoteLog};
+use serde_json::Value;
 use tokio::runtime::Builder;
 
 use crate::support::{Running, Scratch, lines};
@@ -183,4 +184,101 @@ fn an_address_that_others_can_reach_is_not_served() {
         "{}",
         refused.stderr
     );
+}
+
+#[test]
+fn a_served_log_is_looked_at_checked_and_copied_from_elsewhere_while_it_is_written() {
+    let scratch = Scratch::new("serve-files");
+    let (server, url) = serve(&scratch);
+    for key in ["a", "b", "c"] {
+        let append = format!("append order/{key} --type T --log {url}");
+        scratch.run(&append).ok();
+    }
+    let json = |arguments: &str| -> Value {
+        serde_json::from_str(&scratch.run(&format!("{arguments} --output json")).ok()).unwrap()
+    };
+    let info = json(&format!("log info --log {url}"));
+    assert_eq!(info["events"], 3, "{info}");
+    assert_eq!(info["written"], true, "{info}");
+    assert_eq!(info["log_id"], json("log info --log ./log")["log_id"]);
+    let verified = json(&format!("log verify --log {url}"));
+    assert_eq!(verified["clean"], true, "{verified}");
+    assert_eq!(verified["beside_writer"], true, "{verified}");
+    // A first copy, and what came since.
+    json(&format!("log backup ./copy --log {url}"));
+    scratch
+        .run(&format!("append order/x --type T --log {url}"))
+        .ok();
+    let copied = json(&format!("log backup ./copy --log {url}"));
+    assert_eq!(copied["events"], 4, "{copied}");
+    scratch.run("log restore ./copy --log ./restored").ok();
+    let events = |log: &str| {
+        scratch
+            .run(&format!("read --output jsonl --log {log}"))
+            .ok()
+    };
+    assert_eq!(events("./restored"), events(&url));
+    server.terminate();
+    server.finish().ok();
+}
+
+#[test]
+fn damage_of_a_served_log_is_named_by_its_server_and_leaves_nothing_changed() {
+    let scratch = Scratch::new("serve-damage");
+    scratch.run("append order/1 --type T --log ./log").ok();
+    scratch.run("append order/2 --type T --log ./log").ok();
+    let (server, url) = serve(&scratch);
+    let segment = std::fs::read_dir(scratch.path("log")).unwrap();
+    let segment = segment
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "seg"))
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(7).position(|part| part == b"order/1");
+    bytes[at.unwrap()] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let found = scratch.run(&format!("log verify --log {url} --output json"));
+    assert_eq!(found.code, Some(1), "{}", found.stderr);
+    let report: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(report["damages"][0]["first"], "0:0", "{report}");
+    server.terminate();
+    server.finish();
+}
+
+#[test]
+fn secrets_beside_a_served_log_are_shown_to_nobody() {
+    let scratch = Scratch::new("serve-secrets");
+    let (server, url) = serve(&scratch);
+    let files = curl(&url, "/operate/log/files");
+    let files: Value = serde_json::from_str(&files).unwrap();
+    let names: Vec<_> = files["files"].as_array().unwrap().iter().collect();
+    assert!(names.iter().any(|name| **name == "mark"), "{files}");
+    for name in ["token.key", "server.json"] {
+        assert!(scratch.path("log").join(name).exists());
+        assert!(names.iter().all(|found| **found != name), "{files}");
+    }
+    for name in [
+        "token.key",
+        "server.json",
+        "..%2Flog%2Ftoken.key",
+        "..%2Fx.seg",
+    ] {
+        let told = curl(&url, &format!("/operate/log/files/{name}"));
+        assert!(told.contains("no-file"), "{name}: {told}");
+    }
+    server.terminate();
+    server.finish().ok();
+}
+
+/// What stands at this path.
+fn curl(url: &str, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let address = url.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    body.to_owned()
 }

@@ -5,6 +5,7 @@
 //! | `GET /operate/services` | the services, and what each owns |
 //! | `GET /operate/registry` | the services that have registered at the log, and how their leases are |
 //! | `POST /operate/registry/{name}/forget` | lets what a service owned that is gone have no owner |
+//! | `GET /operate/log/files[/{name}?handle=H&from=N&length=N]` | the files of the log, and bytes of one |
 //! | `GET /operate/types` | the types of events that they write and read |
 //! | `GET /operate/diagnostics?service=NAME` | what went wrong and was worked around |
 //! | `GET /operate/circuits` | how the third parties are doing |
@@ -27,6 +28,7 @@
 //! | `POST /operate/dead-letters/{id}/discard` | gives one up: `{"why":…}` |
 
 mod entity;
+mod files;
 mod letter;
 mod process;
 mod service;
@@ -39,7 +41,7 @@ use crate::shared::Shared;
 /// With what is registered at the log, if the log is served here.
 pub fn routes(has_log: bool) -> Router<Shared> {
     let of_log = match has_log {
-        true => service::routes_of_log(),
+        true => service::routes_of_log().merge(files::routes()),
         false => Router::new(),
     };
     of_log

@@ -1,6 +1,7 @@
 //! What an operator asks, and what the server answers.
 
 mod entity;
+mod files;
 mod letter;
 mod process;
 mod registry;
@@ -8,6 +9,7 @@ mod service;
 mod view;
 
 pub use entity::{Entity, EntityStatus, History, Parked, Unparked};
+pub use files::{FILE_BYTES_HEADER, FILE_HEADER, LogFiles};
 pub use letter::{
     CallLetter, CommandLetter, DeadLetter, Edited, Letter, LetterDone, LetterOutcome,
     LettersRetried, Retried, RetryLetters, ServiceLetter, Why,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anabranch::Address;
 use anabranch::log::OpenError;
 use anabranch::segment::{self, BackupReport};
 use clap::Args;
@@ -18,9 +19,11 @@ use crate::output::{Form, Output, Progress};
 #[command(after_help = "\
 Copies every event that is on the disk when the command begins, and checks each on the way. Run
 again with the same directory, it copies what is new; the backup before stays valid until then.
+By the address of the log's server it copies from elsewhere.
 
 Examples:
   anabranch log backup /mnt/backup/orders
+  anabranch log backup /mnt/backup/orders --log http://127.0.0.1:7400
   anabranch log restore /mnt/backup/orders --log ./restored")]
 pub struct BackupArgs {
     /// The directory of the backup; made if there is none
@@ -41,12 +44,15 @@ pub struct RestoreArgs {
 }
 
 /// Copies the log.
-pub fn run_backup(args: &BackupArgs, context: &Context) -> Outcome {
-    let from = logs::directory_of(context)?;
+pub async fn run_backup(args: &BackupArgs, context: &Context) -> Outcome {
+    let (env, from) = logs::files_of(context).await?;
     let to = args.directory.as_path();
-    check_target(from, to, "a backup")?;
+    match &context.settings.log {
+        Address::Server(_) => check_place(to, "a backup")?,
+        Address::Directory(_) | Address::Memory => check_target(&from, to, "a backup")?,
+    }
     let progress = Progress::bytes(context.settings.form, "copying", Some(0));
-    let report = segment::backup(context.env.clone(), from, to, &mut |done| {
+    let report = segment::backup(env, &from, to, &mut |done| {
         progress.set_of(done.bytes_done, done.bytes_total);
     })
     .map_err(|error| failure("backup", error).safe("the log is as it was"))?;
@@ -74,8 +80,12 @@ pub fn run_restore(args: &RestoreArgs, context: &Context) -> Outcome {
 
 /// Refuses a place where what is made of `from` cannot be.
 pub fn check_target(from: &Path, to: &Path, what: &str) -> Result<(), Failure> {
-    logs::check_directory(to, what)?;
     check_apart(from, to)?;
+    check_place(to, what)
+}
+
+fn check_place(to: &Path, what: &str) -> Result<(), Failure> {
+    logs::check_directory(to, what)?;
     logs::check_outside(to)
 }
 

@@ -14,17 +14,19 @@ use crate::output::{Form, Output};
 /// Say what a log is and holds
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads no events, changes nothing, and works while another process writes.
+Reads no events, changes nothing, and works while another process writes; also by the address of
+the log's server.
 
 Examples:
   anabranch log info
+  anabranch log info --log http://127.0.0.1:7400
   anabranch log info --output json | jq .events")]
 pub struct InfoArgs {}
 
 /// Prints it.
-pub fn run(_args: &InfoArgs, context: &Context) -> Outcome {
-    let dir = logs::directory_of(context)?;
-    let info = segment::info(context.env.clone(), dir)?;
+pub async fn run(_args: &InfoArgs, context: &Context) -> Outcome {
+    let (env, dir) = logs::files_of(context).await?;
+    let info = segment::info(env, &dir)?;
     let mut out = Output::stdout();
     match context.settings.form {
         Form::Text => print_text(&info, &dir.display().to_string(), &mut out)?,

@@ -33,10 +33,10 @@ pub enum LogCommand {
 /// Runs the command.
 pub async fn run(command: LogCommand, context: &Context) -> Outcome {
     match command {
-        LogCommand::Info(args) => info::run(&args, context),
-        LogCommand::Verify(args) => verify::run(&args, context),
+        LogCommand::Info(args) => info::run(&args, context).await,
+        LogCommand::Verify(args) => verify::run(&args, context).await,
         LogCommand::Repair(args) => repair::run(&args, context),
-        LogCommand::Backup(args) => backup::run_backup(&args, context),
+        LogCommand::Backup(args) => backup::run_backup(&args, context).await,
         LogCommand::Restore(args) => backup::run_restore(&args, context),
         LogCommand::Upgrade(args) => upgrade::run(&args, context),
         LogCommand::Export(args) => export::run(args, context).await,

@@ -17,19 +17,20 @@ use crate::output::{Form, Output, Progress};
 Reads every byte of every segment, index and mark, and changes nothing. Each damage is named with
 its file, where in the file it is and which positions cannot be read; if there is any, the exit
 code is 1. Works while another process writes: what is not yet known to be on the disk is not
-judged then.
+judged then. By the address of the log's server every byte comes over the network.
 
 Examples:
   anabranch log verify
+  anabranch log verify --log http://127.0.0.1:7400
   anabranch log verify --log ./backup --output json")]
 pub struct VerifyArgs {}
 
 /// Reads the log and prints what is wrong with it.
-pub fn run(_args: &VerifyArgs, context: &Context) -> Outcome {
-    let dir = logs::directory_of(context)?;
+pub async fn run(_args: &VerifyArgs, context: &Context) -> Outcome {
+    let (env, dir) = logs::files_of(context).await?;
     let form = context.settings.form;
     let progress = Progress::bytes(form, "verifying", Some(0));
-    let mut report = segment::verify(context.env.clone(), dir, &mut |done| {
+    let mut report = segment::verify(env, &dir, &mut |done| {
         progress.set_of(done.bytes_done, done.bytes_total);
     })?;
     drop(progress);
