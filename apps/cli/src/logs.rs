@@ -20,6 +20,7 @@ use anabranch::segment::{Durability, SegmentLog};
 use anabranch_server::Present;
 
 use crate::context::Context;
+use crate::credential;
 use crate::failure::{Exit, Failure};
 use crate::output::{Form, note};
 use crate::remote_disk;
@@ -150,6 +151,7 @@ fn beside(context: &Context, dir: &Path, locked: OpenError) -> Result<Opened, Fa
 fn served(context: &Context, url: &str, log: Option<String>) -> Result<Opened, Failure> {
     let mut options = remote::Options::default();
     options.log = log;
+    options.key = credential::find(context)?;
     Ok(Opened {
         log: Arc::new(RemoteLog::open(url, options)?),
         segment: None,

@@ -10,6 +10,7 @@ mod bench;
 mod cli;
 mod commands;
 mod context;
+mod credential;
 mod demo_text;
 mod dispatch;
 mod event_text;

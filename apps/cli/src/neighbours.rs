@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anabranch::access::Key;
 use anabranch::env::Env;
 use anabranch_runtime::Time;
 use anabranch_server::Present;
@@ -16,15 +17,18 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Asks each of them by its name.
 pub struct Neighbours {
     dir: PathBuf,
+    /// What they are shown.
+    key: Option<Key>,
     env: Env,
     time: Time,
 }
 
 impl Neighbours {
     /// Those that have a directory in `dir`.
-    pub fn new(dir: PathBuf, env: Env) -> Self {
+    pub fn new(dir: PathBuf, key: Option<Key>, env: Env) -> Self {
         Self {
             dir,
+            key,
             time: Time::of(&env),
             env,
         }
@@ -44,7 +48,7 @@ impl Neighbours {
     pub async fn ask<T: DeserializeOwned>(&self, name: &str, path: &str) -> Option<T> {
         let present = self.of(name)?;
         let client = Client::new(&present.url, self.time.clone()).ok()?;
-        let client = client.of_log(present.log);
+        let client = client.of_log(present.log).with_key(self.key.clone());
         tokio::select! {
             answer = client.get(path) => {
                 let answer = answer.ok().filter(|answer| answer.status.is_success())?;

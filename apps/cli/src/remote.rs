@@ -12,6 +12,7 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
+use crate::credential;
 use crate::failure::{Exit, Failure};
 
 /// Which running program to ask.
@@ -41,14 +42,15 @@ impl Remote {
     pub fn find(args: &ServerArgs, context: &Context) -> Result<Self, Failure> {
         let time = Time::of(&context.env);
         let settings = &context.settings;
+        let key = credential::find(context)?;
         if let Some(url) = args.server.as_ref().or(settings.server.as_ref()) {
             let client = Client::new(url, time).map_err(|e| Failure::usage(e.to_string()))?;
-            let found = Found::Told;
+            let (client, found) = (client.with_key(key), Found::Told);
             return Ok(Self { client, found });
         }
         if let Address::Server(url) = &settings.log {
             let client = Client::new(url, time).map_err(|e| Failure::usage(e.to_string()))?;
-            let found = Found::Told;
+            let (client, found) = (client.with_key(key), Found::Told);
             return Ok(Self { client, found });
         }
         let Address::Directory(dir) = &settings.log else {
@@ -76,7 +78,7 @@ impl Remote {
             (false, None) => {
                 let client = Client::new(&format!("http://{HOME}"), time)
                     .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
-                let found = Found::Told;
+                let (client, found) = (client.with_key(key), Found::Told);
                 Ok(Self { client, found })
             }
         }
@@ -91,7 +93,8 @@ impl Remote {
         };
         let client = Client::new(&present.url, Time::of(&context.env))
             .map_err(|error| io(error.to_string()))?
-            .of_log(present.log);
+            .of_log(present.log)
+            .with_key(credential::beside(Some(dir), context)?);
         let found = Found::Left {
             dir: dir.display().to_string(),
             pid: present.pid,
@@ -258,6 +261,12 @@ fn nobody(what: String, dir: Option<&str>) -> Failure {
 /// What to do about a refusal, where the command line has something for it.
 fn remedy(code: &str) -> Option<&'static str> {
     Some(match code {
+        "unauthenticated" => {
+            "name the file of a key in ANABRANCH_TOKEN_FILE; whoever runs the server makes one with `anabranch key add`"
+        }
+        "forbidden" => {
+            "ask whoever runs the server for a key with that scope; `anabranch key add` makes one"
+        }
         "parked" => {
             "see `anabranch entity parked`; when the cause is mended, `anabranch entity unpark`"
         }

@@ -33,6 +33,9 @@ mod address;
 mod registered;
 
 pub use address::{Address, AddressError};
+/// What a program shows to servers that ask who calls.
+#[cfg(feature = "remote")]
+pub use anabranch_access as access;
 pub use anabranch_env as env;
 pub use anabranch_log as log;
 /// Logs that another process has.
@@ -133,7 +136,10 @@ pub fn open_read_only(address: &str) -> Result<Arc<dyn Log>, OpenError> {
 
 #[cfg(feature = "remote")]
 fn behind(url: &str) -> Result<Arc<dyn Log>, OpenError> {
-    let log = remote::RemoteLog::open(url, remote::Options::default())?;
+    let mut options = remote::Options::default();
+    let key = access::Key::from_env(&Env::os());
+    options.key = key.map_err(|error| OpenError::Invalid(error.to_string()))?;
+    let log = remote::RemoteLog::open(url, options)?;
     Ok(Arc::new(log))
 }
 

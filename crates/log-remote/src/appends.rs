@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anabranch_log::{Append, AppendError, Appended};
+use anabranch_log::{Append, AppendError, Appended, Rejection};
 use anabranch_rpc::protocol as p;
 use anabranch_rpc::protocol::__buffa::oneof::numbered_outcome::Outcome;
 use anabranch_rpc::{append_error_of, append_to, appended_of, parts_bytes};
@@ -129,7 +129,7 @@ impl Worker {
                 }
                 refused => {
                     let reason = refused.reason().to_owned();
-                    self.give_up(&reason);
+                    self.refuse(&reason);
                 }
             }
         }
@@ -216,6 +216,22 @@ impl Worker {
 
     /// Answers all who wait that nobody answers.
     fn give_up(&mut self, reason: &str) {
+        self.answer_all(
+            || AppendError::Unavailable {
+                reason: reason.to_owned(),
+                retry_after: None,
+            },
+            reason,
+        );
+    }
+
+    /// Answers all who wait that the server refuses them, and would again.
+    fn refuse(&mut self, reason: &str) {
+        self.answer_all(|| Rejection::Other(reason.to_owned()).into(), reason);
+    }
+
+    /// What may have been written is unknown; of the rest it is certain that it was not.
+    fn answer_all(&mut self, unsent: impl Fn() -> AppendError, reason: &str) {
         while let Ok(next) = self.waiting.try_recv() {
             self.take(next);
         }
@@ -225,10 +241,7 @@ impl Worker {
                     reason: reason.to_owned(),
                 }
             } else {
-                AppendError::Unavailable {
-                    reason: reason.to_owned(),
-                    retry_after: None,
-                }
+                unsent()
             };
             // Whoever asked may have gone.
             drop(waiting.reply.send(Err(error)));

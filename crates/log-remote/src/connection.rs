@@ -7,6 +7,7 @@ use anabranch_rpc::{PROTOCOL, capabilities_of, protocol as p, registry as r};
 use connectrpc::client::{ClientConfig, Http2Connection, SharedHttp2Connection};
 use connectrpc::{ConnectError, ErrorCode};
 use http::Uri;
+use http::header::{AUTHORIZATION, HeaderValue};
 
 use crate::options::Options;
 
@@ -102,6 +103,12 @@ impl Connection {
         let mut config = ClientConfig::new(uri.clone())
             .with_default_max_message_size(MESSAGE_BYTES_MAX)
             .with_default_element_memory_limit(MESSAGE_BYTES_MAX);
+        if let Some(key) = &options.key
+            && let Ok(mut shown) = HeaderValue::from_str(&key.bearer())
+        {
+            shown.set_sensitive(true);
+            config = config.with_default_header(AUTHORIZATION, shown);
+        }
         if let Some(log) = &options.log {
             config = config.with_default_header(LOG_HEADER, log);
         }

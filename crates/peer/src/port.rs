@@ -13,7 +13,7 @@ use anabranch_wire as wire;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -53,6 +53,9 @@ pub struct PeerOptions {
     /// The log that is meant, by the name that its server gives it: a server of another log refuses
     /// what is asked. `None`: whichever is there.
     pub log: Option<String>,
+    /// What is shown to servers that ask who calls;
+    /// [`Key::from_env`](anabranch_access::Key::from_env) finds it. `None`: nothing.
+    pub key: Option<anabranch_access::Key>,
     /// How long an answer may take if the request does not say.
     pub patience: Duration,
     /// How long requests wait for a service that has gone, so that one that is started again
@@ -66,6 +69,7 @@ impl Default for PeerOptions {
     fn default() -> Self {
         Self {
             log: None,
+            key: None,
             patience: Duration::from_secs(40),
             away: Duration::from_secs(5),
         }
@@ -355,6 +359,12 @@ impl RemotePort {
             .header(CONTENT_TYPE, HeaderValue::from_static(wire::JSON));
         if let Some(log) = &self.options.log {
             request = request.header(wire::LOG_HEADER, log);
+        }
+        if let Some(key) = &self.options.key
+            && let Ok(mut shown) = HeaderValue::from_str(&key.bearer())
+        {
+            shown.set_sensitive(true);
+            request = request.header(AUTHORIZATION, shown);
         }
         let request = match request.body(Full::new(letter.body.clone())) {
             Ok(request) => request,

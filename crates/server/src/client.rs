@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anabranch_access::Key;
 use anabranch_runtime::Time;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -27,6 +28,8 @@ pub struct Client {
     time: TimeOf,
     /// The log that is meant, whoever answers there.
     log: Option<String>,
+    /// What it shows of itself.
+    key: Option<Key>,
 }
 
 #[derive(Clone)]
@@ -120,6 +123,7 @@ impl Client {
                 },
                 time: TimeOf(time),
                 log: None,
+                key: None,
             }),
             _ => Err(wrong()),
         }
@@ -129,6 +133,13 @@ impl Client {
     #[must_use]
     pub fn of_log(mut self, log: Option<String>) -> Self {
         self.log = log;
+        self
+    }
+
+    /// The same, which shows this key to servers that ask who calls.
+    #[must_use]
+    pub fn with_key(mut self, key: Option<Key>) -> Self {
+        self.key = key;
         self
     }
 
@@ -186,6 +197,11 @@ impl Client {
         }
         if let Some(log) = &self.log {
             request = request.header(anabranch_wire::LOG_HEADER, log);
+        }
+        if let Some(key) = &self.key {
+            let mut shown = HeaderValue::from_str(&key.bearer()).map_err(|e| nobody(&e))?;
+            shown.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, shown);
         }
         for (name, value) in headers {
             let name = name.parse::<HeaderName>().map_err(|e| nobody(&e))?;

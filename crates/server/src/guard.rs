@@ -1,5 +1,6 @@
 //! What stands before every request.
 
+use anabranch_access::Listening;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header, uri::Authority};
 use axum::middleware::Next;
@@ -10,25 +11,29 @@ use crate::read::one;
 use crate::refusal::Refusal;
 use crate::seal::log_name;
 use crate::shared::Shared;
-use crate::{health_rpc, prefer, registry_rpc, rpc};
+use crate::{calls, prefer};
 
 const LOG_HEADER: HeaderName = HeaderName::from_static(anabranch_wire::LOG_HEADER);
 
-/// Refuses what a page of a stranger makes a browser on this machine send. Nothing else asks
-/// who somebody is, because only this machine is served.
-pub async fn same_origin(request: Request, next: Next) -> Response {
+/// Refuses what a page of a stranger makes a browser send.
+pub async fn same_origin(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     // HTTP/2 says in the address what HTTP/1 says in a header.
     let authority = request.uri().authority().map(Authority::as_str);
-    match check(request.headers(), authority) {
+    match check(request.headers(), authority, shared.listening) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn check(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
+fn check(
+    headers: &HeaderMap,
+    authority: Option<&str>,
+    listening: Listening,
+) -> Result<(), Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).or(authority).unwrap_or_default();
-    if !is_loopback(host) {
+    // Beyond this machine nobody knows by which names it is known.
+    if listening == Listening::Local && !is_loopback(host) {
         // A name that somebody let point to this machine.
         return Err(Refusal::new(
             StatusCode::MISDIRECTED_REQUEST,
@@ -38,7 +43,7 @@ fn check(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
     }
     match text(header::ORIGIN) {
         None => Ok(()),
-        Some(origin) if origin.strip_prefix("http://") == Some(host) => Ok(()),
+        Some(origin) if origin.strip_prefix("http://") == Some(host) && !host.is_empty() => Ok(()),
         Some(origin) => Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "other-origin",
@@ -54,7 +59,7 @@ pub async fn same_log(State(shared): State<Shared>, request: Request, next: Next
     let here = log_name(&shared.seal);
     let path = request.uri().path();
     // It refuses in the words of its own protocol.
-    let is_rpc = path.starts_with(rpc::PATH) || path.starts_with(registry_rpc::PATH);
+    let is_rpc = path.starts_with(calls::LOG_PATH) || path.starts_with(calls::REGISTRY_PATH);
     let mut response = match one(request.headers(), &LOG_HEADER) {
         _ if is_rpc => next.run(request).await,
         Err(refusal) => refusal.into_response(),
@@ -81,7 +86,7 @@ pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -
     let lanes = &shared.lanes;
     let (lane, which) = match request.uri().path().split('/').nth(1) {
         // Whoever supervises the server is answered however busy it is.
-        Some("livez" | "readyz" | "version" | health_rpc::SERVICE) => {
+        Some("livez" | "readyz" | "version" | calls::HEALTH) => {
             return next.run(request).await;
         }
         Some("operate" | "openapi.json" | "asyncapi.json" | "metrics") => {
@@ -90,8 +95,8 @@ pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -
         Some("views") => (&lanes.queries, "queries"),
         Some("events") => (&lanes.calls, "calls of the log"),
         Some("peer") => (&lanes.peers, "requests of other services"),
-        Some(rpc::SERVICE) => (&lanes.calls, "calls of the log"),
-        Some(registry_rpc::SERVICE) => (&lanes.registry, "calls of the registry"),
+        Some(calls::LOG) => (&lanes.calls, "calls of the log"),
+        Some(calls::REGISTRY) => (&lanes.registry, "calls of the registry"),
         _ if prefer::wait(request.headers()).is_some() => {
             (&lanes.waits, "commands whose client waits for an end")
         }
@@ -120,7 +125,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
         }
-        check(&headers, None).map_err(|refusal| refusal.problem.code)
+        check(&headers, None, Listening::Local).map_err(|refusal| refusal.problem.code)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anabranch_access::Listening;
 use anabranch_rpc::PROTOCOL;
 use anabranch_runtime::Service;
 use anabranch_wire as wire;
@@ -125,6 +126,9 @@ async fn metrics(State(shared): State<Shared>) -> Answer {
         [("version", version)],
         1,
     );
+    let help = "1 if others than this machine reach the server and something protects it not.";
+    let is_insecure = shared.listening == Listening::Insecure;
+    out.gauge("anabranch_insecure", help, [], u64::from(is_insecure));
     if let Ok(head) = shared.log.head().await {
         for (partition, count) in head.iter() {
             let partition = partition.0.to_string();

@@ -10,16 +10,12 @@ use connectrpc::{
 };
 use futures_util::StreamExt as _;
 
+use crate::calls::HEALTH_PATH;
 use crate::health::readiness;
 use crate::shared::Shared;
-use crate::{registry_rpc, rpc};
+use crate::{calls, rpc};
 
 use h::health_check_response::ServingStatus;
-
-/// What its calls are addressed to.
-pub const SERVICE: &str = "grpc.health.v1.Health";
-/// The beginning of their paths.
-pub const PATH: &str = "/grpc.health.v1.Health/";
 
 /// The largest message.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
@@ -37,7 +33,7 @@ pub fn routes(shared: &Shared, has_log: bool) -> axum::Router {
     let router = connectrpc::Router::new().add_service(service);
     let service = connectrpc::ConnectRpcService::new(router).with_limits(limits);
     axum::Router::new()
-        .route_service(&format!("{PATH}{{method}}"), service)
+        .route_service(&format!("{HEALTH_PATH}{{method}}"), service)
         .layer(from_fn_with_state(shared.clone(), rpc::whole))
 }
 
@@ -52,8 +48,8 @@ impl HealthRpc {
     fn has(&self, service: &str) -> bool {
         match service {
             "" => true,
-            rpc::SERVICE | registry_rpc::SERVICE => self.has_log,
-            other => other == SERVICE || self.shared.fleet.service(other).is_some(),
+            calls::LOG | calls::REGISTRY => self.has_log,
+            other => other == calls::HEALTH || self.shared.fleet.service(other).is_some(),
         }
     }
 }

@@ -31,7 +31,8 @@
 //!
 //! Requests and answers are the types of `anabranch-wire`.
 //!
-//! Only a loopback address is served: nothing here asks who somebody is.
+//! With [`Doors`] that say so, every request shows a key (`Authorization: Bearer …`), but `GET /livez`. A
+//! server that asks nobody who they are is served at loopback addresses only, unless somebody insists.
 
 /// Where a program is found, unless it is told otherwise.
 pub const HOME: &str = "127.0.0.1:4077";
@@ -41,16 +42,19 @@ pub const BACKBONE: &str = "127.0.0.1:7400";
 
 mod answer;
 mod asyncapi;
+mod calls;
 pub mod client;
 mod command;
 mod convert;
 mod events;
 mod files;
+mod gate;
 mod guard;
 mod health;
 mod health_rpc;
 mod host;
 mod ingest;
+mod keys;
 mod operate;
 mod owner;
 mod page;
@@ -71,8 +75,10 @@ mod sse;
 mod story;
 mod view;
 
+pub use anabranch_access::{Doors, Listening};
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
 pub use files::LogFiles;
+pub use keys::{FirstKeyError, first_key};
 pub use present::{FILES, Presence, PresenceError, Present};
 pub use seal::{lease_secret, shared_seal, token_key};
 pub use server::{ServeError, Server};

@@ -13,7 +13,7 @@ use crate::seal::{self, log_name};
 const FILE: &str = "server.json";
 const FRESH: &str = "server.json.new";
 /// The files that servers keep in the directory of a log. They are no part of the log.
-pub const FILES: [&str; 2] = [FILE, seal::KEY_FILE];
+pub const FILES: [&str; 3] = [FILE, seal::KEY_FILE, anabranch_access::FIRST_KEY_FILE];
 
 /// No such file is longer.
 const BYTES_MAX: u64 = 4096;

@@ -9,16 +9,12 @@ use anabranch_rpc::registry::__buffa::oneof::find_request::Subject as Sought;
 use anabranch_runtime::{Service, Whereabouts, port};
 use connectrpc::{ConnectError, RequestContext, Response, ServiceRequest, ServiceResult};
 
+use crate::calls::REGISTRY_PATH;
 use crate::registry::{
     About, Denied, Known, Registry, State, Subject, about_of, lease_time, token,
 };
 use crate::seal;
 use crate::shared::Shared;
-
-/// What its calls are addressed to.
-pub const SERVICE: &str = "anabranch.registry.v1.RegistryService";
-/// The beginning of their paths.
-pub const PATH: &str = "/anabranch.registry.v1.RegistryService/";
 
 /// The largest message.
 pub const MESSAGE_BYTES_MAX: usize = 512 << 10;
@@ -34,7 +30,7 @@ pub fn routes(shared: &Shared) -> axum::Router {
     });
     let router = connectrpc::Router::new().add_service(service);
     let service = connectrpc::ConnectRpcService::new(router).with_limits(limits);
-    axum::Router::new().route_service(&format!("{PATH}{{method}}"), service)
+    axum::Router::new().route_service(&format!("{REGISTRY_PATH}{{method}}"), service)
 }
 
 struct RegistryRpc {

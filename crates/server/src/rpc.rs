@@ -28,17 +28,13 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::watch;
 
+use crate::calls::{LOG_PATH, REGISTRY_PATH};
 use crate::read::in_time;
 use crate::refusal::Refusal;
 use crate::registry::{Registry, Shown};
 use crate::registry_rpc;
 use crate::seal::log_name;
 use crate::shared::Shared;
-
-/// What calls of the log are addressed to.
-pub const SERVICE: &str = "anabranch.log.v1.LogService";
-/// The beginning of their paths.
-pub const PATH: &str = "/anabranch.log.v1.LogService/";
 
 /// The most appends of one call that are under way at a time; then no more are taken in.
 const UNDER_WAY_MAX: usize = 4096;
@@ -60,7 +56,7 @@ pub fn routes(shared: &Shared) -> axum::Router {
     let router = Router::new().add_service(service);
     let service = connectrpc::ConnectRpcService::new(router).with_limits(limits);
     axum::Router::new()
-        .route_service(&format!("{PATH}{{method}}"), service)
+        .route_service(&format!("{LOG_PATH}{{method}}"), service)
         .merge(registry_rpc::routes(shared))
         .layer(from_fn_with_state(shared.clone(), whole))
 }
@@ -72,7 +68,7 @@ pub async fn whole(State(shared): State<Shared>, request: Request, next: Next) -
     if request.uri().path().ends_with("/AppendMany") {
         return next.run(request).await;
     }
-    let max = if request.uri().path().starts_with(registry_rpc::PATH) {
+    let max = if request.uri().path().starts_with(REGISTRY_PATH) {
         registry_rpc::MESSAGE_BYTES_MAX
     } else {
         message_bytes_max(&shared.limits)

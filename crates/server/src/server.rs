@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_log::Log;
+use anabranch_access::{Doors, Exposed, Listening, Reach, Transport, may_listen};
+use anabranch_log::{Log, ReadError};
 use anabranch_model::TokenSeal;
 use anabranch_runtime::{Fleet, Time};
 use axum::Router;
@@ -22,10 +23,13 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::answer::{Answer, reply};
 use crate::files::{Files, LogFiles};
+use crate::keys::Keys;
 use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, READERS_MAX, Shared};
-use crate::{asyncapi, command, events, guard, health, health_rpc, operate, peer, rpc, seal, view};
+use crate::{
+    asyncapi, command, events, gate, guard, health, health_rpc, operate, peer, rpc, seal, view,
+};
 
 /// The most connections at a time. Further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 8192;
@@ -62,16 +66,18 @@ pub struct Server {
     readers_max: usize,
     has_log: bool,
     files: Option<Arc<Files>>,
+    doors: Doors,
 }
 
 /// Why nothing is served.
 #[derive(Error)]
 pub enum ServeError {
-    /// An address that others than this machine can reach.
-    #[error(
-        "{0} can be reached from other machines, and this server neither encrypts nor asks who somebody is; bind a loopback address such as 127.0.0.1, and put a proxy that does both before it"
-    )]
-    NotLoopback(SocketAddr),
+    /// An address that others than this machine can reach, without what that needs.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
+    /// The log does not say which keys there are.
+    #[error("nobody can be let in: {0}")]
+    Keys(ReadError),
     /// The address cannot be had, or accepting failed.
     #[error("cannot serve on {address}: {source}")]
     Io {
@@ -97,6 +103,7 @@ impl Server {
             readers_max: READERS_MAX,
             has_log: true,
             files: None,
+            doors: Doors::default(),
         }
     }
 
@@ -148,8 +155,30 @@ impl Server {
         self
     }
 
-    /// Binds an address of this machine, for example `127.0.0.1:0`.
+    /// Who is let in: if nothing is said, whoever reaches a loopback address.
+    #[must_use]
+    pub fn doors(mut self, doors: Doors) -> Self {
+        self.doors = doors;
+        self
+    }
+
+    /// Whether a server with these doors may listen at an address, of which nothing is opened. An address
+    /// that is not known is no reason to refuse: binding it tells.
+    pub async fn may_listen(address: &str, doors: Doors) -> Result<Listening, ServeError> {
+        let Ok(mut found) = tokio::net::lookup_host(address).await else {
+            return Ok(Listening::Local);
+        };
+        let first = found.next();
+        first.map_or(Ok(Listening::Local), |first| listening(first, doors))
+    }
+
+    /// Binds an address of this machine, for example `127.0.0.1:0`, for a server that lets everybody in.
     pub async fn bind(address: &str) -> Result<TcpListener, ServeError> {
+        Self::bind_with(address, Doors::default()).await
+    }
+
+    /// Binds an address for a server with these doors, if it may listen there.
+    pub async fn bind_with(address: &str, doors: Doors) -> Result<TcpListener, ServeError> {
         let failed = |source| ServeError::Io {
             address: address.to_owned(),
             source,
@@ -158,9 +187,7 @@ impl Server {
         let first = found
             .next()
             .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-        if !first.ip().is_loopback() {
-            return Err(ServeError::NotLoopback(first));
-        }
+        listening(first, doors)?;
         TcpListener::bind(first).await.map_err(failed)
     }
 
@@ -175,9 +202,14 @@ impl Server {
             source,
         };
         let address = listener.local_addr().map_err(failed)?;
-        if !address.ip().is_loopback() {
-            return Err(ServeError::NotLoopback(address));
-        }
+        let listening = listening(address, self.doors)?;
+        let keys = match self.doors.auth {
+            true => {
+                let keys = Keys::load(self.log.clone(), self.time.clone()).await;
+                Some(keys.map_err(ServeError::Keys)?)
+            }
+            false => None,
+        };
         let time = self.time.clone();
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
@@ -192,7 +224,15 @@ impl Server {
             .max_concurrent_streams(STREAMS_MAX);
         let http = Arc::new(http);
         let (stop, stopping) = watch::channel(false);
-        let routes = self.routes(format!("http://{address}"), stopping);
+        if let Some(keys) = &keys {
+            tokio::spawn(keys.clone().follow(stopping.clone()));
+        }
+        let place = Place {
+            url: format!("http://{address}"),
+            listening,
+            keys,
+        };
+        let routes = self.routes(place, stopping);
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let graceful = GracefulShutdown::new();
         let mut until = Box::pin(until);
@@ -235,7 +275,7 @@ impl Server {
     }
 
     /// Everything that it answers.
-    fn routes(self, url: String, stopping: watch::Receiver<bool>) -> Router {
+    fn routes(self, place: Place, stopping: watch::Receiver<bool>) -> Router {
         let has_log = self.has_log;
         let shared = Shared(Arc::new(Inner {
             limits: self.log.capabilities().limits,
@@ -244,7 +284,9 @@ impl Server {
                 self.fleet.clone(),
                 self.time.clone(),
             )),
-            url,
+            url: place.url,
+            listening: place.listening,
+            keys: place.keys,
             fleet: self.fleet,
             log: self.log,
             time: self.time,
@@ -284,16 +326,43 @@ impl Server {
                 shared.clone(),
                 guard::same_log,
             ))
-            .with_state(shared);
+            .with_state(shared.clone());
         let pages = self.pages.into_iter();
         let pages = pages.fold(Router::new(), |pages, (path, html)| {
             pages.route(&path, get(async move || Html(html.clone())))
         });
-        own.merge(pages)
+        let all = own
+            .merge(pages)
             .fallback(nothing_here)
-            .method_not_allowed_fallback(wrong_method)
-            .layer(axum::middleware::from_fn(guard::same_origin))
+            .method_not_allowed_fallback(wrong_method);
+        let all = match shared.keys {
+            Some(_) => {
+                let gate = axum::middleware::from_fn_with_state(shared.clone(), gate::let_in);
+                all.layer(gate)
+            }
+            None => all,
+        };
+        all.layer(axum::middleware::from_fn_with_state(
+            shared,
+            guard::same_origin,
+        ))
     }
+}
+
+/// Where and how it serves.
+struct Place {
+    url: String,
+    listening: Listening,
+    keys: Option<Arc<Keys>>,
+}
+
+fn listening(address: SocketAddr, doors: Doors) -> Result<Listening, ServeError> {
+    let reach = match address.ip().to_canonical().is_loopback() {
+        true => Reach::Loopback,
+        false => Reach::Network,
+    };
+    let said = may_listen(&address.to_string(), reach, Transport::Plain, doors)?;
+    Ok(said)
 }
 
 async fn describe() -> Answer {

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_access::Listening;
 use anabranch_log::Log;
 use anabranch_model::{Limits, TokenSeal};
 use anabranch_runtime::{Fleet, Time};
@@ -12,6 +13,7 @@ use connectrpc::{ConnectError, RequestContext};
 use tokio::sync::{Semaphore, watch};
 
 use crate::files::Files;
+use crate::keys::Keys;
 use crate::registry::Registry;
 use crate::seal::log_name;
 
@@ -34,6 +36,10 @@ pub struct Shared(pub Arc<Inner>);
 pub struct Inner {
     /// Where this is.
     pub url: String,
+    /// How it is protected.
+    pub listening: Listening,
+    /// The keys of callers, if they are asked for one.
+    pub keys: Option<Arc<Keys>>,
     pub fleet: Arc<Fleet>,
     pub log: Arc<dyn Log>,
     /// Who owns what on the log.

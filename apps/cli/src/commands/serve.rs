@@ -11,15 +11,18 @@ use super::Context;
 use crate::failure::{Failure, Outcome};
 use crate::logs;
 use crate::output::note;
-use crate::serving;
+use crate::serving::{self, DoorArgs};
 use crate::stop::StopSignal;
 
 /// Serve the log to programs of other processes, over the network
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Programs use the log by its address, --log http://127.0.0.1:7400, as they would a directory; so
-does every command here. By JSON alone it is used with curl, and by gRPC in any language. Only this
-machine is served: nothing here asks who somebody is yet.
+does every command here. By JSON alone it is used with curl, and by gRPC in any language.
+
+Only this machine is served, and whoever is on it may do everything. With --auth everybody has to show
+a key, which programs take from the file that ANABRANCH_TOKEN_FILE names. Other machines are to come
+through a proxy that encrypts.
 
 Examples:
   anabranch serve --log ./log
@@ -31,6 +34,8 @@ pub struct ServeArgs {
     /// Where it is served
     #[arg(long, value_name = "ADDRESS", default_value = BACKBONE)]
     listen: String,
+    #[command(flatten)]
+    doors: DoorArgs,
     /// Stop when the standard input ends: whoever started it is gone
     #[arg(long, hide = true)]
     while_input: bool,
@@ -43,15 +48,17 @@ pub async fn run(args: ServeArgs, context: &Context) -> Outcome {
             .remedy("name a directory with --log")
             .into());
     }
+    args.doors.check(&args.listen).await?;
     let mut stop = StopSignal::new()?;
     if args.while_input {
         stop.when_input_ends()?;
     }
     let opened = logs::open_here(context)?;
+    args.doors.first_key(&opened.log, context).await?;
     let fleet = Arc::new(Fleet::new());
     let server = Server::new(fleet, opened.log.clone(), Time::of(&context.env));
     // Who is to be found at a certain place is not elsewhere.
-    let (serving, url) = serving::start(server, &args.listen, "", context).await?;
+    let (serving, url) = serving::start(server, (&args.listen, ""), args.doors, context).await?;
     note(&format!("the log {}: {url}", context.settings.log));
     stop.unless_asked(std::future::pending::<()>()).await;
     serving.end().await;

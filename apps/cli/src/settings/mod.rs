@@ -31,6 +31,9 @@ const CONFIG_FILE: &str = "anabranch.toml";
 /// No setting is longer, so a file that is no configuration is not read into memory.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// They hold no setting, but what this program shows of itself; nothing prints them.
+const KEY_VARIABLES: [&str; 2] = ["ANABRANCH_KEY", "ANABRANCH_TOKEN_FILE"];
+
 impl Settings {
     /// Reads the file, the environment and the flags, the strongest last.
     pub fn load(
@@ -127,7 +130,7 @@ impl Settings {
         }
         self.unknown_variables = variables
             .keys()
-            .filter(|name| !known.contains(name))
+            .filter(|name| !known.contains(name) && !KEY_VARIABLES.contains(&name.as_str()))
             .cloned()
             .collect();
         Ok(())

@@ -5,6 +5,7 @@
     reason = "these tests make files for the program to read"
 )]
 
+mod access;
 mod append;
 /// The service that the server's own tests have.
 #[path = "../../../../crates/server/tests/http/bank.rs"]

@@ -8,14 +8,14 @@ use crate::support::{Bank, good, problem};
 #[tokio::test]
 async fn only_this_machine_is_served() {
     let error = Server::bind("0.0.0.0:0").await.unwrap_err();
-    assert!(matches!(error, ServeError::NotLoopback(_)), "{error}");
+    assert!(matches!(error, ServeError::Exposed(_)), "{error}");
     assert!(error.to_string().contains("127.0.0.1"), "{error}");
     // Also when somebody else has bound it.
     let bank = Bank::open().await;
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
     let server = Server::new(bank.fleet.clone(), bank.log.clone(), Time::of(&bank.env));
     let served = server.serve(listener, std::future::pending()).await;
-    assert!(matches!(served, Err(ServeError::NotLoopback(_))));
+    assert!(matches!(served, Err(ServeError::Exposed(_))));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The log over the network: the conformance suite, directly and through a network that breaks
 //! every connection, and what the contract does not say. Services that ask each other over it.
 
+mod access;
 #[path = "../http/bank.rs"]
 mod bank;
 mod conformance;

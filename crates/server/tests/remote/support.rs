@@ -36,6 +36,17 @@ impl Served {
 
     /// The same, by this time.
     pub fn start_by(log: Arc<dyn Log>, address: SocketAddr, domain: u64, time: Time) -> Self {
+        Self::start_with(log, address, domain, time, |server| server)
+    }
+
+    /// The same, set up further.
+    pub fn start_with(
+        log: Arc<dyn Log>,
+        address: SocketAddr,
+        domain: u64,
+        time: Time,
+        set: impl FnOnce(Server) -> Server + Send + 'static,
+    ) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (say, heard) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -45,7 +56,7 @@ impl Served {
                 say.send(listener.local_addr().unwrap()).unwrap();
                 let secret = [domain as u8; 32];
                 let seal = TokenSeal::new(domain, 0, TokenKey { id: 1, secret });
-                let server = Server::new(Arc::new(Fleet::new()), log, time);
+                let server = set(Server::new(Arc::new(Fleet::new()), log, time));
                 let until = async { drop(stopped.await) };
                 server.seal(seal).serve(listener, until).await.unwrap();
             });

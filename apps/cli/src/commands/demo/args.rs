@@ -9,6 +9,7 @@ use anabranch_shop::demo::Options;
 use anabranch_shop::provider::Mood;
 use clap::Args;
 
+use crate::serving::DoorArgs;
 use crate::whole::whole;
 
 /// Run a whole shop on real orders: services, sagas, a payment provider that fails
@@ -41,6 +42,8 @@ pub struct DemoArgs {
     /// one is taken
     #[arg(long, value_name = "ADDRESS", default_value = HOME)]
     pub listen: String,
+    #[command(flatten)]
+    pub doors: DoorArgs,
     /// Stay up when all orders have ended, until Ctrl-C
     #[arg(long)]
     pub keep: bool,

@@ -29,6 +29,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     let work = read_work(args.orders.as_deref())?;
     let place = Place::choose(&mut context)?;
     let opened = logs::open_here(&context)?;
+    args.doors.first_key(&opened.log, &context).await?;
     let time = Time::of(&context.env);
     let snapshots: Arc<dyn SnapshotStore> = match &place {
         Place::Directory(dir) => {
@@ -55,7 +56,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
         .await
         .map_err(DemoError::from)
         .map_err(failure)?;
-    let (serving, url) = serve(&args.listen, &shop, &context).await?;
+    let (serving, url) = serve(&args, &shop, &context).await?;
     if form == Form::Text {
         note(&format!("the shop's page: {url}"));
     }
@@ -88,8 +89,12 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
 }
 
 /// Serves the shop's page, its commands and its views.
-async fn serve(wanted: &str, shop: &Shop, context: &Context) -> Result<(Serving, String), Failure> {
+async fn serve(
+    args: &DemoArgs,
+    shop: &Shop,
+    context: &Context,
+) -> Result<(Serving, String), Failure> {
     let server = Server::new(shop.fleet.clone(), shop.log.clone(), shop.time.clone())
         .page("/", storefront::PAGE);
-    serving::start(server, wanted, HOME, context).await
+    serving::start(server, (&args.listen, HOME), args.doors, context).await
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch::Address;
+use anabranch::access::Key;
 use anabranch::domain::types::ServiceTypes;
 use anabranch::log::OpenError;
 use anabranch::peer::{PeerOptions, Registered, RemotePort};
@@ -22,6 +23,7 @@ use super::args::DemoArgs;
 use super::ending::failure;
 use super::provider;
 use crate::context::Context;
+use crate::credential;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::note;
 use crate::serving;
@@ -56,7 +58,8 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         stop.when_input_ends()?;
     }
     let time = Time::of(&context.env);
-    let Some(log) = stop.unless_asked(open(url, &time)).await else {
+    let key = credential::find(&context)?;
+    let Some(log) = stop.unless_asked(open(url, key.as_ref(), &time)).await else {
         return Ok(());
     };
     let log = log?;
@@ -72,6 +75,7 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         DiskSnapshots::open(disk, &snapshots).map_err(|error| file("make", &snapshots, &error))?;
     let mut options = PeerOptions::default();
     options.log = Some(log.name().to_owned());
+    options.key = key;
     let registry = log.registry();
     let directory = Registered(registry.clone());
     let port = RemotePort::new(Arc::new(directory), time.clone(), options);
@@ -90,7 +94,7 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         (_, HOME) => ("127.0.0.1:0", ""),
         (_, other) => (other, ""),
     };
-    let bound = serving::bind(wanted, usual).await?;
+    let bound = serving::bind(wanted, usual, args.doors).await?;
     let secret =
         lease_secret(&context.env, dir).map_err(|error| file("keep a secret in", dir, &error))?;
     let registration = registration(&shop.types_of(name), bound.url(), secret);
@@ -166,10 +170,12 @@ fn registration(types: &ServiceTypes, address: &str, secret: String) -> Registra
 }
 
 /// The log, once its server answers.
-async fn open(url: &str, time: &Time) -> Result<RemoteLog, Failure> {
+async fn open(url: &str, key: Option<&Key>, time: &Time) -> Result<RemoteLog, Failure> {
     let began = time.monotonic();
+    let mut options = remote::Options::default();
+    options.key = key.cloned();
     loop {
-        match RemoteLog::open(url, remote::Options::default()) {
+        match RemoteLog::open(url, options.clone()) {
             Err(OpenError::Unreachable { .. })
                 if time.monotonic().saturating_sub(began) < LOG_PATIENCE =>
             {

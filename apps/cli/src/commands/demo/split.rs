@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anabranch::Address;
+use anabranch::access::FIRST_KEY_FILE;
 use anabranch::peer::{PeerOptions, Registered, RemotePort};
 use anabranch::remote::{self, RemoteLog};
 use anabranch::runtime::Time;
@@ -28,6 +29,7 @@ use super::provider;
 use super::split_floor::SplitFloor;
 use crate::commands::up::open_door;
 use crate::context::Context;
+use crate::credential;
 use crate::demo_text::Display;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs::real;
@@ -108,7 +110,8 @@ impl Split {
     ) -> Outcome {
         let form = context.settings.form;
         let time = Time::of(&context.env);
-        let neighbours = Neighbours::new(self.services.clone(), context.env.clone());
+        let key = credential::find(context)?;
+        let neighbours = Neighbours::new(self.services.clone(), key.clone(), context.env.clone());
         let neighbours = Arc::new(neighbours);
         if form == Form::Text {
             let page = neighbours.address("storefront").unwrap_or_default();
@@ -116,10 +119,13 @@ impl Split {
             note(&format!("the log: {log}; what the services say: {said}"));
             note(&format!("the shop's page: {page}"));
         }
-        let log = RemoteLog::open(&self.backbone, remote::Options::default());
+        let mut options = remote::Options::default();
+        options.key.clone_from(&key);
+        let log = RemoteLog::open(&self.backbone, options);
         let log = log.map_err(Failure::from)?;
         let mut options = PeerOptions::default();
         options.log = Some(log.name().to_owned());
+        options.key = key;
         let directory = Arc::new(Registered(log.registry()));
         let port = RemotePort::new(directory, time.clone(), options);
         let beside = Beside {
@@ -152,6 +158,11 @@ impl Split {
         let listen = self.backbone.trim_start_matches("http://");
         let provider = format!("http://{}", self.provider);
         let mut text = String::from("# Written by `anabranch demo --split`.\n");
+        if args.doors.doors().auth {
+            let key = json_text(&format!("{dir}/{FIRST_KEY_FILE}"));
+            // Writing to a text cannot fail.
+            let _ = write!(text, "\n[env]\nANABRANCH_TOKEN_FILE = {key}\n");
+        }
         let mut table = |name: &str, arguments: &[&str], rest: &str| {
             // A text of JSON is one of TOML.
             let arguments: Vec<_> = arguments.iter().map(|text| json_text(text)).collect();
@@ -162,13 +173,15 @@ impl Split {
                 "\n[service.{name}]\nprogram = \"anabranch\"\nargs = [{arguments}]\n{rest}"
             );
         };
-        let serve = ["serve", "--log", &dir, "--listen", listen, "--while-input"];
+        let mut serve = vec!["serve", "--log", &dir, "--listen", listen, "--while-input"];
+        serve.extend(args.doors.arguments());
         let head = json_text(&format!("{}/openapi.json", self.backbone));
         table("backbone", &serve, &format!("ready = {head}\n"));
         for name in SERVICES {
             let own = format!("{services}/{name}");
             let mut arguments = vec!["demo", "--service", name, "--log", &self.backbone];
             arguments.extend(["--dir", &own, "--provider", &provider, "--while-input"]);
+            arguments.extend(args.doors.arguments());
             if name == "storefront" {
                 arguments.extend(["--listen", &args.listen]);
             }

@@ -1,0 +1,32 @@
+//! What this program shows to servers that ask who calls.
+
+use std::path::Path;
+
+use anabranch::Address;
+use anabranch::access::{FIRST_KEY_FILE, Key};
+
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+
+/// The key that `ANABRANCH_TOKEN_FILE` or `ANABRANCH_KEY` gives; or else, when the log is a directory of
+/// whoever runs this, the first key of that log. A key is never an argument: everybody on the machine
+/// could see it.
+pub fn find(context: &Context) -> Result<Option<Key>, Failure> {
+    let dir = match &context.settings.log {
+        Address::Directory(dir) => Some(dir.as_path()),
+        Address::Server(_) | Address::Memory => None,
+    };
+    beside(dir, context)
+}
+
+/// The same for a program that serves the log in this directory.
+pub fn beside(dir: Option<&Path>, context: &Context) -> Result<Option<Key>, Failure> {
+    let given = Key::from_env(&context.env).map_err(|error| {
+        Failure::new(Exit::Usage, "bad-key", error.to_string()).safe("nothing was asked for")
+    })?;
+    let Some(dir) = dir.filter(|_| given.is_none()) else {
+        return Ok(given);
+    };
+    // Whoever may not read the file asks without a key, and is told if one is needed.
+    Ok(Key::read(&context.env, &dir.join(FIRST_KEY_FILE)).ok())
+}

@@ -1,0 +1,58 @@
+//! The gate: whoever shows no key that is good is refused before anything is read of what they send.
+
+use anabranch_access::{Caller, Unauthenticated};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use connectrpc::ConnectError;
+
+use crate::calls::{is_call, refuse_call};
+use crate::read::one;
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+
+/// What a caller is told. Why a key is not good is its owner's business, and not a guesser's.
+const WHO: &str = "this server asks who calls, and no key that is good was shown; send Authorization: Bearer ab_… (a program takes it from ANABRANCH_TOKEN_FILE or ANABRANCH_KEY); nothing was changed";
+
+/// Lets a request in whose caller is known, and says to whoever carries it out who that is.
+pub async fn let_in(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+    let Some(keys) = &shared.keys else {
+        return next.run(request).await;
+    };
+    if is_public(request.uri().path()) {
+        request.extensions_mut().insert(Caller::Nobody);
+        return next.run(request).await;
+    }
+    let shown = match one(request.headers(), &header::AUTHORIZATION) {
+        Ok(value) => keys.authenticate(value.map(HeaderValue::as_bytes)),
+        Err(_) => Err(Unauthenticated::Unknown),
+    };
+    match shown {
+        Ok(principal) => {
+            // What is not there cannot be passed on or written down.
+            request.headers_mut().remove(header::AUTHORIZATION);
+            request.extensions_mut().insert(Caller::Known(principal));
+            next.run(request).await
+        }
+        Err(_) => unauthenticated(request.uri().path(), request.headers()),
+    }
+}
+
+/// Whoever supervises the server learns that it lives, and nothing else.
+fn is_public(path: &str) -> bool {
+    path == "/livez"
+}
+
+fn unauthenticated(path: &str, headers: &HeaderMap) -> Response {
+    let mut response = if is_call(path) {
+        refuse_call(headers, &ConnectError::unauthenticated(WHO))
+    } else {
+        Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", WHO).into_response()
+    };
+    let asks = HeaderValue::from_static("Bearer");
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, asks);
+    response
+}
