@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
 import ssl
@@ -21,6 +22,9 @@ ANSWER_BYTES_MAX = 64 << 20
 
 _IDLE_MAX = 8
 _CHUNK = 1 << 16
+
+_WAIT_MOST = 1e6
+"""The longest that a socket is told to wait, in seconds. It takes no number beyond all measure."""
 
 
 @dataclass
@@ -75,6 +79,74 @@ def _headers(message: http.client.HTTPMessage) -> Dict[str, str]:
     return {name.lower(): value for name, value in message.items()}
 
 
+class _Raw(io.RawIOBase):
+    """What comes over a socket, until the moment that its line names."""
+
+    def __init__(self, line: _Line) -> None:
+        self._line = line
+        self._source = line.sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> Optional[int]:
+        """What comes next, if it comes in time."""
+        self._line.hurry()
+        return self._source.readinto(buffer)
+
+    def close(self) -> None:
+        """Ends it."""
+        if not self.closed:
+            self._source.close()
+        super().close()
+
+
+class _Line:
+    """A socket on which everything together ends at a moment. The time limit of a socket alone begins
+    again with each byte, so whoever drips would hold a caller for ever.
+    """
+
+    def __init__(self, sock: socket.socket, until: float) -> None:
+        self.sock = sock
+        self.until = until
+
+    def hurry(self) -> None:
+        """Gives the socket the time that is left; raises where there is none."""
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("the time for the answer is over")
+        self.sock.settimeout(min(left, _WAIT_MOST))
+
+    # What the standard library asks of a socket.
+
+    def sendall(self, data: Any) -> None:
+        """Sends all of it."""
+        rest = memoryview(data)
+        while rest:
+            self.hurry()
+            rest = rest[self.sock.send(rest) :]
+
+    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
+        """What comes, as a file."""
+        return io.BufferedReader(_Raw(self))
+
+    def close(self) -> None:
+        """Ends it."""
+        self.sock.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection of the standard library over a line."""
+
+    def __init__(self, host: str, port: int, line: _Line, default_port: int) -> None:
+        super().__init__(host, port)
+        # It stands in the header `host` if it is another one.
+        self.default_port = default_port
+        self.line = line
+        self.sock = line
+
+
 class Transport:
     """Connections to one server. Threads may share it."""
 
@@ -85,12 +157,15 @@ class Transport:
         if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
             raise ValueError(f"{url!r} is no address of a server such as http://127.0.0.1:7400")
         self.url = f"{parts.scheme}://{parts.netloc}"
-        self._make = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        self._host, self._port = parts.hostname, parts.port
+        self._tls: Optional[ssl.SSLContext] = None
+        self._default_port = http.client.HTTP_PORT
+        if parts.scheme == "https":
+            self._tls = ssl.create_default_context()
+            self._tls.set_alpn_protocols(["http/1.1"])
+            self._default_port = http.client.HTTPS_PORT
+        self._host, self._port = parts.hostname, parts.port or self._default_port
         self._lock = threading.Lock()
-        self._idle: List[http.client.HTTPConnection] = []
+        self._idle: List[_Connection] = []
 
     def close(self) -> None:
         """Ends the connections that nobody uses."""
@@ -102,66 +177,84 @@ class Transport:
     def ask(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, within: float
     ) -> Answer:
-        """Sends a request and takes in its answer, or raises `Unreachable` or `BadAnswer`."""
+        """Sends a request and takes in its answer, or raises `Unreachable` or `BadAnswer`. All of it
+        together takes `within` seconds at most.
+        """
         until = time.monotonic() + within
         connection = self._take() or self._fresh(until)
         with self._asking(connection):
             return self._once(connection, method, path, headers, body, until)
 
     def stream(
-        self, path: str, headers: Mapping[str, str], body: bytes, within: float, idle: float
+        self, path: str, headers: Mapping[str, str], body: bytes, within: float
     ) -> Stream:
-        """Sends a request whose answer goes on; `idle` is how long it may say nothing, in seconds."""
+        """Sends a request whose answer goes on. It has begun within so many seconds; how long the parts
+        may take is said to the stream.
+        """
         connection = self._fresh(time.monotonic() + within)
         with self._asking(connection):
             connection.request("POST", path, body, dict(headers))
             response = connection.getresponse()
-        return Stream(self, connection, response, idle)
+        return Stream(self, connection, response)
 
-    def _take(self) -> Optional[http.client.HTTPConnection]:
+    def _take(self) -> Optional[_Connection]:
         """A connection that waits here, if the server has not ended it meanwhile."""
         while True:
             with self._lock:
                 if not self._idle:
                     return None
                 connection = self._idle.pop()
-            if _is_quiet(connection.sock):
+            if _is_quiet(connection.line.sock):
                 return connection
             connection.close()
 
-    def _fresh(self, until: float) -> http.client.HTTPConnection:
-        within = max(until - time.monotonic(), 0.001)
-        connection = self._make(self._host, self._port, timeout=within)
+    def _fresh(self, until: float) -> _Connection:
         try:
-            connection.connect()
+            sock = self._dial(until)
         except OSError as error:
-            connection.close()
             # Nothing was sent.
             raise Unreachable(
                 "unreachable", f"{self.url} cannot be reached: {error}", passing=True
             ) from error
-        _stay_awake(connection.sock)
-        return connection
+        return _Connection(self._host, self._port, _Line(sock, until), self._default_port)
+
+    def _dial(self, until: float) -> socket.socket:
+        """A connection to the first of the host's addresses that answers; all of them together have
+        until that moment. How long the system may look for the addresses is its own to say.
+        """
+        failed = OSError(f"{self._host} has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            self._host, self._port, 0, socket.SOCK_STREAM
+        ):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                line = _Line(sock, until)
+                line.hurry()
+                sock.connect(address)
+                _stay_awake(sock)
+                if self._tls is None:
+                    return sock
+                line.hurry()
+                return self._tls.wrap_socket(sock, server_hostname=self._host)
+            except OSError as error:
+                sock.close()
+                failed = error
+        raise failed
 
     def _once(
         self,
-        connection: http.client.HTTPConnection,
+        connection: _Connection,
         method: str,
         path: str,
         headers: Mapping[str, str],
         body: bytes,
         until: float,
     ) -> Answer:
-        sock = connection.sock
-        sock.settimeout(max(until - time.monotonic(), 0.001))
+        connection.line.until = until
         connection.request(method, path, body or None, dict(headers))
         response = connection.getresponse()
         taken = bytearray()
         while True:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise socket.timeout("the answer did not come whole in time")
-            sock.settimeout(left)
             chunk = response.read1(_CHUNK)
             if not chunk:
                 break
@@ -185,7 +278,7 @@ class Transport:
             self._give_back(connection)
         return answer
 
-    def _give_back(self, connection: http.client.HTTPConnection) -> None:
+    def _give_back(self, connection: _Connection) -> None:
         with self._lock:
             if len(self._idle) < _IDLE_MAX:
                 self._idle.append(connection)
@@ -193,7 +286,7 @@ class Transport:
         connection.close()
 
     @contextmanager
-    def _asking(self, connection: http.client.HTTPConnection) -> Iterator[None]:
+    def _asking(self, connection: _Connection) -> Iterator[None]:
         """Ends the connection if what is asked over it fails, and says how in our words."""
         try:
             yield
@@ -230,18 +323,18 @@ class Stream:
     def __init__(
         self,
         transport: Transport,
-        connection: http.client.HTTPConnection,
+        connection: _Connection,
         response: http.client.HTTPResponse,
-        idle: float,
     ) -> None:
         self._transport = transport
         self._connection = connection
         self._response = response
         self.status = response.status
         self.headers = _headers(response.msg)
-        # Of a connection that ends with its answer the response has the socket alone.
-        if connection.sock is not None:
-            connection.sock.settimeout(idle)
+
+    def allow(self, seconds: float) -> None:
+        """All that is read from now on has so much time together."""
+        self._connection.line.until = time.monotonic() + seconds
 
     def read(self, count: int) -> bytes:
         """So many bytes, or fewer at the end; raises `Unreachable` when it breaks."""

@@ -9,8 +9,8 @@ from typing import Iterator, Optional, Protocol, Tuple
 
 from . import _retry, _rpc
 from ._rpc import Caller
-from .errors import AnabranchError
-from .log import Cut, Event, Filter
+from .errors import AnabranchError, Unreachable
+from .log import Cut, Event, Filter, checked_cut
 from .wire import log as wire
 
 IDLE = 60.0
@@ -80,41 +80,75 @@ def read_place(log: str, text: Optional[str]) -> Cut:
     return cut
 
 
-class _Again:
-    """When a reader asks again, and when its patience is at its end."""
+class Patience:
+    """How long a reader waits, when it asks again, and when its patience is at its end.
+
+    That is so when nothing new has come for as long as the patience is, however much the server says.
+    Who follows is content with a server that is there and has nothing to say.
+    """
 
     # A call that went on for so long was answered, even if there was nothing to say, in seconds.
     ANSWERED = 5.0
 
-    def __init__(self, patience: float, idle: float) -> None:
+    def __init__(self, patience: float, idle: Optional[float] = None) -> None:
         self._again = _retry.Again()
-        self._patience = patience
-        self._idle = idle
-        self._failing: Optional[float] = None
+        self._patience = _retry.seconds("patience", patience)
+        # None: nobody follows.
+        self._idle = None if idle is None else _retry.seconds("idle", idle)
+        # Since when something new is waited for; None: it is not. What the reader's caller does
+        # with an event is its own time.
+        self._since: Optional[float] = None
         self._began = 0.0
+        self._is_answered = False
 
-    def begin(self) -> None:
-        """A call is made."""
+    def begin(self) -> float:
+        """A call is made: in how many seconds its answer must have begun."""
         self._began = time.monotonic()
+        self._is_answered = False
+        if self._since is None:
+            self._since = self._began
+        left = self._left()
+        # Who follows with little patience would otherwise call a server away that is slow.
+        return min(left if self._idle is None else max(left, 1.0), _retry.ATTEMPT_MOST)
 
     def answered(self) -> None:
-        """The server has said something."""
-        self._again.reset()
-        self._failing = None
+        """The answer has begun."""
+        self._is_answered = True
+
+    def next(self) -> float:
+        """In how many seconds the next message must have come whole."""
+        return self._left() if self._idle is None else self._idle
+
+    def came(self, is_new: bool) -> None:
+        """A message has come, with something new in it or without."""
+        if is_new:
+            self._again.reset()
+            self._since = None
+        elif self._idle is None and self._left() <= 0:
+            raise Unreachable("unreachable", "the server answers and gives nothing new", passing=True)
 
     def wait_or_raise(self, error: AnabranchError) -> None:
         """Waits before the next call, if there is to be one."""
         if not error.passing:
             raise error
-        now = time.monotonic()
-        if now - self._began > min(self.ANSWERED, self._idle):
-            self.answered()
-        if self._failing is None:
-            self._failing = now
+        if self._idle is not None and self._is_answered:
+            now = time.monotonic()
+            has_lasted = now - self._began >= min(self.ANSWERED, self._idle)
+            if has_lasted:
+                self._again.reset()
+            if has_lasted or self._since == self._began:
+                # It was there until now.
+                self._since = now
         wait = self._again.wait(error)
-        if now + wait - self._failing > self._patience:
+        if wait + _retry.least(self._patience) >= self._left():
             raise error
         time.sleep(wait)
+
+    def _left(self) -> float:
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        return self._since + self._patience - now
 
 
 class Reader:
@@ -126,64 +160,58 @@ class Reader:
         filter: Filter,
         cut: Optional[Cut],
         mode: wire.ReadMode,
-        patience: float,
-        idle: float = IDLE,
+        pace: Patience,
     ) -> None:
         self._caller = caller
-        self._idle = idle
         self._filter = filter.message()
         self._mode = mode
-        self._patience = patience
+        self._pace = pace
         self._until: Optional[Cut] = None
-        # What is behind the events that were given; None: a backward read begins at the head.
-        self.cut: Optional[Cut] = None if cut is None else dict(cut)
-        if cut is None and mode != "READ_MODE_BACKWARD":
-            self.cut = {}
+        # What is behind the events that were given.
+        self.cut: Cut = {} if cut is None else checked_cut(cut)
 
     def events(self) -> Iterator[Tuple[Event, Cut]]:
         """Each event, and the place behind it."""
-        again = _Again(self._patience, self._idle)
         while True:
-            again.begin()
             try:
                 for message in self._ask():
-                    again.answered()
                     yield from self._take(message)
                 return
             except AnabranchError as error:
-                again.wait_or_raise(error)
+                self._pace.wait_or_raise(error)
 
     def _ask(self) -> Iterator[wire.ReadResponse]:
         request = wire.ReadRequest(
-            from_=None if self.cut is None else wire.Cut(counts=dict(self.cut)),
-            filter=self._filter,
-            mode=self._mode,
+            from_=wire.Cut(counts=dict(self.cut)), filter=self._filter, mode=self._mode
         )
-        within = _retry.ATTEMPT_MOST
-        path = _rpc.LOG + "Read"
-        return self._caller.stream(path, request, wire.ReadResponse, within, self._idle)
+        return self._caller.stream(_rpc.LOG + "Read", request, wire.ReadResponse, self._pace)
 
     def _take(self, message: wire.ReadResponse) -> Iterator[Tuple[Event, Cut]]:
         if message.problem is not None:
             raise read_failed(message.problem)
+        is_new = False
         if message.until is not None and self._until is None:
             self._until = dict(message.until.counts)
+            is_new = True
         is_backward = self._mode == "READ_MODE_BACKWARD"
-        cut = {} if self.cut is None else self.cut
         for event in map(Event.of, message.events):
             part, offset = event.position.partition, event.position.offset
             if self._until is not None and offset >= self._until.get(part, 0):
                 continue
-            if not is_backward and offset < cut.get(part, 0):
+            count = self.cut.get(part, 0)
+            if offset >= count if is_backward else offset < count:
                 # It was given before. No server of ours does so.
                 continue
-            cut[part] = offset if is_backward else max(cut.get(part, 0), offset + 1)
-            self.cut = cut
-            yield event, dict(cut)
+            self.cut[part] = offset if is_backward else offset + 1
+            self._pace.came(True)
+            is_new = True
+            yield event, dict(self.cut)
         if message.reach is not None and not is_backward:
-            part = message.reach.partition
-            cut[part] = max(cut.get(part, 0), message.reach.to)
-            self.cut = cut
+            part, to = message.reach.partition, message.reach.to
+            if to > self.cut.get(part, 0):
+                self.cut[part] = to
+                is_new = True
+        self._pace.came(is_new)
 
 
 def read_failed(problem: wire.ReadProblem) -> AnabranchError:
@@ -207,37 +235,44 @@ class StreamReader:
     """A read of one stream, and where it is."""
 
     def __init__(
-        self, caller: Caller, stream: str, start: int, end: Optional[int], backward: bool, patience: float
+        self, caller: Caller, stream: str, start: int, end: Optional[int], backward: bool, pace: Patience
     ) -> None:
         self._caller = caller
         self._stream = stream
         self._start, self._end = start, end
         self._backward = backward
-        self._patience = patience
+        self._pace = pace
 
     def events(self) -> Iterator[Event]:
         """Each event."""
-        again = _Again(self._patience, IDLE)
         while True:
-            again.begin()
             try:
                 for message in self._ask():
-                    again.answered()
-                    if message.problem is not None:
-                        raise read_failed(message.problem)
-                    for event in map(Event.of, message.events):
-                        if self._backward:
-                            self._end = event.version
-                        else:
-                            self._start = event.version + 1
-                        yield event
+                    yield from self._take(message)
                 return
             except AnabranchError as error:
-                again.wait_or_raise(error)
+                self._pace.wait_or_raise(error)
+
+    def _take(self, message: wire.ReadResponse) -> Iterator[Event]:
+        if message.problem is not None:
+            raise read_failed(message.problem)
+        is_new = False
+        for event in map(Event.of, message.events):
+            version = event.version
+            if version < self._start or (self._end is not None and version >= self._end):
+                # It was given before, or was not asked for. No server of ours does so.
+                continue
+            if self._backward:
+                self._end = version
+            else:
+                self._start = version + 1
+            self._pace.came(True)
+            is_new = True
+            yield event
+        self._pace.came(is_new)
 
     def _ask(self) -> Iterator[wire.ReadResponse]:
         request = wire.ReadStreamRequest(
             stream=self._stream, from_=self._start, to=self._end, backward=self._backward
         )
-        within = _retry.ATTEMPT_MOST
-        return self._caller.stream(_rpc.LOG + "ReadStream", request, wire.ReadResponse, within, IDLE)
+        return self._caller.stream(_rpc.LOG + "ReadStream", request, wire.ReadResponse, self._pace)

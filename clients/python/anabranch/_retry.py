@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from typing import Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 from .errors import AnabranchError
 from .wire.http import Happened
@@ -22,6 +23,18 @@ ATTEMPT_MOST = 10.0
 """The longest that one attempt waits for its answer, in seconds."""
 
 
+def seconds(name: str, value: Any) -> float:
+    """A time that a caller has named. What is no number would never be over."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise TypeError(f"{name} is a number of seconds, and not {value!r}")
+    return float(value)
+
+
+def least(timeout: float) -> float:
+    """How long an attempt takes at least that is worth making, of so long a time."""
+    return min(LEAST, timeout / 4)
+
+
 class Again:
     """How long to wait before the next attempt: twice as long each time, not all at once."""
 
@@ -32,10 +45,15 @@ class Again:
         """Somebody has answered."""
         self._next = FIRST
 
-    def wait(self, error: AnabranchError) -> float:
-        """Seconds to wait after this error."""
+    def pause(self) -> float:
+        """Seconds to wait, if nobody says otherwise."""
         wait = self._next * random.uniform(0.75, 1.25)
         self._next = min(self._next * 2, MOST)
+        return wait
+
+    def wait(self, error: AnabranchError) -> float:
+        """Seconds to wait after this error."""
+        wait = self.pause()
         return wait if error.retry_after is None else max(error.retry_after, FIRST)
 
 
@@ -46,7 +64,7 @@ def until_done(timeout: float, once: Callable[[float], T]) -> T:
     refusal also says what has become of the attempts before. If the time ends first, the last
     error is raised; it says `maybe` if any attempt may have been done.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + seconds("timeout", timeout)
     again = Again()
     may_have: Happened = "no"
     while True:
@@ -59,7 +77,7 @@ def until_done(timeout: float, once: Callable[[float], T]) -> T:
             if not error.passing:
                 raise
             wait = again.wait(error)
-            if time.monotonic() + wait + min(LEAST, timeout / 4) >= deadline:
+            if time.monotonic() + wait + least(timeout) >= deadline:
                 error.happened = may_have
                 raise
             time.sleep(wait)

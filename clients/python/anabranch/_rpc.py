@@ -6,7 +6,8 @@ Source: the Connect protocol, https://connectrpc.com/docs/protocol.
 from __future__ import annotations
 
 import struct
-from typing import Any, Dict, Iterator, Mapping, Optional, Type, TypeVar
+import time
+from typing import Any, Dict, Iterator, Mapping, Optional, Protocol, Type, TypeVar
 
 from . import _http
 from ._http import Answer, Stream, Transport
@@ -28,6 +29,19 @@ _MAYBE = ("unknown", "deadline_exceeded")
 _PASSING = (*_MAYBE, "unavailable", "aborted")
 
 R = TypeVar("R", bound=Record)
+
+
+class Pace(Protocol):
+    """How long a call whose answers go on is waited for."""
+
+    def begin(self) -> float:
+        """A call is made: in how many seconds its answer must have begun."""
+
+    def answered(self) -> None:
+        """The answer has begun."""
+
+    def next(self) -> float:
+        """In how many seconds the next message must have come whole."""
 
 
 class Caller:
@@ -52,6 +66,7 @@ class Caller:
             "connect-timeout-ms": str(max(int(within * 1000), 1)),
         }
         body = _http.compose(request.write())
+        until = time.monotonic() + within
         try:
             got = self.transport.ask("POST", path, headers, body, within)
             if got.status != 200:
@@ -61,9 +76,9 @@ class Caller:
         except AnabranchError as error:
             if not changes:
                 error.happened = "no"
-            raise self._named(error, within) from None
+            raise self._named(error, until) from None
 
-    def stream(self, path: str, request: Record, answer: Type[R], within: float, idle: float) -> Iterator[R]:
+    def stream(self, path: str, request: Record, answer: Type[R], pace: Pace) -> Iterator[R]:
         """A call whose answers go on until the server ends it in order."""
         headers = {
             **self.headers(),
@@ -71,19 +86,24 @@ class Caller:
             "connect-protocol-version": "1",
         }
         body = _http.compose(request.write())
-        stream = self.transport.stream(path, headers, _ENVELOPE.pack(0, len(body)) + body, within, idle)
+        within = pace.begin()
+        until = time.monotonic() + within
+        stream: Optional[Stream] = None
         try:
+            stream = self.transport.stream(path, headers, _ENVELOPE.pack(0, len(body)) + body, within)
             if stream.status != 200:
                 content = stream.read(1 << 20)
                 raise self.refused(Answer(stream.status, stream.headers, content))
             check_media_type(stream.headers, "application/connect+json", stream.status)
-            for content in self._messages(stream):
+            pace.answered()
+            for content in self._messages(stream, pace):
                 yield read(answer, content)
         except AnabranchError as error:
             error.happened = "no"
-            raise self._named(error, within) from None
+            raise self._named(error, until) from None
         finally:
-            stream.close()
+            if stream is not None:
+                stream.close()
 
     def version(self, within: float) -> Version:
         """What serves."""
@@ -93,20 +113,21 @@ class Caller:
         check_media_type(got.headers, "application/json", got.status)
         return read(Version, got.body)
 
-    def _named(self, error: AnabranchError, within: float) -> AnabranchError:
+    def _named(self, error: AnabranchError, until: float) -> AnabranchError:
         """The same error, by its own name if it is that the server is about another log: calls
-        say that in words alone.
+        say that in words alone. Where there is no time left to ask, it stays as it is.
         """
         if error.code != "failed-precondition" or not self.log:
             return error
         try:
-            found = self.version(within).log
+            found = self.version(until - time.monotonic()).log
         except AnabranchError:
             return error
         return error if found == self.log else other_log(self.log, found)
 
-    def _messages(self, stream: Stream) -> Iterator[bytes]:
+    def _messages(self, stream: Stream, pace: Pace) -> Iterator[bytes]:
         while True:
+            stream.allow(pace.next())
             head = stream.read(_ENVELOPE.size)
             if len(head) < _ENVELOPE.size:
                 raise cut_off(self.transport.url)
@@ -180,6 +201,11 @@ def check_media_type(headers: Mapping[str, str], wanted: str, status: int) -> No
             happened="maybe",
             status=status,
         )
+
+
+def lacking(what: str, happened: Happened = "no") -> BadAnswer:
+    """An answer without what it is there for. Many a server answers everything with an empty object."""
+    return BadAnswer("bad-answer", f"the answer is not understood: {what}", happened=happened)
 
 
 def problem_of(answer: Answer) -> AnabranchError:

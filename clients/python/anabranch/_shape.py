@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-from typing import Any, Callable, Dict, Mapping, Type, TypeVar
+from typing import Any, Callable, Dict, List, Mapping, Type, TypeVar
 
 R = TypeVar("R", bound="Record")
+V = TypeVar("V", int, str)
 
 _U32_MAX = (1 << 32) - 1
 _U64_MAX = (1 << 64) - 1
@@ -29,6 +30,28 @@ class Shape:
         self.read = read
         self.write = write
         self.default = default
+
+
+def texts(name: str, value: Any) -> List[str]:
+    """What a caller has given as a list of texts. A text alone would be taken for its letters."""
+    if isinstance(value, (str, bytes, Mapping)):
+        raise TypeError(f"{name} is a list of texts, and not {value!r}")
+    found = list(value)
+    for item in found:
+        if not isinstance(item, str):
+            raise TypeError(f"{name} is a list of texts, and {item!r} in it is none")
+    return found
+
+
+def mapping(name: str, value: Any, of: Type[V]) -> Dict[V, V]:
+    """What a caller has given as texts by texts, or as whole numbers by whole numbers."""
+    what = "texts by texts" if of is str else "whole numbers by whole numbers"
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is {what}, and not {value!r}")
+    for pair in value.items():
+        if not all(isinstance(one, of) and not isinstance(one, bool) for one in pair):
+            raise TypeError(f"{name} is {what}, and {pair!r} in it is something else")
+    return dict(value)
 
 
 def _same(value: Any) -> Any:

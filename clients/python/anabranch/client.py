@@ -7,8 +7,9 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, U
 
 from . import _reads, _retry, _rpc, lease as leases, session as sessions
 from ._http import Transport
-from ._reads import Place, Reader, StreamReader
+from ._reads import Patience, Place, Reader, StreamReader
 from ._rpc import Caller
+from ._shape import texts
 from .errors import AnabranchError, LeaseLost, OtherProtocol
 from .lease import Lease
 from .log import Appended, Cut, Event, Expect, Filter, NewEvent, NoMatch, Placed, conditions, placed
@@ -85,8 +86,10 @@ class Client:
     def capabilities(self, timeout: Optional[float] = None) -> wire.Capabilities:
         """What the log can do, and how large the parts of an append may be."""
         request = wire.DescribeRequest(protocol=PROTOCOL)
-        answer = self._ask("Describe", request, wire.DescribeResponse, timeout)
-        return answer.capabilities or wire.Capabilities()
+        answer: wire.DescribeResponse = self._ask("Describe", request, wire.DescribeResponse, timeout)
+        if answer.capabilities is None:
+            raise _rpc.lacking("it has no capabilities")
+        return answer.capabilities
 
     def append(
         self,
@@ -113,6 +116,9 @@ class Client:
         lease: str,
     ) -> Appended:
         events = [events] if isinstance(events, NewEvent) else list(events)
+        for event in events:
+            if not isinstance(event, NewEvent):
+                raise TypeError(f"what is appended is a NewEvent, or a list of them, and not {event!r}")
         request = wire.AppendRequest(
             events=[event.message() for event in events],
             conditions=conditions(events, expect, no_match),
@@ -123,12 +129,16 @@ class Client:
             self.timeout if timeout is None else timeout,
             lambda within: self._caller.call(path, request, wire.AppendResponse, within, changes=True),
         )
+        if len(answer.places) != len(events):
+            raise _rpc.lacking(f"its places are {len(answer.places)}, of {len(events)} events", "maybe")
         return Appended([placed(place) for place in answer.places], answer.repeated)
 
     def head(self, timeout: Optional[float] = None) -> Cut:
         """Every durable event there is now, as a cut."""
         answer = self._ask("Head", wire.HeadRequest(), wire.HeadResponse, timeout)
-        return dict(answer.head.counts) if answer.head else {}
+        if answer.head is None:
+            raise _rpc.lacking("it has no head")
+        return dict(answer.head.counts)
 
     def find(self, id: str, timeout: Optional[float] = None) -> Optional[Placed]:
         """Where the event with this id stands; None: it was not written."""
@@ -136,23 +146,39 @@ class Client:
         return None if answer.placed is None else placed(answer.placed)
 
     def read(
-        self, filter: Filter = Filter(), *, cut: Optional[Cut] = None, backward: bool = False
+        self,
+        filter: Filter = Filter(),
+        *,
+        cut: Optional[Cut] = None,
+        backward: bool = False,
+        patience: Optional[float] = None,
     ) -> Iterator[Event]:
         """The events there are now, in their order; of two reads at one time each gives all.
 
-        What `cut` includes is passed over. Backward, that is what is read, newest first.
+        What `cut` includes is passed over. Backward, that is what is read, newest first. It ends with
+        `Unreachable` when nothing new has come for `patience` seconds; the client's `timeout`, if
+        nothing is said.
         """
         mode: wire.ReadMode = "READ_MODE_BACKWARD" if backward else "READ_MODE_TO_HEAD"
         if backward and cut is None:
             cut = self.head()
-        reader = Reader(self._caller, filter, cut, mode, self.timeout)
+        reader = Reader(self._caller, filter, cut, mode, self._patience(patience))
         return (event for event, _ in reader.events())
 
     def read_stream(
-        self, stream: str, *, start: int = 0, end: Optional[int] = None, backward: bool = False
+        self,
+        stream: str,
+        *,
+        start: int = 0,
+        end: Optional[int] = None,
+        backward: bool = False,
+        patience: Optional[float] = None,
     ) -> Iterator[Event]:
-        """The events of one stream there are now: from version `start` to before `end`."""
-        return StreamReader(self._caller, stream, start, end, backward, self.timeout).events()
+        """The events of one stream there are now: from version `start` to before `end`. `patience` is
+        as that of `read`.
+        """
+        pace = self._patience(patience)
+        return StreamReader(self._caller, stream, start, end, backward, pace).events()
 
     def follow(
         self,
@@ -166,7 +192,7 @@ class Client:
 
         It goes on where it was when the server is restarted: no gap, and no event twice. A server
         that is away for longer than `patience` seconds ends it with `Unreachable`. One that says
-        nothing for `idle` seconds is asked again: it may have gone without a word.
+        nothing whole for `idle` seconds is asked again: it may have gone without a word.
         """
         return (event for event, _ in self._following(filter, cut, patience, idle).events())
 
@@ -195,8 +221,11 @@ class Client:
     def _following(
         self, filter: Filter, cut: Optional[Cut], patience: Optional[float], idle: float
     ) -> Reader:
-        patience = self.timeout if patience is None else patience
-        return Reader(self._caller, filter, cut, "READ_MODE_FOLLOW", patience, idle)
+        pace = self._patience(patience, idle)
+        return Reader(self._caller, filter, cut, "READ_MODE_FOLLOW", pace)
+
+    def _patience(self, patience: Optional[float], idle: Optional[float] = None) -> Patience:
+        return Patience(self.timeout if patience is None else patience, idle)
 
     def session(self, token: Optional[str] = None) -> Session:
         """Commands and queries that see one another; `token` is that of an earlier session."""
@@ -269,16 +298,16 @@ class Client:
             address=address,
             program=program,
             version=version,
-            owns=list(owns),
-            views=list(views),
-            reads=list(reads),
-            sends=list(sends),
+            owns=texts("owns", owns),
+            views=texts("views", views),
+            reads=texts("reads", reads),
+            sends=texts("sends", sends),
         )
         # One of our own: a registration whose answer was lost is repeated as the same.
         request = registry.RegisterRequest(
             service=service,
             secret=secret or secrets.token_hex(32),
-            lease_ms=int(lease_time * 1000),
+            lease_ms=int(_retry.seconds("lease_time", lease_time) * 1000),
         )
         path = _rpc.REGISTRY + "RegisterService"
 
@@ -289,7 +318,9 @@ class Client:
             answer = _retry.until_done(self.timeout if timeout is None else timeout, once)
         except AnabranchError as error:
             raise leases.held(error) from None
-        return Lease(self, name, answer.lease or registry.Lease(), on_lost)
+        if answer.lease is None or not answer.lease.token:
+            raise _rpc.lacking("it has no lease", "maybe")
+        return Lease(self, name, answer.lease, on_lost)
 
     def services(self, timeout: Optional[float] = None) -> List[registry.Registered]:
         """All services, by name, and how their leases are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Sequence, Union
 
 from . import _retry, _rpc
@@ -84,6 +85,7 @@ class Lease:
         """
         stream = f"$schema/{category}"
         data = {"service": self.name, "kinds": [vars(kind) for kind in kinds]}
+        until = time.monotonic() + self._client.timeout
         while True:
             last = next(self._client.read_stream(stream, backward=True), None)
             if last is not None and last.data == data:
@@ -96,7 +98,8 @@ class Lease:
                 return
             except Conflict:
                 # Somebody was first: what they have said may be the same.
-                continue
+                if time.monotonic() >= until:
+                    raise
 
     def release(self, give_up: bool = False) -> None:
         """Ends it, so that whoever follows need not wait. With `give_up` what it owned has no
@@ -128,9 +131,9 @@ class Lease:
     def _renew(self, lasts: float) -> None:
         caller = self._client._caller
         request = wire.RenewRequest(lease=self._token)
-        wait = lasts / 3
+        wait = _between(lasts / 3)
         while not self._stop.wait(wait):
-            within = max(lasts / 3, 0.2)
+            within = min(max(lasts / 3, 0.2), _retry.ATTEMPT_MOST)
             try:
                 renewed = caller.call(_rpc.REGISTRY + "Renew", request, wire.RenewResponse, within)
             except AnabranchError as error:
@@ -138,15 +141,20 @@ class Lease:
                     self._lose(error)
                     return
                 # Not now. It lasts on, and may even live again after its end.
-                wait = min(lasts / 10, 1.0)
+                wait = _between(min(lasts / 10, 1.0))
                 continue
             lasts = renewed.expires_in_ms / 1000
-            wait = lasts / 3
+            wait = _between(lasts / 3)
 
     def _lose(self, error: AnabranchError) -> None:
         self._lost = LeaseLost("lease-lost", f"the lease of {self.name} is lost: {error.detail}")
         if self._on_lost is not None:
             self._on_lost(self._lost)
+
+
+def _between(seconds: float) -> float:
+    """How long it is until the lease is renewed again, whatever the server says of how long it lasts."""
+    return min(max(seconds, 0.2), 600.0)
 
 
 def held(error: AnabranchError) -> AnabranchError:

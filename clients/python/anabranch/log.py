@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence, Union
 
 from . import _http
+from ._shape import mapping, texts
 from .wire import log as wire
 
 Cut = Dict[int, int]
@@ -89,8 +90,8 @@ class NewEvent:
             correlation_id=self.correlation_id,
             causation_id=self.causation_id,
             traceparent=self.traceparent,
-            tags=list(self.tags),
-            headers=dict(self.headers),
+            tags=texts("tags", self.tags),
+            headers=mapping("headers", self.headers, str),
         )
         return wire.NewEvent(
             id=self.id,
@@ -183,13 +184,13 @@ class Filter:
 
     def message(self) -> wire.Filter:
         """What the log takes."""
-        headers = [wire.Header(name=name, value=value) for name, value in self.headers.items()]
+        headers = mapping("headers", self.headers, str)
         return wire.Filter(
-            categories=list(self.categories),
-            types=list(self.types),
-            streams=list(self.streams),
-            headers=headers,
-            tags=list(self.tags),
+            categories=texts("categories", self.categories),
+            types=texts("types", self.types),
+            streams=texts("streams", self.streams),
+            headers=[wire.Header(name=name, value=value) for name, value in headers.items()],
+            tags=texts("tags", self.tags),
         )
 
 
@@ -227,18 +228,36 @@ def conditions(
         for stream, state in expect.items()
     ]
     if no_match is not None:
-        items = [wire.QueryItem(types=list(i.types), tags=list(i.tags)) for i in no_match.items]
-        after = wire.Cut(counts=dict(no_match.after))
+        items = [
+            wire.QueryItem(types=texts("types", item.types), tags=texts("tags", item.tags))
+            for item in no_match.items
+        ]
+        after = wire.Cut(counts=checked_cut(no_match.after))
         made.append(wire.Condition(no_match=wire.NoMatch(items=items, after=after)))
     return made
 
 
-def _expect(state: Expect) -> wire.Expect:
-    if isinstance(state, int) and not isinstance(state, bool):
-        return wire.Expect(at=state)
-    if state in ("any", "empty", "exists"):
-        return wire.Expect(**{str(state): True})
+def checked_cut(cut: Cut) -> Cut:
+    """The same cut. What names its partitions otherwise would be taken for one that has none."""
+    counts = mapping("a cut", cut, int)
+    if any(count < 0 for count in counts.values()):
+        raise ValueError(f"a cut has counts from 0, and not {cut!r}")
+    return counts
+
+
+def checked_state(state: Expect) -> Expect:
+    """The same state, if it is one. A misspelt one would otherwise be another, or none."""
+    is_version = isinstance(state, int) and not isinstance(state, bool) and state >= 0
+    if is_version or state in ("any", "empty", "exists"):
+        return state
     raise ValueError(f"{state!r} is no state to expect: a version, any, empty or exists")
+
+
+def _expect(state: Expect) -> wire.Expect:
+    state = checked_state(state)
+    if isinstance(state, int):
+        return wire.Expect(at=state)
+    return wire.Expect(**{state: True})
 
 
 def _position(message: Optional[wire.Position]) -> Position:

@@ -13,11 +13,10 @@ from urllib.parse import quote, urlencode
 from . import _http, _retry, _rpc
 from ._rpc import Caller
 from .errors import AnabranchError
-from .log import Cut, Expect
+from .log import Cut, Expect, checked_state
 from .wire.http import CommandOutcome, QueryAnswer, RecordedEvent, SagaEnded
 
 TOKEN = "anabranch-token"
-_COMMAND_MOST = 60.0
 # How long one attempt waits for the end of a saga, in seconds.
 _SAGA_MOST = 8
 
@@ -173,24 +172,26 @@ def send(
         "idempotency-key": _header("an idempotency key", str(uuid.uuid4()) if key is None else key),
         **_token(token),
     }
-    if expect is not None and expect != "any":
+    if expect is not None and checked_state(expect) != "any":
         name = "if-none-match" if expect == "empty" else "if-match"
         headers[name] = "*" if expect in ("empty", "exists") else f'"{int(expect)}"'
     if traceparent is not None:
         headers["traceparent"] = _header("a traceparent", traceparent)
     body = _http.compose({} if data is None else data)
-    deadline = time.monotonic() + (wait or 0)
+    deadline = time.monotonic() + (0 if wait is None else _retry.seconds("wait", wait))
     waited = False
+    again = _retry.Again()
 
     def once(within: float) -> Outcome:
         nonlocal waited
-        wait_ms = max(int(min(within, _COMMAND_MOST) * 1000), 1)
+        # The server says in time that it does not know; a while is kept for that to arrive.
+        within_server = within - min(1.0, within / 4)
+        wait_ms = max(int(within_server * 1000), 1)
         address = path + urlencode({"type": command, "timeout": f"{wait_ms}ms"})
         if wait is not None:
             left = deadline - time.monotonic()
-            headers["prefer"] = f"wait={max(1, min(int(left), _SAGA_MOST, int(within)))}"
-        # The server says in time that it does not know; a second more for that to arrive.
-        got = caller.transport.ask("POST", address, headers, body, within + 1)
+            headers["prefer"] = f"wait={max(1, min(int(left), _SAGA_MOST, int(within_server)))}"
+        got = caller.transport.ask("POST", address, headers, body, within)
         if got.status not in (200, 202):
             raise caller.refused(got)
         _rpc.check_media_type(got.headers, "application/json", got.status)
@@ -211,8 +212,11 @@ def send(
     while True:
         outcome = _retry.until_done(timeout, once)
         is_over = not outcome.taken or outcome.ended is not None or not waited
-        if is_over or time.monotonic() >= deadline:
+        left = deadline - time.monotonic()
+        if is_over or left <= 0:
             return outcome
+        # A server that waits for less than it was asked to is not asked without a pause.
+        time.sleep(min(again.pause(), left))
 
 
 def query(
@@ -234,7 +238,7 @@ def query(
 
     def once(within: float) -> Answer:
         try:
-            got = caller.transport.ask("GET", path, headers, b"", within + 1)
+            got = caller.transport.ask("GET", path, headers, b"", within)
             if got.status != 200:
                 raise caller.refused(got)
             _rpc.check_media_type(got.headers, "application/json", got.status)

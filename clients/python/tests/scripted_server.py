@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from typing import Any, Dict, List, Optional
 
 LOG = "aaaaaaaaaaaaaaaa"
+
+DRIP_EVERY = 0.02
+DRIP_MOST = 30.0
+"""Whoever is patient for so many seconds has failed its case."""
 
 
 class Request:
@@ -97,6 +102,10 @@ class ScriptedServer:
     def _send(self, connection: socket.socket, answer: Dict[str, Any]) -> bool:
         if "raw" in answer:
             connection.sendall(answer["raw"].encode("latin-1"))
+            until = time.monotonic() + DRIP_MOST
+            while "drip" in answer and time.monotonic() < until:
+                connection.sendall(answer["drip"].encode("latin-1"))
+                time.sleep(DRIP_EVERY)
         elif "hang" in answer:
             # Until the other side has had enough.
             connection.recv(1)

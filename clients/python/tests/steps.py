@@ -43,7 +43,7 @@ class Steps:
         arguments = self.resolved(step.get("with", {}))
         try:
             came = getattr(self, "do_" + step["do"])(**arguments)
-        except (anabranch.AnabranchError, ValueError) as error:
+        except (anabranch.AnabranchError, ValueError, TypeError) as error:
             if "fails" not in step:
                 raise
             compare(self.resolved(step["fails"]), said(error), f"what {step['do']} raised")
@@ -85,17 +85,17 @@ class Steps:
         expect: Any = None,
         no_match: Any = None,
         lease: Optional[Lease] = None,
-        timeout: Optional[float] = None,
+        **options: Any,
     ) -> Any:
         by = lease or self.client
         if no_match is not None:
             items = [Match(**item) for item in no_match["items"]]
             no_match = NoMatch(items, cut(no_match["after"]) or {})
         made = [item if isinstance(item, NewEvent) else event(item) for item in events]
-        return by.append(made, expect=expect, no_match=no_match, timeout=timeout)
+        return by.append(made, expect=expect, no_match=no_match, **options)
 
-    def do_read(self, filter: Any = None, cut: Any = None, backward: bool = False) -> Any:
-        return list(self.client.read(wanted(filter), cut=as_cut(cut), backward=backward))
+    def do_read(self, filter: Any = None, cut: Any = None, **options: Any) -> Any:
+        return list(self.client.read(wanted(filter), cut=as_cut(cut), **options))
 
     def do_read_stream(self, stream: str, **options: Any) -> Any:
         return list(self.client.read_stream(stream, **options))

@@ -38,6 +38,7 @@ class Hostile(unittest.TestCase):
     def check(self, seen: Dict[str, Any], server: ScriptedServer, seconds: float) -> None:
         requests = server.requests
         self.assertGreaterEqual(len(requests), seen.get("requests_min", 0))
+        self.assertLessEqual(len(requests), seen.get("requests_max", len(requests)))
         self.assertEqual(len(requests), seen.get("requests", len(requests)))
         self.assertGreaterEqual(seconds, seen.get("seconds_min", 0))
         self.assertLess(seconds, seen.get("seconds_max", 60))

@@ -1,6 +1,7 @@
 // A log and the services on it, by the address of a server.
 
 import { OtherProtocol } from "./errors.js";
+import { type Names, known, texts } from "./given.js";
 import { Transport } from "./http.js";
 import type { ToJson } from "./json.js";
 import { Lease, freshSecret, held } from "./lease.js";
@@ -11,16 +12,16 @@ import {
   type Event,
   type Expect,
   type Filter,
-  type NewEvent,
+  NewEvent,
   type NoMatch,
   type Placed,
   conditions,
   placedOf,
 } from "./log.js";
 import { type Place, readPlace, writePlace } from "./place.js";
-import { type Patience, readAll, readOne } from "./reads.js";
-import { untilDone } from "./retry.js";
-import { type Call, Caller, LOG, REGISTRY, otherLog } from "./rpc.js";
+import { IDLE_MS, Patience, readAll, readOne } from "./reads.js";
+import { milliseconds, untilDone } from "./retry.js";
+import { type Call, Caller, LOG, REGISTRY, lacking, otherLog } from "./rpc.js";
 import { type Outcome, type QueryOptions, type SendOptions, Session, type ViewAnswer } from "./session.js";
 import type { Version } from "./wire/http.js";
 import * as wire from "./wire/log.js";
@@ -71,6 +72,21 @@ export interface ReadOptions {
   readonly cut?: Cut;
   /** Newest first. */
   readonly backward?: boolean;
+  /** It ends with `Unreachable` when nothing new has come for so long, in milliseconds. */
+  readonly patienceMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** How a stream is read. */
+export interface ReadStreamOptions {
+  /** The first version that is wanted. */
+  readonly start?: bigint | number;
+  /** The first version that is not wanted any more. */
+  readonly end?: bigint | number;
+  /** Newest first. */
+  readonly backward?: boolean;
+  /** It ends with `Unreachable` when nothing new has come for so long, in milliseconds. */
+  readonly patienceMs?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -80,7 +96,21 @@ export interface FollowOptions {
   readonly cut?: Cut;
   /** How long a server may be away, in milliseconds. */
   readonly patienceMs?: number;
-  /** How long it may say nothing before it is asked again, in milliseconds; a minute. */
+  /** How long it may say nothing whole before it is asked again, in milliseconds; a minute. */
+  readonly idleMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** How a log is consumed. */
+export interface ConsumeOptions {
+  /** Where the place is kept. */
+  readonly place: Place;
+  readonly filter?: Filter;
+  /** Asked after each event: whether that was the last one. */
+  readonly until?: () => boolean;
+  /** How long a server may be away, in milliseconds. */
+  readonly patienceMs?: number;
+  /** How long it may say nothing whole before it is asked again, in milliseconds; a minute. */
   readonly idleMs?: number;
   readonly signal?: AbortSignal;
 }
@@ -104,6 +134,40 @@ export interface Registration extends Waiting {
   readonly onLost?: (error: LeaseLost) => void;
 }
 
+const WAITING: Names<Waiting> = { timeoutMs: true, signal: true };
+const OPEN: Names<OpenOptions> = { ...WAITING, log: true };
+const APPEND_OPTIONS: Names<AppendOptions> = { ...WAITING, expect: true, noMatch: true };
+const READ: Names<ReadOptions> = { cut: true, backward: true, patienceMs: true, signal: true };
+const READ_STREAM: Names<ReadStreamOptions> = {
+  start: true,
+  end: true,
+  backward: true,
+  patienceMs: true,
+  signal: true,
+};
+const FOLLOW: Names<FollowOptions> = { cut: true, patienceMs: true, idleMs: true, signal: true };
+const CONSUME: Names<ConsumeOptions> = {
+  place: true,
+  filter: true,
+  until: true,
+  patienceMs: true,
+  idleMs: true,
+  signal: true,
+};
+const REGISTRATION: Names<Registration> = {
+  ...WAITING,
+  owns: true,
+  address: true,
+  views: true,
+  reads: true,
+  sends: true,
+  program: true,
+  version: true,
+  secret: true,
+  leaseTimeMs: true,
+  onLost: true,
+};
+
 /**
  * Opens the log, and what is served beside it, at an address such as http://127.0.0.1:7400.
  *
@@ -111,7 +175,7 @@ export interface Registration extends Waiting {
  * taken for it. `timeoutMs` is what anything may take if nothing else is said; thirty seconds.
  */
 export async function open(url: string, options: OpenOptions = {}): Promise<Client> {
-  const { log, timeoutMs = 30_000, signal } = options;
+  const { log, timeoutMs = 30_000, signal } = known("open", options, OPEN);
   const transport = new Transport(url);
   const nameless = new Caller(transport, "");
   const version = await untilDone(timeoutMs, signal, (withinMs) => nameless.version(withinMs, signal));
@@ -153,8 +217,12 @@ export class Client {
 
   /** What the log can do, and how large the parts of an append may be. */
   async capabilities(waiting: Waiting = {}): Promise<wire.Capabilities> {
+    known("capabilities", waiting, WAITING);
     const answer = await this.#ask(DESCRIBE, { protocol: PROTOCOL }, waiting);
-    return answer.capabilities ?? wire.Capabilities.make({});
+    if (answer.capabilities === undefined) {
+      throw lacking("it has no capabilities");
+    }
+    return answer.capabilities;
   }
 
   /**
@@ -172,31 +240,43 @@ export class Client {
     options: AppendOptions,
     lease: string,
   ): Promise<Appended> {
+    known("append", options, APPEND_OPTIONS);
     const all = Array.isArray(events) ? (events as readonly NewEvent[]) : [events as NewEvent];
+    if (!all.every((event) => event instanceof NewEvent)) {
+      throw new TypeError("what is appended is a NewEvent, or a list of them");
+    }
     const request = {
       events: all.map((event) => event.message()),
       conditions: conditions(all, options.expect, options.noMatch),
       lease,
     };
     const answer = await this.#ask(APPEND, request, options);
+    if (answer.places.length !== all.length) {
+      throw lacking(`its places are ${answer.places.length}, of ${all.length} events`, "maybe");
+    }
     return { places: answer.places.map(placedOf), repeated: answer.repeated };
   }
 
   /** Every durable event there is now, as a cut. */
   async head(waiting: Waiting = {}): Promise<Cut> {
+    known("head", waiting, WAITING);
     const answer = await this.#ask(HEAD, {}, waiting);
-    return { ...answer.head?.counts };
+    if (answer.head === undefined) {
+      throw lacking("it has no head");
+    }
+    return { ...answer.head.counts };
   }
 
   /** Where the event with this id stands; undefined: it was not written. */
   async find(id: string, waiting: Waiting = {}): Promise<Placed | undefined> {
+    known("find", waiting, WAITING);
     const answer = await this.#ask(FIND, { id }, waiting);
     return answer.placed === undefined ? undefined : placedOf(answer.placed);
   }
 
   /** The events there are now, in their order. */
   async *read(filter: Filter = {}, options: ReadOptions = {}): AsyncGenerator<Event, void, undefined> {
-    const { backward = false, signal } = options;
+    const { backward = false, signal } = known("read", options, READ);
     const from = options.cut ?? (backward ? await this.head(signal ? { signal } : {}) : {});
     const mode = backward ? "READ_MODE_BACKWARD" : "READ_MODE_TO_HEAD";
     for await (const [event] of readAll(this.#caller, filter, from, mode, this.#patience(options))) {
@@ -205,23 +285,24 @@ export class Client {
   }
 
   /** The events of one stream there are now: from version `start` to before `end`. */
-  readStream(
+  async *readStream(
     stream: string,
-    options: { start?: bigint | number; end?: bigint | number; backward?: boolean; signal?: AbortSignal } = {},
+    options: ReadStreamOptions = {},
   ): AsyncGenerator<Event, void, undefined> {
-    const { start = 0, end, backward = false } = options;
+    const { start = 0, end, backward = false } = known("readStream", options, READ_STREAM);
     const before = end === undefined ? undefined : BigInt(end);
-    return readOne(this.#caller, stream, BigInt(start), before, backward, this.#patience(options));
+    yield* readOne(this.#caller, stream, BigInt(start), before, backward, this.#patience(options));
   }
 
   /**
    * Events as they come, for ever: first those behind `cut`, then each new one.
    *
    * It goes on where it was when the server is restarted: no gap, and no event twice. A server that
-   * is away for longer than the patience ends it with `Unreachable`. One that says nothing for long
-   * is asked again: it may have gone without a word.
+   * is away for longer than the patience ends it with `Unreachable`. One that says nothing whole for
+   * long is asked again: it may have gone without a word.
    */
   async *follow(filter: Filter = {}, options: FollowOptions = {}): AsyncGenerator<Event, void, undefined> {
+    known("follow", options, FOLLOW);
     for await (const [event] of this.#following(filter, options.cut ?? {}, options)) {
       yield event;
     }
@@ -235,16 +316,9 @@ export class Client {
    */
   async consume(
     handle: (event: Event) => Promise<void> | void,
-    options: {
-      place: Place;
-      filter?: Filter;
-      until?: () => boolean;
-      patienceMs?: number;
-      idleMs?: number;
-      signal?: AbortSignal;
-    },
+    options: ConsumeOptions,
   ): Promise<void> {
-    const { place, filter = {}, until } = options;
+    const { place, filter = {}, until } = known("consume", options, CONSUME);
     const cut = readPlace(this.log, await place.load());
     for await (const [event, behind] of this.#following(filter, cut, options)) {
       await handle(event);
@@ -260,12 +334,12 @@ export class Client {
     cut: Cut,
     options: { patienceMs?: number; idleMs?: number; signal?: AbortSignal },
   ): AsyncGenerator<[Event, Cut], void, undefined> {
-    return readAll(this.#caller, filter, cut, "READ_MODE_FOLLOW", this.#patience(options));
+    const patience = this.#patience(options, options.idleMs ?? IDLE_MS);
+    return readAll(this.#caller, filter, cut, "READ_MODE_FOLLOW", patience);
   }
 
-  #patience(options: { patienceMs?: number; idleMs?: number; signal?: AbortSignal }): Patience {
-    const { patienceMs = this.timeoutMs, idleMs, signal } = options;
-    return { patienceMs, idleMs, signal };
+  #patience(options: { patienceMs?: number; signal?: AbortSignal }, idleMs?: number): Patience {
+    return new Patience(options.patienceMs ?? this.timeoutMs, idleMs, options.signal);
   }
 
   /** Commands and queries that see one another; `token` is that of an earlier session. */
@@ -280,7 +354,8 @@ export class Client {
     data: ToJson = {},
     options: SendOptions & { token?: string } = {},
   ): Promise<Outcome> {
-    return this.session(options.token).send(stream, command, data, options);
+    const { token, ...rest } = options;
+    return this.session(token).send(stream, command, data, rest);
   }
 
   /** As `Session.query`, in a session of its own; `token` is what it has to see. */
@@ -290,7 +365,8 @@ export class Client {
     fields: { readonly [name: string]: ToJson } = {},
     options: QueryOptions & { token?: string } = {},
   ): Promise<ViewAnswer> {
-    return this.session(options.token).query(view, name, fields, options);
+    const { token, ...rest } = options;
+    return this.session(token).query(view, name, fields, rest);
   }
 
   /**
@@ -298,22 +374,26 @@ export class Client {
    * lease. Rejects with `Held` where another service has what is claimed.
    */
   async register(name: string, about: Registration = {}): Promise<Lease> {
+    known("register", about, REGISTRATION);
     const service = registry.Service.make({
       name,
       address: about.address ?? "",
       program: about.program ?? "",
       version: about.version ?? "",
-      owns: [...(about.owns ?? [])],
-      views: [...(about.views ?? [])],
-      reads: [...(about.reads ?? [])],
-      sends: [...(about.sends ?? [])],
+      owns: texts("owns", about.owns),
+      views: texts("views", about.views),
+      reads: texts("reads", about.reads),
+      sends: texts("sends", about.sends),
     });
     // A secret of one's own: a registration whose answer was lost is repeated as the same.
     const secret = about.secret ?? freshSecret();
-    const leaseMs = BigInt(Math.floor(about.leaseTimeMs ?? 10_000));
+    const leaseMs = BigInt(Math.floor(milliseconds("leaseTimeMs", about.leaseTimeMs ?? 10_000)));
     try {
       const answer = await this.#ask(REGISTER, { service, secret, leaseMs }, about);
-      const lease = answer.lease ?? registry.Lease.make({});
+      const { lease } = answer;
+      if (lease === undefined || lease.token === "") {
+        throw lacking("it has no lease", "maybe");
+      }
       const appendBy = this.#append.bind(this);
       return new Lease(this, this.#caller, name, lease, appendBy, about.onLost);
     } catch (error) {
@@ -323,6 +403,7 @@ export class Client {
 
   /** All services, by name, and how their leases are. */
   async services(waiting: Waiting = {}): Promise<registry.Registered[]> {
+    known("services", waiting, WAITING);
     return (await this.#ask(LIST, {}, waiting)).services;
   }
 

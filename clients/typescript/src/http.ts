@@ -2,6 +2,7 @@
 
 import { AnabranchError, BadAnswer, Unreachable } from "./errors.js";
 import { type Json, parse } from "./json.js";
+import { TIMER_MOST_MS } from "./retry.js";
 import type { Happened } from "./wire/http.js";
 
 /** The largest answer that is taken in, in bytes. A server sends no larger one. */
@@ -38,6 +39,8 @@ export function start(body: Uint8Array): string {
   return JSON.stringify(new TextDecoder().decode(body.subarray(0, 80)));
 }
 
+const OVER = "the time for the answer is over";
+
 /** Before anything is sent. */
 const NOTHING_SENT = [
   "ECONNREFUSED",
@@ -62,7 +65,7 @@ export class Transport {
     this.url = parts.origin;
   }
 
-  /** Sends a request and takes in its answer. */
+  /** Sends a request and takes in its answer. All of it together takes `withinMs` at most. */
   async ask(
     method: string,
     path: string,
@@ -71,7 +74,7 @@ export class Transport {
     withinMs: number,
     signal?: AbortSignal,
   ): Promise<Answer> {
-    const stream = await this.stream(method, path, headers, body, withinMs, withinMs, signal);
+    const stream = await this.stream(method, path, headers, body, withinMs, signal);
     try {
       const taken = await stream.rest(ANSWER_BYTES_MAX);
       return { status: stream.status, headers: stream.headers, body: taken };
@@ -80,19 +83,22 @@ export class Transport {
     }
   }
 
-  /** Sends a request whose answer may go on; `idleMs` is how long it may say nothing. */
+  /**
+   * Sends a request whose answer may go on. All that is read of it has `withinMs` too, unless the stream
+   * is told otherwise.
+   */
   async stream(
     method: string,
     path: string,
     headers: Record<string, string>,
     body: string | Uint8Array | undefined,
     withinMs: number,
-    idleMs: number,
     signal?: AbortSignal,
   ): Promise<Stream> {
     signal?.throwIfAborted();
+    const until = performance.now() + withinMs;
     const controller = new AbortController();
-    const late = setTimeout(() => controller.abort(), withinMs);
+    const late = setTimeout(() => controller.abort(new Error(OVER)), withinMs);
     const onAbort = (): void => controller.abort();
     signal?.addEventListener("abort", onAbort);
     const forget = (): void => signal?.removeEventListener("abort", onAbort);
@@ -105,7 +111,7 @@ export class Transport {
         signal: controller.signal,
       });
       const broken = (error: unknown): Error => this.broken(error, signal);
-      return new Stream(response, idleMs, broken, (isWhole) => {
+      return new Stream(response, until, broken, (isWhole) => {
         forget();
         // To give up what has come whole is a waste of time.
         if (!isWhole) {
@@ -168,13 +174,18 @@ export class Stream {
 
   constructor(
     response: Response,
-    private readonly idleMs: number,
+    private until: number,
     private readonly broken: (error: unknown) => Error,
     private readonly end: (isWhole: boolean) => void,
   ) {
     this.status = response.status;
     this.headers = response.headers;
     this.reader = response.body?.getReader();
+  }
+
+  /** All that is read from now on has so much time together. */
+  allow(ms: number): void {
+    this.until = performance.now() + ms;
   }
 
   /** So many bytes, or fewer at the end. */
@@ -213,13 +224,16 @@ export class Stream {
 
   private async chunk(): Promise<Uint8Array | undefined> {
     let late: NodeJS.Timeout | undefined;
-    const idle = new Promise<never>((_, reject) => {
-      const silent = (): void => reject(new Error(`nothing has come for ${this.idleMs} ms`));
-      late = setTimeout(silent, this.idleMs);
-    });
     try {
+      const leftMs = this.until - performance.now();
+      if (leftMs <= 0) {
+        throw new Error(OVER);
+      }
+      const over = new Promise<never>((_, reject) => {
+        late = setTimeout(() => reject(new Error(OVER)), Math.min(leftMs, TIMER_MOST_MS));
+      });
       const read = this.reader?.read() ?? Promise.resolve({ done: true as const, value: undefined });
-      const { done, value } = await Promise.race([read, idle]);
+      const { done, value } = await Promise.race([read, over]);
       this.isWhole = done;
       return done ? undefined : value;
     } catch (error) {

@@ -5,10 +5,12 @@
 export {
   type AppendOptions,
   Client,
+  type ConsumeOptions,
   type FollowOptions,
   type OpenOptions,
   PROTOCOL,
   type ReadOptions,
+  type ReadStreamOptions,
   type Registration,
   type Waiting,
   open,

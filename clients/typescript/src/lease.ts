@@ -6,9 +6,10 @@ import { isDeepStrictEqual } from "node:util";
 
 import type { AppendOptions, Client } from "./client.js";
 import { AnabranchError, Conflict, Held, LeaseLost } from "./errors.js";
+import { type Names, known } from "./given.js";
 import { compose, parse } from "./json.js";
 import { type Appended, type Event, type Kind, NewEvent } from "./log.js";
-import { untilDone } from "./retry.js";
+import { ATTEMPT_MOST_MS, untilDone } from "./retry.js";
 import { type Call, type Caller, REGISTRY } from "./rpc.js";
 import * as wire from "./wire/registry.js";
 
@@ -23,6 +24,8 @@ const RELEASE: Call<wire.ReleaseRequest, wire.ReleaseResponse> = {
   answer: wire.ReleaseResponse,
   changes: true,
 };
+
+const KIND: Names<Kind> = { name: true, version: true, shape: true };
 
 /** By these codes nobody can renew any more. */
 const LOST = ["failed-precondition", "permission-denied", "not-found", "other-log"];
@@ -108,9 +111,13 @@ export class Lease {
    */
   async declare(category: string, kinds: readonly Kind[]): Promise<void> {
     const stream = `$schema/${category}`;
-    const said = kinds.map(({ name, version = 1, shape = "unknown" }) => ({ name, version, shape }));
+    const said = kinds.map((kind) => {
+      const { name, version = 1, shape = "unknown" } = known("a kind", kind, KIND);
+      return { name, version, shape };
+    });
     const data = { service: this.name, kinds: said };
     const options = { source: this.name, correlationId: stream };
+    const until = performance.now() + this.client.timeoutMs;
     for (;;) {
       const last = await this.last(stream);
       if (last !== undefined && isDeepStrictEqual(last.data, parse(compose(data)))) {
@@ -122,7 +129,7 @@ export class Lease {
         return;
       } catch (error) {
         // Somebody was first: what they have said may be the same.
-        if (!(error instanceof Conflict)) {
+        if (!(error instanceof Conflict) || performance.now() >= until) {
           throw error;
         }
       }
@@ -153,14 +160,16 @@ export class Lease {
   }
 
   private plan(lastsMs: number, waitMs: number): void {
-    this.#timer = setTimeout(() => void this.renew(lastsMs), waitMs);
+    // Whatever the server says of how long it lasts.
+    const betweenMs = Math.min(Math.max(waitMs, 200), 600_000);
+    this.#timer = setTimeout(() => void this.renew(lastsMs), betweenMs);
     // It does not keep a program alive that is done.
     this.#timer.unref();
   }
 
   private async renew(lastsMs: number): Promise<void> {
     try {
-      const withinMs = Math.max(lastsMs / 3, 200);
+      const withinMs = Math.min(Math.max(lastsMs / 3, 200), ATTEMPT_MOST_MS);
       const renewed = await this.caller.call(RENEW, { lease: this.#token }, withinMs);
       lastsMs = Number(renewed.expiresInMs);
       if (this.#lost === undefined) {

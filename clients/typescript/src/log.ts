@@ -2,6 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 
+import { type Names, entries, known, texts, textsByName } from "./given.js";
 import { type Json, type ToJson, compose, parse } from "./json.js";
 import * as wire from "./wire/log.js";
 
@@ -54,6 +55,18 @@ export interface EventOptions {
   headers?: Readonly<Record<string, string>>;
 }
 
+const EVENT_OPTIONS: Names<EventOptions> = {
+  id: true,
+  schemaVersion: true,
+  contentType: true,
+  source: true,
+  correlationId: true,
+  causationId: true,
+  traceparent: true,
+  tags: true,
+  headers: true,
+};
+
 /** An event to append. Its id is made once, so appending the same event again is safe. */
 export class NewEvent {
   readonly id: string;
@@ -69,6 +82,7 @@ export class NewEvent {
     readonly data: ToJson | Uint8Array = null,
     readonly options: EventOptions = {},
   ) {
+    known("NewEvent", options, EVENT_OPTIONS);
     this.id = options.id ?? randomUUID();
   }
 
@@ -81,7 +95,11 @@ export class NewEvent {
     const content =
       this.data instanceof Uint8Array ? { data: this.data } : { text: compose(this.data) };
     const hasMeta = isSaid || tags !== undefined || headers !== undefined;
-    const made = wire.Meta.make({ ...meta, tags: [...(tags ?? [])], headers: { ...headers } });
+    const made = wire.Meta.make({
+      ...meta,
+      tags: texts("tags", tags),
+      headers: textsByName("headers", headers),
+    });
     return wire.NewEvent.make({
       id: this.id,
       stream: this.stream,
@@ -163,16 +181,31 @@ export interface Filter {
   readonly tags?: readonly string[];
 }
 
+const FILTER: Names<Filter> = { categories: true, types: true, streams: true, headers: true, tags: true };
+
 /** What the log takes. */
 export function filterTo(filter: Filter): wire.Filter {
-  const headers = Object.entries(filter.headers ?? {});
+  known("a filter", filter, FILTER);
+  const headers = Object.entries(textsByName("headers", filter.headers));
   return {
-    categories: [...(filter.categories ?? [])],
-    types: [...(filter.types ?? [])],
-    streams: [...(filter.streams ?? [])],
+    categories: texts("categories", filter.categories),
+    types: texts("types", filter.types),
+    streams: texts("streams", filter.streams),
     headers: headers.map(([name, value]) => ({ name, value })),
-    tags: [...(filter.tags ?? [])],
+    tags: texts("tags", filter.tags),
   };
+}
+
+/** A copy of a cut. */
+export function checkedCut(cut: Cut): Cut {
+  const counts = entries("a cut", cut).map(([partition, count]) => {
+    const isCount = typeof count === "bigint" || Number.isSafeInteger(count);
+    if (!/^[0-9]{1,10}$/.test(partition) || !isCount || (count as bigint | number) < 0) {
+      throw new TypeError(`a cut is counts by partitions, and ${partition}: ${String(count)} is none`);
+    }
+    return [partition, BigInt(count as bigint | number)];
+  });
+  return Object.fromEntries(counts) as Cut;
 }
 
 /** The type is one of these (none: any), and all of these tags are present. */
@@ -187,6 +220,9 @@ export interface NoMatch {
   readonly after: Cut;
 }
 
+const MATCH: Names<Match> = { types: true, tags: true };
+const NO_MATCH: Names<NoMatch> = { items: true, after: true };
+
 /** What must hold for an append to be written. */
 export function conditions(
   events: readonly NewEvent[],
@@ -195,7 +231,7 @@ export function conditions(
 ): wire.Condition[] {
   let states: Readonly<Record<string, Expect>> = {};
   if (typeof expect === "object") {
-    states = expect;
+    states = Object.fromEntries(entries("expect", expect)) as Record<string, Expect>;
   } else if (expect !== undefined) {
     const streams = new Set(events.map((event) => event.stream));
     if (streams.size > 1) {
@@ -207,20 +243,28 @@ export function conditions(
     wire.Condition.make({ stream: { stream, expect: expectTo(state) } }),
   );
   if (noMatch !== undefined) {
-    const items = noMatch.items.map(({ types = [], tags = [] }) => ({ types: [...types], tags: [...tags] }));
-    made.push(wire.Condition.make({ noMatch: { items, after: { counts: { ...noMatch.after } } } }));
+    const { items, after } = known("noMatch", noMatch, NO_MATCH);
+    const wanted = items.map((item) => {
+      const { types, tags } = known("an item of noMatch", item, MATCH);
+      return { types: texts("types", types), tags: texts("tags", tags) };
+    });
+    made.push(wire.Condition.make({ noMatch: { items: wanted, after: { counts: checkedCut(after) } } }));
   }
   return made;
 }
 
-function expectTo(state: Expect): wire.Expect {
-  if (state === "any" || state === "empty" || state === "exists") {
-    return { [state]: true };
+/** The same state, if it is one. A misspelt one would otherwise be another, or none. */
+export function checkedState(state: Expect): Expect {
+  const isVersion = (typeof state === "bigint" || Number.isSafeInteger(state)) && Number(state) >= 0;
+  if (isVersion || state === "any" || state === "empty" || state === "exists") {
+    return state;
   }
-  if (typeof state === "bigint" || Number.isSafeInteger(state)) {
-    return { at: BigInt(state) };
-  }
-  throw new TypeError(`${state} is no state to expect: a version, any, empty or exists`);
+  throw new TypeError(`${String(state)} is no state to expect: a version, any, empty or exists`);
+}
+
+function expectTo(given: Expect): wire.Expect {
+  const state = checkedState(given);
+  return typeof state === "string" ? { [state]: true } : { at: BigInt(state) };
 }
 
 function positionOf(message: wire.Position | undefined): Position {

@@ -14,6 +14,22 @@ const LEAST_MS = 250;
 /** The longest that one attempt waits for its answer, in milliseconds. */
 export const ATTEMPT_MOST_MS = 10_000;
 
+/** The longest that a timer waits. One that is given more rings at once. */
+export const TIMER_MOST_MS = 2 ** 31 - 1;
+
+/** A time that a caller has named. What is no number would never be over. */
+export function milliseconds(name: string, value: unknown): number {
+  if (typeof value !== "number" || Number.isNaN(value)) {
+    throw new TypeError(`${name} is a number of milliseconds, and not ${String(value)}`);
+  }
+  return value;
+}
+
+/** How long an attempt takes at least that is worth making, of so long a time. */
+export function leastMs(timeoutMs: number): number {
+  return Math.min(LEAST_MS, timeoutMs / 4);
+}
+
 /** How long to wait before the next attempt: twice as long each time, not all at once. */
 export class Again {
   private nextMs = FIRST_MS;
@@ -23,10 +39,16 @@ export class Again {
     this.nextMs = FIRST_MS;
   }
 
-  /** Milliseconds to wait after this error. */
-  waitMs(error: AnabranchError): number {
+  /** Milliseconds to wait, if nobody says otherwise. */
+  pauseMs(): number {
     const waitMs = this.nextMs * (0.75 + Math.random() / 2);
     this.nextMs = Math.min(this.nextMs * 2, MOST_MS);
+    return waitMs;
+  }
+
+  /** Milliseconds to wait after this error. */
+  waitMs(error: AnabranchError): number {
+    const waitMs = this.pauseMs();
     return error.retryAfterMs === undefined ? waitMs : Math.max(error.retryAfterMs, FIRST_MS);
   }
 }
@@ -39,10 +61,11 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       clearTimeout(timer);
       reject(signal?.reason);
     };
-    const timer = setTimeout(() => {
+    const done = (): void => {
       signal?.removeEventListener("abort", onAbort);
       resolve();
-    }, ms);
+    };
+    const timer = setTimeout(done, Math.min(ms, TIMER_MOST_MS));
     signal?.addEventListener("abort", onAbort, { once: true });
   });
 }
@@ -59,7 +82,7 @@ export async function untilDone<T>(
   signal: AbortSignal | undefined,
   once: (withinMs: number) => Promise<T>,
 ): Promise<T> {
-  const deadline = performance.now() + timeoutMs;
+  const deadline = performance.now() + milliseconds("timeoutMs", timeoutMs);
   const again = new Again();
   let mayHave = false;
   for (;;) {
@@ -75,7 +98,7 @@ export async function untilDone<T>(
         throw error;
       }
       const waitMs = again.waitMs(error);
-      if (performance.now() + waitMs + Math.min(LEAST_MS, timeoutMs / 4) >= deadline) {
+      if (performance.now() + waitMs + leastMs(timeoutMs) >= deadline) {
         error.happened = mayHave ? "maybe" : error.happened;
         throw error;
       }

@@ -28,6 +28,16 @@ export interface Call<Q, A> {
   readonly changes?: boolean;
 }
 
+/** How long a call whose answers go on is waited for. */
+export interface Pace {
+  /** A call is made: in how many milliseconds its answer must have begun. */
+  begin(): number;
+  /** The answer has begun. */
+  answered(): void;
+  /** In how many milliseconds the next message must have come whole. */
+  nextMs(): number;
+}
+
 /** Calls at one server, each meant for one log. */
 export class Caller {
   constructor(
@@ -49,6 +59,7 @@ export class Caller {
       "connect-timeout-ms": String(Math.max(Math.floor(withinMs), 1)),
     };
     const body = compose(call.request.write(request));
+    const until = performance.now() + withinMs;
     try {
       const got = await this.transport.ask("POST", call.path, headers, body, withinMs, signal);
       if (got.status !== 200) {
@@ -60,7 +71,7 @@ export class Caller {
       if (error instanceof AnabranchError && !call.changes) {
         error.happened = "no";
       }
-      throw await this.named(error, withinMs, signal);
+      throw await this.named(error, until, signal);
     }
   }
 
@@ -68,8 +79,7 @@ export class Caller {
   async *stream<Q, A>(
     call: Call<Q, A>,
     request: Q,
-    withinMs: number,
-    idleMs: number,
+    pace: Pace,
     signal?: AbortSignal,
   ): AsyncGenerator<A, void, undefined> {
     const headers = {
@@ -78,15 +88,19 @@ export class Caller {
       "connect-protocol-version": "1",
     };
     let stream: Stream | undefined;
+    const withinMs = pace.begin();
+    const until = performance.now() + withinMs;
     try {
       const body = enveloped(compose(call.request.write(request)));
-      stream = await this.transport.stream("POST", call.path, headers, body, withinMs, idleMs, signal);
+      stream = await this.transport.stream("POST", call.path, headers, body, withinMs, signal);
       if (stream.status !== 200) {
         const content = await stream.read(1 << 20);
         throw refused({ status: stream.status, headers: stream.headers, body: content });
       }
       checkMediaType(stream.headers, "application/connect+json", stream.status);
+      pace.answered();
       for (;;) {
+        stream.allow(pace.nextMs());
         const content = await this.message(stream);
         if (content === undefined) {
           return;
@@ -97,7 +111,7 @@ export class Caller {
       if (error instanceof AnabranchError) {
         error.happened = "no";
       }
-      throw await this.named(error, withinMs, signal);
+      throw await this.named(error, until, signal);
     } finally {
       stream?.close();
     }
@@ -145,14 +159,14 @@ export class Caller {
 
   /**
    * The same error, by its own name if it is that the server is about another log: calls say that
-   * in words alone.
+   * in words alone. Where there is no time left to ask, it stays as it is.
    */
-  private async named(error: unknown, withinMs: number, signal?: AbortSignal): Promise<unknown> {
+  private async named(error: unknown, until: number, signal?: AbortSignal): Promise<unknown> {
     if (!(error instanceof AnabranchError) || error.code !== "failed-precondition" || this.log === "") {
       return error;
     }
     try {
-      const found = (await this.version(withinMs, signal)).log;
+      const found = (await this.version(Math.max(until - performance.now(), 1), signal)).log;
       return found === this.log ? error : otherLog(this.log, found);
     } catch {
       return error;
@@ -220,6 +234,11 @@ export function read<T>(shape: Shape<T>, body: Uint8Array, happened: Happened = 
     }
     throw error;
   }
+}
+
+/** An answer without what it is there for. Many a server answers everything with an empty object. */
+export function lacking(what: string, happened: Happened = "no"): BadAnswer {
+  return new BadAnswer("bad-answer", `the answer is not understood: ${what}`, { happened });
 }
 
 /** Refuses an answer that is something else. */

@@ -3,14 +3,14 @@
 import { randomUUID } from "node:crypto";
 
 import { AnabranchError } from "./errors.js";
+import { type Names, known } from "./given.js";
 import { type Json, type ToJson, compose } from "./json.js";
-import type { Cut, Expect } from "./log.js";
-import { untilDone } from "./retry.js";
+import { type Cut, type Expect, checkedState } from "./log.js";
+import { Again, milliseconds, sleep, untilDone } from "./retry.js";
 import { type Caller, checkMediaType, cutOff, read, refused } from "./rpc.js";
 import { CommandOutcome, QueryAnswer, type RecordedEvent, type SagaEnded } from "./wire/http.js";
 
 const TOKEN = "anabranch-token";
-const COMMAND_MOST_MS = 60_000;
 /** How long one attempt waits for the end of a saga, in seconds. */
 const SAGA_MOST = 8;
 
@@ -69,6 +69,10 @@ export interface QueryOptions {
   readonly signal?: AbortSignal;
 }
 
+const WAITING = { timeoutMs: true, signal: true } as const;
+const SEND: Names<SendOptions> = { ...WAITING, key: true, expect: true, traceparent: true, waitMs: true };
+const QUERY: Names<QueryOptions> = { ...WAITING, policy: true };
+
 /**
  * One client's commands and queries, one after the other: each sees what came before.
  *
@@ -88,21 +92,28 @@ export class Session {
    * Sends a command to an entity, `category/key`, and waits until it is done. A saga has only taken
    * it then; `waitMs` says how long its end is waited for.
    */
-  send(stream: string, command: string, data: ToJson = {}, options: SendOptions = {}): Promise<Outcome> {
+  async send(
+    stream: string,
+    command: string,
+    data: ToJson = {},
+    options: SendOptions = {},
+  ): Promise<Outcome> {
+    known("send", options, SEND);
     const sent = (): Promise<Outcome> =>
-      send(this.caller, stream, command, data, { timeoutMs: this.timeoutMs, ...options }, this.token);
+      send(this.caller, stream, command, data, within(this.timeoutMs, options), this.token);
     return this.next(sent);
   }
 
   /** Asks a view. */
-  query(
+  async query(
     view: string,
     name: string,
     fields: { readonly [name: string]: ToJson } = {},
     options: QueryOptions = {},
   ): Promise<ViewAnswer> {
+    known("query", options, QUERY);
     const asked = (): Promise<ViewAnswer> =>
-      query(this.caller, view, name, fields, { timeoutMs: this.timeoutMs, ...options }, this.token);
+      query(this.caller, view, name, fields, within(this.timeoutMs, options), this.token);
     return this.next(asked);
   }
 
@@ -111,7 +122,7 @@ export class Session {
    * shows what was read or appended beside the session.
    */
   async catchUp(options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {}): Promise<void> {
-    const { timeoutMs = this.timeoutMs, signal } = options;
+    const { timeoutMs = this.timeoutMs, signal } = known("catchUp", options, WAITING);
     await this.next(async () => ({ token: await headToken(this.caller, timeoutMs, signal) }));
   }
 
@@ -131,6 +142,11 @@ export class Session {
     this.last = done.catch(() => undefined);
     return done;
   }
+}
+
+/** The same options, and how long it may take if they say nothing. */
+function within<T extends { readonly timeoutMs?: number }>(timeoutMs: number, options: T): T & { timeoutMs: number } {
+  return { ...options, timeoutMs: options.timeoutMs ?? timeoutMs };
 }
 
 async function send(
@@ -153,7 +169,7 @@ async function send(
     ...(token === undefined ? {} : { [TOKEN]: header("a token", token) }),
   };
   const { expect, traceparent } = options;
-  if (expect !== undefined && expect !== "any") {
+  if (expect !== undefined && checkedState(expect) !== "any") {
     const name = expect === "empty" ? "if-none-match" : "if-match";
     headers[name] = typeof expect === "string" ? "*" : `"${BigInt(expect)}"`;
   }
@@ -161,20 +177,21 @@ async function send(
     headers["traceparent"] = header("a traceparent", traceparent);
   }
   const body = compose(data);
-  const deadline = performance.now() + (options.waitMs ?? 0);
+  const deadline = performance.now() + milliseconds("waitMs", options.waitMs ?? 0);
+  const again = new Again();
   let waited = false;
   const once = async (withinMs: number): Promise<Outcome> => {
     const leftMs = deadline - performance.now();
+    // The server says in time that it does not know; a while is kept for that to arrive.
+    const withinServerMs = withinMs - Math.min(1_000, withinMs / 4);
     if (options.waitMs !== undefined) {
-      const seconds = Math.floor(Math.min(leftMs, withinMs) / 1000);
+      const seconds = Math.floor(Math.min(leftMs, withinServerMs) / 1000);
       headers["prefer"] = `wait=${Math.max(1, Math.min(seconds, SAGA_MOST))}`;
     }
-    const waitMs = Math.max(Math.floor(Math.min(withinMs, COMMAND_MOST_MS)), 1);
+    const waitMs = Math.max(Math.floor(withinServerMs), 1);
     const query = new URLSearchParams({ type: command, timeout: `${waitMs}ms` });
-    // The server says in time that it does not know; a second more for that to arrive.
-    const within = withinMs + 1_000;
     const path = `${address}?${query}`;
-    const got = await caller.transport.ask("POST", path, headers, body, within, options.signal);
+    const got = await caller.transport.ask("POST", path, headers, body, withinMs, options.signal);
     if (got.status !== 200 && got.status !== 202) {
       throw refused(got);
     }
@@ -187,9 +204,12 @@ async function send(
   for (;;) {
     const outcome = await untilDone(options.timeoutMs, options.signal, once);
     const isOver = !outcome.taken || outcome.ended !== undefined || !waited;
-    if (isOver || performance.now() >= deadline) {
+    const leftMs = deadline - performance.now();
+    if (isOver || leftMs <= 0) {
       return outcome;
     }
+    // A server that waits for less than it was asked to is not asked without a pause.
+    await sleep(Math.min(again.pauseMs(), leftMs), options.signal);
   }
 }
 
@@ -209,7 +229,7 @@ async function query(
   };
   return untilDone(options.timeoutMs, options.signal, async (withinMs) => {
     try {
-      const got = await caller.transport.ask("GET", path, headers, undefined, withinMs + 1_000, options.signal);
+      const got = await caller.transport.ask("GET", path, headers, undefined, withinMs, options.signal);
       if (got.status !== 200) {
         throw refused(got);
       }

@@ -13,6 +13,7 @@ import { type Step, Steps, compare, said } from "./steps.js";
 interface Seen {
   requests?: number;
   requests_min?: number;
+  requests_max?: number;
   seconds_min?: number;
   seconds_max?: number;
   same?: string[];
@@ -71,6 +72,7 @@ async function opened(server: ScriptedServer, one: Case): Promise<Client | undef
 
 function check(seen: Seen, { requests }: ScriptedServer, seconds: number): void {
   assert.ok(requests.length >= (seen.requests_min ?? 0), `${requests.length} requests`);
+  assert.ok(requests.length <= (seen.requests_max ?? requests.length), `${requests.length} requests`);
   assert.equal(requests.length, seen.requests ?? requests.length);
   assert.ok(seconds >= (seen.seconds_min ?? 0), `after ${seconds} s`);
   assert.ok(seconds < (seen.seconds_max ?? 60), `after ${seconds} s`);

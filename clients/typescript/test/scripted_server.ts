@@ -6,6 +6,10 @@ import { type Json, composeJson, parseJson } from "../src/index.js";
 
 const LOG = "aaaaaaaaaaaaaaaa";
 
+const DRIP_EVERY_MS = 20;
+/** Whoever is patient for so long has failed its case. */
+const DRIP_MOST_MS = 30_000;
+
 /** What is done with a request. */
 export interface Scripted {
   status?: number;
@@ -17,6 +21,7 @@ export interface Scripted {
   envelopes?: { json?: Json; text?: string; flags?: number; length?: number }[];
   then?: "hang" | "end";
   raw?: string;
+  drip?: string;
   close?: true;
   hang?: true;
   endless?: true;
@@ -119,7 +124,10 @@ function next<T>(all: T[]): T {
 }
 
 function send(socket: Socket, answer: Scripted): void {
-  if (answer.raw !== undefined) {
+  if (answer.raw !== undefined && answer.drip !== undefined) {
+    socket.write(answer.raw, "latin1");
+    drip(socket, answer.drip);
+  } else if (answer.raw !== undefined) {
     socket.end(answer.raw, "latin1");
   } else if (answer.endless) {
     socket.write("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n");
@@ -138,6 +146,16 @@ function send(socket: Socket, answer: Scripted): void {
   } else if (!answer.hang) {
     socket.destroy();
   }
+}
+
+/** A piece again and again, for as long as anybody listens. */
+function drip(socket: Socket, piece: string): void {
+  const timer = setInterval(() => socket.write(piece, "latin1"), DRIP_EVERY_MS);
+  const most = setTimeout(() => socket.destroy(), DRIP_MOST_MS);
+  socket.on("close", () => {
+    clearInterval(timer);
+    clearTimeout(most);
+  });
 }
 
 function sendWhole(socket: Socket, answer: Scripted, status: number): void {

@@ -10,7 +10,6 @@ import {
   type Cut,
   Event,
   type EventOptions,
-  type Expect,
   type Filter,
   type Json,
   type Kind,
@@ -65,7 +64,8 @@ export class Steps {
     try {
       came = await this.carryOut(step.do, this.resolved(step.with ?? {}) as Parts);
     } catch (error) {
-      if (!(error instanceof AnabranchError) || step.fails === undefined) {
+      const isMeant = error instanceof AnabranchError || error instanceof TypeError;
+      if (!isMeant || step.fails === undefined) {
         throw error;
       }
       compare(this.resolved(step.fails), said(error), `what ${step.do} threw`);
@@ -111,13 +111,12 @@ export class Steps {
       case "append":
         return this.append(parts);
       case "read":
-        return all(client.read(filter, { ...cut, backward: parts["backward"] === true }));
+        return all(client.read(filter, { ...optionsOf(parts, "filter"), ...cut }));
       case "read_stream": {
-        const { stream, ...options } = parts;
-        return all(client.readStream(stream as string, options));
+        return all(client.readStream(parts["stream"] as string, optionsOf(parts, "stream")));
       }
       case "head":
-        return client.head(timeout(parts));
+        return client.head(optionsOf(parts));
       case "find":
         return (await client.find(parts["id"] as string)) ?? null;
       case "follow":
@@ -138,9 +137,7 @@ export class Steps {
       case "query":
         return this.query(parts);
       case "register": {
-        const { name, lease_time: leaseTime, ...about } = parts;
-        const lasts = leaseTime === undefined ? {} : { leaseTimeMs: Number(leaseTime) * 1000 };
-        return client.register(name as string, { ...about, ...lasts });
+        return client.register(parts["name"] as string, optionsOf(parts, "name"));
       }
       case "declare":
         return (parts["lease"] as Lease).declare(parts["category"] as string, parts["kinds"] as Kind[]);
@@ -169,8 +166,7 @@ export class Steps {
     );
     const noMatch = parts["no_match"] as { items: NoMatch["items"]; after: unknown } | undefined;
     const options: AppendOptions = {
-      ...timeout(parts),
-      ...("expect" in parts ? { expect: parts["expect"] as Expect } : {}),
+      ...optionsOf(parts, "events", "no_match", "lease"),
       ...(noMatch ? { noMatch: { items: noMatch.items, after: cutOf(noMatch.after).cut ?? {} } } : {}),
     };
     const by = (parts["lease"] ?? this.client) as Lease | Client;
@@ -186,9 +182,8 @@ export class Steps {
     })();
     others.catch((error: unknown) => controller.abort(error));
     const taken: Event[] = [];
-    const patience = "patience" in parts ? { patienceMs: Number(parts["patience"]) * 1000 } : {};
-    const idle = "idle" in parts ? { idleMs: Number(parts["idle"]) * 1000 } : {};
-    const options = { ...cut, ...patience, ...idle, signal: controller.signal };
+    const said = optionsOf(parts, "filter", "take", "meanwhile");
+    const options = { ...said, ...cut, signal: controller.signal };
     for await (const event of this.client.follow(filter, options)) {
       taken.push(event);
       if (taken.length === Number(parts["take"])) {
@@ -226,27 +221,27 @@ export class Steps {
   }
 
   private send(parts: Parts): Promise<unknown> {
-    const { stream, command, data, session, wait, ...rest } = parts;
-    const options = wait === undefined ? rest : { ...rest, waitMs: Number(wait) * 1000 };
+    const { stream, command, data, session, ...options } = parts;
     const by = session instanceof Session ? session : this.client;
-    return by.send(stream as string, command as string, (data ?? {}) as ToJson, {
-      ...options,
-      ...timeout(parts),
-    });
+    return by.send(stream as string, command as string, (data ?? {}) as ToJson, optionsOf(options));
   }
 
   private query(parts: Parts): Promise<unknown> {
-    const { view, query, arguments: fields, session, ...options } = parts;
+    const { view, query, arguments: given, session, ...options } = parts;
     const by = session instanceof Session ? session : this.client;
-    return by.query(view as string, query as string, (fields ?? {}) as { [name: string]: ToJson }, {
-      ...options,
-      ...timeout(parts),
-    });
+    const fields = (given ?? {}) as { [name: string]: ToJson };
+    return by.query(view as string, query as string, fields, optionsOf(options));
   }
 }
 
-function timeout(parts: Parts): { timeoutMs?: number } {
-  return "timeout" in parts ? { timeoutMs: Number(parts["timeout"]) * 1000 } : {};
+/** Options as they are named here, with times in milliseconds; those of these names are not among them. */
+function optionsOf(parts: Parts, ...others: string[]): { [name: string]: never } {
+  const times = ["timeout", "wait", "patience", "idle", "lease_time"];
+  const said = Object.entries(parts).filter(([name]) => !others.includes(name));
+  const options = said.map(([name, value]) =>
+    times.includes(name) ? [`${camel(name)}Ms`, Number(value) * 1000] : [camel(name), value],
+  );
+  return Object.fromEntries(options) as { [name: string]: never };
 }
 
 async function all(events: AsyncIterable<Event>): Promise<Event[]> {
@@ -314,12 +309,13 @@ function plain(value: unknown): unknown {
 }
 
 /** The fields of an error, and all its names. */
-export function said(error: AnabranchError): unknown {
+export function said(error: AnabranchError | TypeError): unknown {
   const kinds: string[] = [];
   for (let at = Object.getPrototypeOf(error); at !== Error.prototype; at = Object.getPrototypeOf(at)) {
     kinds.push(at.constructor.name);
   }
-  const after = error.retryAfterMs === undefined ? undefined : error.retryAfterMs / 1000;
+  const afterMs = error instanceof AnabranchError ? error.retryAfterMs : undefined;
+  const after = afterMs === undefined ? undefined : afterMs / 1000;
   return { ...(plain({ ...error }) as object), retry_after: after, kind: kinds };
 }
 
