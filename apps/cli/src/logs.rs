@@ -148,7 +148,7 @@ fn beside(context: &Context, dir: &Path, locked: OpenError) -> Result<Opened, Fa
 }
 
 /// The log behind a server.
-fn served(context: &Context, url: &str, log: Option<String>) -> Result<Opened, Failure> {
+pub fn served(context: &Context, url: &str, log: Option<String>) -> Result<Opened, Failure> {
     let mut options = remote::Options::default();
     options.log = log;
     options.key = credential::find(context)?;

@@ -19,6 +19,7 @@ mod global_args;
 mod input;
 mod logs;
 mod neighbours;
+mod observed;
 mod output;
 mod pause;
 mod printer;

@@ -102,6 +102,11 @@ impl Remote {
         Ok(Some(Self { client, found }))
     }
 
+    /// Where it is.
+    pub fn address(&self) -> String {
+        self.client.address()
+    }
+
     /// What is answered at this path, whatever it is.
     pub async fn reply(&self, path: &str) -> Result<Reply, ClientError> {
         self.client.get(path).await

@@ -5,12 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anabranch::domain::types::{ProgramTypes, ServiceTypes};
+use anabranch::domain::{Entity as _, Saga as _};
 use anabranch::env::Env;
 use anabranch::log::{Log, MemoryLog};
 use anabranch::runtime::snapshot::{MemorySnapshots, SnapshotStore};
 use anabranch::runtime::{Fleet, Service, ServiceBuilder, StartError, Time};
 
+use crate::orders::Order;
+use crate::payments::{Charging, Payment};
+use crate::pricing::Price;
 use crate::provider::ProviderClient;
+use crate::shipping::Shipment;
+use crate::stock::Stock;
 use crate::{checkout, customers, orders, payments, pricing, quoting, shipping, stock, storefront};
 
 /// The names of the services, in the order in which they are started.
@@ -77,6 +83,23 @@ impl Shop {
     /// The types of events that the service of this name writes and reads. Nothing is started.
     pub fn types_of(&self, name: &'static str) -> ServiceTypes {
         self.builder(name).types().clone()
+    }
+
+    /// The categories of other services that the processes and sagas of the service of this name send
+    /// to.
+    pub fn sends_of(name: &str) -> &'static [&'static str] {
+        match name {
+            "orders" => &[Price::CATEGORY],
+            "stock" | "payments" | "shipping" | "pricing" => &[],
+            "checkout" => &[
+                Order::CATEGORY,
+                Stock::CATEGORY,
+                Payment::CATEGORY,
+                Shipment::CATEGORY,
+                Charging::NAME,
+            ],
+            _ => &[],
+        }
     }
 
     fn builder(&self, name: &'static str) -> ServiceBuilder {

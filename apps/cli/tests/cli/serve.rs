@@ -102,6 +102,30 @@ fn services_that_have_registered_are_listed_and_what_they_own_is_theirs() {
     assert!(listed.contains(row), "{listed}");
     let graph = scratch.run(&format!("service graph --log {url}")).ok();
     assert!(graph.contains("\n  sends payment of nobody\n"), "{graph}");
+    // A journal of its own says that it has sent something else.
+    let says = r#"{"step":"a","request":{"Command":{"to":"fax/1","type":"Send","data":{}}}}"#;
+    let stream = StreamId::new("order/1").unwrap();
+    let (id, kind) = (EventId::from_u128(77), "StepStarted".parse().unwrap());
+    let step = NewEvent::new(id, stream, kind, says);
+    finished(log.append(Append::event(step))).unwrap();
+    let undeclared = scratch.run(&format!("service graph --log {url}"));
+    assert!(
+        undeclared.stderr.contains("orders to fax"),
+        "{}",
+        undeclared.stderr
+    );
+    let graph = undeclared.ok();
+    assert!(
+        graph.contains("sends fax of nobody, seen 1 times and not declared"),
+        "{graph}"
+    );
+    scratch
+        .run(&format!(
+            "service graph --forbid-undeclared --newest 0 --log {url}"
+        ))
+        .ok();
+    let forbidden = scratch.run(&format!("service graph --forbid-undeclared --log {url}"));
+    assert_eq!(forbidden.code, Some(1), "{}", forbidden.stderr);
     let dot = scratch
         .run(&format!("service graph --format dot --log {url}"))
         .ok();

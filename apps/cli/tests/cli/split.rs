@@ -65,6 +65,14 @@ fn services_in_processes_own_what_they_write_and_are_reached_through_any_of_them
     ));
     let spend: Value = serde_json::from_str(&spend.ok()).unwrap();
     assert_eq!(spend["value"]["orders"], 2, "{spend}");
+    // What each sends is what it has declared.
+    let graph = format!("service graph --forbid-undeclared --log {log} --output json");
+    let graph: Value = serde_json::from_str(&scratch.run(&graph).ok()).unwrap();
+    let arrows = graph.as_array().unwrap();
+    let stock = |arrow: &&Value| arrow["from"] == "checkout" && arrow["category"] == "stock";
+    let stock = arrows.iter().find(stock).unwrap();
+    assert_eq!(stock["declared"], true, "{graph}");
+    assert!(stock["observed"].as_u64() >= Some(2), "{graph}");
     // Each has registered, and nobody else writes what it owns.
     let registered = scratch.run(&format!("service ls --log {log} --output json"));
     let registered: Value = serde_json::from_str(&registered.ok()).unwrap();

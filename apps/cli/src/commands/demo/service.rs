@@ -155,6 +155,7 @@ fn registration(types: &ServiceTypes, address: &str, secret: String) -> Registra
     let owns: Vec<_> = entities.chain(&types.journals).cloned().collect();
     let views = types.readers.iter().filter(|reader| reader.what == "view");
     let read = types.readers.iter().flat_map(|reader| &reader.categories);
+    let sends = Shop::sends_of(&types.service);
     let reads: BTreeSet<_> = read.filter(|category| !owns.contains(*category)).collect();
     Registration {
         name: types.service.clone(),
@@ -162,6 +163,7 @@ fn registration(types: &ServiceTypes, address: &str, secret: String) -> Registra
         program: "anabranch demo".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         reads: reads.into_iter().cloned().collect(),
+        sends: sends.iter().map(|&category| category.to_owned()).collect(),
         views: views.map(|view| view.name.clone()).collect(),
         owns,
         secret: Some(secret),
