@@ -17,12 +17,17 @@ pub type Lines = Arc<dyn Fn(&str, &str) + Send + Sync>;
 /// How often it is looked whether a process has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// How long the last words of a process that has ended are waited for.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+
 /// The longest part of a line that is passed on as one.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// A process that runs, or has ended. Killed when it is dropped.
 pub struct Child {
     process: Mutex<Process>,
+    /// Held by each thread that passes on what it writes.
+    reading: Arc<()>,
     pid: u32,
 }
 
@@ -44,13 +49,15 @@ impl Child {
             // Ctrl-C is for the supervisor, which stops its services in order.
             .process_group(0)
             .spawn()?;
+        let reading = Arc::new(());
         if let Some(stdout) = process.stdout.take() {
-            pass_on(name, stdout, lines)?;
+            pass_on(name, stdout, lines, &reading)?;
         }
         if let Some(stderr) = process.stderr.take() {
-            pass_on(name, stderr, lines)?;
+            pass_on(name, stderr, lines, &reading)?;
         }
         Ok(Self {
+            reading,
             pid: process.id(),
             process: Mutex::new(process),
         })
@@ -65,14 +72,22 @@ impl Child {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until its last words are passed on.
     pub async fn ended(&self, time: &Time) -> std::io::Result<ExitStatus> {
-        loop {
+        let status = loop {
             if let Some(status) = self.process().try_wait()? {
-                return Ok(status);
+                break status;
             }
             time.sleep(LOOK_EVERY).await;
+        };
+        // What it has started may still live, and write where it wrote.
+        let since = time.monotonic();
+        while Arc::strong_count(&self.reading) > 1
+            && time.monotonic().saturating_sub(since) < LAST_WORDS_WITHIN
+        {
+            time.sleep(LOOK_EVERY).await;
         }
+        Ok(status)
     }
 
     /// Asks it to end.
@@ -106,9 +121,15 @@ impl Drop for Child {
 }
 
 /// Passes on what a service writes, line by line, on a thread that ends with it.
-fn pass_on(name: &str, from: impl Read + Send + 'static, lines: &Lines) -> std::io::Result<()> {
-    let (name, lines) = (name.to_owned(), lines.clone());
+fn pass_on(
+    name: &str,
+    from: impl Read + Send + 'static,
+    lines: &Lines,
+    reading: &Arc<()>,
+) -> std::io::Result<()> {
+    let (name, lines, reading) = (name.to_owned(), lines.clone(), reading.clone());
     let read = move || {
+        let _reading = reading;
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
         loop {
