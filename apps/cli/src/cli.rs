@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    append, bench, completions, config, dead_letter, demo, entity, import, log, process, read,
+    append, bench, completions, config, dead_letter, demo, entity, import, key, log, process, read,
     schema, send, serve, service, story, up, view,
 };
 use crate::global_args::GlobalArgs;
@@ -60,6 +60,8 @@ pub enum Command {
     Service(service::ServiceCommand),
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     #[command(subcommand)]
     Log(log::LogCommand),
     #[command(subcommand)]

@@ -5,7 +5,7 @@ use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Command};
 use crate::commands::{
-    append, bench, completions, config, dead_letter, demo, entity, import, log, process, read,
+    append, bench, completions, config, dead_letter, demo, entity, import, key, log, process, read,
     schema, send, serve, service, story, up, view,
 };
 use crate::context::Context;
@@ -33,6 +33,7 @@ pub async fn run(command: Command, settings: Settings) -> Outcome {
         Command::Schema(command) => schema::run(command, &context).await,
         Command::DeadLetter(command) => dead_letter::run(command, &context).await,
         Command::Bench(command) => bench::run(&command, &context),
+        Command::Key(command) => key::run(command, &context).await,
         Command::Log(command) => log::run(command, &context).await,
         Command::Config(command) => config::run(&command, &context),
         Command::Completions(args) => completions::run(&args, Cli::command()),

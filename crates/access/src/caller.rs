@@ -73,16 +73,18 @@ impl Caller {
         Err(self.forbidden(verb, "*"))
     }
 
+    /// Refuses who has shown no key.
+    pub fn check_known(&self) -> Result<(), Forbidden> {
+        match self {
+            Self::Anybody | Self::Known(_) => Ok(()),
+            Self::Nobody => Err(self.forbidden(Verb::Read, "*")),
+        }
+    }
+
     fn forbidden(&self, verb: Verb, name: &str) -> Forbidden {
-        let needed = match verb {
-            Verb::Read | Verb::Append if name.starts_with('$') && name != crate::AUDIT => {
-                Verb::Operate
-            }
-            verb => verb,
-        };
         Forbidden {
             who: self.name(),
-            verb: needed,
+            verb: verb.needed_for(name),
             name: name.to_owned(),
         }
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::AUDIT;
+use crate::{AUDIT, CATEGORY};
 
 /// What is done to something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +36,16 @@ impl Verb {
         Self::Operate,
         Self::Admin,
     ];
+
+    /// What has to be allowed for this to be done to what has this name: what begins with `$` is read and
+    /// appended by who may operate it, and keys are made by who may admin them; the audit is as any other.
+    pub fn needed_for(self, name: &str) -> Self {
+        match self {
+            Self::Append if name == CATEGORY => Self::Admin,
+            Self::Read | Self::Append if name.starts_with('$') && name != AUDIT => Self::Operate,
+            verb => verb,
+        }
+    }
 
     /// As it is written in a scope.
     pub fn name(self) -> &'static str {
@@ -173,10 +183,7 @@ impl Scopes {
     /// Whether `verb` may be done to what has this name: a category, a view, a service. A name that begins
     /// with `$` is read and appended by who may operate it; but the audit by who may just that.
     pub fn allow(&self, verb: Verb, name: &str) -> bool {
-        let needed = match verb {
-            Verb::Read | Verb::Append if name.starts_with('$') && name != AUDIT => Verb::Operate,
-            verb => verb,
-        };
+        let needed = verb.needed_for(name);
         // A denial holds by either of the two verbs.
         let is_denied = |scope: &Scope| {
             scope.denies && (scope.is_about(needed, name) || scope.is_about(verb, name))
@@ -187,11 +194,12 @@ impl Scopes {
 
     /// Whether there is anything at all to which `verb` may be done.
     pub fn allow_some(&self, verb: Verb) -> bool {
-        let is_about = |own: Option<Verb>| {
-            own.is_none_or(|own| {
-                own == verb || own == Verb::Operate && matches!(verb, Verb::Read | Verb::Append)
-            })
+        let by: &[Verb] = match verb {
+            Verb::Read => &[Verb::Read, Verb::Operate],
+            Verb::Append => &[Verb::Append, Verb::Operate, Verb::Admin],
+            ref other => std::slice::from_ref(other),
         };
+        let is_about = |own: Option<Verb>| own.is_none_or(|own| by.contains(&own));
         self.0
             .iter()
             .any(|scope| !scope.denies && is_about(scope.verb))
@@ -266,6 +274,9 @@ mod tests {
         assert!(operator.allow(Verb::Read, "$schema"));
         assert!(operator.allow(Verb::Append, "$schema"));
         assert!(!operator.allow(Verb::Operate, "order"));
+        // But keys are not theirs to make.
+        assert!(!operator.allow(Verb::Append, CATEGORY));
+        assert!(scopes(&["admin:$access"]).allow(Verb::Append, CATEGORY));
     }
 
     #[test]

@@ -114,6 +114,13 @@ impl KeyTable {
         Ok(entry.principal.clone())
     }
 
+    /// Whether the key of this id lets its holder in at this time, in microseconds since 1970, UTC.
+    pub fn is_good(&self, id: &str, now: u64) -> bool {
+        self.keys
+            .get(id)
+            .is_some_and(|entry| !entry.is_revoked && entry.expires_at.is_none_or(|end| now < end))
+    }
+
     /// The key of this id.
     pub fn find(&self, id: &str) -> Option<Known> {
         self.keys.get(id).map(Entry::known)

@@ -2,16 +2,15 @@
 //! for each category that a service here writes, and a message for each type of event in it.
 
 use anabranch_domain::types::{KindTypes, ServiceTypes, Shape};
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use serde_json::{Map, Value, json};
 
 use crate::answer::{Answer, reply};
+use crate::policy::{Needs, Routes};
 use crate::shared::Shared;
 
-pub fn routes() -> Router<Shared> {
-    Router::new().route("/asyncapi.json", get(describe))
+pub fn routes() -> Routes {
+    Routes::default().get("/asyncapi.json", Needs::Known, describe)
 }
 
 async fn describe(State(shared): State<Shared>) -> Answer {

@@ -15,6 +15,9 @@ pub const LOG_PATH: &str = "/anabranch.log.v1.LogService/";
 pub const REGISTRY: &str = "anabranch.registry.v1.RegistryService";
 pub const REGISTRY_PATH: &str = "/anabranch.registry.v1.RegistryService/";
 
+/// The largest message of the registry, in bytes.
+pub const REGISTRY_BYTES_MAX: usize = 512 << 10;
+
 /// The same of the health.
 pub const HEALTH: &str = "grpc.health.v1.Health";
 pub const HEALTH_PATH: &str = "/grpc.health.v1.Health/";

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
+use anabranch_access::Verb;
 use anabranch_domain::{CommandEnvelope, CommandId, Json, Role, StreamId};
 use anabranch_log::Expect;
 use anabranch_model::{Session, content_hash};
 use anabranch_runtime::port::{Dispatch, Port, Subject};
 use anabranch_runtime::{Accepted, Delivered, SendError, Service};
 use anabranch_wire::{CommandBody, CommandOutcome, IDEMPOTENCY_KEY as IDEMPOTENCY_KEY_NAME};
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use axum::routing::post;
 
 use crate::answer::{Answer, reply};
 use crate::convert;
 use crate::owner::{Reached, reach};
+use crate::policy::{Needs, Routes};
 use crate::prefer;
 use crate::read::{Content, Parameters, Stream, duration, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
@@ -31,8 +31,9 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(IDEMPOTENCY_KEY_NAME);
 
-pub fn routes() -> Router<Shared> {
-    Router::new().route("/commands/{category}/{*key}", post(send))
+pub fn routes() -> Routes {
+    let needs = Needs::Path(Verb::Command, "category");
+    Routes::default().post("/commands/{category}/{*key}", needs, send)
 }
 
 async fn send(

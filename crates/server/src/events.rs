@@ -1,17 +1,18 @@
 //! `/events`: the log's events for whoever speaks plain HTTP, as server-sent events.
 
+use anabranch_access::Verb;
 use anabranch_log::ReadMode;
 use anabranch_model::{Cut, EventType, Filter, StreamId};
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::IntoResponse as _;
-use axum::routing::get;
 
+use crate::allowed;
 use crate::answer::Answer;
 use crate::ingest;
 use crate::page;
+use crate::policy::{By, Needs, Routes};
 use crate::read::{Parameters, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::session::{place_of, token_of};
@@ -21,12 +22,12 @@ use crate::sse::EventSource;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static(anabranch_wire::LAST_EVENT_ID);
 
 /// With appending, if the log is served here.
-pub fn routes(has_log: bool) -> Router<Shared> {
-    let methods = match has_log {
-        true => get(follow).post(ingest::append),
-        false => get(follow),
-    };
-    Router::new().route("/events", methods)
+pub fn routes(has_log: bool) -> Routes {
+    let routes = Routes::default().get("/events", Needs::Each(Verb::Read), follow);
+    match has_log {
+        true => routes.post("/events", Needs::Each(Verb::Append), ingest::append),
+        false => routes,
+    }
 }
 
 /// Events from a place on, one after the other, until their reader goes away or, with
@@ -34,10 +35,12 @@ pub fn routes(has_log: bool) -> Router<Shared> {
 /// what there is now.
 async fn follow(
     State(shared): State<Shared>,
+    By(caller): By,
     mut parameters: Parameters,
     headers: HeaderMap,
 ) -> Answer {
     let filter = filter(&mut parameters)?;
+    allowed::filter(&caller, &filter)?;
     let story = parameters.take("correlation")?;
     let mode = mode(parameters.take("until")?)?;
     let asked = parameters.take("from")?;
@@ -58,7 +61,7 @@ async fn follow(
     };
     if let Some(count) = count {
         let events = shared.log.read(&from, filter, ReadMode::ToHead);
-        let page = page::read(events, (from, head), story.as_deref(), count).await?;
+        let page = page::read(events, &caller, (from, head), story.as_deref(), count).await?;
         let token = token_of(&shared.seal, &page.place);
         let headers = [
             (header::CONTENT_TYPE, anabranch_wire::CLOUD_EVENT_BATCH),
@@ -77,7 +80,7 @@ async fn follow(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let events = shared.log.read(&from, filter, mode);
-    let source = EventSource::new(&shared, events, (from, head), story, room);
+    let source = EventSource::new(&shared, caller, events, (from, head), story, room);
     let headers = [
         (header::CONTENT_TYPE, anabranch_wire::EVENT_STREAM),
         (header::CACHE_CONTROL, "no-store"),

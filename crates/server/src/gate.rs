@@ -1,5 +1,7 @@
 //! The gate: whoever shows no key that is good is refused before anything is read of what they send.
 
+use std::sync::Arc;
+
 use anabranch_access::{Caller, Unauthenticated};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -16,11 +18,16 @@ use crate::shared::Shared;
 const WHO: &str = "this server asks who calls, and no key that is good was shown; send Authorization: Bearer ab_… (a program takes it from ANABRANCH_TOKEN_FILE or ANABRANCH_KEY); nothing was changed";
 
 /// Lets a request in whose caller is known, and says to whoever carries it out who that is.
-pub async fn let_in(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+pub async fn let_in(
+    State((shared, public)): State<(Shared, Arc<[String]>)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let Some(keys) = &shared.keys else {
+        request.extensions_mut().insert(Caller::Anybody);
         return next.run(request).await;
     };
-    if is_public(request.uri().path()) {
+    if public.iter().any(|path| path == request.uri().path()) {
         request.extensions_mut().insert(Caller::Nobody);
         return next.run(request).await;
     }
@@ -37,11 +44,6 @@ pub async fn let_in(State(shared): State<Shared>, mut request: Request, next: Ne
         }
         Err(_) => unauthenticated(request.uri().path(), request.headers()),
     }
-}
-
-/// Whoever supervises the server learns that it lives, and nothing else.
-fn is_public(path: &str) -> bool {
-    path == "/livez"
 }
 
 fn unauthenticated(path: &str, headers: &HeaderMap) -> Response {

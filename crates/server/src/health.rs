@@ -3,19 +3,18 @@
 
 use std::time::Duration;
 
-use anabranch_access::Listening;
+use anabranch_access::{Listening, Verb};
 use anabranch_rpc::PROTOCOL;
 use anabranch_runtime::Service;
 use anabranch_wire as wire;
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use futures_util::future::{Either, select};
 
 use crate::answer::{Answer, reply};
 use crate::convert;
+use crate::policy::{Needs, Routes};
 use crate::read::Parameters;
 use crate::seal::log_name;
 use crate::shared::Shared;
@@ -23,15 +22,13 @@ use crate::shared::Shared;
 /// How long the log may take to say where its head is.
 const LOG_WITHIN: Duration = Duration::from_secs(1);
 
-pub fn routes() -> Router<Shared> {
-    Router::new()
-        .route(
-            "/livez",
-            get(async || text(StatusCode::OK, "ok\n".to_owned())),
-        )
-        .route("/readyz", get(ready))
-        .route("/version", get(version))
-        .route("/metrics", get(metrics))
+pub fn routes() -> Routes {
+    let alive = async || text(StatusCode::OK, "ok\n".to_owned());
+    Routes::default()
+        .get("/livez", Needs::Public, alive)
+        .get("/readyz", Needs::Known, ready)
+        .get("/version", Needs::Known, version)
+        .get("/metrics", Needs::Of(Verb::Operate, "metrics"), metrics)
 }
 
 fn text(status: StatusCode, body: String) -> Response {

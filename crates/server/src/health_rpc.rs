@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anabranch_rpc::health as h;
 use axum::middleware::from_fn_with_state;
+use axum::routing::any_service;
 use connectrpc::{
     ConnectError, RequestContext, Response, ServiceRequest, ServiceResult, ServiceStream,
 };
@@ -12,6 +13,7 @@ use futures_util::StreamExt as _;
 
 use crate::calls::HEALTH_PATH;
 use crate::health::readiness;
+use crate::policy::{Needs, Routes};
 use crate::shared::Shared;
 use crate::{calls, rpc};
 
@@ -21,7 +23,7 @@ use h::health_check_response::ServingStatus;
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
 /// What it answers, as a part of the server's routes.
-pub fn routes(shared: &Shared, has_log: bool) -> axum::Router {
+pub fn routes(shared: &Shared, has_log: bool) -> Routes {
     let limits = connectrpc::Limits::default()
         .with_max_message_size(MESSAGE_BYTES_MAX)
         .with_max_request_body_size(MESSAGE_BYTES_MAX)
@@ -32,10 +34,13 @@ pub fn routes(shared: &Shared, has_log: bool) -> axum::Router {
     });
     let router = connectrpc::Router::new().add_service(service);
     let service = connectrpc::ConnectRpcService::new(router).with_limits(limits);
-    axum::Router::new()
-        .route_service(&format!("{HEALTH_PATH}{{method}}"), service)
-        .layer(from_fn_with_state(shared.clone(), rpc::whole))
+    let whole = from_fn_with_state(shared.clone(), rpc::whole);
+    let calls = any_service(service).layer(whole);
+    Routes::default().calls(HEALTH_PATH, METHODS, calls)
 }
+
+/// What each call needs.
+pub const METHODS: &[(&str, Needs)] = &[("Check", Needs::Known), ("Watch", Needs::Known)];
 
 struct HealthRpc {
     shared: Shared,

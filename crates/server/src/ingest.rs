@@ -11,7 +11,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::value::RawValue;
 
+use crate::allowed;
 use crate::answer::{Answer, reply};
+use crate::policy::By;
 use crate::read::{AROUND_BYTES, Parameters, body, bytes, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::registry::Shown;
@@ -36,6 +38,7 @@ enum Mode {
 /// Appends the events of a request, all of them or none.
 pub async fn append(
     State(shared): State<Shared>,
+    By(caller): By,
     parameters: Parameters,
     request: Request,
 ) -> Answer {
@@ -65,6 +68,7 @@ pub async fn append(
             batch(&body(request, &shared, max).await?)?
         }
     };
+    allowed::append(&caller, &events)?;
     let registry = &shared.registry;
     let ready = registry.ready().await;
     ready.map_err(|denied| Refusal::unavailable(format!("{denied}; nothing was changed")))?;

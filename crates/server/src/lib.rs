@@ -40,6 +40,7 @@ pub const HOME: &str = "127.0.0.1:4077";
 /// Where a log that is served to other processes is found, unless something else is said.
 pub const BACKBONE: &str = "127.0.0.1:7400";
 
+mod allowed;
 mod answer;
 mod asyncapi;
 mod calls;
@@ -59,6 +60,9 @@ mod operate;
 mod owner;
 mod page;
 mod peer;
+mod policy;
+#[cfg(test)]
+mod policy_tests;
 mod prefer;
 mod present;
 mod read;
@@ -78,7 +82,7 @@ mod view;
 pub use anabranch_access::{Doors, Listening};
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
 pub use files::LogFiles;
-pub use keys::{FirstKeyError, first_key};
+pub use keys::{FirstKeyError, first_key, key_append, read_keys};
 pub use present::{FILES, Presence, PresenceError, Present};
 pub use seal::{lease_secret, shared_seal, token_key};
 pub use server::{ServeError, Server};

@@ -1,6 +1,7 @@
 //! Events of a read as one batch of CloudEvents, for whoever wants them by the page.
 //! Source: CloudEvents 1.0.2, "JSON event format" 4.
 
+use anabranch_access::{Caller, Verb};
 use anabranch_log::EventStream;
 use anabranch_model::{Cut, write_cloud_event};
 
@@ -26,6 +27,7 @@ pub struct Page {
 /// The first `count` of the events, or as many as there are.
 pub async fn read(
     mut events: EventStream,
+    caller: &Caller,
     (from, until): (Cut, Cut),
     story: Option<&str>,
     count: u64,
@@ -46,7 +48,7 @@ pub async fn read(
             tokio::task::yield_now().await;
         }
         let event = event.as_ref();
-        if !is_of(&event, story).map_err(damaged)? {
+        if !caller.may(Verb::Read, event.category()) || !is_of(&event, story).map_err(damaged)? {
             continue;
         }
         if given > 0 {

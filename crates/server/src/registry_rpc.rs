@@ -4,34 +4,47 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_access::Verb;
 use anabranch_rpc::registry as r;
 use anabranch_rpc::registry::__buffa::oneof::find_request::Subject as Sought;
 use anabranch_runtime::{Service, Whereabouts, port};
+use axum::middleware::from_fn_with_state;
+use axum::routing::any_service;
 use connectrpc::{ConnectError, RequestContext, Response, ServiceRequest, ServiceResult};
 
-use crate::calls::REGISTRY_PATH;
+use crate::calls::{REGISTRY_BYTES_MAX, REGISTRY_PATH};
+use crate::policy::{self, Needs, Routes, denied as forbidden};
 use crate::registry::{
     About, Denied, Known, Registry, State, Subject, about_of, lease_time, token,
 };
+use crate::rpc;
 use crate::seal;
 use crate::shared::Shared;
 
-/// The largest message.
-pub const MESSAGE_BYTES_MAX: usize = 512 << 10;
-
 /// What it answers, as a part of the server's routes.
-pub fn routes(shared: &Shared) -> axum::Router {
+pub fn routes(shared: &Shared) -> Routes {
     let limits = connectrpc::Limits::default()
-        .with_max_message_size(MESSAGE_BYTES_MAX)
-        .with_max_request_body_size(MESSAGE_BYTES_MAX)
-        .with_element_memory_limit(MESSAGE_BYTES_MAX);
+        .with_max_message_size(REGISTRY_BYTES_MAX)
+        .with_max_request_body_size(REGISTRY_BYTES_MAX)
+        .with_element_memory_limit(REGISTRY_BYTES_MAX);
     let service = Arc::new(RegistryRpc {
         shared: shared.clone(),
     });
     let router = connectrpc::Router::new().add_service(service);
     let service = connectrpc::ConnectRpcService::new(router).with_limits(limits);
-    axum::Router::new().route_service(&format!("{REGISTRY_PATH}{{method}}"), service)
+    let whole = from_fn_with_state(shared.clone(), rpc::whole);
+    let calls = any_service(service).layer(whole);
+    Routes::default().calls(REGISTRY_PATH, METHODS, calls)
 }
+
+/// What each call needs. Whoever holds a lease shows its secret beside.
+pub const METHODS: &[(&str, Needs)] = &[
+    ("RegisterService", Needs::Each(Verb::Append)),
+    ("Renew", Needs::Known),
+    ("Release", Needs::Known),
+    ("Find", Needs::Known),
+    ("List", Needs::Known),
+];
 
 struct RegistryRpc {
     shared: Shared,
@@ -177,6 +190,11 @@ impl r::RegistryService for RegistryRpc {
         let message = request.to_owned_message();
         let service = message.service.into_option().unwrap_or_default();
         let (name, about) = about_of(service).map_err(denied)?;
+        let caller = policy::of(context.extensions());
+        for category in &about.owns {
+            let may = caller.check(Verb::Append, category);
+            may.map_err(|error| forbidden(&error))?;
+        }
         let lasts = lease_time(message.lease_ms).map_err(denied)?;
         self.check_beside(&name, &about).map_err(denied)?;
         let secret = message.secret;

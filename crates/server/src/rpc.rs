@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use anabranch_access::{Caller, Verb};
 use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, EventStream, Order, ReadError, ReadMode, Rejection,
     VersionRange,
@@ -18,6 +19,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response as Answered};
+use axum::routing::any_service;
 use connectrpc::{
     ConnectError, ErrorCode, ErrorDetail, InboundStream, RequestContext, Response, Router,
     ServiceRequest, ServiceResult, ServiceStream,
@@ -28,11 +30,12 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::watch;
 
-use crate::calls::{LOG_PATH, REGISTRY_PATH};
+use crate::allowed;
+use crate::calls::{LOG_PATH, REGISTRY_BYTES_MAX, REGISTRY_PATH};
+use crate::policy::{self, Needs, Routes, denied};
 use crate::read::in_time;
 use crate::refusal::Refusal;
 use crate::registry::{Registry, Shown};
-use crate::registry_rpc;
 use crate::seal::log_name;
 use crate::shared::Shared;
 
@@ -44,7 +47,7 @@ const UNDER_WAY_BYTES_MAX: usize = 32 << 20;
 const ANSWERS_MAX: usize = 1024;
 
 /// What it answers, as a part of the server's routes.
-pub fn routes(shared: &Shared) -> axum::Router {
+pub fn routes(shared: &Shared) -> Routes {
     let largest = message_bytes_max(&shared.limits);
     let limits = connectrpc::Limits::default()
         .with_max_message_size(largest)
@@ -55,11 +58,22 @@ pub fn routes(shared: &Shared) -> axum::Router {
     });
     let router = Router::new().add_service(service);
     let service = connectrpc::ConnectRpcService::new(router).with_limits(limits);
-    axum::Router::new()
-        .route_service(&format!("{LOG_PATH}{{method}}"), service)
-        .merge(registry_rpc::routes(shared))
-        .layer(from_fn_with_state(shared.clone(), whole))
+    let calls = any_service(service).layer(from_fn_with_state(shared.clone(), whole));
+    Routes::default().calls(LOG_PATH, METHODS, calls)
 }
+
+/// What each call needs.
+pub const METHODS: &[(&str, Needs)] = &[
+    ("Describe", Needs::Known),
+    ("Append", Needs::Each(Verb::Append)),
+    // Each append of it gets an answer of its own.
+    ("AppendMany", Needs::Known),
+    ("Read", Needs::Each(Verb::Read)),
+    ("ReadStream", Needs::Each(Verb::Read)),
+    // Where an event stands that has this random id, and how far the log is.
+    ("Find", Needs::Known),
+    ("Head", Needs::Known),
+];
 
 /// Waits for the whole request of a call that has one, for as long as a body may take: who sends
 /// half of it holds nobody up. The one call that goes on for as long as its client likes is
@@ -69,7 +83,7 @@ pub async fn whole(State(shared): State<Shared>, request: Request, next: Next) -
         return next.run(request).await;
     }
     let max = if request.uri().path().starts_with(REGISTRY_PATH) {
-        registry_rpc::MESSAGE_BYTES_MAX
+        REGISTRY_BYTES_MAX
     } else {
         message_bytes_max(&shared.limits)
     };
@@ -107,6 +121,7 @@ impl LogRpc {
     /// Gives the events of a read; before them where it ends, if that is known.
     fn events(
         &self,
+        context: &RequestContext,
         events: EventStream,
         until: Option<Cut>,
     ) -> ServiceResult<ServiceStream<p::ReadResponse>> {
@@ -117,6 +132,8 @@ impl LogRpc {
             })
         });
         let reading = Reading {
+            shared: self.shared.clone(),
+            caller: policy::of(context.extensions()),
             events,
             stopping: self.shared.stopping.clone(),
         };
@@ -126,8 +143,16 @@ impl LogRpc {
             // Whoever follows a server that stops comes again elsewhere.
             let stopped = Box::pin(reading.stopping.wait_for(|is_stopping| *is_stopping));
             let message = match select(next, stopped).await {
+                Either::Left((Some(Ok(_)), _))
+                    if !reading.shared.is_still_known(&reading.caller) =>
+                {
+                    let error = ConnectError::unauthenticated(allowed::NO_MORE);
+                    return Some((Err(error), None));
+                }
                 Either::Left((next, _)) => match next? {
-                    Ok(batch) => step_to(&batch).map_err(|error| unreadable(&error)),
+                    Ok(batch) => allowed::of_batch(batch, &reading.caller)
+                        .and_then(|batch| step_to(&batch))
+                        .map_err(|error| unreadable(&error)),
                     Err(error) => Err(error),
                 },
                 Either::Right(_) => {
@@ -146,6 +171,8 @@ impl LogRpc {
 
 /// A read under way.
 struct Reading {
+    shared: Shared,
+    caller: Caller,
     events: EventStream,
     stopping: watch::Receiver<bool>,
 }
@@ -241,6 +268,8 @@ impl p::LogService for LogRpc {
             token => self.registry().await?.show(&[token]),
         };
         let append = append_of(message).map_err(malformed)?;
+        let caller = policy::of(context.extensions());
+        allowed::append(&caller, &append.events).map_err(|error| denied(&error))?;
         // Whoever goes away leaves an append that is done or not done, as always.
         let appended = self.registry().await?.append(&shown, append).await;
         let appended = appended.map_err(|error| append_failed(&error))?;
@@ -254,6 +283,8 @@ impl p::LogService for LogRpc {
     ) -> ServiceResult<ServiceStream<p::AppendManyResponse>> {
         self.shared.check_log(&context)?;
         Response::ok(Box::pin(Many {
+            shared: self.shared.clone(),
+            caller: policy::of(context.extensions()),
             registry: self.registry().await?.clone(),
             shown: Arc::default(),
             requests: Some(requests),
@@ -273,6 +304,8 @@ impl p::LogService for LogRpc {
         let mode = mode_of(request.mode).map_err(malformed)?;
         let filter = request.filter.into_option().map(filter_of).transpose();
         let filter = filter.map_err(malformed)?.unwrap_or_default();
+        let caller = policy::of(context.extensions());
+        allowed::filter(&caller, &filter).map_err(|error| denied(&error))?;
         let from = match (request.from.as_option(), mode) {
             (Some(cut), _) => cut_of(cut),
             (None, ReadMode::Backward) => {
@@ -288,7 +321,7 @@ impl p::LogService for LogRpc {
             }
             ReadMode::Follow | ReadMode::Backward => None,
         };
-        self.events(self.shared.log.read(&from, filter, mode), until)
+        self.events(&context, self.shared.log.read(&from, filter, mode), until)
     }
 
     async fn read_stream(
@@ -299,6 +332,9 @@ impl p::LogService for LogRpc {
         self.shared.check_log(&context)?;
         let request = request.to_owned_message();
         let stream = stream_of(&request.stream).map_err(malformed)?;
+        let caller = policy::of(context.extensions());
+        let may = caller.check(Verb::Read, stream.category());
+        may.map_err(|error| denied(&error))?;
         let range = VersionRange(request.from..request.to.unwrap_or(u64::MAX));
         let order = if request.backward {
             Order::Backward
@@ -309,7 +345,7 @@ impl p::LogService for LogRpc {
         let head = self.shared.log.head().await;
         let head = head.map_err(|error| read_failed(&error))?;
         let events = self.shared.log.read_stream(&stream, range, order);
-        self.events(events, Some(head))
+        self.events(&context, events, Some(head))
     }
 
     async fn find(
@@ -347,6 +383,8 @@ impl p::LogService for LogRpc {
 /// The appends of one call of `AppendMany`: so many are under way at a time, and those that come
 /// meanwhile wait in the network.
 struct Many {
+    shared: Shared,
+    caller: Caller,
     registry: Arc<Registry>,
     /// The leases that the client acts by.
     shown: Arc<Shown>,
@@ -394,7 +432,25 @@ impl Many {
         }
     }
 
+    /// Why an append is not even begun.
+    fn refuses(&self, append: &Append) -> Option<String> {
+        if !self.shared.is_still_known(&self.caller) {
+            return Some(allowed::NO_MORE.to_owned());
+        }
+        let forbidden = allowed::append(&self.caller, &append.events).err()?;
+        Some(forbidden.to_string())
+    }
+
     fn begin(&mut self, number: u64, append: Append) {
+        if let Some(why) = self.refuses(&append) {
+            let done = Done {
+                number,
+                bytes: 0,
+                outcome: Err(Rejection::Other(why).into()),
+            };
+            self.under_way.push(Box::pin(std::future::ready(done)));
+            return;
+        }
         let bytes = append.events.iter().map(|event| event.data.len()).sum();
         self.bytes += bytes;
         let (registry, shown) = (self.registry.clone(), self.shown.clone());

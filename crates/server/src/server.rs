@@ -24,11 +24,13 @@ use tokio::sync::{Semaphore, watch};
 use crate::answer::{Answer, reply};
 use crate::files::{Files, LogFiles};
 use crate::keys::Keys;
+use crate::policy::{Needs, Routes, Rule};
 use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, READERS_MAX, Shared};
 use crate::{
-    asyncapi, command, events, gate, guard, health, health_rpc, operate, peer, rpc, seal, view,
+    asyncapi, command, events, gate, guard, health, health_rpc, operate, peer, registry_rpc, rpc,
+    seal, view,
 };
 
 /// The most connections at a time. Further ones wait to be accepted.
@@ -232,7 +234,7 @@ impl Server {
             listening,
             keys,
         };
-        let routes = self.routes(place, stopping);
+        let (routes, _) = self.routes(place, stopping);
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let graceful = GracefulShutdown::new();
         let mut until = Box::pin(until);
@@ -274,8 +276,23 @@ impl Server {
         Ok(())
     }
 
-    /// Everything that it answers.
-    fn routes(self, place: Place, stopping: watch::Receiver<bool>) -> Router {
+    /// What it answers, and what each of it needs, without a listener.
+    #[cfg(test)]
+    pub(crate) fn for_tests(
+        self,
+        keys: Arc<Keys>,
+        stopping: watch::Receiver<bool>,
+    ) -> (Router, Vec<Rule>) {
+        let place = Place {
+            url: "http://127.0.0.1:1".to_owned(),
+            listening: Listening::Local,
+            keys: Some(keys),
+        };
+        self.routes(place, stopping)
+    }
+
+    /// Everything that it answers, and what each of it needs.
+    fn routes(self, place: Place, stopping: watch::Receiver<bool>) -> (Router, Vec<Rule>) {
         let has_log = self.has_log;
         let shared = Shared(Arc::new(Inner {
             limits: self.log.capabilities().limits,
@@ -302,22 +319,14 @@ impl Server {
             let registry = shared.registry.clone();
             tokio::spawn(async move { drop(registry.ready().await) });
         }
-        let of_log = match has_log {
-            true => rpc::routes(&shared).with_state(()),
-            false => Router::new(),
-        };
-        let health = health_rpc::routes(&shared, has_log).with_state(());
-        let own = Router::new()
-            .merge(command::routes())
-            .merge(view::routes())
-            .merge(peer::routes())
-            .merge(events::routes(has_log))
-            .nest("/operate", operate::routes(has_log))
-            .route("/openapi.json", get(describe))
-            .merge(asyncapi::routes())
-            .merge(health::routes())
-            .merge(health)
-            .merge(of_log)
+        let (own, rules) = own(&shared, has_log).finish();
+        let mut public: Vec<_> = rules
+            .iter()
+            .filter(|rule| rule.needs == Needs::Public)
+            .map(|rule| rule.path.clone())
+            .collect();
+        public.extend(self.pages.iter().map(|(path, _)| path.clone()));
+        let own = own
             .layer(axum::middleware::from_fn_with_state(
                 shared.clone(),
                 guard::admit,
@@ -335,18 +344,34 @@ impl Server {
             .merge(pages)
             .fallback(nothing_here)
             .method_not_allowed_fallback(wrong_method);
-        let all = match shared.keys {
-            Some(_) => {
-                let gate = axum::middleware::from_fn_with_state(shared.clone(), gate::let_in);
-                all.layer(gate)
-            }
-            None => all,
-        };
-        all.layer(axum::middleware::from_fn_with_state(
+        let at_the_gate = (shared.clone(), Arc::from(public));
+        let gate = axum::middleware::from_fn_with_state(at_the_gate, gate::let_in);
+        let all = all.layer(gate);
+        let all = all.layer(axum::middleware::from_fn_with_state(
             shared,
             guard::same_origin,
-        ))
+        ));
+        (all, rules)
     }
+}
+
+/// All that a server answers but its pages, and what each needs.
+fn own(shared: &Shared, has_log: bool) -> Routes {
+    let of_log = match has_log {
+        true => rpc::routes(shared).merge(registry_rpc::routes(shared)),
+        false => Routes::default(),
+    };
+    Routes::default()
+        .merge(command::routes())
+        .merge(view::routes())
+        .merge(peer::routes())
+        .merge(events::routes(has_log))
+        .nest("/operate", operate::routes(has_log))
+        .get("/openapi.json", Needs::Known, describe)
+        .merge(asyncapi::routes())
+        .merge(health::routes())
+        .merge(health_rpc::routes(shared, has_log))
+        .merge(of_log)
 }
 
 /// Where and how it serves.

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_access::Listening;
+use anabranch_access::{Caller, Listening};
 use anabranch_log::Log;
 use anabranch_model::{Limits, TokenSeal};
 use anabranch_runtime::{Fleet, Time};
@@ -119,6 +119,15 @@ impl Deref for Shared {
 }
 
 impl Shared {
+    /// Whether a caller that was let in would be let in now: what goes on for long asks again.
+    pub fn is_still_known(&self, caller: &Caller) -> bool {
+        match (caller, &self.keys) {
+            (Caller::Known(principal), Some(keys)) => keys.is_good(principal),
+            (Caller::Anybody, None) => true,
+            _ => false,
+        }
+    }
+
     /// Refuses a call that is meant for another log.
     pub fn check_log(&self, context: &RequestContext) -> Result<(), ConnectError> {
         let here = log_name(&self.seal);

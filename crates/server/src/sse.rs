@@ -8,14 +8,17 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use anabranch_access::{Caller, Verb};
 use anabranch_log::{EventStream, ReadError};
 use anabranch_model::record::RecordError;
 use anabranch_model::{Cut, Event, EventBatchIntoIter, Reach, write_cloud_event};
+use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use futures_util::stream::Stream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use crate::allowed;
 use crate::refusal::Refusal;
 use crate::session::token_of;
 use crate::shared::Shared;
@@ -34,6 +37,8 @@ const CHUNK_BYTES: usize = 32 << 10;
 /// A read under way.
 pub struct EventSource {
     shared: Shared,
+    /// Who reads: what it may not read is not given.
+    caller: Caller,
     events: EventStream,
     /// Only events of this story.
     story: Option<String>,
@@ -65,6 +70,8 @@ enum Next {
     Failed(ReadError),
     Beat,
     Stop,
+    /// The reader's key is good no more.
+    Dismissed,
 }
 
 impl EventSource {
@@ -72,6 +79,7 @@ impl EventSource {
     /// reader goes away.
     pub fn new(
         shared: &Shared,
+        caller: Caller,
         events: EventStream,
         (from, until): (Cut, Cut),
         story: Option<String>,
@@ -81,6 +89,7 @@ impl EventSource {
             beat_at: shared.time.monotonic() + BEAT,
             stopping: shared.stopping.clone(),
             shared: shared.clone(),
+            caller,
             events,
             story,
             told: from.clone(),
@@ -138,6 +147,14 @@ impl EventSource {
                 Next::Failed(error) => {
                     return Some(self.end(failed(&error)));
                 }
+                Next::Dismissed => {
+                    let no_more = Refusal::new(
+                        StatusCode::UNAUTHORIZED,
+                        "unauthenticated",
+                        allowed::NO_MORE,
+                    );
+                    return Some(self.end(problem(&no_more)));
+                }
                 Next::Stop => return Some(self.end(format!(": the server stops\n{RETRY}"))),
             }
         }
@@ -152,6 +169,9 @@ impl EventSource {
         let stopped = Box::pin(self.stopping.wait_for(|is_stopping| *is_stopping));
         let late = self.shared.time.sleep_until(self.beat_at);
         match select(read, select(stopped, late)).await {
+            Either::Left((Some(Ok(_)), _)) if !self.shared.is_still_known(&self.caller) => {
+                Next::Dismissed
+            }
             Either::Left((Some(Ok(batch)), _)) => {
                 let reach = batch.reach();
                 self.at_hand = Some((batch.into_iter(), reach));
@@ -191,7 +211,8 @@ impl EventSource {
     fn give(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), RecordError> {
         self.place.join(&Cut::including(event.position));
         let event = event.as_ref();
-        if !is_of(&event, self.story.as_deref())? {
+        if !self.caller.may(Verb::Read, event.category()) || !is_of(&event, self.story.as_deref())?
+        {
             return Ok(());
         }
         out.extend_from_slice(b"id: ");
@@ -232,8 +253,11 @@ fn unreadable(error: &RecordError) -> ReadError {
 
 /// The answer has begun well, so what went wrong comes as an event of its own.
 fn failed(error: &ReadError) -> String {
-    let problem = Refusal::from(error.clone()).problem;
+    problem(&Refusal::from(error.clone()))
+}
+
+fn problem(refusal: &Refusal) -> String {
     // A problem has a JSON form, on one line; a test of the wire types says so.
-    let problem = serde_json::to_string(&problem).unwrap_or_default();
+    let problem = serde_json::to_string(&refusal.problem).unwrap_or_default();
     format!("event: problem\ndata: {problem}\n\n")
 }

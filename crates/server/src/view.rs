@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
+use anabranch_access::Verb;
 use anabranch_domain::Json;
 use anabranch_model::Cut;
 use anabranch_peer::convert::shown;
 use anabranch_runtime::port::{Ask, Subject};
 use anabranch_runtime::view::{Consistency, Policy, Question};
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::routing::get;
 
 use crate::answer::{Answer, reply};
 use crate::owner::{Reached, reach};
+use crate::policy::{Needs, Routes};
 use crate::read::{Names, Parameters, duration, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::session::{header_of, session_of};
@@ -25,8 +25,9 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const POLICY_HEADER: HeaderName = HeaderName::from_static(anabranch_wire::POLICY_HEADER);
 const STALE_HEADER: HeaderName = HeaderName::from_static(anabranch_wire::STALE_HEADER);
 
-pub fn routes() -> Router<Shared> {
-    Router::new().route("/views/{name}/{query}", get(ask))
+pub fn routes() -> Routes {
+    let needs = Needs::Path(Verb::Query, "name");
+    Routes::default().get("/views/{name}/{query}", needs, ask)
 }
 
 async fn ask(

@@ -8,6 +8,7 @@ pub mod dead_letter;
 pub mod demo;
 pub mod entity;
 pub mod import;
+pub mod key;
 pub mod log;
 pub mod process;
 pub mod read;

@@ -134,3 +134,60 @@ fn the_first_key_is_told_once_and_lets_its_owner_in() {
     // What the server keeps there is no part of the log.
     scratch.run("log verify --log ./log").ok();
 }
+
+#[test]
+fn a_key_that_was_made_does_what_its_scopes_say_until_it_is_revoked() {
+    let scratch = Scratch::new("access-keys");
+    let (server, url, _) = serve(&scratch);
+    scratch.run("append order/1 --type T --log ./log").ok();
+    scratch.run("append payment/1 --type T --log ./log").ok();
+    let add = "key add reports --scope read:order --file ./reports.key --log ./log";
+    let made = scratch.run(add);
+    let key = fs::read_to_string(scratch.path("reports.key")).unwrap();
+    assert!(!made.stderr.contains(key.trim()), "{}", made.stderr);
+    made.ok();
+    let mode = fs::metadata(scratch.path("reports.key"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let with_key = |arguments: &str| {
+        let mut command = scratch.command(&format!("{arguments} --log {url}"));
+        command.env("ANABRANCH_TOKEN_FILE", scratch.path("reports.key"));
+        crate::support::done(command)
+    };
+    let read = with_key("read").ok();
+    assert_eq!(read, "0:1\torder/1\t0\tT\t{}\n", "only what it may read");
+    let refused = with_key("append order/2 --type T");
+    assert!(
+        refused.stderr.contains("append:order"),
+        "{}",
+        refused.stderr
+    );
+    let listed = scratch.run("key ls --log ./log").ok();
+    assert!(
+        listed.contains("reports") && listed.contains("read:order"),
+        "{listed}"
+    );
+    let id = key.split('_').nth(1).unwrap();
+    assert!(
+        !listed.contains(key.trim()) && listed.contains(id),
+        "{listed}"
+    );
+    scratch.run(&format!("key revoke {id} --log ./log")).ok();
+    // It is refused within a second; what came before that was let in.
+    let revoked = (0..200)
+        .map(|_| with_key("read"))
+        .find(|read| read.code != Some(0));
+    let revoked = revoked.expect("it is refused");
+    assert!(
+        revoked.stderr.contains("no key that is good was shown"),
+        "{}",
+        revoked.stderr
+    );
+    scratch.run("key revoke 000000000000 --log ./log").fails(3);
+    server.terminate();
+    server.finish().ok();
+    let listed = scratch.run("key ls --log ./log").ok();
+    assert!(listed.contains("revoked"), "{listed}");
+}

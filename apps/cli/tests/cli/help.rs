@@ -40,6 +40,7 @@ fn help_says_what_a_stranger_needs() {
         "dead-letter",
         "service",
         "schema",
+        "key",
         "log",
         "config",
         "completions",
@@ -63,6 +64,7 @@ fn help_says_what_a_stranger_needs() {
             "service",
             "ls graph stop start restart forget diagnostics circuits",
         ),
+        ("key", "add ls revoke"),
         ("schema", "ls check types"),
     ] {
         for verb in verbs.split(' ') {

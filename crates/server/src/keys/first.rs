@@ -60,13 +60,13 @@ pub async fn first_key(
         expires_at: None,
     });
     let id = EventId::v7(env.clock.wall_micros() / 1000, env.rng.next_u128());
-    let append = append_of(id, key.id(), &fact).map_err(FirstKeyError::Form)?;
+    let append = key_append(id, key.id(), &fact).map_err(FirstKeyError::Form)?;
     log.append(append).await?;
     Ok(Some(path))
 }
 
 /// What says a fact about the key of this id on the log; a new key has to be new.
-pub fn append_of(id: EventId, key: &str, fact: &KeyFact) -> Result<Append, String> {
+pub fn key_append(id: EventId, key: &str, fact: &KeyFact) -> Result<Append, String> {
     let (event_type, data) = fact.event().map_err(|error| error.to_string())?;
     let stream = StreamId::system(format!("{CATEGORY}/{key}"));
     let stream = stream.map_err(|error| error.to_string())?;

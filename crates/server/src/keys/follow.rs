@@ -24,32 +24,11 @@ pub struct Keys {
 impl Keys {
     /// What the log says now.
     pub async fn load(log: Arc<dyn Log>, time: Time) -> Result<Arc<Self>, ReadError> {
-        let keys = Self {
-            table: RwLock::default(),
+        Ok(Arc::new(Self {
+            table: RwLock::new(read_keys(&log).await?),
             log,
             time,
-        };
-        let mut read = keys.read(ReadMode::ToHead);
-        while let Some(batch) = read.next_batch().await {
-            for event in &batch? {
-                keys.take_in(&event.map_err(|error| unreadable(error.to_string()))?)?;
-            }
-        }
-        Ok(Arc::new(keys))
-    }
-
-    fn read(&self, mode: ReadMode) -> EventStream {
-        let filter = Filter::category(CATEGORY);
-        self.log.read(&Cut::start(), filter, mode)
-    }
-
-    fn take_in(&self, event: &EventRef<'_>) -> Result<(), ReadError> {
-        let id = event.stream.split_once('/').map_or("", |(_, id)| id);
-        let fact = KeyFact::said_by(event.event_type, event.data);
-        let fact = fact.map_err(|error| unreadable(format!("{}: {error}", event.stream)))?;
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.take_in(id, fact);
-        Ok(())
+        }))
     }
 
     /// Takes in what the log says of keys, until the server stops. What comes twice changes nothing, so
@@ -61,13 +40,13 @@ impl Keys {
         });
         let following = Box::pin(async {
             loop {
-                let mut read = self.read(ReadMode::Follow);
+                let mut read = read(&self.log, ReadMode::Follow);
                 while let Some(Ok(batch)) = read.next_batch().await {
                     for event in &batch {
                         // A fact that cannot be read lets nobody in.
-                        if let Ok(event) = event
-                            && self.take_in(&event).is_err()
-                        {
+                        let Ok(event) = event else { continue };
+                        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+                        if take_in(&mut table, &event).is_err() {
                             continue;
                         }
                     }
@@ -90,9 +69,40 @@ impl Keys {
         self.table().authenticate(authorization, now)
     }
 
+    /// Whether somebody who was let in would be let in now.
+    pub fn is_good(&self, principal: &Principal) -> bool {
+        let now = self.time.now().micros();
+        self.table().is_good(&principal.key, now)
+    }
+
     fn table(&self) -> RwLockReadGuard<'_, KeyTable> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The keys that a log speaks of.
+pub async fn read_keys(log: &Arc<dyn Log>) -> Result<KeyTable, ReadError> {
+    let mut table = KeyTable::default();
+    let mut read = read(log, ReadMode::ToHead);
+    while let Some(batch) = read.next_batch().await {
+        for event in &batch? {
+            let event = event.map_err(|error| unreadable(error.to_string()))?;
+            take_in(&mut table, &event)?;
+        }
+    }
+    Ok(table)
+}
+
+fn read(log: &Arc<dyn Log>, mode: ReadMode) -> EventStream {
+    log.read(&Cut::start(), Filter::category(CATEGORY), mode)
+}
+
+fn take_in(table: &mut KeyTable, event: &EventRef<'_>) -> Result<(), ReadError> {
+    let id = event.stream.split_once('/').map_or("", |(_, id)| id);
+    let fact = KeyFact::said_by(event.event_type, event.data);
+    let fact = fact.map_err(|error| unreadable(format!("{}: {error}", event.stream)))?;
+    table.take_in(id, fact);
+    Ok(())
 }
 
 fn unreadable(reason: String) -> ReadError {

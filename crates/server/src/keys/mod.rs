@@ -3,5 +3,5 @@
 mod first;
 mod follow;
 
-pub use first::{FirstKeyError, first_key};
-pub use follow::Keys;
+pub use first::{FirstKeyError, first_key, key_append};
+pub use follow::{Keys, read_keys};

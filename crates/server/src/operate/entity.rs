@@ -1,15 +1,15 @@
+use anabranch_access::Verb;
 use anabranch_domain::StreamId;
 use anabranch_log::{Order, VersionRange};
 use anabranch_model::to_cloud_event;
 use anabranch_runtime::port::Subject;
 use anabranch_wire as wire;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, post};
 
 use crate::answer::{Answer, reply};
 use crate::convert;
 use crate::owner::owner;
+use crate::policy::{ALL, Needs, Routes};
 use crate::read::{Names, Parameters, Stream};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -21,12 +21,24 @@ const EVENTS_MAX: u64 = 10_000;
 /// After so many bytes no further event is added.
 const BYTES_MAX: usize = 16 << 20;
 
-pub fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/entity/{category}/{*key}", get(inspect))
-        .route("/history/{category}/{*key}", get(history))
-        .route("/parked", get(parked))
-        .route("/unpark/{category}/{*key}", post(unpark))
+pub fn routes() -> Routes {
+    Routes::default()
+        .get(
+            "/entity/{category}/{*key}",
+            Needs::Path(Verb::Operate, "category"),
+            inspect,
+        )
+        .get(
+            "/history/{category}/{*key}",
+            Needs::Path(Verb::Operate, "category"),
+            history,
+        )
+        .get("/parked", Needs::Of(Verb::Operate, ALL), parked)
+        .post(
+            "/unpark/{category}/{*key}",
+            Needs::Path(Verb::Operate, "category"),
+            unpark,
+        )
 }
 
 async fn inspect(

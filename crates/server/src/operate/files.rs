@@ -1,15 +1,15 @@
 use std::io;
 use std::sync::Arc;
 
+use anabranch_access::Verb;
 use anabranch_wire as wire;
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse as _;
-use axum::routing::get;
 
 use crate::answer::{Answer, reply};
 use crate::files::{Files, READ_BYTES_MAX};
+use crate::policy::{Needs, Routes};
 use crate::read::{Names, Parameters};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -17,10 +17,10 @@ use crate::shared::Shared;
 const FILE: HeaderName = HeaderName::from_static(wire::FILE_HEADER);
 const FILE_BYTES: HeaderName = HeaderName::from_static(wire::FILE_BYTES_HEADER);
 
-pub fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/log/files", get(list))
-        .route("/log/files/{name}", get(read))
+pub fn routes() -> Routes {
+    Routes::default()
+        .get("/log/files", Needs::Of(Verb::Admin, "log"), list)
+        .get("/log/files/{name}", Needs::Of(Verb::Admin, "log"), read)
 }
 
 async fn list(State(shared): State<Shared>) -> Answer {

@@ -2,26 +2,38 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_access::Verb;
 use anabranch_domain::CommandId;
 use anabranch_runtime::{DeadLetter, Service};
 use anabranch_wire as wire;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, post};
 
 use crate::answer::{Answer, reply};
 use crate::convert;
+use crate::policy::{ALL, Needs, Routes};
 use crate::read::{Content, Names};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 
-pub fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/dead-letters", get(list))
-        .route("/dead-letters/retry", post(retry_many))
-        .route("/dead-letters/{id}", get(show))
-        .route("/dead-letters/{id}/retry", post(retry))
-        .route("/dead-letters/{id}/discard", post(discard))
+pub fn routes() -> Routes {
+    Routes::default()
+        .get("/dead-letters", Needs::Of(Verb::Operate, ALL), list)
+        .post(
+            "/dead-letters/retry",
+            Needs::Of(Verb::Operate, ALL),
+            retry_many,
+        )
+        .get("/dead-letters/{id}", Needs::Of(Verb::Operate, ALL), show)
+        .post(
+            "/dead-letters/{id}/retry",
+            Needs::Of(Verb::Operate, ALL),
+            retry,
+        )
+        .post(
+            "/dead-letters/{id}/discard",
+            Needs::Of(Verb::Operate, ALL),
+            discard,
+        )
 }
 
 fn shown(service: &Service, letter: &DeadLetter) -> wire::ServiceLetter {

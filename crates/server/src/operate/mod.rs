@@ -34,15 +34,13 @@ mod process;
 mod service;
 mod view;
 
-use axum::Router;
-
-use crate::shared::Shared;
+use crate::policy::Routes;
 
 /// With what is registered at the log, if the log is served here.
-pub fn routes(has_log: bool) -> Router<Shared> {
+pub fn routes(has_log: bool) -> Routes {
     let of_log = match has_log {
         true => service::routes_of_log().merge(files::routes()),
-        false => Router::new(),
+        false => Routes::default(),
     };
     of_log
         .merge(service::routes())

@@ -1,30 +1,58 @@
+use anabranch_access::Verb;
 use anabranch_domain::StreamId;
 use anabranch_domain::saga::SagaCommand;
 use anabranch_runtime::port::Subject;
 use anabranch_runtime::view::OperateError;
 use anabranch_runtime::{InstanceStatus, ProcessHost, Service};
 use anabranch_wire as wire;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, post};
 
 use crate::answer::{Answer, reply};
 use crate::convert;
 use crate::owner::owner;
+use crate::policy::{ALL, Needs, Routes};
 use crate::read::{Content, Names, Parameters, Stream};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 
-pub fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/processes", get(list))
-        .route("/processes/{name}", get(instances))
-        .route("/processes/{name}/{verb}", post(mend))
-        .route("/instance/{name}/{*key}", get(show))
-        .route("/retry/{name}/{*key}", post(retry))
-        .route("/abort/{name}/{*key}", post(abort))
-        .route("/resume/{name}/{*key}", post(resume))
-        .route("/settle/{name}/{*key}", post(settle))
+pub fn routes() -> Routes {
+    Routes::default()
+        .get("/processes", Needs::Of(Verb::Operate, ALL), list)
+        .get(
+            "/processes/{name}",
+            Needs::Path(Verb::Operate, "name"),
+            instances,
+        )
+        .post(
+            "/processes/{name}/{verb}",
+            Needs::Path(Verb::Operate, "name"),
+            mend,
+        )
+        .get(
+            "/instance/{name}/{*key}",
+            Needs::Path(Verb::Operate, "name"),
+            show,
+        )
+        .post(
+            "/retry/{name}/{*key}",
+            Needs::Path(Verb::Operate, "name"),
+            retry,
+        )
+        .post(
+            "/abort/{name}/{*key}",
+            Needs::Path(Verb::Operate, "name"),
+            abort,
+        )
+        .post(
+            "/resume/{name}/{*key}",
+            Needs::Path(Verb::Operate, "name"),
+            resume,
+        )
+        .post(
+            "/settle/{name}/{*key}",
+            Needs::Path(Verb::Operate, "name"),
+            settle,
+        )
 }
 
 fn summary(

@@ -1,27 +1,31 @@
+use anabranch_access::Verb;
 use anabranch_wire as wire;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, post};
 
 use crate::answer::{Answer, reply};
 use crate::convert;
+use crate::policy::{ALL, Needs, Routes};
 use crate::read::{Names, Parameters};
 use crate::refusal::Refusal;
 use crate::registry::{Denied, Known, State as Lease, Subject};
 use crate::shared::Shared;
 
-pub fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/services", get(services))
-        .route("/types", get(types))
-        .route("/diagnostics", get(diagnostics))
-        .route("/circuits", get(circuits))
+pub fn routes() -> Routes {
+    Routes::default()
+        .get("/services", Needs::Of(Verb::Operate, ALL), services)
+        .get("/types", Needs::Of(Verb::Operate, ALL), types)
+        .get("/diagnostics", Needs::Of(Verb::Operate, ALL), diagnostics)
+        .get("/circuits", Needs::Of(Verb::Operate, ALL), circuits)
 }
 
-pub fn routes_of_log() -> Router<Shared> {
-    Router::new()
-        .route("/registry", get(registry))
-        .route("/registry/{name}/forget", post(forget))
+pub fn routes_of_log() -> Routes {
+    Routes::default()
+        .get("/registry", Needs::Of(Verb::Operate, ALL), registry)
+        .post(
+            "/registry/{name}/forget",
+            Needs::Of(Verb::Operate, ALL),
+            forget,
+        )
 }
 
 async fn services(State(shared): State<Shared>) -> Answer {

@@ -1,23 +1,27 @@
+use anabranch_access::Verb;
 use anabranch_runtime::Service;
 use anabranch_runtime::port::Subject;
 use anabranch_runtime::view::AnyView;
 use anabranch_wire as wire;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, post};
 
 use crate::answer::{Answer, reply};
 use crate::convert;
 use crate::owner::owner;
+use crate::policy::{ALL, Needs, Routes};
 use crate::read::{Names, Parameters};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 
-pub fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/views", get(list))
-        .route("/views/{name}", get(show))
-        .route("/views/{name}/{verb}", post(mend))
+pub fn routes() -> Routes {
+    Routes::default()
+        .get("/views", Needs::Of(Verb::Operate, ALL), list)
+        .get("/views/{name}", Needs::Path(Verb::Operate, "name"), show)
+        .post(
+            "/views/{name}/{verb}",
+            Needs::Path(Verb::Operate, "name"),
+            mend,
+        )
 }
 
 async fn list(State(shared): State<Shared>) -> Answer {

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use anabranch_access::{CATEGORY, Key, KeyAdded, KeyFact, Scopes};
 use anabranch_env::Env;
-use anabranch_log::{Append, AppendError, Log, MemoryLog, OpenError};
+use anabranch_log::{
+    Append, AppendError, Log, MemoryLog, OpenError, Order, ReadMode, VersionRange,
+};
 use anabranch_log_remote::{Options, RemoteLog};
-use anabranch_model::{EventId, EventType, NewEvent, StreamId};
+use anabranch_model::{Cut, EventId, EventType, Filter, NewEvent, StreamId};
 use anabranch_runtime::Time;
 use anabranch_server::client::{Client, Method, Reply};
-use anabranch_server::{Doors, first_key};
+use anabranch_server::{Doors, first_key, key_append};
 use bytes::Bytes;
 use connectrpc::client::{ClientConfig, Http2Connection};
 use connectrpc::{ErrorCode, Protocol};
@@ -70,6 +72,14 @@ impl Guarded {
         let client = Client::new(&self.server.url(), Time::of(&Env::os())).unwrap();
         let client = client.with_key(key.cloned());
         let sent = client.send(method, path, &[], Bytes::from_static(b"{}"));
+        runtime.block_on(sent).unwrap()
+    }
+
+    fn send(&self, path: &str, headers: &[(&str, &str)], body: &str, key: &Key) -> Reply {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let client = Client::new(&self.server.url(), Time::of(&Env::os())).unwrap();
+        let client = client.with_key(Some(key.clone()));
+        let sent = client.send(Method::Post, path, headers, Bytes::from(body.to_owned()));
         runtime.block_on(sent).unwrap()
     }
 
@@ -170,13 +180,7 @@ fn a_key_that_is_revoked_is_refused_within_a_second_and_not_as_if_the_server_wer
     guarded.until("/version", &key, 401);
     let error = block_on(log.head()).unwrap_err();
     assert!(error.to_string().contains("unauthenticated"), "{error}");
-    let event = NewEvent::new(
-        EventId::v7(1, 7),
-        StreamId::new("order/1").unwrap(),
-        EventType::new("T").unwrap(),
-        &b"{}"[..],
-    );
-    let error = block_on(log.append(Append::events([event]))).unwrap_err();
+    let error = block_on(log.append(Append::events([event(7, "order/1")]))).unwrap_err();
     assert!(matches!(error, AppendError::Rejected(_)), "{error}");
     assert!(error.did_not_happen(), "{error}");
 }
@@ -240,4 +244,179 @@ fn the_first_key_is_made_once_in_a_file_and_the_log_does_not_hold_it() {
     assert!(events.contains(key.id()), "{events}");
     let secret = key.reveal().rsplit('_').next().unwrap();
     assert!(!events.contains(secret), "{events}");
+}
+
+fn event(number: u128, stream: &str) -> NewEvent {
+    NewEvent::new(
+        EventId::v7(1, number),
+        StreamId::new(stream).unwrap(),
+        EventType::new("T").unwrap(),
+        &b"{}"[..],
+    )
+}
+
+/// The streams of the events that a read of everything gives, and whether its place is at the head.
+fn read_all(log: &RemoteLog) -> (Vec<String>, bool) {
+    block_on(async {
+        let (mut streams, mut place) = (Vec::new(), Cut::start());
+        let mut read = log.read(&Cut::start(), Filter::default(), ReadMode::ToHead);
+        while let Some(batch) = read.next_batch().await {
+            let batch = batch.unwrap();
+            if let Some(reach) = batch.reach() {
+                place.set(reach.partition, reach.offsets.end);
+            }
+            for event in &batch {
+                streams.push(event.unwrap().stream.to_owned());
+            }
+        }
+        let head = log.head().await.unwrap();
+        (streams, place == head)
+    })
+}
+
+#[test]
+fn a_reader_gets_the_events_that_it_may_read_and_its_place_moves_over_the_others() {
+    let guarded = Guarded::start();
+    let key = guarded.key(&["read:order", "read:stock", "deny:read:stock"]);
+    for (number, streams) in [
+        (10, ["payment/1", "order/1"]),
+        (20, ["stock/1", "payment/2"]),
+        (30, ["order/2", "payment/3"]),
+    ] {
+        let events = (number..)
+            .zip(streams)
+            .map(|(id, stream)| event(id, stream));
+        block_on(
+            guarded
+                .log
+                .append(Append::events(events.collect::<Vec<_>>())),
+        )
+        .unwrap();
+    }
+    guarded.until("/version", &key, 200);
+    let log = guarded.open(Some(key.clone())).unwrap();
+    let (streams, is_at_head) = read_all(&log);
+    assert_eq!(streams, ["order/1", "order/2"]);
+    assert!(is_at_head);
+    // What is named and may not be read is refused, and not passed over.
+    let payment = StreamId::new("payment/1").unwrap();
+    let mut read = log.read_stream(&payment, VersionRange::ALL, Order::Forward);
+    let error = block_on(read.next()).unwrap().unwrap_err().to_string();
+    assert!(error.contains("read:payment"), "{error}");
+    let refused = guarded.ask(Method::Get, "/events?category=payment", Some(&key));
+    assert_eq!(refused.status.as_u16(), 403);
+    assert_eq!(refused.json()["code"], "forbidden");
+    // The same by plain HTTP.
+    let events = guarded.ask(Method::Get, "/events?until=head", Some(&key));
+    let events = String::from_utf8_lossy(&events.body).into_owned();
+    assert!(
+        events.contains("order/1") && events.contains("order/2"),
+        "{events}"
+    );
+    assert!(
+        !events.contains("payment") && !events.contains("stock"),
+        "{events}"
+    );
+    assert!(events.contains("event: head"), "{events}");
+}
+
+#[test]
+fn one_event_that_may_not_be_appended_refuses_its_batch_at_every_door() {
+    let guarded = Guarded::start();
+    let key = guarded.key(&["append:order", "command:order"]);
+    guarded.until("/version", &key, 200);
+    let log = guarded.open(Some(key.clone())).unwrap();
+    let both = Append::events([event(1, "order/1"), event(2, "payment/1")]);
+    let error = block_on(log.append(both)).unwrap_err();
+    assert!(matches!(error, AppendError::Rejected(_)), "{error}");
+    assert!(error.to_string().contains("append:payment"), "{error}");
+    let json = r#"{"events":[
+        {"id":"00000000-0000-0000-0000-000000000001","stream":"order/1","type":"T","text":"{}"},
+        {"id":"00000000-0000-0000-0000-000000000002","stream":"payment/1","type":"T","text":"{}"}]}"#;
+    let reply = guarded.send("/anabranch.log.v1.LogService/Append", &[], json, &key);
+    assert_eq!(reply.status.as_u16(), 403);
+    assert_eq!(reply.json()["code"], "permission_denied");
+    let cloud = r#"[
+        {"specversion":"1.0","id":"1","source":"t","type":"T","subject":"order/1","data":{}},
+        {"specversion":"1.0","id":"2","source":"t","type":"T","subject":"payment/1","data":{}}]"#;
+    let kind = [("content-type", "application/cloudevents-batch+json")];
+    let reply = guarded.send("/events", &kind, cloud, &key);
+    assert_eq!(reply.status.as_u16(), 403);
+    assert_eq!(reply.json()["code"], "forbidden");
+    let registered = r#"{"service":{"name":"x","owns":["order","payment"]}}"#;
+    let path = "/anabranch.registry.v1.RegistryService/RegisterService";
+    assert_eq!(
+        guarded.send(path, &[], registered, &key).status.as_u16(),
+        403
+    );
+    let written = block_on(
+        guarded
+            .log
+            .read_stream(
+                &StreamId::new("order/1").unwrap(),
+                VersionRange::ALL,
+                Order::Forward,
+            )
+            .next(),
+    );
+    assert!(written.is_none(), "nothing of a refused batch is written");
+    block_on(log.append(Append::events([event(1, "order/1")]))).unwrap();
+}
+
+#[test]
+fn nobody_makes_keys_but_who_may_and_nobody_forges_the_audit() {
+    let make = |key: &Key| {
+        let fact = KeyFact::Added(KeyAdded {
+            name: "a forged one".to_owned(),
+            hash: key.hash().to_string(),
+            scopes: Scopes::everything(),
+            expires_at: None,
+        });
+        key_append(EventId::v7(1, Env::os().rng.next_u128()), key.id(), &fact).unwrap()
+    };
+    let forged = Key::generate(&*Env::os().rng);
+    let guarded = Guarded::start();
+    for scopes in [&["*:*", "operate:$*"][..], &["append:$*", "append:$access"]] {
+        let key = guarded.key(scopes);
+        guarded.until("/version", &key, 200);
+        let log = guarded.open(Some(key)).unwrap();
+        let error = block_on(log.append(make(&forged))).unwrap_err();
+        assert!(error.to_string().contains("admin:$access"), "{error}");
+    }
+    let key = guarded.key(&["admin:$access"]);
+    guarded.until("/version", &key, 200);
+    let log = guarded.open(Some(key)).unwrap();
+    block_on(log.append(make(&forged))).unwrap();
+    guarded.until("/version", &forged, 200);
+    let audit = NewEvent::new(
+        EventId::v7(1, 77),
+        StreamId::system("$audit/log").unwrap(),
+        EventType::new("T").unwrap(),
+        &b"{}"[..],
+    );
+    let log = guarded.open(Some(forged)).unwrap();
+    let error = block_on(log.append(Append::events([audit]))).unwrap_err();
+    assert!(error.to_string().contains("append:$audit"), "{error}");
+    // Where nobody is asked who they are, a key made now would be good later.
+    let open = Served::start(Arc::new(MemoryLog::new(Env::os())));
+    let log = RemoteLog::open(&open.url(), Options::default()).unwrap();
+    let another = Key::generate(&*Env::os().rng);
+    let error = block_on(log.append(make(&another))).unwrap_err();
+    assert!(error.to_string().contains("admin:$access"), "{error}");
+}
+
+#[test]
+fn a_reader_whose_key_is_revoked_gets_nothing_more() {
+    let guarded = Guarded::start();
+    let key = guarded.key(&["read:order"]);
+    guarded.until("/version", &key, 200);
+    let log = guarded.open(Some(key.clone())).unwrap();
+    let mut read = log.read(&Cut::start(), Filter::category("order"), ReadMode::Follow);
+    block_on(guarded.log.append(Append::events([event(1, "order/1")]))).unwrap();
+    assert_eq!(block_on(read.next()).unwrap().unwrap().stream(), "order/1");
+    guarded.say(&key, &KeyFact::Revoked);
+    guarded.until("/version", &key, 401);
+    block_on(guarded.log.append(Append::events([event(2, "order/2")]))).unwrap();
+    let error = block_on(read.next()).unwrap().unwrap_err().to_string();
+    assert!(error.contains("unauthenticated"), "{error}");
 }
