@@ -150,6 +150,7 @@ async fn once(
                 from: buffa::MessageField::some(cut_to(from)),
                 filter: buffa::MessageField::some(filter.clone()),
                 mode: mode_to(*mode),
+                packed: true,
                 ..Default::default()
             };
             client.read(request).await
@@ -165,6 +166,7 @@ async fn once(
                 from: range.0.start,
                 to: Some(range.0.end),
                 backward: *order == Order::Backward,
+                packed: true,
                 ..Default::default()
             };
             client.read_stream(request).await

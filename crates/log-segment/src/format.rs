@@ -358,6 +358,7 @@ impl FrameHeader {
     pub fn entry(&self, frame_start: usize) -> BlockEntry {
         BlockEntry {
             first: self.first,
+            append: self.first,
             count: u32::from(self.count),
             recorded_at: self.recorded_at,
             start: (frame_start + FRAME_HEADER) as u32,

@@ -13,6 +13,9 @@ use crate::record::{RecordError, Records};
 pub struct BlockEntry {
     /// Offset of its first event in the partition.
     pub first: u64,
+    /// Offset of the first event of the append that wrote it: the same, unless only some events of
+    /// an append are here.
+    pub append: u64,
     /// How many events it has.
     pub count: u32,
     /// When it was recorded: microseconds since 1970, UTC.
@@ -121,7 +124,7 @@ impl EventBatch {
             }
             Repr::Block { block, .. } => {
                 let entry = block.entries.get(first_entry(block, position.offset));
-                entry.map(|entry| entry.first)
+                entry.map(|entry| entry.append)
             }
         };
         let offset = offset.filter(|&first| first <= position.offset);

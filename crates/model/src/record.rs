@@ -31,52 +31,96 @@ const ID_STEP: u8 = 0x04;
 const HAS_META: u8 = 0x08;
 const KNOWN_FLAGS: u8 = SAME_STREAM | SAME_TYPE | ID_STEP | HAS_META;
 
+/// What a record says, but for its meta.
+struct Said<'a> {
+    id: u128,
+    stream: &'a str,
+    version: Version,
+    event_type: &'a str,
+    schema_version: u32,
+    data: &'a [u8],
+}
+
+/// Appends one record to `out`; it leaves out what it has in common with the one `before`.
+#[inline]
+fn put(out: &mut Vec<u8>, before: Option<&Said<'_>>, event: &Said<'_>, meta: Option<&[u8]>) {
+    let mut flags = 0;
+    let mut id_step = 0;
+    if let Some(prior) = before {
+        if prior.stream == event.stream && event.version == prior.version.wrapping_add(1) {
+            flags |= SAME_STREAM;
+        }
+        if prior.event_type == event.event_type && prior.schema_version == event.schema_version {
+            flags |= SAME_TYPE;
+        }
+        let step = event.id.wrapping_sub(prior.id);
+        if step < 1 << 56 {
+            flags |= ID_STEP;
+            id_step = step as u64;
+        }
+    }
+    if meta.is_some() {
+        flags |= HAS_META;
+    }
+    out.push(flags);
+    if flags & ID_STEP == 0 {
+        out.extend_from_slice(&event.id.to_be_bytes());
+    } else {
+        put_varint(out, id_step);
+    }
+    if flags & SAME_STREAM == 0 {
+        put_bytes(out, event.stream.as_bytes());
+        put_varint(out, event.version);
+    }
+    if flags & SAME_TYPE == 0 {
+        put_bytes(out, event.event_type.as_bytes());
+        put_varint(out, u64::from(event.schema_version));
+    }
+    if let Some(meta) = meta {
+        put_bytes(out, meta);
+    }
+    put_bytes(out, event.data);
+}
+
 /// Appends the records of `events` to `out`. `versions` has one entry for each event.
 pub fn encode(out: &mut Vec<u8>, events: &[NewEvent], versions: &[Version]) {
     assert_eq!(events.len(), versions.len(), "one version for each event");
-    let mut before: Option<(&NewEvent, Version)> = None;
+    let mut before: Option<Said<'_>> = None;
+    let mut meta = Vec::new();
     for (event, &version) in events.iter().zip(versions) {
-        let mut flags = 0;
-        let mut id_step = 0;
-        if let Some((prior, prior_version)) = before {
-            if prior.stream == event.stream && version == prior_version + 1 {
-                flags |= SAME_STREAM;
-            }
-            if prior.event_type == event.event_type && prior.schema_version == event.schema_version
-            {
-                flags |= SAME_TYPE;
-            }
-            let step = event.id.as_u128().wrapping_sub(prior.id.as_u128());
-            if step < 1 << 56 {
-                flags |= ID_STEP;
-                id_step = step as u64;
-            }
+        meta.clear();
+        if let Some(of_it) = &event.meta {
+            encode_meta(of_it, &mut meta);
         }
-        if event.meta.is_some() {
-            flags |= HAS_META;
-        }
-        out.push(flags);
-        if flags & ID_STEP == 0 {
-            out.extend_from_slice(&event.id.as_u128().to_be_bytes());
-        } else {
-            put_varint(out, id_step);
-        }
-        if flags & SAME_STREAM == 0 {
-            put_bytes(out, event.stream.as_str().as_bytes());
-            put_varint(out, version);
-        }
-        if flags & SAME_TYPE == 0 {
-            put_bytes(out, event.event_type.as_str().as_bytes());
-            put_varint(out, u64::from(event.schema_version));
-        }
-        if let Some(meta) = &event.meta {
-            let mut bytes = Vec::new();
-            encode_meta(meta, &mut bytes);
-            put_bytes(out, &bytes);
-        }
-        put_bytes(out, &event.data);
-        before = Some((event, version));
+        let said = Said {
+            id: event.id.as_u128(),
+            stream: event.stream.as_str(),
+            version,
+            event_type: event.event_type.as_str(),
+            schema_version: event.schema_version,
+            data: &event.data,
+        };
+        let meta = event.meta.is_some().then_some(&*meta);
+        put(out, before.as_ref(), &said, meta);
+        before = Some(said);
     }
+}
+
+/// Appends the record of a stored event to `out`, behind that of `before`; none: it is the first of
+/// its body.
+pub fn encode_stored(out: &mut Vec<u8>, before: Option<&EventRef<'_>>, event: &EventRef<'_>) {
+    fn said<'a>(event: &EventRef<'a>) -> Said<'a> {
+        Said {
+            id: event.id.as_u128(),
+            stream: event.stream,
+            version: event.version,
+            event_type: event.event_type,
+            schema_version: event.schema_version,
+            data: event.data,
+        }
+    }
+    let meta = (!event.meta.is_empty()).then_some(event.meta.0);
+    put(out, before.map(said).as_ref(), &said(event), meta);
 }
 
 /// The most bytes of one cause: its tag, a length of one byte, a partition and an offset.

@@ -31,6 +31,7 @@ fn block() -> Arc<Block> {
         encode(&mut bytes, &events, &versions);
         entries.push(BlockEntry {
             first,
+            append: first,
             count: count as u32,
             recorded_at: index as u64,
             start: start as u32,

@@ -12,9 +12,11 @@ mod event;
 mod made;
 mod malformed;
 mod names;
+mod packed;
 mod places;
 mod problem;
 mod read;
+mod shape;
 
 pub use made::{health, protocol, registry};
 pub use malformed::Malformed;
@@ -27,6 +29,7 @@ pub use event::{id_of, stream_of};
 pub use places::{cut_of, cut_to, placed_of, placed_to};
 pub use problem::{append_error_of, append_error_to, read_error_of, read_error_to};
 pub use read::{Step, filter_of, filter_to, mode_of, mode_to, step_of, step_to};
+pub use shape::check_json;
 
 /// The version of the protocol that this program speaks. One that speaks the version before
 /// works with it, either way.

@@ -8,6 +8,7 @@ use buffa::{EnumValue, MessageField};
 use crate::event::{event_of, event_to, stream_of, type_of};
 use crate::made::protocol as p;
 use crate::malformed::Malformed;
+use crate::packed::{packed_of, packed_to};
 use crate::places::cut_of;
 use crate::problem::read_error_of;
 
@@ -22,19 +23,26 @@ pub struct Step {
     pub problem: Option<ReadError>,
 }
 
-/// A batch of events as a message.
-pub fn step_to(batch: &EventBatch) -> Result<p::ReadResponse, RecordError> {
+/// A batch of events as a message, `packed` if who reads it has asked for that.
+pub fn step_to(batch: &EventBatch, packed: bool) -> Result<p::ReadResponse, RecordError> {
     let reach = batch.reach();
     let mut message = p::ReadResponse::default();
-    for event in batch {
-        let event = event?;
-        if reach.is_some() {
-            let start = batch.append_start(event.position).offset;
+    if reach.is_some() {
+        for event in batch {
+            let start = batch.append_start(event?.position).offset;
             if message.appends.last() != Some(&start) {
                 message.appends.push(start);
             }
         }
-        message.events.push(event_to(&event)?);
+    }
+    let packed = if packed { packed_to(batch)? } else { None };
+    match packed {
+        Some(packed) => message.packed = MessageField::some(packed),
+        None => {
+            for event in batch {
+                message.events.push(event_to(&event?)?);
+            }
+        }
     }
     if let Some(reach) = reach {
         message.reach = MessageField::some(p::Reach {
@@ -54,16 +62,15 @@ pub fn step_of(message: p::ReadResponse) -> Result<Step, Malformed> {
         .into_iter()
         .map(event_of)
         .collect::<Result<_, _>>()?;
-    let batch = match message.reach.into_option() {
-        Some(reach) => {
-            let reach = Reach {
-                partition: PartitionId(reach.partition),
-                offsets: reach.from..reach.to,
-            };
-            Some(EventBatch::of_run(events, reach, message.appends))
-        }
-        None if events.is_empty() => None,
-        None => Some(events.into()),
+    let reach = message.reach.into_option().map(|reach| Reach {
+        partition: PartitionId(reach.partition),
+        offsets: reach.from..reach.to,
+    });
+    let batch = match (message.packed.into_option(), reach) {
+        (Some(packed), reach) => Some(packed_of(packed, reach, &message.appends)?),
+        (None, Some(reach)) => Some(EventBatch::of_run(events, reach, message.appends)),
+        (None, None) if events.is_empty() => None,
+        (None, None) => Some(events.into()),
     };
     Ok(Step {
         until: message.until.as_option().map(cut_of),

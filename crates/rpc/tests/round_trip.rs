@@ -233,6 +233,7 @@ proptest! {
         news in vec((event(), any::<u64>(), any::<u64>()), 1..5),
         first in 0..FAR,
         has_reach in any::<bool>(),
+        packed in any::<bool>(),
         as_json in any::<bool>(),
     ) {
         let events: Vec<_> = (first..)
@@ -250,7 +251,7 @@ proptest! {
         } else {
             events.clone().into()
         };
-        let message: p::ReadResponse = sent(&step_to(&batch).unwrap(), as_json);
+        let message: p::ReadResponse = sent(&step_to(&batch, packed).unwrap(), as_json);
         let read = step_of(message).unwrap().batch.unwrap();
         prop_assert_eq!(read.reach(), has_reach.then_some(reach));
         if has_reach {
@@ -259,6 +260,34 @@ proptest! {
         }
         let read: Vec<_> = read.into_iter().map(Result::unwrap).collect();
         prop_assert_eq!(read, events);
+    }
+
+    #[test]
+    fn what_is_packed_wrongly_is_refused(
+        news in vec(event(), 1..5),
+        first in 0..FAR,
+        spoil in 0..6_usize,
+    ) {
+        let events: Vec<_> = (first..)
+            .zip(&news)
+            .map(|(offset, new)| Event::stored(new, Position::at(offset), 0, 0))
+            .collect();
+        let reach = Reach {
+            partition: PartitionId(0),
+            offsets: first..first + events.len() as u64,
+        };
+        let batch = EventBatch::of_run(events, reach, (first..).take(news.len()).collect());
+        let mut message = step_to(&batch, true).unwrap();
+        let packed = message.packed.as_option_mut().unwrap();
+        match spoil {
+            0 => packed.firsts[0] = first + news.len() as u64,
+            1 => packed.counts[0] += 1,
+            2 => packed.lengths[0] += 1,
+            3 => packed.records.push(0),
+            4 => packed.partition = 1,
+            _ => packed.recorded_at_us.push(0),
+        }
+        prop_assert!(step_of(message).is_err());
     }
 
     #[test]

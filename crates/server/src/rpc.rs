@@ -124,6 +124,7 @@ impl LogRpc {
         context: &RequestContext,
         events: EventStream,
         until: Option<Cut>,
+        packed: bool,
     ) -> ServiceResult<ServiceStream<p::ReadResponse>> {
         let first = until.map(|until| {
             Ok(p::ReadResponse {
@@ -135,6 +136,7 @@ impl LogRpc {
             shared: self.shared.clone(),
             caller: policy::of(context.extensions()),
             events,
+            packed,
             stopping: self.shared.stopping.clone(),
         };
         let steps = futures_util::stream::unfold(Some(reading), |reading| async move {
@@ -151,7 +153,7 @@ impl LogRpc {
                 }
                 Either::Left((next, _)) => match next? {
                     Ok(batch) => allowed::of_batch(batch, &reading.caller)
-                        .and_then(|batch| step_to(&batch))
+                        .and_then(|batch| step_to(&batch, reading.packed))
                         .map_err(|error| unreadable(&error)),
                     Err(error) => Err(error),
                 },
@@ -174,6 +176,8 @@ struct Reading {
     shared: Shared,
     caller: Caller,
     events: EventStream,
+    /// Whether events may go packed.
+    packed: bool,
     stopping: watch::Receiver<bool>,
 }
 
@@ -321,7 +325,8 @@ impl p::LogService for LogRpc {
             }
             ReadMode::Follow | ReadMode::Backward => None,
         };
-        self.events(&context, self.shared.log.read(&from, filter, mode), until)
+        let events = self.shared.log.read(&from, filter, mode);
+        self.events(&context, events, until, request.packed)
     }
 
     async fn read_stream(
@@ -345,7 +350,7 @@ impl p::LogService for LogRpc {
         let head = self.shared.log.head().await;
         let head = head.map_err(|error| read_failed(&error))?;
         let events = self.shared.log.read_stream(&stream, range, order);
-        self.events(&context, events, Some(head))
+        self.events(&context, events, Some(head), request.packed)
     }
 
     async fn find(

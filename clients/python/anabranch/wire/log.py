@@ -373,6 +373,32 @@ class NotOwner(s.Record):
 
 
 @dataclass(frozen=True)
+class Packed(s.Record):
+    """Events as a log stores them: smaller than as messages, and quicker to write and to read.
+    They come in runs of events with consecutive offsets that one append has written; each of
+    the lists has one entry for each run.
+    """
+
+    partition: int = s.part("partition", s.uint32())
+
+    records: bytes = s.part("records", s.octets())
+    """The records of all runs, one run after another, as docs/formats/segment.md has them below
+    "Records".
+    """
+
+    lengths: List[int] = s.part("lengths", s.many(s.uint32()))
+    """The bytes of each."""
+
+    firsts: List[int] = s.part("firsts", s.many(s.quoted64()))
+    """The offset of its first event."""
+
+    counts: List[int] = s.part("counts", s.many(s.uint32()))
+
+    recorded_at_us: List[int] = s.part("recordedAtUs", s.many(s.quoted64()))
+    """When it was recorded: microseconds since 1970, UTC."""
+
+
+@dataclass(frozen=True)
 class Placed(s.Record):
     """Where an event stands in the log and in its stream."""
 
@@ -446,6 +472,9 @@ class ReadRequest(s.Record):
 
     mode: ReadMode = s.part("mode", s.choice(*get_args(ReadMode)))
 
+    packed: bool = s.part("packed", s.boolean())
+    """Whether events may come as `Packed`."""
+
 
 @dataclass(frozen=True)
 class ReadResponse(s.Record):
@@ -469,6 +498,9 @@ class ReadResponse(s.Record):
     problem: Optional[ReadProblem] = s.part("problem", s.optional(s.ref(lambda: ReadProblem)))
     """In the last message of a read that failed; the events given before stay valid."""
 
+    packed: Optional[Packed] = s.part("packed", s.optional(s.ref(lambda: Packed)))
+    """Events in another form, for who has asked for it; then `events` is empty."""
+
 
 @dataclass(frozen=True)
 class ReadStreamRequest(s.Record):
@@ -483,6 +515,9 @@ class ReadStreamRequest(s.Record):
     """Behind the last version; absent: all there are."""
 
     backward: bool = s.part("backward", s.boolean())
+
+    packed: bool = s.part("packed", s.boolean())
+    """Whether events may come as `Packed`."""
 
 
 @dataclass(frozen=True)

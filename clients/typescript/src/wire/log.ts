@@ -389,6 +389,35 @@ export const NotOwner: RecordShape<NotOwner> = record(() => [
   ["why", "why", text(), true],
 ]);
 
+/**
+ * Events as a log stores them: smaller than as messages, and quicker to write and to read.
+ * They come in runs of events with consecutive offsets that one append has written; each of
+ * the lists has one entry for each run.
+ */
+export interface Packed {
+  partition: number;
+  /**
+   * The records of all runs, one run after another, as docs/formats/segment.md has them below
+   * "Records".
+   */
+  records: Uint8Array;
+  /** The bytes of each. */
+  lengths: number[];
+  /** The offset of its first event. */
+  firsts: bigint[];
+  counts: number[];
+  /** When it was recorded: microseconds since 1970, UTC. */
+  recordedAtUs: bigint[];
+}
+export const Packed: RecordShape<Packed> = record(() => [
+  ["partition", "partition", uint32(), true],
+  ["records", "records", octets(), true],
+  ["lengths", "lengths", many(uint32()), true],
+  ["firsts", "firsts", many(quoted64()), true],
+  ["counts", "counts", many(uint32()), true],
+  ["recordedAtUs", "recordedAtUs", many(quoted64()), true],
+]);
+
 /** Where an event stands in the log and in its stream. */
 export interface Placed {
   position?: Position | undefined;
@@ -470,11 +499,14 @@ export interface ReadRequest {
   from?: Cut | undefined;
   filter?: Filter | undefined;
   mode: ReadMode;
+  /** Whether events may come as `Packed`. */
+  packed: boolean;
 }
 export const ReadRequest: RecordShape<ReadRequest> = record(() => [
   ["from", "from", optional(ref(() => Cut)), true],
   ["filter", "filter", optional(ref(() => Filter)), true],
   ["mode", "mode", ref(() => ReadMode), true],
+  ["packed", "packed", boolean(), true],
 ]);
 
 /** Events, in the order of the read. */
@@ -494,6 +526,8 @@ export interface ReadResponse {
   until?: Cut | undefined;
   /** In the last message of a read that failed; the events given before stay valid. */
   problem?: ReadProblem | undefined;
+  /** Events in another form, for who has asked for it; then `events` is empty. */
+  packed?: Packed | undefined;
 }
 export const ReadResponse: RecordShape<ReadResponse> = record(() => [
   ["events", "events", many(ref(() => Event)), true],
@@ -501,6 +535,7 @@ export const ReadResponse: RecordShape<ReadResponse> = record(() => [
   ["appends", "appends", many(quoted64()), true],
   ["until", "until", optional(ref(() => Cut)), true],
   ["problem", "problem", optional(ref(() => ReadProblem)), true],
+  ["packed", "packed", optional(ref(() => Packed)), true],
 ]);
 
 export interface ReadStreamRequest {
@@ -510,12 +545,15 @@ export interface ReadStreamRequest {
   /** Behind the last version; absent: all there are. */
   to?: bigint | undefined;
   backward: boolean;
+  /** Whether events may come as `Packed`. */
+  packed: boolean;
 }
 export const ReadStreamRequest: RecordShape<ReadStreamRequest> = record(() => [
   ["stream", "stream", text(), true],
   ["from", "from", quoted64(), true],
   ["to", "to", optional(quoted64()), true],
   ["backward", "backward", boolean(), true],
+  ["packed", "packed", boolean(), true],
 ]);
 
 /** Did not happen and never will. */

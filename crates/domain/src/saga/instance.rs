@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::definition::Request;
 use super::journal::{Operator, Parent, SagaEvent, Undo};
-use super::machine::{self, Decision, Dispatch, OperatorCommand, SagaInput, Settlement};
+use super::machine::{self, Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement};
 use super::plan::{Plan, PlanError, SagaType};
 use super::state::{Phase, SagaState};
 use crate::command::{Command, CommandEnvelope, CommandError, ReplyEnvelope, Role};
@@ -85,6 +85,19 @@ impl SagaInstance {
         machine::outstanding(&self.state, self.rules)
     }
 
+    /// When to bring `timer` again, if it is not worth a decision now: the command of its step is
+    /// still on its way, and would be sent again without end. It is then brought unchanged.
+    /// `None`: decide about it.
+    pub fn put_off(
+        &self,
+        timer: &SagaTimer,
+        now: Timestamp,
+        is_on_its_way: impl Fn(CommandId) -> bool,
+    ) -> Option<Timestamp> {
+        let plan = self.plan.as_ref()?;
+        machine::put_off(plan, &self.state, timer, now, self.rules, is_on_its_way)
+    }
+
     fn make_plan(&mut self, input: &SagaInput) -> Result<(), PlanError> {
         if let SagaInput::Start {
             id, input, parent, ..
@@ -144,6 +157,25 @@ pub enum SagaCommand {
 }
 
 impl SagaInput {
+    /// The id of the event or command that the input is, or answers; `None` for what comes by itself.
+    pub fn cause(&self) -> Option<String> {
+        let command = match self {
+            Self::Start { id, origin, .. } => match origin.event {
+                Some(event) => return Some(event.to_string()),
+                None => id,
+            },
+            Self::Reply { id, .. } => id,
+            Self::Abort {
+                command: Some(command),
+                ..
+            } => &command.id,
+            Self::Abort { by, .. } => &by.as_ref()?.command,
+            Self::Resume { command, .. } | Self::Settle { command, .. } => &command.id,
+            Self::Wake(_) | Self::Recovered => return None,
+        };
+        Some(command.to_string())
+    }
+
     /// The input that a command to a saga's stream is.
     pub fn of_command(envelope: &CommandEnvelope) -> Result<Self, CommandError> {
         let data = envelope.data.as_str().as_bytes();

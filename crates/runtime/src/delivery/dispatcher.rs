@@ -189,6 +189,12 @@ impl Dispatcher {
         locked(&self.under_way).has(id)
     }
 
+    /// Whether the command of this id is being delivered. A call that takes long is not meant: each
+    /// attempt at it tells the saga how it goes.
+    pub fn is_sending(&self, id: CommandId) -> bool {
+        locked(&self.under_way).has_command(id)
+    }
+
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if locked(&self.routes).closed {
             return;

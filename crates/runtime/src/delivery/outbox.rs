@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anabranch_domain::StreamId;
+use anabranch_domain::{CommandId, StreamId};
 
 use super::Style;
 use super::dispatcher::Dispatcher;
@@ -33,6 +33,10 @@ impl Outbox for ToDispatcher {
             // The host keeps these to itself.
             Out::Timer(..) | Out::Ended => {}
         }
+    }
+
+    fn is_sending(&self, id: CommandId) -> bool {
+        self.dispatcher.is_sending(id)
     }
 
     fn forget(&self, receiver: &StreamId, from: &StreamId) {

@@ -145,6 +145,12 @@ impl UnderWay {
         self.sent.contains_key(&id)
     }
 
+    /// Whether the command of this id is being delivered.
+    pub fn has_command(&self, id: CommandId) -> bool {
+        let sent = self.sent.get(&id);
+        sent.is_some_and(|sent| matches!(sent.what, What::Command { .. }))
+    }
+
     /// Something leaves; `None` if it is under way already. What a saga sends is tracked.
     pub fn begin(
         &mut self,

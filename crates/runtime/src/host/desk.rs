@@ -7,7 +7,7 @@ use anabranch_domain::{
 };
 use anabranch_model::{EventId, EventType, Limits, Meta, NewEvent};
 
-use super::item::{Ask, Item, Out};
+use super::item::{Ask, Item, Out, Outbox};
 use crate::send_error::SendError;
 use crate::time::Time;
 
@@ -122,6 +122,7 @@ pub struct Desk<'a> {
     pub stream: &'a StreamId,
     pub now: Timestamp,
     pub writer: &'a Writer,
+    pub outbox: Option<&'a dyn Outbox>,
     /// What all events of a journal say beside their data.
     pub meta: Option<&'a Arc<Meta>>,
 }

@@ -37,6 +37,9 @@ pub trait Outbox: Send + Sync {
     /// Sends what is no timer. `again` says that an earlier runtime may have sent it.
     fn send(&self, from: &StreamId, out: Out, again: bool);
 
+    /// Whether a command that was sent is on its way: another attempt has no effect.
+    fn is_sending(&self, id: CommandId) -> bool;
+
     /// Tells a receiver that it may forget what it remembers for a machine that has ended.
     fn forget(&self, receiver: &StreamId, from: &StreamId);
 }

@@ -186,6 +186,7 @@ fn decide(
         stream,
         now: shared.time.now(),
         writer: &shared.writer,
+        outbox: shared.outbox.as_deref(),
         meta: live.meta.as_ref(),
     };
     let machine = &mut live.machine;

@@ -109,25 +109,6 @@ fn outs(saga: &SagaInstance, sent: Vec<Dispatch>) -> Result<Vec<Out>, String> {
     sent.into_iter().map(address).collect()
 }
 
-/// The event or command that an input is, or answers.
-fn cause_of(input: &SagaInput) -> Option<String> {
-    let command = match input {
-        SagaInput::Start { id, origin, .. } => match origin.event {
-            Some(event) => return Some(event.to_string()),
-            None => id,
-        },
-        SagaInput::Reply { id, .. } => id,
-        SagaInput::Abort {
-            command: Some(command),
-            ..
-        } => &command.id,
-        SagaInput::Abort { by, .. } => &by.as_ref()?.command,
-        SagaInput::Resume { command, .. } | SagaInput::Settle { command, .. } => &command.id,
-        SagaInput::Wake(_) | SagaInput::Recovered => return None,
-    };
-    Some(command.to_string())
-}
-
 impl Machine for SagaInstance {
     fn length(&self) -> u64 {
         self.state().length()
@@ -137,11 +118,17 @@ impl Machine for SagaInstance {
         let Some(input) = item.input.downcast_ref::<SagaInput>() else {
             return Err("it was brought what is no input of it".to_owned());
         };
+        if let (SagaInput::Wake(timer), Some(outbox)) = (input, desk.outbox)
+            && let Some(at) = self.put_off(timer, desk.now, |id| outbox.is_sending(id))
+        {
+            let again = vec![Out::Timer(at, Box::new(input.clone()))];
+            return Ok(Made::of(Vec::new(), again, Ok(())));
+        }
         let decided = SagaInstance::decide(self, input.clone(), desk.now);
         let decision = decided.map_err(|error| error.to_string())?;
         let outs = outs(self, decision.dispatch)?;
         let origin = self.state().origin();
-        let mut events = desk.of_journal(&decision.events, cause_of(input), origin)?;
+        let mut events = desk.of_journal(&decision.events, input.cause(), origin)?;
         if let (Some(id), Some(first)) = (item.id, events.first_mut()) {
             // Of all commands that come under one id, to whatever stream, the log takes one.
             first.id = id.event_id(0);

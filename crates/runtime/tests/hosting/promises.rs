@@ -123,6 +123,48 @@ async fn a_request_that_waits_for_a_busy_receiver_has_no_effect_after_its_saga_h
     );
 }
 
+/// A saga whose first command is taken by a receiver that is too slow to answer.
+async fn asking_a_slow_receiver(bench: &Bench) -> (Arc<Held>, [Arc<Service>; 2]) {
+    let slow = Held::new(bench.log());
+    let fleet = Fleet::new();
+    let counters = Service::builder("counters", slow.clone(), bench.time.clone()).beside(&fleet);
+    let counters = fleet.join(counters.entity::<Counter>().start().await.unwrap());
+    let sagas = Service::builder("sagas", bench.log(), bench.time.clone()).beside(&fleet);
+    let sagas = fleet.join(sagas.saga::<Transfer>().start().await.unwrap());
+    add(&counters, "here", 7).await;
+    slow.hold();
+    sagas
+        .start_saga::<Transfer>("1", &moving("here", "there", 5))
+        .await
+        .unwrap();
+    (slow, [counters, sagas])
+}
+
+#[tokio::test]
+async fn a_step_whose_command_is_on_its_way_writes_no_attempt_down() {
+    let bench = Bench::new();
+    let (slow, [_counters, sagas]) = asking_a_slow_receiver(&bench).await;
+    run(&bench, 60).await;
+    let journal = bench.types("transfer/1").await;
+    assert_eq!(journal, ["SagaStarted", "StepStarted"]);
+    slow.release();
+    run(&bench, 1).await;
+    assert_eq!(phase(&sagas, "1").await, "completed");
+}
+
+#[tokio::test]
+async fn a_step_whose_command_is_on_its_way_ends_when_its_time_is_up() {
+    let bench = Bench::new();
+    let (slow, _services) = asking_a_slow_receiver(&bench).await;
+    run(&bench, 60).await;
+    bench.clock.advance(Duration::from_secs(540));
+    settle().await;
+    slow.release();
+    run(&bench, 1).await;
+    let journal = bench.types("transfer/1").await;
+    assert!(journal.contains(&"StepTimedOut".to_owned()), "{journal:?}");
+}
+
 struct Boxing;
 impl Saga for Boxing {
     const NAME: &'static str = "boxing";

@@ -374,6 +374,7 @@ impl BatchSource for Spoilt {
             bytes[start + at.unwrap()] = 0xff;
             entries.push(BlockEntry {
                 first: event.position.offset,
+                append: event.position.offset,
                 count: 1,
                 recorded_at: event.recorded_at,
                 start: start as u32,

@@ -18,8 +18,8 @@ use crate::rejection::Rejection;
 use crate::rules::{Rule, Rules};
 use crate::time::Timestamp;
 
-pub(super) use outputs::outstanding;
 pub use outputs::{CIRCUIT_OPEN, ID_TAKEN, outputs};
+pub(super) use outputs::{outstanding, put_off};
 
 pub use values::{Decision, Dispatch, OperatorCommand, SagaInput, SagaTimer, Settlement};
 

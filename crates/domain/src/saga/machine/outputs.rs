@@ -8,8 +8,10 @@ use crate::rejection::Rejection;
 use crate::rules::{Rule, Rules};
 use crate::saga::definition::StepKind;
 use crate::saga::journal::{Parent, SagaEvent, Undo};
+use crate::saga::plan::Plan;
 use crate::saga::state::{At, InFlight, Phase, SagaState};
 use crate::step_id::StepId;
+use crate::time::Timestamp;
 
 /// What `event` makes be sent, when `state` is the state after it. A function of the journal
 /// alone: replaying it gives the same commands with the same ids, bit by bit.
@@ -52,6 +54,43 @@ pub(in crate::saga) fn outstanding(state: &SagaState, rules: Rules) -> Vec<Dispa
         .flat_map(|step| in_flight(state, &step, rules))
         .filter(|d| rules.keep(Rule::DurableTimers) || !matches!(d, Dispatch::Timer(_)))
         .collect()
+}
+
+/// When to look after a step again for which `timer` has come, if its command is still on its way:
+/// another attempt would be the same command beside itself, and would be written down for nothing.
+/// `None`: something has to be decided. What ends after some attempts is always decided, and so is
+/// what is due.
+pub(in crate::saga) fn put_off(
+    plan: &Plan,
+    state: &SagaState,
+    timer: &SagaTimer,
+    now: Timestamp,
+    rules: Rules,
+    is_on_its_way: impl Fn(CommandId) -> bool,
+) -> Option<Timestamp> {
+    let (index, branch) = state.locate(&timer.step)?;
+    let retry = &plan.shape.steps[index].retry;
+    let (sending, deadline) = match &state.steps[index].branches[branch].at {
+        At::Started(waiting) if !timer.undo && retry.attempts_max.is_none() => {
+            (Sending::from(waiting), waiting.deadline)
+        }
+        At::Undoing(waiting) if timer.undo => (waiting.into(), None),
+        _ => return None,
+    };
+    let attempt = sending.attempt;
+    let is_due = deadline.is_some_and(|deadline| now >= deadline);
+    let id = command_id(state, &timer.step, timer.undo, &sending, rules);
+    if attempt != timer.attempt || is_due || !is_on_its_way(id) {
+        return None;
+    }
+    // The longer it takes, the more rarely it is looked at.
+    let so_far = now.since(timer.at);
+    let wait = retry
+        .delay_after(attempt, id.as_u128())
+        .max(so_far)
+        .min(retry.max);
+    let again = now + wait;
+    Some(deadline.map_or(again, |deadline| deadline.min(again)))
 }
 
 /// The request, or compensation, that a step waits for, and its timer.
