@@ -17,7 +17,8 @@ use anabranch::log::{Log, MemoryLog, OpenError};
 use anabranch::remote::{self, RemoteLog};
 use anabranch::segment::{Durability, SegmentLog};
 
-use anabranch_server::Present;
+use anabranch_runtime::Time;
+use anabranch_server::{Present, guarded};
 
 use crate::context::Context;
 use crate::credential;
@@ -58,7 +59,11 @@ pub fn open(context: &Context) -> Result<Opened, Failure> {
         Address::Memory => return Ok(memory(context)),
     };
     match opened {
-        (_, Ok(opened)) => Ok(opened),
+        // What a service owns stays its own while no server runs.
+        (_, Ok(opened)) => Ok(Opened {
+            log: guarded(opened.log, Time::of(&context.env)),
+            ..opened
+        }),
         (dir, Err(locked)) => beside(context, dir, locked),
     }
 }

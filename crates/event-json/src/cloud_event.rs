@@ -90,13 +90,15 @@ impl<'a> Form<'a> {
     /// Everything that is neither name nor data of the event.
     fn attributes(&self, stream: &StreamId) -> Result<Meta, LineError> {
         let mut meta = Meta {
-            // What is written for events that name no type, and no source.
+            // What a log writes for events that name no type, and no source. Of others the source
+            // stays: with the id it tells one event from another.
             content_type: self
                 .optional_text("datacontenttype")?
                 .filter(|media_type| media_type != "application/json"),
-            source: self
-                .optional_text("source")?
-                .filter(|source| source.strip_prefix('/') != Some(&uri_part(stream.category()))),
+            source: self.optional_text("source")?.filter(|source| {
+                let is_made = source.strip_prefix('/') == Some(&uri_part(stream.category()));
+                !(is_made && self.has_places())
+            }),
             causation_id: self.extension_of("causationid")?,
             correlation_id: self.extension_of("correlationid")?,
             traceparent: self.extension_of("traceparent")?,
@@ -220,7 +222,7 @@ impl<'a> Form<'a> {
         {
             return Ok(id);
         }
-        let source = meta.source.as_deref().unwrap_or_default();
+        let source = self.optional_text("source")?.unwrap_or_default();
         let derived = EventId::from_hash(xxh3_128(format!("{source}\0{id}").as_bytes()));
         meta.headers.entry("originalid".to_owned()).or_insert(id);
         Ok(derived)
@@ -313,6 +315,9 @@ pub fn parse_cut(text: &str) -> Option<Cut> {
     let mut cut = Cut::start();
     for part in text.split(',') {
         let count: Position = part.parse().ok()?;
+        if cut.get(count.partition) > 0 {
+            return None;
+        }
         cut.set(count.partition, count.offset);
     }
     Some(cut)

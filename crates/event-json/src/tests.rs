@@ -242,6 +242,19 @@ fn events_of_two_producers_with_one_uuid_are_two_events() {
 }
 
 #[test]
+fn a_source_that_is_called_as_the_category_tells_events_apart_too() {
+    for places in ["", r#""position":"0:1","sequence":"1","#] {
+        let of = |category: &str| {
+            let line = format!(
+                r#"{{"specversion":"1.0","id":"Z-1","source":"/{category}",{places}"subject":"{category}/1","type":"T"}}"#
+            );
+            read(&line).event.id
+        };
+        assert_ne!(of("alpha"), of("beta"));
+    }
+}
+
+#[test]
 fn a_sequence_and_a_position_of_another_producer_are_kept() {
     let line = r#"{"specversion":"1.0","id":"s-1","source":"/sensor","subject":"sensor/1","type":"T","sequence":"seq-00042","position":"pos-17","data":{}}"#;
     let headers = read(line).event.meta.unwrap().headers.clone();

@@ -299,6 +299,13 @@ impl Log for SegmentLog {
         }
     }
 
+    fn takes_appends(&self) -> Result<(), AppendError> {
+        match &self.role {
+            Role::Writer(writer) => writer.takes_appends(),
+            Role::Reader(_) => Err(Rejection::ReadOnly.into()),
+        }
+    }
+
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         match &self.role {
             Role::Writer(writer) => Box::pin(writer.append(append)),

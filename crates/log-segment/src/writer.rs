@@ -490,6 +490,25 @@ impl Writer {
         self.given_up.load(Ordering::Acquire)
     }
 
+    /// Why every append is refused now, if that is so.
+    pub fn takes_appends(&self) -> Result<(), AppendError> {
+        let unavailable = |reason, retry_after| AppendError::Unavailable {
+            reason,
+            retry_after,
+        };
+        if let Err(error) = self.check_place() {
+            return Err(unavailable(error.to_string(), None));
+        }
+        let now = self.store.env.clock.monotonic();
+        match &lock(&self.sequencer).trouble {
+            Some((reason, until)) if now < *until => {
+                let again = (*until != Duration::MAX).then(|| *until - now);
+                Err(unavailable(reason.clone(), again))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses to go on when the directory of the log was removed, moved or replaced, perhaps
     /// by another log's: nothing is to be written there.
     pub fn check_place(&self) -> io::Result<()> {

@@ -59,6 +59,13 @@ pub trait Log: Send + Sync + 'static {
 
     /// Every durable event there is now, as a cut.
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>>;
+
+    /// Whether an append could be taken now, as far as that is known without making one: an error
+    /// while the log refuses all of them, because its files are gone or the disk is full. For
+    /// whoever supervises a program.
+    fn takes_appends(&self) -> Result<(), AppendError> {
+        Ok(())
+    }
 }
 
 /// One atomic batch of events, and what must hold for it to be written.

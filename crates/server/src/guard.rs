@@ -10,7 +10,7 @@ use crate::host::is_loopback;
 use crate::read::one;
 use crate::refusal::Refusal;
 use crate::seal::log_name;
-use crate::shared::Shared;
+use crate::shared::{Held, Shared};
 use crate::{calls, prefer};
 
 const LOG_HEADER: HeaderName = HeaderName::from_static(anabranch_wire::LOG_HEADER);
@@ -82,7 +82,15 @@ pub async fn same_log(State(shared): State<Shared>, request: Request, next: Next
 }
 
 /// Lets so many requests in at a time: what they hold in memory is bounded.
-pub async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+pub async fn admit(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+    let held = Held::default();
+    request.extensions_mut().insert(held.clone());
+    let response = admitted(&shared, request, next).await;
+    drop(held);
+    response
+}
+
+async fn admitted(shared: &Shared, request: Request, next: Next) -> Response {
     let lanes = &shared.lanes;
     let (lane, which) = match request.uri().path().split('/').nth(1) {
         // Whoever supervises the server is answered however busy it is.

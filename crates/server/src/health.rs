@@ -86,11 +86,15 @@ pub async fn readiness(shared: &Shared) -> Vec<(&'static str, Result<(), String>
     checks
 }
 
-/// Whether the log answers.
+/// Whether the log answers, and would take an append.
 async fn log(shared: &Shared) -> Result<(), String> {
     let late = Box::pin(shared.time.sleep(LOG_WITHIN));
     match select(shared.log.head(), late).await {
-        Either::Left((head, _)) => head.map(drop).map_err(|error| error.to_string()),
+        Either::Left((Ok(_), _)) => {
+            let takes = shared.log.takes_appends();
+            takes.map_err(|error| error.to_string())
+        }
+        Either::Left((Err(error), _)) => Err(error.to_string()),
         Either::Right(_) => Err(format!("no answer within {LOG_WITHIN:?}")),
     }
 }

@@ -84,5 +84,6 @@ pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
 pub use files::LogFiles;
 pub use keys::{FirstKeyError, first_key, key_append, read_keys};
 pub use present::{FILES, Presence, PresenceError, Present};
+pub use registry::guarded;
 pub use seal::{lease_secret, shared_seal, token_key};
 pub use server::{ServeError, Server};

@@ -8,12 +8,13 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::{Held, Shared};
 
 /// `{category}/{key}` of the path; the key may hold slashes.
 pub struct Stream(pub StreamId);
@@ -228,18 +229,46 @@ async fn whole(
             drain(request.into_body()).await;
             return Err(headers.err().unwrap_or_else(|| too_large(max)));
         }
-        // The end of the body is not waited for once it is too long.
-        let limited: Limited<Body> = Limited::new(request.into_body(), max);
-        match limited.collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_large(max)),
-            Err(error) => Err(Refusal::bad_request(
-                "bad-body",
-                format!("the body did not come whole: {error}"),
-            )),
-        }
+        let held = Held::of(request.extensions());
+        collected(request.into_body(), held, shared, max).await
     };
     in_time(shared, came).await
+}
+
+/// A body of at most so many bytes. Its end is not waited for once it is too long, or once the bodies
+/// of all requests hold too much.
+pub async fn collected(
+    mut body: Body,
+    held: Held,
+    shared: &Shared,
+    max: usize,
+) -> Result<Bytes, Refusal> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Refusal::bad_request("bad-body", format!("the body did not come whole: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let length = whole.len() + data.len();
+        if length > max {
+            return Err(too_large(max));
+        }
+        if !held.grow(&shared.lanes, length) {
+            return Err(Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "overloaded",
+                "the bodies of the requests that are being answered are too much already; nothing was changed",
+            )
+            .again_in(Duration::from_millis(250)));
+        }
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
 }
 
 /// A body, unless it takes longer than a body may.

@@ -9,14 +9,16 @@ use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, EventStream, Order, ReadError, ReadMode, Rejection,
     VersionRange,
 };
-use anabranch_model::Cut;
+use anabranch_model::{Cut, Limits};
 use anabranch_rpc::protocol as p;
 use anabranch_rpc::{
-    Malformed, PROTOCOL, append_error_to, append_of, appended_to, capabilities_to, cut_of, cut_to,
-    filter_of, id_of, message_bytes_max, mode_of, placed_to, read_error_to, step_to, stream_of,
+    Malformed, PROTOCOL, append_error_to, append_of, appended_to, capabilities_to, check_json,
+    cut_of, cut_to, filter_of, id_of, message_bytes_max, mode_of, placed_to, read_error_to,
+    step_to, stream_of,
 };
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response as Answered};
 use axum::routing::any_service;
@@ -27,17 +29,16 @@ use connectrpc::{
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, Stream};
 use futures_util::{FutureExt as _, StreamExt as _};
-use http_body_util::{BodyExt as _, Limited};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::allowed;
 use crate::calls::{LOG_PATH, REGISTRY_BYTES_MAX, REGISTRY_PATH};
 use crate::policy::{self, Needs, Routes, denied};
-use crate::read::in_time;
-use crate::refusal::Refusal;
+use crate::read::{collected, in_time};
 use crate::registry::{Registry, Shown};
 use crate::seal::log_name;
-use crate::shared::Shared;
+use crate::session::no_partition;
+use crate::shared::{Held, Shared};
 
 /// The most appends of one call that are under way at a time; then no more are taken in.
 const UNDER_WAY_MAX: usize = 4096;
@@ -76,31 +77,85 @@ pub const METHODS: &[(&str, Needs)] = &[
 ];
 
 /// Waits for the whole request of a call that has one, for as long as a body may take: who sends
-/// half of it holds nobody up. The one call that goes on for as long as its client likes is
-/// [`Many`], which takes in a message at a time.
+/// half of it holds nobody up. What comes as JSON is looked at before it is taken for a message. The
+/// one call that goes on for as long as its client likes is [`Many`], which takes in a message at a
+/// time.
 pub async fn whole(State(shared): State<Shared>, request: Request, next: Next) -> Answered {
-    if request.uri().path().ends_with("/AppendMany") {
+    let path = request.uri().path().to_owned();
+    let is_json = is_json(request.headers());
+    if path.ends_with("/AppendMany") {
+        if is_json {
+            let what = "AppendMany takes no JSON; send protobuf, or append by Append";
+            return refused(ErrorCode::Unimplemented, what);
+        }
         return next.run(request).await;
     }
-    let max = if request.uri().path().starts_with(REGISTRY_PATH) {
+    let max = if path.starts_with(REGISTRY_PATH) {
         REGISTRY_BYTES_MAX
     } else {
         message_bytes_max(&shared.limits)
     };
     let (parts, body) = request.into_parts();
-    let came = async {
-        let body = Limited::new(body, max).collect().await;
-        body.map_err(|error| {
-            Refusal::bad_request("bad-body", format!("the body did not come whole: {error}"))
-        })
+    let held = Held::of(&parts.extensions);
+    let body = match in_time(&shared, collected(body, held, &shared, max)).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into_response(),
     };
-    match in_time(&shared, came).await {
-        Ok(body) => {
-            let body = Body::from(body.to_bytes());
-            next.run(Request::from_parts(parts, body)).await
-        }
-        Err(refusal) => refusal.into_response(),
+    if is_json && let Err(error) = check_messages(&path, &parts.headers, &body, &shared.limits) {
+        return refused(
+            ErrorCode::InvalidArgument,
+            &format!("{error}; nothing was changed"),
+        );
     }
+    next.run(Request::from_parts(parts, Body::from(body))).await
+}
+
+/// What a call is refused with before it is one.
+fn refused(code: ErrorCode, what: &str) -> Answered {
+    let error = ConnectError::new(code, what);
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (error.http_status(), kind, error.to_json()).into_response()
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    content_type(headers).to_ascii_lowercase().ends_with("json")
+}
+
+/// The parts of a message besides its events and conditions, and those within one.
+const PARTS_MAX: usize = 10_000;
+const PARTS_WITHIN: usize = 8;
+
+/// Looks at each message of a body that is JSON.
+fn check_messages(
+    path: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    limits: &Limits,
+) -> Result<(), Malformed> {
+    let parts = limits
+        .batch_events_max
+        .saturating_add(limits.conditions_max);
+    let parts = parts.saturating_mul(PARTS_WITHIN).saturating_add(PARTS_MAX);
+    if content_type(headers).eq_ignore_ascii_case("application/json") {
+        return check_json(path, body, parts);
+    }
+    // Each message has its length before it. What is no such body is refused by who takes it.
+    let mut rest = body;
+    while let Some((&[_, a, b, c, d], behind)) = rest.split_first_chunk() {
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let Some((message, behind)) = behind.split_at_checked(length) else {
+            break;
+        };
+        check_json(path, message, parts)?;
+        rest = behind;
+    }
+    Ok(())
 }
 
 struct LogRpc {
@@ -118,6 +173,22 @@ impl LogRpc {
         Ok(registry)
     }
 
+    /// A cut that a request names: of partitions that are there, though none of their events may be
+    /// in it.
+    fn cut_of_request(&self, cut: &p::Cut) -> Result<Cut, ConnectError> {
+        let partitions = self.shared.log.capabilities().partitions;
+        match cut
+            .counts
+            .keys()
+            .find(|&&partition| partition >= partitions)
+        {
+            None => Ok(cut_of(cut)),
+            Some(partition) => Err(ConnectError::out_of_range(no_partition(
+                *partition, partitions,
+            ))),
+        }
+    }
+
     /// Gives the events of a read; before them where it ends, if that is known.
     fn events(
         &self,
@@ -126,6 +197,17 @@ impl LogRpc {
         until: Option<Cut>,
         packed: bool,
     ) -> ServiceResult<ServiceStream<p::ReadResponse>> {
+        let room = self
+            .shared
+            .lanes
+            .calls_of_readers
+            .clone()
+            .try_acquire_owned();
+        let room = room.map_err(|_| {
+            ConnectError::resource_exhausted(
+                "as many readers read the log as this server has room for; try again later",
+            )
+        })?;
         let first = until.map(|until| {
             Ok(p::ReadResponse {
                 until: buffa::MessageField::some(cut_to(&until)),
@@ -137,6 +219,7 @@ impl LogRpc {
             caller: policy::of(context.extensions()),
             events,
             packed,
+            _room: room,
             stopping: self.shared.stopping.clone(),
         };
         let steps = futures_util::stream::unfold(Some(reading), |reading| async move {
@@ -178,6 +261,8 @@ struct Reading {
     events: EventStream,
     /// Whether events may go packed.
     packed: bool,
+    /// Counts it among the readers.
+    _room: OwnedSemaphorePermit,
     stopping: watch::Receiver<bool>,
 }
 
@@ -311,7 +396,7 @@ impl p::LogService for LogRpc {
         let caller = policy::of(context.extensions());
         allowed::filter(&caller, &filter).map_err(|error| denied(&error))?;
         let from = match (request.from.as_option(), mode) {
-            (Some(cut), _) => cut_of(cut),
+            (Some(cut), _) => self.cut_of_request(cut)?,
             (None, ReadMode::Backward) => {
                 let head = self.shared.log.head().await;
                 head.map_err(|error| read_failed(&error))?

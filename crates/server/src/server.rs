@@ -1,7 +1,9 @@
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anabranch_access::{Doors, Exposed, Listening, Reach, Transport, may_listen};
@@ -13,6 +15,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::Html;
 use axum::routing::get;
 use futures_util::future::{Either, select};
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -212,7 +215,7 @@ impl Server {
             }
             false => None,
         };
-        let time = self.time.clone();
+        let (time, patience) = (self.time.clone(), self.patience);
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
@@ -259,12 +262,25 @@ impl Server {
             if stream.set_nodelay(true).is_err() {
                 continue;
             }
-            let service = TowerToHyperService::new(routes.clone());
+            let heard = Arc::new(AtomicBool::new(false));
+            let (hears, routes) = (heard.clone(), TowerToHyperService::new(routes.clone()));
+            let service = hyper::service::service_fn(move |request| {
+                hears.store(true, Ordering::Relaxed);
+                routes.call(request)
+            });
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let connection = graceful.watch(connection.into_owned());
+            let first_within = time.sleep(patience);
             tokio::spawn(async move {
+                // Who says nothing that is a request holds a place for others no longer.
+                let silent = pin!(async {
+                    first_within.await;
+                    if heard.load(Ordering::Relaxed) {
+                        pending::<()>().await;
+                    }
+                });
                 // Its errors are the client's: it has gone, or it has sent no HTTP.
-                drop(connection.await);
+                drop(select(pin!(connection), silent).await);
                 drop(room);
             });
         }

@@ -1,7 +1,7 @@
 //! What a client has written and seen, carried by itself from request to request.
 
 use anabranch_event_json::parse_cut;
-use anabranch_model::{Cut, Session, TokenSeal};
+use anabranch_model::{Cut, Position, Session, TokenSeal};
 use axum::http::{HeaderMap, HeaderValue};
 
 use crate::read::one;
@@ -39,6 +39,17 @@ pub(crate) fn place_of(
         let hint = "a place is the id of an event as it was sent, a position such as 0:42, or head";
         Refusal::bad_request(code, format!("{name}: {what}; {hint}"))
     };
+    let partitions = shared.log.capabilities().partitions;
+    let positions = text
+        .split(',')
+        .filter_map(|part| part.parse::<Position>().ok());
+    let mut elsewhere = positions.filter(|position| position.partition.0 >= partitions);
+    if let Some(position) = elsewhere.next() {
+        return Err(wrong(
+            "bad-place",
+            no_partition(position.partition.0, partitions),
+        ));
+    }
     let cut = match (text, parse_cut(text)) {
         ("head", _) => return Ok(head.clone()),
         (_, Some(cut)) => cut,
@@ -55,6 +66,12 @@ pub(crate) fn place_of(
         "{cut} lies beyond the log's head {head}: it was read from another log, or events were lost"
     );
     Err(wrong("place-beyond-head", what))
+}
+
+/// Says that a log has no such partition. A cut does not tell: with none of its events, it is the
+/// start of the log.
+pub(crate) fn no_partition(partition: u32, partitions: u32) -> String {
+    format!("the log has no partition {partition}; it has {partitions}, counted from 0")
 }
 
 /// The token of a place, from which a read goes on.

@@ -1,7 +1,7 @@
 //! What all requests share.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anabranch_access::{Caller, Listening};
@@ -9,8 +9,9 @@ use anabranch_log::Log;
 use anabranch_model::{Limits, TokenSeal};
 use anabranch_runtime::{Fleet, Time};
 use anabranch_wire::LOG_HEADER;
+use axum::http::Extensions;
 use connectrpc::{ConnectError, RequestContext};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::files::Files;
 use crate::keys::Keys;
@@ -26,8 +27,11 @@ const CALLS_MAX: usize = 1024;
 const REGISTRY_MAX: usize = 256;
 const OPERATORS_MAX: usize = 64;
 
-/// The most readers that follow the log by plain HTTP at a time, if nothing is said.
+/// The most readers that read the log at a time, by plain HTTP and by RPC each, if nothing is said.
 pub const READERS_MAX: usize = 2048;
+
+/// The most that the bodies of all requests hold at a time, in KiB.
+const BODIES_KIB_MAX: usize = 256 << 10;
 
 /// What all requests share.
 #[derive(Clone)]
@@ -65,7 +69,7 @@ pub struct Lanes {
     pub queries: Semaphore,
     /// Of other services.
     pub peers: Semaphore,
-    /// Of the log. Held until the answer begins: reads are bounded by their connections.
+    /// Of the log. Held until the answer begins; reads then count as readers.
     pub calls: Semaphore,
     /// Of services that register: no number of appends lets a lease end.
     pub registry: Semaphore,
@@ -73,12 +77,46 @@ pub struct Lanes {
     pub operators: Semaphore,
     /// Who reads the log by plain HTTP, for as long as they do.
     pub readers: Arc<Semaphore>,
+    /// Who reads it by RPC.
+    pub calls_of_readers: Arc<Semaphore>,
     readers_max: usize,
+    /// What bodies hold, in KiB.
+    bodies: Arc<Semaphore>,
+}
+
+/// What the body of a request holds, until the request is answered.
+#[derive(Clone, Default)]
+pub struct Held(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Held {
+    /// That of the request with these extensions.
+    pub fn of(extensions: &Extensions) -> Self {
+        extensions.get().cloned().unwrap_or_default()
+    }
+
+    /// Makes room for a body that has so many bytes by now; false if others hold too much.
+    pub fn grow(&self, lanes: &Lanes, bytes: usize) -> bool {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let has = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = bytes.div_ceil(1024).saturating_sub(has).min(BODIES_KIB_MAX);
+        if more == 0 {
+            return true;
+        }
+        match (
+            lanes.bodies.clone().try_acquire_many_owned(more as u32),
+            &mut *held,
+        ) {
+            (Ok(more), Some(held)) => held.merge(more),
+            (Ok(more), none) => *none = Some(more),
+            (Err(_), _) => return false,
+        }
+        true
+    }
 }
 
 impl Lanes {
     /// How many requests of each kind are being answered.
-    pub fn busy(&self) -> [(&'static str, usize); 8] {
+    pub fn busy(&self) -> [(&'static str, usize); 9] {
         let busy = |lane: &Semaphore, max: usize| max - lane.available_permits().min(max);
         [
             ("command", busy(&self.commands, COMMANDS_MAX)),
@@ -89,6 +127,7 @@ impl Lanes {
             ("registry", busy(&self.registry, REGISTRY_MAX)),
             ("operator", busy(&self.operators, OPERATORS_MAX)),
             ("reader", busy(&self.readers, self.readers_max)),
+            ("log-reader", busy(&self.calls_of_readers, self.readers_max)),
         ]
     }
 }
@@ -105,7 +144,9 @@ impl Lanes {
             registry: Semaphore::new(REGISTRY_MAX),
             operators: Semaphore::new(OPERATORS_MAX),
             readers: Arc::new(Semaphore::new(readers_max)),
+            calls_of_readers: Arc::new(Semaphore::new(readers_max)),
             readers_max,
+            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
         }
     }
 }
@@ -139,5 +180,21 @@ impl Shared {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bodies_of_all_requests_hold_no_more_than_there_is_for_them() {
+        let lanes = Lanes::with_readers(1);
+        let half = BODIES_KIB_MAX * 1024 / 2;
+        let (first, second) = (Held::default(), Held::default());
+        assert!(first.grow(&lanes, half) && first.grow(&lanes, half + 1024));
+        assert!(!second.grow(&lanes, half));
+        drop(first);
+        assert!(second.grow(&lanes, half));
     }
 }

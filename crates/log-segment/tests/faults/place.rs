@@ -32,7 +32,9 @@ fn nothing_is_acknowledged_after(happens: impl Fn(&Path)) -> SegmentLog {
     for i in 0..3 {
         append(&log, i).unwrap();
     }
+    assert!(log.takes_appends().is_ok());
     happens(&dir.0);
+    assert!(log.takes_appends().is_err());
     for i in 3..6 {
         let error = append(&log, i).unwrap_err().to_string();
         assert!(error.contains("removed, moved or replaced"), "{error}");
@@ -55,6 +57,7 @@ fn nothing_is_acknowledged_after_the_segment_was_removed() {
     for i in 1..3 {
         let error = append(&log, i).unwrap_err().to_string();
         assert!(error.contains("0000000001.seg was removed"), "{error}");
+        assert!(log.takes_appends().is_err());
     }
 }
 

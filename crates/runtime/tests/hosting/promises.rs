@@ -144,7 +144,8 @@ async fn asking_a_slow_receiver(bench: &Bench) -> (Arc<Held>, [Arc<Service>; 2])
 async fn a_step_whose_command_is_on_its_way_writes_no_attempt_down() {
     let bench = Bench::new();
     let (slow, [_counters, sagas]) = asking_a_slow_receiver(&bench).await;
-    run(&bench, 60).await;
+    // After ten seconds the command would expire, and be sent again.
+    run(&bench, 5).await;
     let journal = bench.types("transfer/1").await;
     assert_eq!(journal, ["SagaStarted", "StepStarted"]);
     slow.release();

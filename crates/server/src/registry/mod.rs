@@ -15,6 +15,7 @@
 mod check;
 mod denied;
 mod fact;
+mod guarded;
 mod lease;
 mod registrar;
 mod table;
@@ -24,6 +25,7 @@ mod tests;
 pub use check::{about_of, lease_time};
 pub use denied::Denied;
 pub use fact::About;
+pub use guarded::guarded;
 pub use lease::token;
 pub use registrar::{Known, Registry, Subject};
 pub use table::{Shown, State};

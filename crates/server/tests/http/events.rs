@@ -180,6 +180,10 @@ async fn a_reader_from_the_head_sees_what_is_appended_from_now_on() {
 #[tokio::test]
 async fn a_place_that_is_none_of_this_log_is_refused() {
     let bank = bank_with(1).await;
+    for nowhere in ["7:0", "0:1,7:0", "0:1,0:2"] {
+        let path = format!("/events?from={nowhere}");
+        problem(&bank.get(&path).await, 400, "bad-place");
+    }
     let told = problem(&bank.get("/events?from=soon").await, 400, "bad-place");
     assert!(told["detail"].as_str().unwrap().starts_with("from: "));
     let mut session = anabranch_model::Session::new();

@@ -74,6 +74,61 @@ async fn a_client_that_sends_half_a_head_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_connection_that_says_nothing_is_given_up_whatever_it_may_become() {
+    let bank = impatient().await;
+    for said in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM"] {
+        let mut silent = say(&bank, said).await;
+        let mut told = Vec::new();
+        // Ends only because the server ends it.
+        drop(silent.read_to_end(&mut told).await);
+    }
+    good(&bank.deposit("a", 5).await);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_asked_is_kept_while_its_answer_goes_on() {
+    let bank = impatient().await;
+    let mut reader = say(&bank, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    // Longer than a silent one would have.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    bank.deposit("a", 5).await;
+    let mut told = String::new();
+    while !told.contains("Deposited") {
+        let mut part = [0; 4096];
+        let count = reader.read(&mut part).await.unwrap();
+        assert_ne!(count, 0, "the server has ended it: {told}");
+        told += &String::from_utf8_lossy(&part[..count]);
+    }
+}
+
+#[tokio::test]
+async fn readers_by_rpc_are_bounded_whatever_they_do_not_read() {
+    let bank = Bank::open_with(EntityOptions::default(), |server| server.readers_max(2)).await;
+    // A message of a call that streams has its length before it.
+    let follow = r#"{"mode":"READ_MODE_FOLLOW"}"#;
+    let follow = format!("\0\0\0\0{}{follow}", follow.len() as u8 as char);
+    let head = format!(
+        "POST /anabranch.log.v1.LogService/Read HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/connect+json\r\nContent-Length: {}\r\n\r\n{follow}",
+        follow.len()
+    );
+    bank.deposit("a", 5).await;
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        let mut reader = say(&bank, &head).await;
+        let mut part = [0; 4096];
+        let count = reader.read(&mut part).await.unwrap();
+        assert!(part[..count].starts_with(b"HTTP/1.1 200"));
+        readers.push(reader);
+    }
+    let kind = [("content-type", "application/connect+json")];
+    let path = "/anabranch.log.v1.LogService/Read";
+    let told = bank.send(path, &kind, &follow).await;
+    let told = String::from_utf8_lossy(&told.body).into_owned();
+    assert!(told.contains("resource_exhausted"), "{told}");
+    good(&bank.deposit("a", 5).await);
+}
+
+#[tokio::test]
 async fn an_operator_is_answered_while_silent_clients_fill_the_server() {
     let bank = Bank::open().await;
     let mut silent = Vec::new();

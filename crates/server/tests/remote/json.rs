@@ -55,6 +55,51 @@ fn an_event_is_appended_and_found_by_json_alone() {
 }
 
 #[test]
+fn a_misspelt_condition_is_refused_and_nothing_is_written() {
+    let server = serve();
+    let mut misspelt = placed(1);
+    let conditions = misspelt["conditions"].take();
+    misspelt["condition"] = conditions;
+    let (status, answer) = call(&server, "Append", &[], &misspelt);
+    assert_eq!((status, &answer["code"]), (400, &json!("invalid_argument")));
+    let said = answer["message"].as_str().unwrap();
+    assert!(said.contains("has no field \"condition\""), "{said}");
+    let (_, answer) = call(&server, "Head", &[], &json!({}));
+    assert_eq!(
+        answer["head"]["counts"]
+            .as_object()
+            .map_or(0, |all| all.len()),
+        0
+    );
+}
+
+#[test]
+fn a_message_of_more_parts_than_an_append_can_have_is_not_even_made() {
+    let server = serve();
+    let many = json!({ "events": vec![json!({}); 1_000_000] });
+    let (status, answer) = call(&server, "Append", &[], &many);
+    assert_eq!(status, 400);
+    let said = answer["message"].as_str().unwrap();
+    assert!(said.contains("too many parts"), "{said}");
+}
+
+#[test]
+fn a_read_from_a_partition_that_is_not_there_is_refused() {
+    let server = serve();
+    let nowhere = json!({"from": {"counts": {"7": "0"}}, "mode": "READ_MODE_BACKWARD"}).to_string();
+    let mut framed = vec![0];
+    framed.extend_from_slice(&(nowhere.len() as u32).to_be_bytes());
+    framed.extend_from_slice(nowhere.as_bytes());
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let client = Client::new(&server.url(), Time::of(&Env::os())).unwrap();
+    let kind = [("content-type", "application/connect+json")];
+    let path = "/anabranch.log.v1.LogService/Read";
+    let reply = runtime.block_on(client.send(Method::Post, path, &kind, framed.into()));
+    let told = String::from_utf8_lossy(&reply.unwrap().body).into_owned();
+    assert!(told.contains("no partition 7"), "{told}");
+}
+
+#[test]
 fn a_refused_append_says_by_code_and_detail_why() {
     let server = serve();
     call(&server, "Append", &[], &placed(1));
