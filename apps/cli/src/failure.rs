@@ -217,6 +217,9 @@ impl From<ReadError> for Failure {
                     .remedy(format!("the next event will stand at {head}; leave --from out to read all there is"))
             }
             ReadError::Io { .. } => Self::new(Exit::Failed, "io", what),
+            ReadError::Unavailable(_) => Self::new(Exit::Unavailable, "unreachable", what)
+                .safe("what was printed before is right; nothing was changed")
+                .remedy("start what serves the log, or check the address"),
             ReadError::Unsupported(_) => Self::new(Exit::Failed, "unsupported", what),
             ReadError::Invalid(_) => Self::usage(what),
             ReadError::Closed => Self::new(Exit::Unavailable, "closed", what),
@@ -229,9 +232,11 @@ impl From<AppendError> for Failure {
         let (code, what) = (error.code(), error.to_string());
         let exit = match &error {
             AppendError::Conflict { .. } | AppendError::Matched { .. } => Exit::Conflict,
-            AppendError::Rejected(Rejection::IdTaken { .. } | Rejection::PartlyWritten { .. }) => {
-                Exit::Conflict
-            }
+            AppendError::Rejected(
+                Rejection::IdTaken { .. }
+                | Rejection::PartlyWritten { .. }
+                | Rejection::NotOwner { .. },
+            ) => Exit::Conflict,
             AppendError::Rejected(_) => Exit::Failed,
             AppendError::Unavailable { .. } | AppendError::Unknown { .. } => Exit::Unavailable,
         };

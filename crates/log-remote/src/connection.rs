@@ -251,12 +251,11 @@ impl Lost {
     /// The same as why events could not be read.
     pub fn of_read(self) -> ReadError {
         match self {
-            Self::Connection(reason) | Self::Unsupported(reason) | Self::Refused(reason) => {
-                ReadError::Io {
-                    what: "asking the server".to_owned(),
-                    reason,
-                }
-            }
+            Self::Connection(reason) => ReadError::Unavailable(reason),
+            Self::Unsupported(reason) | Self::Refused(reason) => ReadError::Io {
+                what: "asking the server".to_owned(),
+                reason,
+            },
         }
     }
 

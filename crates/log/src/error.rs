@@ -58,8 +58,7 @@ impl AppendError {
         match self {
             Self::Conflict { .. } => "conflict",
             Self::Matched { .. } => "condition-matched",
-            Self::Rejected(Rejection::NotOwner { .. }) => "not-owner",
-            Self::Rejected(_) => "rejected",
+            Self::Rejected(rejection) => rejection.code(),
             Self::Unavailable { .. } => "unavailable",
             Self::Unknown { .. } => "unknown",
         }
@@ -149,6 +148,27 @@ pub enum Rejection {
 
 anabranch_model::debug_is_words!(Rejection);
 
+impl Rejection {
+    /// A stable word for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Limit(
+                LimitError::BatchEvents { .. }
+                | LimitError::BatchBytes { .. }
+                | LimitError::DataBytes { .. }
+                | LimitError::HeadersBytes { .. },
+            ) => "too-large",
+            Self::IdTaken { .. } => "id-taken",
+            Self::PartlyWritten { .. } => "partly-written",
+            Self::CutBeyondHead { .. } => "beyond-head",
+            Self::Unsupported(_) => "unsupported",
+            Self::ReadOnly => "read-only",
+            Self::NotOwner { .. } => "not-owner",
+            Self::Limit(_) | Self::Name(_) | Self::Other(_) => "bad-event",
+        }
+    }
+}
+
 /// Why events could not be read. Events given before stay valid.
 #[derive(Clone, PartialEq, Eq, Error)]
 pub enum ReadError {
@@ -176,6 +196,9 @@ pub enum ReadError {
         /// What the system said.
         reason: String,
     },
+    /// Whoever has the log did not answer, for as long as it was asked.
+    #[error("asking the server: {0}")]
+    Unavailable(String),
     /// The cut to read from names events that do not exist yet.
     #[error("the cut {from} lies beyond the head {head}; use a cut that was read from this log")]
     CutBeyondHead {

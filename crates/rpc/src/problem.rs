@@ -193,6 +193,12 @@ pub fn read_error_to(error: &ReadError) -> p::ReadProblem {
             ..Default::default()
         }
         .into(),
+        ReadError::Unavailable(reason) => p::Io {
+            what: "asking the server".to_owned(),
+            reason: reason.clone(),
+            ..Default::default()
+        }
+        .into(),
         ReadError::CutBeyondHead { from, head } => beyond_to(from, head).into(),
         ReadError::Unsupported(what) => Problem::Unsupported((*what).to_owned()),
         ReadError::Invalid(words) => Problem::Invalid(words.clone()),

@@ -1,10 +1,18 @@
 //! What stands before every request.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
 use anabranch_access::Listening;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header, uri::Authority};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, uri::Authority};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use connectrpc::ErrorCode;
+use hyper::body::{Body, Frame, SizeHint};
 
 use crate::host::is_loopback;
 use crate::read::one;
@@ -22,6 +30,58 @@ pub async fn same_origin(State(shared): State<Shared>, request: Request, next: N
     match check(request.headers(), authority, shared.listening) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// Says that the connection ends if the request was answered before its body had come: what is left
+/// of that would be taken for the next request, so the server closes, and the client must not send
+/// another one.
+pub async fn say_close(request: Request, next: Next) -> Response {
+    if request.version() >= Version::HTTP_2 || request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let is_read = Arc::new(AtomicBool::new(false));
+    let request = request.map(|body| {
+        axum::body::Body::new(Watched {
+            body,
+            is_read: is_read.clone(),
+        })
+    });
+    let mut response = next.run(request).await;
+    if !is_read.load(Ordering::Relaxed) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+/// A body that says when it was read to its end.
+struct Watched {
+    body: axum::body::Body,
+    is_read: Arc<AtomicBool>,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.is_read.store(true, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -110,22 +170,22 @@ async fn admitted(shared: &Shared, request: Request, next: Next) -> Response {
         }
         _ => (&lanes.commands, "commands"),
     };
-    match lane.try_acquire() {
-        Ok(_permit) => next.run(request).await,
-        Err(_) => Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "overloaded",
-            format!("too many {which} are being answered already; nothing was changed"),
-        )
-        .again_in(std::time::Duration::from_millis(250))
-        .into_response(),
+    if let Ok(_permit) = lane.try_acquire() {
+        return next.run(request).await;
     }
+    let path = request.uri().path();
+    let full = format!("too many {which} are being answered already; nothing was changed");
+    if path.starts_with(rpc::PATH) || path.starts_with(registry_rpc::PATH) {
+        return rpc::refused(ErrorCode::ResourceExhausted, &full);
+    }
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", full)
+        .again_in(std::time::Duration::from_millis(250))
+        .into_response()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     fn checked(host: &'static str, origin: Option<&'static str>) -> Result<(), String> {
         let mut headers = HeaderMap::new();

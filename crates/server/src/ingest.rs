@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use anabranch_event_json::{LineError, cloud_event_of, parse_cloud_event};
-use anabranch_log::{Append, AppendError, Rejection};
+use anabranch_log::{Append, AppendError, Placed, Rejection};
 use anabranch_model::NewEvent;
-use anabranch_wire::{AppendedEvent, CLOUD_EVENT, CLOUD_EVENT_BATCH, EventsAppended, Happened};
+use anabranch_wire::{AppendedEvent, CLOUD_EVENT, CLOUD_EVENT_BATCH, EventsAppended};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::value::RawValue;
@@ -85,50 +85,79 @@ pub async fn append(
     Ok(response)
 }
 
-/// Appends the events in one batch. One of which a part was written before is parted until each
-/// part is wholly new or wholly written, as an import does it.
+/// How often others may write some of the events meanwhile.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// Appends the events in one batch. Those that were written before are told as they stand, and the
+/// others are one batch.
 async fn append_all(
     shared: &Shared,
     shown: &Shown,
     events: &[NewEvent],
     session: &mut anabranch_model::Session,
 ) -> Result<Vec<AppendedEvent>, Refusal> {
-    let mut all = Vec::with_capacity(events.len());
-    let mut parts = match events {
-        [] => Vec::new(),
-        events => vec![events],
-    };
-    while let Some(part) = parts.pop() {
-        match shared.registry.append(shown, Append::events(part)).await {
-            Ok(done) => {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let registry = &shared.registry;
+    match registry.append(shown, Append::events(events)).await {
+        Ok(done) => {
+            session.wrote(&done.cut());
+            let placed = events.iter().zip(&done.places);
+            return Ok(placed
+                .map(|(event, place)| told(event, *place, done.repeated))
+                .collect());
+        }
+        Err(AppendError::Rejected(Rejection::PartlyWritten { .. })) => {}
+        Err(error) => return Err(error.into()),
+    }
+    for _ in 0..ATTEMPTS_MAX {
+        let (mut places, mut fresh) = (Vec::new(), Vec::new());
+        for event in events {
+            let mut place = None;
+            if shared.log.find(event.id).await?.is_some() {
+                // The same event once more, which writes nothing, or another one of its id.
+                let done = registry.append(shown, Append::event(event.clone())).await?;
                 session.wrote(&done.cut());
-                let placed = part.iter().zip(&done.places);
-                all.extend(placed.map(|(event, place)| AppendedEvent {
-                    id: event.id.to_string(),
-                    stream: event.stream.to_string(),
-                    version: place.version,
-                    position: place.position.to_string(),
-                    repeated: done.repeated,
-                }));
+                place = done.places.first().map(|place| (*place, true));
             }
-            Err(AppendError::Rejected(Rejection::PartlyWritten { .. })) if part.len() > 1 => {
-                let (first, second) = part.split_at(part.len() / 2);
-                parts.extend([second, first]);
+            if place.is_none() {
+                fresh.push(event.clone());
             }
-            Err(error) => {
-                let mut refusal = Refusal::from(error);
-                if !all.is_empty() {
-                    refusal.problem.happened = Happened::Maybe;
-                    refusal.problem.detail += &format!(
-                        "; of the events of the batch the first {} stand in the log, and sending all again writes none of them twice",
-                        all.len()
-                    );
+            places.push(place);
+        }
+        let mut written = Vec::new();
+        if !fresh.is_empty() {
+            match registry.append(shown, Append::events(fresh)).await {
+                Ok(done) => {
+                    session.wrote(&done.cut());
+                    written = done.places;
                 }
-                return Err(refusal);
+                Err(AppendError::Rejected(Rejection::PartlyWritten { .. })) => continue,
+                Err(error) => return Err(error.into()),
             }
         }
+        let mut written = written.into_iter().map(|place| (place, false));
+        let placed = events.iter().zip(places);
+        let told = placed.filter_map(|(event, place)| {
+            let (place, repeated) = place.or_else(|| written.next())?;
+            Some(told(event, place, repeated))
+        });
+        return Ok(told.collect());
     }
-    Ok(all)
+    Err(Refusal::unavailable(
+        "others write the same events at the same time; nothing new was written, try again",
+    ))
+}
+
+fn told(event: &NewEvent, place: Placed, repeated: bool) -> AppendedEvent {
+    AppendedEvent {
+        id: event.id.to_string(),
+        stream: event.stream.to_string(),
+        version: place.version,
+        position: place.position.to_string(),
+        repeated,
+    }
 }
 
 fn mode(headers: &HeaderMap) -> Result<Mode, Refusal> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anabranch_log::{AppendError, ReadError, Rejection};
-use anabranch_model::{LimitError, TokenError};
+use anabranch_log::{AppendError, ReadError};
+use anabranch_model::TokenError;
 use anabranch_peer::problem;
 use anabranch_runtime::view::{OperateError, QueryError};
 use anabranch_runtime::{SendError, port};
@@ -144,27 +144,16 @@ impl From<TokenError> for Refusal {
 
 impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
-        let (status, code) = match &error {
-            AppendError::Rejected(rejection) => match rejection {
-                Rejection::Limit(
-                    LimitError::BatchEvents { .. }
-                    | LimitError::BatchBytes { .. }
-                    | LimitError::DataBytes { .. }
-                    | LimitError::HeadersBytes { .. },
-                ) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
-                Rejection::IdTaken { .. } => (StatusCode::CONFLICT, "id-taken"),
-                Rejection::PartlyWritten { .. } => (StatusCode::CONFLICT, "partly-written"),
-                Rejection::NotOwner { .. } => (StatusCode::FORBIDDEN, "not-owner"),
-                Rejection::ReadOnly => (StatusCode::FORBIDDEN, "read-only"),
-                _ => (StatusCode::BAD_REQUEST, "bad-event"),
-            },
-            AppendError::Conflict { .. } | AppendError::Matched { .. } => {
-                (StatusCode::CONFLICT, error.code())
-            }
-            AppendError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            AppendError::Unknown { .. } => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
+        let status = match (&error, error.code()) {
+            (_, "too-large") => StatusCode::PAYLOAD_TOO_LARGE,
+            (_, "id-taken" | "partly-written") => StatusCode::CONFLICT,
+            (_, "not-owner" | "read-only") => StatusCode::FORBIDDEN,
+            (AppendError::Rejected(_), _) => StatusCode::BAD_REQUEST,
+            (AppendError::Conflict { .. } | AppendError::Matched { .. }, _) => StatusCode::CONFLICT,
+            (AppendError::Unavailable { .. }, _) => StatusCode::SERVICE_UNAVAILABLE,
+            (AppendError::Unknown { .. }, _) => StatusCode::GATEWAY_TIMEOUT,
         };
-        let mut refusal = Self::new(status, code, error.to_string());
+        let mut refusal = Self::new(status, error.code(), error.to_string());
         match error {
             AppendError::Unavailable { retry_after, .. } => {
                 refusal.again_in(retry_after.unwrap_or(AGAIN))

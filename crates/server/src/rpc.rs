@@ -111,7 +111,7 @@ pub async fn whole(State(shared): State<Shared>, request: Request, next: Next) -
 }
 
 /// What a call is refused with before it is one.
-fn refused(code: ErrorCode, what: &str) -> Answered {
+pub fn refused(code: ErrorCode, what: &str) -> Answered {
     let error = ConnectError::new(code, what);
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (error.http_status(), kind, error.to_json()).into_response()
@@ -307,7 +307,9 @@ fn append_failed(error: &AppendError) -> ConnectError {
 fn read_failed(error: &ReadError) -> ConnectError {
     let code = match error {
         ReadError::Damaged { .. } => ErrorCode::DataLoss,
-        ReadError::Io { .. } | ReadError::Closed => ErrorCode::Unavailable,
+        ReadError::Io { .. } | ReadError::Unavailable(_) | ReadError::Closed => {
+            ErrorCode::Unavailable
+        }
         ReadError::CutBeyondHead { .. } => ErrorCode::OutOfRange,
         ReadError::Unsupported(_) => ErrorCode::Unimplemented,
         ReadError::Invalid(_) => ErrorCode::InvalidArgument,

@@ -367,6 +367,7 @@ impl Server {
             shared,
             guard::same_origin,
         ));
+        let all = all.layer(axum::middleware::from_fn(guard::say_close));
         (all, rules)
     }
 }

@@ -29,7 +29,7 @@ use crate::story::is_of;
 const BEAT: Duration = Duration::from_secs(15);
 
 /// When a reader whose connection has ended comes again, in milliseconds.
-const RETRY: &str = "retry: 1000\n\n";
+const RETRY: &str = "retry: 1000\n";
 
 /// How much is made of the events at hand at a time, and one event.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -115,7 +115,8 @@ impl EventSource {
             State::HasEnded => return None,
             State::Begins => {
                 self.state = State::Goes;
-                return Some(RETRY.into());
+                // Where it begins, too: who comes again before the first event begins there.
+                return Some(format!("{RETRY}id: {}\n\n", self.token()).into());
             }
             State::Goes => {}
         }
@@ -155,7 +156,7 @@ impl EventSource {
                     );
                     return Some(self.end(problem(&no_more)));
                 }
-                Next::Stop => return Some(self.end(format!(": the server stops\n{RETRY}"))),
+                Next::Stop => return Some(self.end(format!(": the server stops\n{RETRY}\n"))),
             }
         }
     }

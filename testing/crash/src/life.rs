@@ -433,7 +433,11 @@ impl<'w, 'e> Life<'w, 'e> {
         self.world.say(|| format!("{what} failed: {error}"));
         self.world.trace(77);
         match error {
-            ReadError::Io { .. } | ReadError::Closed if self.is_excused() => Ok(()),
+            ReadError::Io { .. } | ReadError::Unavailable(_) | ReadError::Closed
+                if self.is_excused() =>
+            {
+                Ok(())
+            }
             ReadError::Damaged { .. } if self.reads_fail || self.world.disk.is_struck() => Ok(()),
             _ => {
                 let text = format!("{what} failed without cause: {error}");

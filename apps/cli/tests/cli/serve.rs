@@ -58,7 +58,7 @@ fn a_follower_goes_on_when_the_server_is_killed_and_started_again() {
     server.kill();
     // Nor is it appended to past the server.
     let past = "append order/1 --type T --log ./log --output json";
-    let refused = scratch.run(past).fails(1);
+    let refused = scratch.run(past).fails(4);
     assert!(refused.contains("not-owner"), "{refused}");
     scratch.run("append other/1 --type T --log ./log").ok();
     let mut server = scratch.start(&format!("serve --log ./log --listen {address}"));
@@ -139,7 +139,7 @@ fn services_that_have_registered_are_listed_and_what_they_own_is_theirs() {
         "{dot}"
     );
     let forged = format!("append order/1 --type T --log {url} --output json");
-    let refused = scratch.run(&forged).fails(1);
+    let refused = scratch.run(&forged).fails(4);
     assert!(refused.contains("not-owner"), "{refused}");
     assert!(refused.contains("service orders"), "{refused}");
     let forget = format!("service forget orders --log {url}");
@@ -167,7 +167,7 @@ fn a_server_that_was_killed_knows_the_owners_when_it_is_back() {
     let mut server = scratch.start(&format!("serve --log ./log --listen {address}"));
     server.error_line();
     let forged = format!("append order/1 --type T --log {url}");
-    let refused = scratch.run(&forged).fails(1);
+    let refused = scratch.run(&forged).fails(4);
     assert!(refused.contains("service orders"), "{refused}");
     let order = StreamId::new("order/1").unwrap();
     let event = NewEvent::new(EventId::from_u128(1), order, "T".parse().unwrap(), "{}");

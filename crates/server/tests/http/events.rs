@@ -234,6 +234,17 @@ async fn a_reader_without_room_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn a_reader_knows_where_it_began_before_there_is_an_event() {
+    let bank = bank_with(1).await;
+    let mut reader = read(&bank, "/events?from=head", &[]).await;
+    let place = reader.any().await.unwrap().id.unwrap();
+    drop(reader);
+    bank.deposit("a", 5).await;
+    let mut again = read(&bank, "/events?from=head", &[("last-event-id", &place)]).await;
+    assert_eq!(again.event().await.unwrap().json()["position"], "0:1");
+}
+
+#[tokio::test]
 async fn a_server_that_stops_ends_its_readers_in_order() {
     let bank = bank_with(1).await;
     let server = Timeless::open(&bank).await;

@@ -276,19 +276,22 @@ async fn an_append_that_fails_says_whether_it_may_have_happened_and_when_to_come
 }
 
 #[tokio::test]
-async fn a_batch_that_was_written_in_part_says_how_much_of_it_is_there() {
-    // The first event; the batch, which is refused because of it; then its two halves.
+async fn what_is_new_in_a_batch_is_written_whole_or_not_at_all() {
+    // The first event; the batch, which is refused because of it; the first once more; the rest.
     let client = failing([None, None, None, Some(away())]).await;
     let first = event("A-1", "till/1").to_string();
     good(&send_by(&client, &[STRUCTURED], first.clone()).await);
-    let batch = format!("[{first},{}]", event("A-2", "till/1"));
+    let rest = [event("A-2", "till/1"), event("A-3", "till/1")];
+    let batch = format!("[{first},{},{}]", rest[0], rest[1]);
     let reply = send_by(&client, &[BATCH], batch.clone()).await;
     let told = problem(&reply, 503, "unavailable");
-    assert_eq!(told["happened"], "maybe");
-    let detail = told["detail"].as_str().unwrap();
-    assert!(detail.contains("the first 1 stand in the log"), "{told}");
-    let both = good(&send_by(&client, &[BATCH], batch).await);
-    assert_eq!(both["events"][1]["version"], 1);
+    assert_eq!(told["happened"], "no");
+    let all = good(&send_by(&client, &[BATCH], batch).await);
+    let all = all["events"].as_array().unwrap();
+    let versions: Vec<_> = all.iter().map(|event| event["version"].as_u64()).collect();
+    assert_eq!(versions, [Some(0), Some(1), Some(2)]);
+    let repeated: Vec<_> = all.iter().map(|event| event["repeated"] == true).collect();
+    assert_eq!(repeated, [true, false, false]);
 }
 
 #[tokio::test]

@@ -129,6 +129,30 @@ async fn readers_by_rpc_are_bounded_whatever_they_do_not_read() {
 }
 
 #[tokio::test]
+async fn a_refusal_before_the_body_was_read_says_that_the_connection_ends() {
+    let bank = Bank::open().await;
+    let post = |path: &str, body: &str| {
+        let length = body.len();
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    for (path, ends) in [("/nowhere", true), (DEPOSIT, false)] {
+        let mut stream = say(&bank, &post(path, AMOUNT)).await;
+        let mut told = [0; 4096];
+        let count = stream.read(&mut told).await.unwrap();
+        let told = String::from_utf8_lossy(&told[..count]).to_lowercase();
+        assert_eq!(told.contains("connection: close"), ends, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_answers_for_a_service_where_no_service_is_of_another_process() {
+    let bank = Bank::open().await;
+    for path in ["/peer/answers", "/peer/commands", "/peer/queries"] {
+        problem(&bank.post(path, "{}").await, 404, "no-such-path");
+    }
+}
+
+#[tokio::test]
 async fn an_operator_is_answered_while_silent_clients_fill_the_server() {
     let bank = Bank::open().await;
     let mut silent = Vec::new();
