@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use connectrpc::ErrorCode;
+use connectrpc::ConnectError;
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::host::is_loopback;
@@ -175,8 +175,8 @@ async fn admitted(shared: &Shared, request: Request, next: Next) -> Response {
     }
     let path = request.uri().path();
     let full = format!("too many {which} are being answered already; nothing was changed");
-    if path.starts_with(rpc::PATH) || path.starts_with(registry_rpc::PATH) {
-        return rpc::refused(ErrorCode::ResourceExhausted, &full);
+    if calls::is_call(path) {
+        return calls::refuse_call(request.headers(), &ConnectError::resource_exhausted(full));
     }
     Refusal::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", full)
         .again_in(std::time::Duration::from_millis(250))

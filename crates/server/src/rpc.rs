@@ -32,7 +32,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::allowed;
-use crate::calls::{LOG_PATH, REGISTRY_BYTES_MAX, REGISTRY_PATH};
+use crate::calls::{LOG_PATH, REGISTRY_BYTES_MAX, REGISTRY_PATH, refuse_call};
 use crate::policy::{self, Needs, Routes, denied};
 use crate::read::{collected, in_time};
 use crate::registry::{Registry, Shown};
@@ -86,7 +86,7 @@ pub async fn whole(State(shared): State<Shared>, request: Request, next: Next) -
     if path.ends_with("/AppendMany") {
         if is_json {
             let what = "AppendMany takes no JSON; send protobuf, or append by Append";
-            return refused(ErrorCode::Unimplemented, what);
+            return refuse_call(request.headers(), &ConnectError::unimplemented(what));
         }
         return next.run(request).await;
     }
@@ -102,19 +102,9 @@ pub async fn whole(State(shared): State<Shared>, request: Request, next: Next) -
         Err(refusal) => return refusal.into_response(),
     };
     if is_json && let Err(error) = check_messages(&path, &parts.headers, &body, &shared.limits) {
-        return refused(
-            ErrorCode::InvalidArgument,
-            &format!("{error}; nothing was changed"),
-        );
+        return refuse_call(&parts.headers, &malformed(error));
     }
     next.run(Request::from_parts(parts, Body::from(body))).await
-}
-
-/// What a call is refused with before it is one.
-pub fn refused(code: ErrorCode, what: &str) -> Answered {
-    let error = ConnectError::new(code, what);
-    let kind = [(header::CONTENT_TYPE, "application/json")];
-    (error.http_status(), kind, error.to_json()).into_response()
 }
 
 fn content_type(headers: &HeaderMap) -> &str {

@@ -378,10 +378,15 @@ fn own(shared: &Shared, has_log: bool) -> Routes {
         true => rpc::routes(shared).merge(registry_rpc::routes(shared)),
         false => Routes::default(),
     };
+    // Where no service is of another process, none of them asks here.
+    let of_peers = match shared.fleet.elsewhere() {
+        Some(_) => peer::routes(),
+        None => Routes::default(),
+    };
     Routes::default()
         .merge(command::routes())
         .merge(view::routes())
-        .merge(peer::routes())
+        .merge(of_peers)
         .merge(events::routes(has_log))
         .nest("/operate", operate::routes(has_log))
         .get("/openapi.json", Needs::Known, describe)
