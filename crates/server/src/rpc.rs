@@ -163,18 +163,15 @@ impl LogRpc {
         Ok(registry)
     }
 
-    /// A cut that a request names: of partitions that are there, though none of their events may be
-    /// in it.
+    /// A cut that a request names. What it says of a partition that is not there the log refuses, unless
+    /// that is nothing.
     fn cut_of_request(&self, cut: &p::Cut) -> Result<Cut, ConnectError> {
         let partitions = self.shared.log.capabilities().partitions;
-        match cut
-            .counts
-            .keys()
-            .find(|&&partition| partition >= partitions)
-        {
+        let nothing = |(partition, count): &(&u32, &u64)| **partition >= partitions && **count == 0;
+        match cut.counts.iter().find(nothing) {
             None => Ok(cut_of(cut)),
-            Some(partition) => Err(ConnectError::out_of_range(no_partition(
-                *partition, partitions,
+            Some((&partition, _)) => Err(ConnectError::out_of_range(no_partition(
+                partition, partitions,
             ))),
         }
     }
