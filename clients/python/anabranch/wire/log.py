@@ -383,7 +383,7 @@ class Packed(s.Record):
 
     records: bytes = s.part("records", s.octets())
     """The records of all runs, one run after another, as docs/formats/segment.md has them below
-    "Records".
+    "Record".
     """
 
     lengths: List[int] = s.part("lengths", s.many(s.uint32()))

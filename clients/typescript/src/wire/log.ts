@@ -398,7 +398,7 @@ export interface Packed {
   partition: number;
   /**
    * The records of all runs, one run after another, as docs/formats/segment.md has them below
-   * "Records".
+   * "Record".
    */
   records: Uint8Array;
   /** The bytes of each. */
