@@ -1,6 +1,11 @@
 //! Makes the types and the two ends of the protocol from its description, and a table of what its
 //! messages hold.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is about files of the source tree and of the build"
+)]
+
 use std::fmt::Write as _;
 use std::path::Path;
 
