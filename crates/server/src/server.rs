@@ -72,6 +72,7 @@ pub struct Server {
     has_log: bool,
     files: Option<Arc<Files>>,
     doors: Doors,
+    has_peers: bool,
 }
 
 /// Why nothing is served.
@@ -107,6 +108,7 @@ impl Server {
             patience: PATIENCE,
             readers_max: READERS_MAX,
             has_log: true,
+            has_peers: true,
             files: None,
             doors: Doors::default(),
         }
@@ -175,6 +177,14 @@ impl Server {
         };
         let first = found.next();
         first.map_or(Ok(Listening::Local), |first| listening(first, doors))
+    }
+
+    /// Leaves out what services of other processes ask, because there are none: nobody can answer or
+    /// command here as a service then.
+    #[must_use]
+    pub fn without_peers(mut self) -> Self {
+        self.has_peers = false;
+        self
     }
 
     /// Binds an address of this machine, for example `127.0.0.1:0`, for a server that lets everybody in.
@@ -309,7 +319,7 @@ impl Server {
 
     /// Everything that it answers, and what each of it needs.
     fn routes(self, place: Place, stopping: watch::Receiver<bool>) -> (Router, Vec<Rule>) {
-        let has_log = self.has_log;
+        let (has_log, has_peers) = (self.has_log, self.has_peers);
         let shared = Shared(Arc::new(Inner {
             limits: self.log.capabilities().limits,
             registry: Arc::new(Registry::new(
@@ -335,7 +345,7 @@ impl Server {
             let registry = shared.registry.clone();
             tokio::spawn(async move { drop(registry.ready().await) });
         }
-        let (own, rules) = own(&shared, has_log).finish();
+        let (own, rules) = own(&shared, has_log, has_peers).finish();
         let mut public: Vec<_> = rules
             .iter()
             .filter(|rule| rule.needs == Needs::Public)
@@ -373,15 +383,14 @@ impl Server {
 }
 
 /// All that a server answers but its pages, and what each needs.
-fn own(shared: &Shared, has_log: bool) -> Routes {
+fn own(shared: &Shared, has_log: bool, has_peers: bool) -> Routes {
     let of_log = match has_log {
         true => rpc::routes(shared).merge(registry_rpc::routes(shared)),
         false => Routes::default(),
     };
-    // Where no service is of another process, none of them asks here.
-    let of_peers = match shared.fleet.elsewhere() {
-        Some(_) => peer::routes(),
-        None => Routes::default(),
+    let of_peers = match has_peers {
+        true => peer::routes(),
+        false => Routes::default(),
     };
     Routes::default()
         .merge(command::routes())

@@ -201,10 +201,11 @@ fn story(workspace: &Workspace) -> Outcome<String> {
         .as_str()
         .ok_or("the event names no stream")?;
     let story = run(&["story", order])?;
-    for word in ["OrderRejected", "StepFailed"] {
+    // What happened, and at the end which step failed, with why, and what was undone.
+    for word in ["OrderRejected", "\n  failed  ", "\n  undone  "] {
         if !story.contains(word) {
             return Err(format!(
-                "the story of {order} does not tell {word}:\n{story}"
+                "the story of {order} does not tell {word:?}:\n{story}"
             ));
         }
     }

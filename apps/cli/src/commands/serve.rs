@@ -56,7 +56,7 @@ pub async fn run(args: ServeArgs, context: &Context) -> Outcome {
     let opened = logs::open_here(context)?;
     args.doors.first_key(&opened.log, context).await?;
     let fleet = Arc::new(Fleet::new());
-    let server = Server::new(fleet, opened.log.clone(), Time::of(&context.env));
+    let server = Server::new(fleet, opened.log.clone(), Time::of(&context.env)).without_peers();
     // Who is to be found at a certain place is not elsewhere.
     let (serving, url) = serving::start(server, (&args.listen, ""), args.doors, context).await?;
     note(&format!("the log {}: {url}", context.settings.log));

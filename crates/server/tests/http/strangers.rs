@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anabranch_env::Env;
 use anabranch_runtime::{EntityOptions, Time};
+use anabranch_server::Server;
 use anabranch_server::client::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -147,7 +148,7 @@ async fn a_refusal_before_the_body_was_read_says_that_the_connection_ends() {
 
 #[tokio::test]
 async fn nobody_answers_for_a_service_where_no_service_is_of_another_process() {
-    let bank = Bank::open().await;
+    let bank = Bank::open_with(EntityOptions::default(), Server::without_peers).await;
     for path in ["/peer/answers", "/peer/commands", "/peer/queries"] {
         problem(&bank.post(path, "{}").await, 404, "no-such-path");
     }

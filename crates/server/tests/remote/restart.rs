@@ -105,7 +105,7 @@ fn what_was_never_sent_did_not_happen_when_nobody_answers() {
     assert!(matches!(error, AppendError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains(&url), "{error}");
     let error = block_on(remote.head()).unwrap_err();
-    assert!(matches!(error, ReadError::Io { .. }), "{error}");
+    assert!(matches!(error, ReadError::Unavailable(_)), "{error}");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_server_that_stops_ends_its_followers_at_once() {
     drop(server);
     assert!(matches!(
         block_on(follower.next()),
-        Some(Err(ReadError::Io { .. }))
+        Some(Err(ReadError::Unavailable(_)))
     ));
 }
 

@@ -95,6 +95,7 @@ async fn serve(
     context: &Context,
 ) -> Result<(Serving, String), Failure> {
     let server = Server::new(shop.fleet.clone(), shop.log.clone(), shop.time.clone())
+        .without_peers()
         .page("/", storefront::PAGE);
     serving::start(server, (&args.listen, HOME), args.doors, context).await
 }
