@@ -219,7 +219,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// The unit of UTF-16 that is written as `\uXXXX` at `at`.
+    /// The unit of UTF-16 that is written as `\u00e9` at `at`.
     fn unit(&self, at: usize) -> Option<u32> {
         let digits = self.data.get(at..at + 6)?.strip_prefix(b"\\u")?;
         let digit = |value, digit: &u8| Some(value * 16 + char::from(*digit).to_digit(16)?);
