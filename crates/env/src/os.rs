@@ -2,12 +2,10 @@
 
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "this is the one place that touches files, reads the clock and draws a seed"
+    reason = "this is the one place that touches files, reads the clock"
 )]
 
 use std::fs::{self, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -15,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::{Clock, Disk, DiskLock, DiskStats, File, OpenMode, Rng, SplitMix64};
+use crate::{Clock, Disk, DiskLock, DiskStats, File, OpenMode, Rng};
 
 #[derive(Default)]
 struct Counters {
@@ -348,14 +346,40 @@ impl Clock for OsClock {
     }
 }
 
-/// Randomness seeded by the operating system. Good for ids and jitter, not for secrets.
-pub struct OsRng(Mutex<SplitMix64>);
+/// The randomness of the operating system. Good for secrets too: who sees some of its numbers, as
+/// everybody sees ids, learns nothing of the others.
+pub struct OsRng(Mutex<Drawn>);
+
+/// Bytes from the operating system, many at a time: asking takes longer than what is asked for.
+struct Drawn {
+    bytes: [u8; 512],
+    used: usize,
+}
 
 impl OsRng {
-    /// A generator with a fresh seed.
+    /// A generator.
     pub fn new() -> Self {
-        let seed = RandomState::new().hash_one(std::process::id());
-        Self(Mutex::new(SplitMix64::new(seed)))
+        let bytes = [0; 512];
+        let used = bytes.len();
+        Self(Mutex::new(Drawn { bytes, used }))
+    }
+}
+
+impl Drawn {
+    fn next_u64(&mut self) -> u64 {
+        if self.used == self.bytes.len() {
+            // Going on without would be worse than not to: ids would repeat, and secrets be known.
+            getrandom::fill(&mut self.bytes).expect("the operating system gives random numbers");
+            self.used = 0;
+        }
+        let drawn = &mut self.bytes[self.used..self.used + 8];
+        self.used += 8;
+        let number = drawn
+            .iter()
+            .fold(0, |number, &byte| number << 8 | u64::from(byte));
+        // What was given is kept nowhere.
+        drawn.fill(0);
+        number
     }
 }
 
@@ -379,6 +403,33 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::SplitMix64;
+
+    /// What was mixed into this, by [`SplitMix64`].
+    fn unmixed(z: u64) -> u64 {
+        // Newton's method doubles the bits that are right.
+        let inverse = |odd: u64| {
+            (0..6).fold(odd, |x, _| {
+                x.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(x)))
+            })
+        };
+        let unshifted = |z: u64, by: u32| z ^ (z >> by) ^ (z >> (2 * by));
+        let z = unshifted(z, 31).wrapping_mul(inverse(0x94d0_49bb_1331_11eb));
+        let z = unshifted(z, 27).wrapping_mul(inverse(0xbf58_476d_1ce4_e5b9));
+        unshifted(z, 30)
+    }
+
+    #[test]
+    fn who_has_seen_one_number_does_not_know_the_next() {
+        let mut small = SplitMix64::new(7);
+        let guessed = SplitMix64::new(unmixed(small.next_u64())).next_u64();
+        assert_eq!(guessed, small.next_u64(), "a small generator is found out");
+        let rng = OsRng::new();
+        for _ in 0..1000 {
+            let guessed = SplitMix64::new(unmixed(rng.next_u64())).next_u64();
+            assert_ne!(guessed, rng.next_u64());
+        }
+    }
 
     /// A directory of the test's own, removed at its end.
     struct TempDir(PathBuf);

@@ -160,7 +160,7 @@ fn an_id_that_names_another_event_names_its_line() {
     scratch.file("f.jsonl", lines("a/b", 0..2) + &line);
     for _ in 0..2 {
         let stderr = scratch.run("import f.jsonl").fails(4);
-        let start = "error[rejected]: f.jsonl: line 3: ";
+        let start = "error[id-taken]: f.jsonl: line 3: ";
         assert!(stderr.starts_with(start), "{stderr}");
         assert!(stderr.contains(id), "{stderr}");
     }

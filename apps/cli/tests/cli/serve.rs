@@ -56,11 +56,6 @@ fn a_follower_goes_on_when_the_server_is_killed_and_started_again() {
     let mut reader = scratch.start(&format!("read --follow --log {url}"));
     assert_eq!(reader.line(), "0:0\ta/b\t0\tT\t{}\n");
     server.kill();
-    // Nor is it appended to past the server.
-    let past = "append order/1 --type T --log ./log --output json";
-    let refused = scratch.run(past).fails(4);
-    assert!(refused.contains("not-owner"), "{refused}");
-    scratch.run("append other/1 --type T --log ./log").ok();
     let mut server = scratch.start(&format!("serve --log ./log --listen {address}"));
     server.error_line();
     scratch
@@ -164,6 +159,11 @@ fn a_server_that_was_killed_knows_the_owners_when_it_is_back() {
     let log = RemoteLog::open(&url, Options::default()).unwrap();
     let _lease = register_orders(&log);
     server.kill();
+    // Nor is it appended to past the server.
+    let past = "append order/1 --type T --log ./log --output json";
+    let refused = scratch.run(past).fails(4);
+    assert!(refused.contains("not-owner"), "{refused}");
+    scratch.run("append other/1 --type T --log ./log").ok();
     let mut server = scratch.start(&format!("serve --log ./log --listen {address}"));
     server.error_line();
     let forged = format!("append order/1 --type T --log {url}");
