@@ -124,7 +124,7 @@ async fn a_request_that_waits_for_a_busy_receiver_has_no_effect_after_its_saga_h
 }
 
 /// A saga whose first command is taken by a receiver that is too slow to answer.
-async fn asking_a_slow_receiver(bench: &Bench) -> (Arc<Held>, [Arc<Service>; 2]) {
+async fn asking_a_slow_receiver(bench: &Bench) -> (Arc<Held>, Fleet, [Arc<Service>; 2]) {
     let slow = Held::new(bench.log());
     let fleet = Fleet::new();
     let counters = Service::builder("counters", slow.clone(), bench.time.clone()).beside(&fleet);
@@ -137,13 +137,13 @@ async fn asking_a_slow_receiver(bench: &Bench) -> (Arc<Held>, [Arc<Service>; 2])
         .start_saga::<Transfer>("1", &moving("here", "there", 5))
         .await
         .unwrap();
-    (slow, [counters, sagas])
+    (slow, fleet, [counters, sagas])
 }
 
 #[tokio::test]
 async fn a_step_whose_command_is_on_its_way_writes_no_attempt_down() {
     let bench = Bench::new();
-    let (slow, [_counters, sagas]) = asking_a_slow_receiver(&bench).await;
+    let (slow, _fleet, [_counters, sagas]) = asking_a_slow_receiver(&bench).await;
     // After ten seconds the command would expire, and be sent again.
     run(&bench, 5).await;
     let journal = bench.types("transfer/1").await;
@@ -156,7 +156,7 @@ async fn a_step_whose_command_is_on_its_way_writes_no_attempt_down() {
 #[tokio::test]
 async fn a_step_whose_command_is_on_its_way_ends_when_its_time_is_up() {
     let bench = Bench::new();
-    let (slow, _services) = asking_a_slow_receiver(&bench).await;
+    let (slow, _fleet, _services) = asking_a_slow_receiver(&bench).await;
     run(&bench, 60).await;
     bench.clock.advance(Duration::from_secs(540));
     settle().await;
