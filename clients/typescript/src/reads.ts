@@ -143,7 +143,12 @@ export async function* readAll(
   const isBackward = mode === "READ_MODE_BACKWARD";
   const cut = checkedCut(from);
   let until: Cut | undefined;
-  const request = (): wire.ReadRequest => ({ from: { counts: { ...cut } }, filter: wanted, mode });
+  const request = (): wire.ReadRequest => ({
+    from: { counts: { ...cut } },
+    filter: wanted,
+    mode,
+    packed: false,
+  });
   for await (const message of messages(caller, READ, request, patience)) {
     let isNew = false;
     if (until === undefined && message.until !== undefined) {
@@ -186,7 +191,13 @@ export async function* readOne(
   backward: boolean,
   patience: Patience,
 ): AsyncGenerator<Event, void, undefined> {
-  const request = (): wire.ReadStreamRequest => ({ stream, from: start, to: end, backward });
+  const request = (): wire.ReadStreamRequest => ({
+    stream,
+    from: start,
+    to: end,
+    backward,
+    packed: false,
+  });
   for await (const message of messages(caller, READ_STREAM, request, patience)) {
     let isNew = false;
     for (const one of message.events) {
