@@ -160,8 +160,7 @@ impl Split {
         let mut text = String::from("# Written by `anabranch demo --split`.\n");
         if args.doors.doors().auth {
             let key = json_text(&format!("{dir}/{FIRST_KEY_FILE}"));
-            // Writing to a text cannot fail.
-            let _ = write!(text, "\n[env]\nANABRANCH_TOKEN_FILE = {key}\n");
+            text += &format!("\n[env]\nANABRANCH_TOKEN_FILE = {key}\n");
         }
         let mut table = |name: &str, arguments: &[&str], rest: &str| {
             // A text of JSON is one of TOML.
