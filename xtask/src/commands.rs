@@ -4,7 +4,7 @@
 pub type Outcome<T = ()> = Result<T, String>;
 
 /// Every command: its words, and what it does. A word in brackets may be left out.
-pub const COMMANDS: [(&str, &str); 12] = [
+pub const COMMANDS: [(&str, &str); 13] = [
     (
         "layers",
         "check that every crate depends on lower layers only",
@@ -21,6 +21,11 @@ pub const COMMANDS: [(&str, &str); 12] = [
     (
         "test",
         "build and run everything that must hold, and count it",
+    ),
+    (
+        "described",
+        "check the OpenAPI document, and the AsyncAPI document of a running shop with its events, \
+         against the official schemas",
     ),
     ("ci", "format, lints, layers, docs, licences, then `test`"),
     (

@@ -10,8 +10,10 @@
     reason = "its work is the files of the repository"
 )]
 
+mod asyncapi;
 mod backends;
 mod build_times;
+mod checked;
 mod ci;
 mod commands;
 mod documented;
@@ -60,6 +62,7 @@ fn run(workspace: &Workspace, words: &str, argument: Option<&str>) -> Outcome {
         "layers --files" => modules::command(workspace),
         "tidy" => tidy::command(workspace),
         "test" => test_run::command(workspace),
+        "described" => test_run::described_command(workspace),
         "ci" => ci::command(workspace),
         "backends up" => backends::up(workspace),
         "backends down" => backends::down(workspace),

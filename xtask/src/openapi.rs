@@ -6,22 +6,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::checked::Checked;
 use crate::commands::Outcome;
 use crate::process::{is_installed, output_of};
 use crate::workspace::Workspace;
 
 const DOCUMENT: &str = "docs/openapi.json";
 const VALIDATOR: &str = "openapi-spec-validator";
-
-/// What became of the check.
-pub enum Checked {
-    /// The document is valid.
-    Valid,
-    /// The validator cannot be had here, and why.
-    Skipped(String),
-    /// The document is not valid, and where.
-    Invalid(String),
-}
 
 /// Installs the validator if need be, and lets it judge the document.
 pub fn check(workspace: &Workspace) -> Checked {
@@ -39,7 +30,7 @@ pub fn check(workspace: &Workspace) -> Checked {
     }
     let document = workspace.root.join(DOCUMENT);
     match Command::new(&program).arg(&document).output() {
-        Ok(said) if said.status.success() => Checked::Valid,
+        Ok(said) if said.status.success() => Checked::Valid("valid".to_owned()),
         // It says on standard output what is wrong.
         Ok(said) => Checked::Invalid(format!(
             "{DOCUMENT}: {}",

@@ -10,22 +10,26 @@
 //! 4. The scripts below `testing/` that use the released program as a person would, in a
 //!    small dose.
 //! 5. The clients in other languages, against the released program.
-//! 6. A bounded dose of simulated crashes, and the planted bugs that it must catch.
-//! 7. Two minutes of the shop at a steady rate, in which nothing may grow but the log.
+//! 6. The AsyncAPI document of a running shop, and its events beside it, by the official schema.
+//! 7. A bounded dose of simulated crashes, and the planted bugs that it must catch.
+//! 8. Two minutes of the shop at a steady rate, in which nothing may grow but the log.
 //!
 //! What cannot run here is said loudly and counted. With `CI` in the environment that is
 //! a failure, so that nothing is left out for months without anyone noticing.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use crate::asyncapi;
 use crate::backends::Backends;
+use crate::checked::Checked;
 use crate::commands::Outcome;
 use crate::documented;
-use crate::openapi::{self, Checked};
+use crate::openapi;
 use crate::process::{announce, is_installed, step};
+use crate::show::tools::{released, scratch};
 use crate::workspace::Workspace;
 
 /// What begins the line by which a test says on standard error that it cannot run here.
@@ -45,6 +49,12 @@ pub fn command(workspace: &Workspace) -> Outcome {
             documents(workspace, &released, &mut report);
             scripts(workspace, &released, &mut report);
             clients(workspace, &released, &mut report);
+            events_described(
+                workspace,
+                &released.anabranch,
+                &released.scratch,
+                &mut report,
+            );
             crashes(workspace, &released, &mut report);
             soak(workspace, &released, &mut report);
         }
@@ -53,14 +63,19 @@ pub fn command(workspace: &Workspace) -> Outcome {
     report.finish(in_ci())
 }
 
+/// Checks the documents that describe what servers do, and nothing else.
+pub fn described_command(workspace: &Workspace) -> Outcome {
+    let mut report = Report::default();
+    described(workspace, &mut report);
+    let program = released(workspace, "anabranch-cli", "anabranch")?;
+    let scratch = scratch(workspace, "described")?;
+    events_described(workspace, &program, &scratch, &mut report);
+    report.finish(in_ci())
+}
+
 fn described(workspace: &Workspace, report: &mut Report) {
     announce("OpenAPI document");
-    let checked = openapi::check(workspace);
-    match checked {
-        Checked::Valid => report.done.push("OpenAPI document: valid".to_owned()),
-        Checked::Skipped(why) => report.skips.push(why),
-        Checked::Invalid(why) => report.failures.push(why),
-    }
+    report.add("OpenAPI document", openapi::check(workspace));
 }
 
 fn in_ci() -> bool {
@@ -80,6 +95,14 @@ impl Report {
         match outcome {
             Ok(done) => self.done.push(format!("{what}: {done}")),
             Err(message) => self.failures.push(format!("{what}: {message}")),
+        }
+    }
+
+    fn add(&mut self, what: &str, checked: Checked) {
+        match checked {
+            Checked::Valid(how) => self.done.push(format!("{what}: {how}")),
+            Checked::Skipped(why) => self.skips.push(why),
+            Checked::Invalid(why) => self.failures.push(why),
         }
     }
 
@@ -376,6 +399,13 @@ fn clients(workspace: &Workspace, released: &Released, report: &mut Report) {
         Ok(()) => report.done.push(format!("{SCRIPT}: holds")),
         Err(message) => report.failures.push(message),
     }
+}
+
+fn events_described(workspace: &Workspace, program: &Path, scratch: &Path, report: &mut Report) {
+    announce("AsyncAPI document");
+    let orders = workspace.root.join(FIRST_DAY);
+    let checked = asyncapi::check(workspace, program, &orders, &scratch.join("asyncapi"));
+    report.add("AsyncAPI document", checked);
 }
 
 /// A bounded dose of simulated crashes, and the planted bugs, each of which must be

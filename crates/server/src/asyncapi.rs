@@ -84,7 +84,7 @@ fn message(category: &str, kind: &KindTypes) -> Value {
         "sequence": {"type": "string", "description": "The event's number in its stream, from 0"},
         "position": {"type": "string", "description": "Where it stands in the log"},
         "datacontenttype": {"const": "application/json"},
-        "data": schema(&kind.shape),
+        "data": data(&kind.shape),
     });
     if kind.version != 1 {
         properties["dataschema"] = text();
@@ -99,6 +99,14 @@ fn message(category: &str, kind: &KindTypes) -> Value {
             "properties": properties,
         },
     })
+}
+
+/// What the data of an event looks like. One without fields is stored as `{}`, so that it may grow some.
+fn data(shape: &Shape) -> Value {
+    match shape {
+        Shape::Nothing => json!({"type": ["object", "null"]}),
+        shape => schema(shape),
+    }
 }
 
 /// What data of this shape looks like, as JSON Schema.
@@ -158,6 +166,12 @@ mod tests {
         assert_eq!(one[0], json!({"enum": ["Cash", "Card"]}));
         assert_eq!(one[1]["properties"], json!({"Cash": {}, "Card": {}}));
         assert_eq!(schema["anyOf"][1], json!({"type": "null"}));
+    }
+
+    #[test]
+    fn an_event_without_fields_is_an_object_that_may_grow_some() {
+        assert_eq!(data(&Shape::Nothing)["type"], json!(["object", "null"]));
+        assert_eq!(data(&Shape::Text), json!({"type": "string"}));
     }
 
     #[test]

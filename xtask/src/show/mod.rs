@@ -6,7 +6,7 @@ mod backbone;
 mod faults;
 mod house;
 mod item;
-mod tools;
+pub mod tools;
 
 use item::{Item, Run};
 
