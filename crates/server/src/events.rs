@@ -1,15 +1,18 @@
-//! `/events`: the log's events for whoever speaks plain HTTP, as server-sent events.
+//! `/events`: the log's events for whoever speaks plain HTTP, as server-sent events or by WebSocket.
 
 use anabranch_access::Verb;
 use anabranch_log::ReadMode;
 use anabranch_model::{Cut, EventType, Filter, StreamId};
 use axum::body::Body;
 use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::IntoResponse as _;
 
 use crate::allowed;
 use crate::answer::Answer;
+use crate::event_source::EventSource;
 use crate::ingest;
 use crate::page;
 use crate::policy::{By, Needs, Routes};
@@ -17,13 +20,15 @@ use crate::read::{Parameters, one};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::session::{place_of, token_of};
 use crate::shared::Shared;
-use crate::sse::EventSource;
+use crate::{one_event, socket, sse};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static(anabranch_wire::LAST_EVENT_ID);
 
 /// With appending, if the log is served here.
 pub fn routes(has_log: bool) -> Routes {
-    let routes = Routes::default().get("/events", Needs::Each(Verb::Read), follow);
+    let routes = Routes::default()
+        .get("/events", Needs::Each(Verb::Read), follow)
+        .get("/events/{event}", Needs::Each(Verb::Read), one_event::show);
     match has_log {
         true => routes.post("/events", Needs::Each(Verb::Append), ingest::append),
         false => routes,
@@ -32,12 +37,13 @@ pub fn routes(has_log: bool) -> Routes {
 
 /// Events from a place on, one after the other, until their reader goes away or, with
 /// `until=head`, to where the log ends now. Whoever accepts a batch of CloudEvents gets one page of
-/// what there is now.
+/// what there is now; whoever asks for a WebSocket gets them there.
 async fn follow(
     State(shared): State<Shared>,
     By(caller): By,
     mut parameters: Parameters,
     headers: HeaderMap,
+    socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Answer {
     let filter = filter(&mut parameters)?;
     allowed::filter(&caller, &filter)?;
@@ -49,6 +55,14 @@ async fn follow(
     } else {
         None
     };
+    let socket = match headers.contains_key(header::UPGRADE) {
+        true => Some(socket.map_err(|rejection| socket::refuse(&rejection.body_text()))?),
+        false => None,
+    };
+    let credits = match socket {
+        Some(_) => parameters.take_number("credits")?,
+        None => None,
+    };
     parameters.finish()?;
     let last = one(&headers, &LAST_EVENT_ID)?.map(|id| String::from_utf8_lossy(id.as_bytes()));
     let last = last.filter(|id| !id.is_empty());
@@ -59,7 +73,7 @@ async fn follow(
         (None, Some(text)) => place_of(&shared, "from", text, &head)?,
         (None, None) => Cut::start(),
     };
-    if let Some(count) = count {
+    if let (Some(count), None) = (count, &socket) {
         let events = shared.log.read(&from, filter, ReadMode::ToHead);
         let page = page::read(events, &caller, (from, head), story.as_deref(), count).await?;
         let token = token_of(&shared.seal, &page.place);
@@ -75,6 +89,12 @@ async fn follow(
         let full = "as many readers follow the log by GET /events as this server has room for";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-readers", full).again_in(AGAIN)
     })?;
+    if let Some(upgrade) = socket {
+        let events = shared.log.read(&from, filter, mode);
+        let source = EventSource::new(&shared, caller, events, (from, head), story, room);
+        let source = source.with_credits(credits);
+        return Ok(socket::upgrade(upgrade, &shared, source));
+    }
     if mode == ReadMode::ToHead && last.is_some() && from.covers(&head) {
         // A browser's reader comes again whenever it was given all, unless it is told not to.
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -87,7 +107,7 @@ async fn follow(
         // Proxies are not to keep events back until they have many.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((headers, Body::from_stream(source.chunks())).into_response())
+    Ok((headers, Body::from_stream(sse::chunks(source))).into_response())
 }
 
 /// When a reader that found no room comes again.

@@ -9,6 +9,8 @@
 //! | `POST /commands/{category}/{key}?type=T` | sends a command, whose data is the body |
 //! | `GET /views/{name}/{query}?field=text` | asks a view |
 //! | `GET /events?category=…&from=…` | the log's events as they are appended, as server-sent events |
+//! | the same with `Upgrade: websocket` | the same as messages, as many as the reader asks for |
+//! | `GET /events/{event}` | one event, by its id or position: as JSON, or with its attributes as headers |
 //! | `POST /events` | appends CloudEvents: binary, structured or in a batch |
 //! | `GET /operate/…`, `POST /operate/…` | looks at and mends: see the table in `operate` |
 //! | `GET /asyncapi.json` | describes the events that can be followed, in AsyncAPI 3 |
@@ -47,6 +49,7 @@ mod calls;
 pub mod client;
 mod command;
 mod convert;
+mod event_source;
 mod events;
 mod files;
 mod gate;
@@ -56,6 +59,7 @@ mod health_rpc;
 mod host;
 mod ingest;
 mod keys;
+mod one_event;
 mod operate;
 mod owner;
 mod page;
@@ -75,6 +79,7 @@ mod seal;
 mod server;
 mod session;
 mod shared;
+mod socket;
 mod sse;
 mod story;
 mod view;

@@ -278,7 +278,8 @@ impl Server {
                 hears.store(true, Ordering::Relaxed);
                 routes.call(request)
             });
-            let connection = http.serve_connection(TokioIo::new(stream), service);
+            // A WebSocket goes on by itself; its readers are counted as the others are.
+            let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
             let connection = graceful.watch(connection.into_owned());
             let first_within = time.sleep(patience);
             tokio::spawn(async move {

@@ -32,7 +32,7 @@ mod query;
 mod raw;
 
 pub use command::{CommandBody, CommandOutcome, Expected, RecordedEvent, SagaEnded, SagaOutcome};
-pub use event::{AppendedEvent, EventsAppended};
+pub use event::{AppendedEvent, EventsAppended, LiveMessage, LiveRequest};
 pub use operate::*;
 pub use peer::*;
 pub use problem::{Happened, Problem, ProblemParts, Rejection};

@@ -156,7 +156,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     get(
         "/events",
         "followEvents",
-        "The log's events from a place on, as they are appended: server-sent events, of which each is a CloudEvent, and its id the place behind it. Whoever accepts application/cloudevents-batch+json gets one page of what there is now, and in Anabranch-Token where the next begins",
+        "The log's events from a place on, as they are appended: server-sent events, of which each is a CloudEvent, and its id the place behind it. Whoever accepts application/cloudevents-batch+json gets one page of what there is now, and in Anabranch-Token where the next begins. By WebSocket each is a message, LiveMessage",
         of::<String>,
     )
     .gives(crate::EVENT_STREAM)
@@ -173,10 +173,17 @@ pub const ENDPOINTS: &[Endpoint] = &[
         ),
         ("until", "head: ends where the log ends now, with an event named head"),
         ("limit", "With Accept: application/cloudevents-batch+json, how many events a page has at most; 1000 if it is not given, at most 10000"),
+        ("credits", "With Upgrade: websocket, how many events come before the reader asks for more; as many as it takes if it is not given"),
     ])
     .headers(&[
         ("Last-Event-ID", "The id of the event that was read last: goes on behind it, whatever from says"),
     ]),
+    get("/events/{event}", "showEvent", "One event, by its id or its position, as a CloudEvent", of::<Raw>)
+        .gives(crate::CLOUD_EVENT)
+        .parameters(&[(
+            "mode",
+            "structured: as JSON, if it is not given; binary: its attributes are headers (ce-id, ce-type …), its data is the body",
+        )]),
     post(
         "/events",
         "appendEvents",

@@ -7,13 +7,13 @@ use std::fmt::Debug;
 use anabranch_wire::{
     AppendedEvent, CallLetter, Category, Circuit, CommandBody, CommandLetter, CommandOutcome,
     CopyId, CopyStatus, DeadLetter, Delivery, Diagnostic, Edited, Entity, EventsAppended, Expected,
-    HeldEvent, History, Instance, LetterDone, LettersRetried, LogFiles, OperatorName, Parked,
-    ParkedStream, PeerAnswer, PeerCommand, PeerDelivered, PeerField, PeerForget, PeerHeard,
-    PeerOutcome, PeerPolicy, PeerQuery, PeerQuestion, PeerRole, PoisonEvent, Problem, ProblemParts,
-    Process, ProcessDone, QueryAnswer, RecordedEvent, Registration, Rejection, ResumeStep, Retried,
-    RetryLetters, SagaEnded, SagaOutcome, SagaState, SagaStep, Service, ServiceCircuit,
-    ServiceLetter, ServiceView, SettleStep, StreamDone, Undo, Unparked, Version, View, ViewDone,
-    Why, openapi,
+    HeldEvent, History, Instance, LetterDone, LettersRetried, LiveMessage, LiveRequest, LogFiles,
+    OperatorName, Parked, ParkedStream, PeerAnswer, PeerCommand, PeerDelivered, PeerField,
+    PeerForget, PeerHeard, PeerOutcome, PeerPolicy, PeerQuery, PeerQuestion, PeerRole, PoisonEvent,
+    Problem, ProblemParts, Process, ProcessDone, QueryAnswer, RecordedEvent, Registration,
+    Rejection, ResumeStep, Retried, RetryLetters, SagaEnded, SagaOutcome, SagaState, SagaStep,
+    Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep, StreamDone, Undo, Unparked,
+    Version, View, ViewDone, Why, openapi,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -166,7 +166,7 @@ const TRIED: &[Tried] = &tried![
     RecordedEvent Registration Rejection ResumeStep Retried RetryLetters SagaEnded SagaOutcome SagaState SagaStep Service
     ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Undo Unparked Version View ViewDone Why
     PeerAnswer PeerCommand PeerDelivered PeerField PeerForget PeerHeard PeerOutcome PeerPolicy
-    PeerQuery PeerQuestion PeerRole ProblemParts Expected
+    PeerQuery PeerQuestion PeerRole ProblemParts Expected LiveMessage LiveRequest
 ];
 
 proptest! {

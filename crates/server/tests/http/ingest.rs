@@ -176,6 +176,97 @@ async fn what_one_log_gives_another_one_takes() {
     assert_eq!(good(&to.get_with(path, &seen).await)["value"], 11);
 }
 
+/// Sends what `GET /events/{event}` gave in binary mode.
+async fn send_on(reply: &Reply, to: &Bank) -> Value {
+    let names = reply.headers.iter().map(|(name, _)| name.as_str());
+    let names = names.filter(|name| name.starts_with("ce-") || *name == "content-type");
+    let headers: Vec<_> = names
+        .map(|name| (name, reply.header(name).unwrap()))
+        .collect();
+    good(&send(to, &headers, reply.body.clone()).await)
+}
+
+#[tokio::test]
+async fn one_event_is_asked_for_by_its_id_or_position_and_another_log_takes_it_in_both_ways() {
+    let from = Bank::open().await;
+    let kinds: [(&str, &[u8]); 4] = [
+        ("application/json", b"{\n  \"a\": 1.50 }\n"),
+        ("image/png", b"\x89PNG\r\n\x1a\n"),
+        ("text/plain; charset=ISO-8859-1", b"gr\xfc\xdfe"),
+        ("application/json", b""),
+    ];
+    for (number, (kind, data)) in kinds.into_iter().enumerate() {
+        let id = number.to_string();
+        let mut headers = HEADERS.to_vec();
+        headers.retain(|(name, _)| *name != "ce-id");
+        headers.extend([("ce-id", &*id), ("content-type", kind)]);
+        headers.extend([("ce-shop", "s%C3%B6der 5%25"), ("ce-dataset", "x")]);
+        good(&send(&from, &headers, data).await);
+    }
+    let (structured, binary) = (Bank::open().await, Bank::open().await);
+    for (number, (kind, data)) in kinds.into_iter().enumerate() {
+        let reply = from.get(&format!("/events/0:{number}")).await;
+        let event = good(&reply);
+        assert_eq!(
+            reply.header("content-type"),
+            Some("application/cloudevents+json")
+        );
+        let id = event["id"].as_str().unwrap();
+        assert_eq!(good(&from.get(&format!("/events/{id}")).await), event);
+        good(&send(&structured, &[STRUCTURED], reply.body.clone()).await);
+
+        let reply = from.get(&format!("/events/{id}?mode=binary")).await;
+        assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, data));
+        // Of JSON that is not there, no type is kept.
+        let kind = (!data.is_empty()).then_some(kind);
+        assert_eq!(reply.header("content-type"), kind);
+        assert_eq!(reply.header("ce-shop"), Some("s%C3%B6der%205%25"));
+        // Nobody's data is a page of this server.
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(reply.header("content-disposition"), Some("attachment"));
+        let told = send_on(&reply, &binary).await;
+        assert_eq!(told["events"][0]["id"], id);
+    }
+    let without_former_times = |mut events: Vec<Value>| {
+        events
+            .iter_mut()
+            .for_each(|event| event["originaltime"] = json!(null));
+        events
+    };
+    let expected = without_former_times(printed(&from, "till/1").await);
+    assert_eq!(expected.len(), 4);
+    for copy in [structured, binary] {
+        assert_eq!(
+            without_former_times(printed(&copy, "till/1").await),
+            expected
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_there_is_not_found() {
+    let bank = Bank::open().await;
+    good(&bank.deposit("a", 5).await);
+    for absent in [
+        "0:1",
+        "0:18446744073709551615",
+        "00000000-0000-0000-0000-000000000001",
+    ] {
+        problem(
+            &bank.get(&format!("/events/{absent}")).await,
+            404,
+            "not-found",
+        );
+    }
+    problem(&bank.get("/events/first").await, 400, "bad-parameters");
+    problem(&bank.get("/events/7:0").await, 400, "bad-place");
+    problem(
+        &bank.get("/events/0:0?mode=both").await,
+        400,
+        "bad-parameters",
+    );
+}
+
 #[tokio::test]
 async fn what_is_no_cloud_event_is_refused_in_words_and_nothing_is_written() {
     let bank = Bank::open().await;

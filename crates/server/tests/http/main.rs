@@ -7,6 +7,7 @@ mod events;
 mod failing;
 mod health;
 mod ingest;
+mod live;
 mod operating;
 mod reader;
 mod registry;

@@ -17,7 +17,10 @@ use bytes::Bytes;
 use connectrpc::client::{ClientConfig, Http2Connection};
 use connectrpc::{ErrorCode, Protocol};
 use futures_executor::block_on;
+use futures_util::StreamExt as _;
 use tokio::runtime::Builder;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::support::{Served, TempDir};
 
@@ -419,4 +422,56 @@ fn a_reader_whose_key_is_revoked_gets_nothing_more() {
     block_on(guarded.log.append(Append::events([event(2, "order/2")]))).unwrap();
     let error = block_on(read.next()).unwrap().unwrap_err().to_string();
     assert!(error.contains("unauthenticated"), "{error}");
+}
+
+#[test]
+fn a_socket_whose_key_is_revoked_is_told_so_and_closes() {
+    let guarded = Guarded::start();
+    let key = guarded.key(&["read:order"]);
+    guarded.until("/version", &key, 200);
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let address = guarded.server.url();
+    let address = address.trim_start_matches("http://");
+    let open = async |key: Option<&Key>| {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut request = format!("ws://{address}/events").into_client_request()?;
+        if let Some(key) = key {
+            let bearer = key.bearer().parse().unwrap();
+            request.headers_mut().insert("authorization", bearer);
+        }
+        Ok::<_, tokio_tungstenite::tungstenite::Error>(client_async(request, stream).await?.0)
+    };
+    assert!(runtime.block_on(open(None)).is_err());
+    let mut socket = runtime.block_on(open(Some(&key))).unwrap();
+    let mut next = || runtime.block_on(socket.next()).unwrap().unwrap();
+    // Where it begins.
+    next();
+    // What the key may not read does not come.
+    block_on(guarded.log.append(Append::events([event(1, "pay/1")]))).unwrap();
+    block_on(guarded.log.append(Append::events([event(2, "order/1")]))).unwrap();
+    assert!(next().to_text().unwrap().contains("order/1"));
+    guarded.say(&key, &KeyFact::Revoked);
+    guarded.until("/version", &key, 401);
+    block_on(guarded.log.append(Append::events([event(3, "order/2")]))).unwrap();
+    assert!(next().to_text().unwrap().contains("unauthenticated"));
+    assert!(next().is_close());
+}
+
+#[test]
+fn one_event_that_may_not_be_read_is_as_if_it_were_not_there() {
+    let guarded = Guarded::start();
+    let key = guarded.key(&["read:order"]);
+    guarded.until("/version", &key, 200);
+    let appended = Append::events([event(1, "pay/1")]);
+    let place = block_on(guarded.log.append(appended)).unwrap().places[0].position;
+    let hidden = guarded.ask(Method::Get, &format!("/events/{place}"), Some(&key));
+    let absent = guarded.ask(Method::Get, "/events/0:4711", Some(&key));
+    assert_eq!((hidden.status.as_u16(), absent.status.as_u16()), (404, 404));
+    let id = event(1, "pay/1").id;
+    let hidden = guarded.ask(
+        Method::Get,
+        &format!("/events/{id}?mode=binary"),
+        Some(&key),
+    );
+    assert_eq!(hidden.status.as_u16(), 404);
 }
