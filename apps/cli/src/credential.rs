@@ -1,9 +1,10 @@
-//! What this program shows to servers that ask who calls.
+//! What this program shows to servers that ask who calls, and which servers it believes.
 
 use std::path::Path;
 
 use anabranch::Address;
 use anabranch::access::{FIRST_KEY_FILE, Key};
+use anabranch::tls::Trust;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -29,4 +30,15 @@ pub fn beside(dir: Option<&Path>, context: &Context) -> Result<Option<Key>, Fail
     };
     // Whoever may not read the file asks without a key, and is told if one is needed.
     Ok(Key::read(&context.env, &dir.join(FIRST_KEY_FILE)).ok())
+}
+
+/// Whose certificates are believed: the CA that the settings name. `None`: whom this machine believes.
+pub fn trust(context: &Context) -> Result<Option<Trust>, Failure> {
+    let Some(file) = &context.settings.tls_ca else {
+        return Ok(None);
+    };
+    let trust = Trust::of_file(&context.env, file).map_err(|error| {
+        Failure::new(Exit::Usage, "bad-ca", error.to_string()).safe("nothing was asked for")
+    })?;
+    Ok(Some(trust))
 }

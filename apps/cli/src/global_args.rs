@@ -14,6 +14,10 @@ pub struct GlobalArgs {
     /// ./.anabranch/log]
     #[arg(long, global = true, value_name = "URL")]
     pub log: Option<String>,
+    /// Believe only servers that are certified by the CA in this file [default: whom this machine
+    /// believes]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_ca: Option<String>,
     /// Form of what is printed: text, json (one value) or jsonl (one on each line); errors are
     /// JSON too unless it is text [default: text]
     #[arg(

@@ -157,6 +157,7 @@ pub fn served(context: &Context, url: &str, log: Option<String>) -> Result<Opene
     let mut options = remote::Options::default();
     options.log = log;
     options.key = credential::find(context)?;
+    options.trust = credential::trust(context)?;
     Ok(Opened {
         log: Arc::new(RemoteLog::open(url, options)?),
         segment: None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anabranch::access::Key;
 use anabranch::env::Env;
+use anabranch::tls::Trust;
 use anabranch_runtime::Time;
 use anabranch_server::Present;
 use anabranch_server::client::Client;
@@ -19,16 +20,19 @@ pub struct Neighbours {
     dir: PathBuf,
     /// What they are shown.
     key: Option<Key>,
+    /// Whose certificates are believed.
+    trust: Option<Trust>,
     env: Env,
     time: Time,
 }
 
 impl Neighbours {
     /// Those that have a directory in `dir`.
-    pub fn new(dir: PathBuf, key: Option<Key>, env: Env) -> Self {
+    pub fn new(dir: PathBuf, (key, trust): (Option<Key>, Option<Trust>), env: Env) -> Self {
         Self {
             dir,
             key,
+            trust,
             time: Time::of(&env),
             env,
         }
@@ -49,6 +53,7 @@ impl Neighbours {
         let present = self.of(name)?;
         let client = Client::new(&present.url, self.time.clone()).ok()?;
         let client = client.of_log(present.log).with_key(self.key.clone());
+        let client = client.with_trust(self.trust.clone());
         tokio::select! {
             answer = client.get(path) => {
                 let answer = answer.ok().filter(|answer| answer.status.is_success())?;

@@ -43,14 +43,15 @@ impl Remote {
         let time = Time::of(&context.env);
         let settings = &context.settings;
         let key = credential::find(context)?;
+        let trust = credential::trust(context)?;
         if let Some(url) = args.server.as_ref().or(settings.server.as_ref()) {
             let client = Client::new(url, time).map_err(|e| Failure::usage(e.to_string()))?;
-            let (client, found) = (client.with_key(key), Found::Told);
+            let (client, found) = (client.with_key(key).with_trust(trust), Found::Told);
             return Ok(Self { client, found });
         }
         if let Address::Server(url) = &settings.log {
             let client = Client::new(url, time).map_err(|e| Failure::usage(e.to_string()))?;
-            let (client, found) = (client.with_key(key), Found::Told);
+            let (client, found) = (client.with_key(key).with_trust(trust), Found::Told);
             return Ok(Self { client, found });
         }
         let Address::Directory(dir) = &settings.log else {
@@ -78,7 +79,7 @@ impl Remote {
             (false, None) => {
                 let client = Client::new(&format!("http://{HOME}"), time)
                     .map_err(|error| Failure::new(Exit::Failed, "io", error.to_string()))?;
-                let (client, found) = (client.with_key(key), Found::Told);
+                let (client, found) = (client.with_key(key).with_trust(trust), Found::Told);
                 Ok(Self { client, found })
             }
         }
@@ -94,7 +95,8 @@ impl Remote {
         let client = Client::new(&present.url, Time::of(&context.env))
             .map_err(|error| io(error.to_string()))?
             .of_log(present.log)
-            .with_key(credential::beside(Some(dir), context)?);
+            .with_key(credential::beside(Some(dir), context)?)
+            .with_trust(credential::trust(context)?);
         let found = Found::Left {
             dir: dir.display().to_string(),
             pid: present.pid,

@@ -1,6 +1,6 @@
 //! A server before a log, and word of it in the log's directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anabranch::Address;
@@ -8,7 +8,8 @@ use anabranch::log::Log;
 use anabranch::model::TokenSeal;
 use anabranch::segment;
 use anabranch_server::{
-    Doors, Listening, LogFiles, Presence, ServeError, Server, first_key, token_key,
+    Certificate, Doors, Listening, LogFiles, Presence, ServeError, Server, Transport, first_key,
+    token_key,
 };
 use clap::Args;
 use tokio::net::TcpListener;
@@ -17,10 +18,11 @@ use tokio::task::JoinHandle;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::logs::real;
 use crate::output::note;
 
 /// Who is let in.
-#[derive(Debug, Clone, Copy, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct DoorArgs {
     /// Let in only who shows a key, also on this machine. The first key is made with the log's first
     /// server, and `anabranch key` makes more
@@ -29,11 +31,18 @@ pub struct DoorArgs {
     /// Listen also where other machines reach it though it has not both keys and encryption
     #[arg(long)]
     insecure_i_understand: bool,
+    /// Encrypt what is said, with the certificate in this file of PEM; it is looked at again while the
+    /// server runs
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in a file of PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 impl DoorArgs {
     /// What they mean.
-    pub fn doors(self) -> Doors {
+    pub fn doors(&self) -> Doors {
         Doors {
             auth: self.auth,
             insecure: self.insecure_i_understand,
@@ -41,32 +50,83 @@ impl DoorArgs {
     }
 
     /// The same on another command line.
-    pub fn arguments<'a>(self) -> impl Iterator<Item = &'a str> {
-        let auth = self.auth.then_some("--auth");
-        let insecure = self
-            .insecure_i_understand
-            .then_some("--insecure-i-understand");
-        auth.into_iter().chain(insecure)
+    pub fn arguments(&self, context: &Context) -> Result<Vec<String>, Failure> {
+        let mut arguments = Vec::new();
+        if self.auth {
+            arguments.push("--auth".to_owned());
+        }
+        if self.insecure_i_understand {
+            arguments.push("--insecure-i-understand".to_owned());
+        }
+        if let Some((chain, key)) = self.tls_files(context)? {
+            for (name, file) in [("--tls-cert", chain), ("--tls-key", key)] {
+                arguments.extend([name.to_owned(), real(file).display().to_string()]);
+            }
+        }
+        Ok(arguments)
+    }
+
+    /// Whether what is said is encrypted.
+    pub fn transport(&self, context: &Context) -> Result<Transport, Failure> {
+        Ok(match self.tls_files(context)? {
+            Some(_) => Transport::Tls,
+            None => Transport::Plain,
+        })
+    }
+
+    fn tls_files<'a>(
+        &'a self,
+        context: &'a Context,
+    ) -> Result<Option<(&'a Path, &'a Path)>, Failure> {
+        let settings = &context.settings;
+        let chain = self.tls_cert.as_deref().or(settings.tls_cert.as_deref());
+        let key = self.tls_key.as_deref().or(settings.tls_key.as_deref());
+        match (chain, key) {
+            (Some(chain), Some(key)) => Ok(Some((chain, key))),
+            (None, None) => Ok(None),
+            _ => Err(
+                Failure::usage("of a certificate and its private key only one is named")
+                    .remedy("name both, with --tls-cert and --tls-key"),
+            ),
+        }
+    }
+
+    fn certificate(&self, context: &Context) -> Result<Option<Arc<Certificate>>, Failure> {
+        let Some((chain, key)) = self.tls_files(context)? else {
+            return Ok(None);
+        };
+        let env = &context.env;
+        let now = env.clock.wall_micros() / 1_000_000;
+        let opened = Certificate::open(env.disk.clone(), chain, key, now);
+        let opened = opened.map_err(|error| {
+            let failure = Failure::new(Exit::Failed, "bad-certificate", error.to_string());
+            failure.safe("nothing was opened")
+        })?;
+        Ok(Some(Arc::new(opened)))
     }
 
     /// Refuses a place where such a server may not listen, before anything is opened.
-    pub async fn check(self, wanted: &str) -> Result<(), Failure> {
-        let listening = Server::may_listen(wanted, self.doors()).await;
+    pub async fn check(&self, wanted: &str, context: &Context) -> Result<(), Failure> {
+        let transport = match self.certificate(context)? {
+            Some(_) => Transport::Tls,
+            None => Transport::Plain,
+        };
+        let listening = Server::may_listen(wanted, transport, self.doors()).await;
         if listening.map_err(failed)? == Listening::Insecure {
+            let missing = match (self.auth, transport) {
+                (true, _) => "encryption",
+                (false, Transport::Tls) => "keys",
+                (false, Transport::Plain) => "keys and encryption",
+            };
             note(&format!(
-                "WARNING: {wanted} can be reached from other machines, without {}: --insecure-i-understand",
-                if self.auth {
-                    "encryption"
-                } else {
-                    "keys and encryption"
-                }
+                "WARNING: {wanted} can be reached from other machines, without {missing}: --insecure-i-understand"
             ));
         }
         Ok(())
     }
 
     /// Makes the first key of a log that has none, if keys are asked for.
-    pub async fn first_key(self, log: &Arc<dyn Log>, context: &Context) -> Result<(), Failure> {
+    pub async fn first_key(&self, log: &Arc<dyn Log>, context: &Context) -> Result<(), Failure> {
         if !self.auth {
             return Ok(());
         }
@@ -114,10 +174,10 @@ pub struct Serving {
 pub async fn start(
     server: Server,
     (wanted, usual): (&str, &str),
-    doors: DoorArgs,
+    doors: &DoorArgs,
     context: &Context,
 ) -> Result<(Serving, String), Failure> {
-    let bound = bind(wanted, usual, doors).await?;
+    let bound = bind(wanted, usual, doors, context).await?;
     let Address::Directory(dir) = &context.settings.log else {
         return bound.serve(server, None, context);
     };
@@ -138,26 +198,39 @@ pub struct Bound {
     listener: TcpListener,
     url: String,
     doors: Doors,
+    certificate: Option<Arc<Certificate>>,
 }
 
 /// Takes the place that is wanted; if that is the usual one and it is taken, any other.
-pub async fn bind(wanted: &str, usual: &str, doors: DoorArgs) -> Result<Bound, Failure> {
-    let doors = doors.doors();
-    let listener = match Server::bind_with(wanted, doors).await {
-        Err(ServeError::Io { .. }) if wanted == usual => Server::bind_with("127.0.0.1:0", doors)
-            .await
-            .map_err(failed)?,
+pub async fn bind(
+    wanted: &str,
+    usual: &str,
+    args: &DoorArgs,
+    context: &Context,
+) -> Result<Bound, Failure> {
+    let doors = args.doors();
+    let certificate = args.certificate(context)?;
+    let (transport, scheme) = match certificate {
+        Some(_) => (Transport::Tls, "https"),
+        None => (Transport::Plain, "http"),
+    };
+    let listener = match Server::bind_with(wanted, transport, doors).await {
+        Err(ServeError::Io { .. }) if wanted == usual => {
+            let anywhere = Server::bind_with("127.0.0.1:0", transport, doors);
+            anywhere.await.map_err(failed)?
+        }
         bound => bound.map_err(failed)?,
     };
     let address = listener.local_addr().map_err(|source| {
         let address = wanted.to_owned();
         failed(ServeError::Io { address, source })
     })?;
-    let url = format!("http://{address}");
+    let url = format!("{scheme}://{address}");
     Ok(Bound {
         listener,
         url,
         doors,
+        certificate,
     })
 }
 
@@ -179,8 +252,12 @@ impl Bound {
             listener,
             url,
             doors,
+            certificate,
         } = self;
-        server = server.doors(doors);
+        server = server.doors(doors).says(note);
+        if let Some(certificate) = certificate {
+            server = server.certificate(certificate);
+        }
         let mut presence = None;
         if let Some((dir, seal)) = place {
             let announced = Presence::announce_sealed(&context.env, dir, &url, &seal);

@@ -43,7 +43,7 @@ pub enum Listening {
 /// A server may not listen there. Nothing was opened.
 #[derive(Clone, PartialEq, Eq, Error)]
 #[error(
-    "{address} can be reached from other machines, and {missing}; listen at a loopback address such as 127.0.0.1, with a proxy before it that encrypts, or, if the network itself is safe, add --insecure-i-understand"
+    "{address} can be reached from other machines, and {missing}; listen at a loopback address such as 127.0.0.1, or add what is missing, or, if the network itself is safe, add --insecure-i-understand"
 )]
 pub struct Exposed {
     /// Where it would have listened.
@@ -64,11 +64,11 @@ pub fn may_listen(
     let missing = match (doors.auth, transport) {
         (true, Transport::Tls) => None,
         (true, Transport::Plain) => Some(
-            "what is said can be read on the way: it needs TLS beside --auth, which this build does not have",
+            "what is said can be read on the way: it needs TLS (--tls-cert and --tls-key) beside --auth",
         ),
         (false, Transport::Tls) => Some("nobody is asked who they are: it needs --auth beside TLS"),
         (false, Transport::Plain) => Some(
-            "nobody is asked who they are and nothing is encrypted: it needs --auth and TLS, and this build has no TLS",
+            "nobody is asked who they are and nothing is encrypted: it needs --auth and TLS (--tls-cert and --tls-key)",
         ),
     };
     match (reach, missing, doors.insecure) {

@@ -11,7 +11,8 @@ pub enum Address {
     Memory,
     /// In a directory of this machine: `./dir`.
     Directory(PathBuf),
-    /// Behind a server, which is another process: `http://127.0.0.1:7400`.
+    /// Behind a server, which is another process: `http://127.0.0.1:7400`, or with `https://` one that
+    /// encrypts.
     Server(String),
 }
 
@@ -58,7 +59,7 @@ pub enum AddressError {
 anabranch_model::debug_is_words!(AddressError);
 
 /// Engines of the platform that a build may have.
-const REMOTE_SCHEMES: [&str; 5] = ["https", "kafka", "nats", "postgres", "postgresql"];
+const REMOTE_SCHEMES: [&str; 4] = ["kafka", "nats", "postgres", "postgresql"];
 
 impl FromStr for Address {
     type Err = AddressError;
@@ -91,7 +92,7 @@ impl FromStr for Address {
                     _ => Err(AddressError::NamedMemory),
                 };
             }
-            if scheme == "http" {
+            if matches!(&*scheme, "http" | "https") {
                 return Ok(Self::Server(text.trim().to_owned()));
             }
             if REMOTE_SCHEMES.contains(&scheme.as_str()) {
@@ -122,8 +123,9 @@ mod tests {
     #[test]
     fn directories_memory_and_servers_are_addresses() {
         assert_eq!("memory:".parse(), Ok(Address::Memory));
-        let server = "http://127.0.0.1:7400";
-        assert_eq!(server.parse(), Ok(Address::Server(server.to_owned())));
+        for server in ["http://127.0.0.1:7400", "https://log.example:7400"] {
+            assert_eq!(server.parse(), Ok(Address::Server(server.to_owned())));
+        }
         for dir in ["./dir", "dir", "/var/lib/log", "../a:b", "odd:name"] {
             assert_eq!(dir.parse(), Ok(Address::Directory(dir.into())));
         }
@@ -135,7 +137,7 @@ mod tests {
             ("postgres://user:secret@db/x", "postgres"),
             ("nats://h", "nats"),
             ("kafka://h", "kafka"),
-            ("HTTPS://h", "https"),
+            ("KAFKA://h", "kafka"),
         ] {
             let error = text.parse::<Address>().unwrap_err();
             let scheme = scheme.to_owned();

@@ -52,6 +52,9 @@ pub mod peer {
 pub use anabranch_runtime as runtime;
 #[cfg(feature = "server")]
 pub use anabranch_server as server;
+/// Whose certificates are believed, and what a server shows of itself.
+#[cfg(feature = "remote")]
+pub use anabranch_tls as tls;
 /// Views in PostgreSQL.
 #[cfg(feature = "postgres")]
 pub use anabranch_view_postgres as postgres;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anabranch_log::{Capabilities, OpenError, ReadError};
 use anabranch_rpc::{PROTOCOL, capabilities_of, protocol as p, registry as r};
+use anabranch_tls::Connector;
 use connectrpc::client::{ClientConfig, Http2Connection, SharedHttp2Connection};
 use connectrpc::{ConnectError, ErrorCode};
 use http::Uri;
@@ -76,14 +77,15 @@ pub fn parse(address: &str) -> Result<Uri, OpenError> {
         return wrong("the log's address cannot be read");
     };
     match (uri.scheme_str(), uri.authority()) {
-        (Some("http"), Some(authority)) if authority.as_str().contains('@') => {
+        (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
             wrong("the log's address holds a password, which everybody would see")
         }
-        (Some("http"), Some(_)) if matches!(uri.path(), "" | "/") && uri.query().is_none() => {
+        (Some("http" | "https"), Some(_))
+            if matches!(uri.path(), "" | "/") && uri.query().is_none() =>
+        {
             Ok(uri)
         }
-        (Some("http"), Some(_)) => wrong("the address of a server ends with its port"),
-        (Some("https"), _) => wrong("this build speaks to servers without encryption only"),
+        (Some("http" | "https"), Some(_)) => wrong("the address of a server ends with its port"),
         _ => wrong("the log's address names no server"),
     }
 }
@@ -91,14 +93,14 @@ pub fn parse(address: &str) -> Result<Uri, OpenError> {
 impl Connection {
     /// A connection to this address. Has to be called on the runtime that drives it.
     pub fn new(uri: &Uri, address: &str, options: &Options) -> Self {
+        let connector = Connector::new(options.trust.clone(), CONNECT_WITHIN).only("h2");
         let http = Http2Connection::builder()
             .establishment_timeout(CONNECT_WITHIN)
-            .tcp_connect_timeout(CONNECT_WITHIN)
             .keep_alive_interval(ALIVE_EVERY)
             .keep_alive_timeout(ALIVE_WITHIN)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .lazy_plaintext(uri.clone())
+            .lazy_with_connector(connector, uri.clone())
             .shared(CALLS_MAX);
         let mut config = ClientConfig::new(uri.clone())
             .with_default_max_message_size(MESSAGE_BYTES_MAX)

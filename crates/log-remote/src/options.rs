@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use anabranch_access::Key;
+use anabranch_tls::Trust;
 
 /// How a [`RemoteLog`](crate::RemoteLog) behaves.
 #[derive(Debug, Clone)]
@@ -10,6 +11,9 @@ pub struct Options {
     pub log: Option<String>,
     /// What is shown to a server that asks who calls; [`Key::from_env`] finds it. `None`: nothing.
     pub key: Option<Key>,
+    /// Whose certificates are believed, at an address with `https://`; `None`: as
+    /// [`Trust::from_env`] says.
+    pub trust: Option<Trust>,
     /// How long a server may be away before what waits for it fails; thirty seconds if nothing
     /// is said.
     pub patience: Duration,
@@ -20,6 +24,7 @@ impl Default for Options {
         Self {
             log: None,
             key: None,
+            trust: None,
             patience: Duration::from_secs(30),
         }
     }

@@ -9,13 +9,13 @@ use anabranch_log::BoxFuture;
 use anabranch_runtime::port::{Problem, Reply, Request, Subject};
 use anabranch_runtime::view::Policy;
 use anabranch_runtime::{Port, SendError, Time};
+use anabranch_tls::{Connector, Trust};
 use anabranch_wire as wire;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,6 +56,9 @@ pub struct PeerOptions {
     /// What is shown to servers that ask who calls;
     /// [`Key::from_env`](anabranch_access::Key::from_env) finds it. `None`: nothing.
     pub key: Option<anabranch_access::Key>,
+    /// Whose certificates are believed, of servers with `https://`; `None`: as
+    /// [`Trust::from_env`] says.
+    pub trust: Option<Trust>,
     /// How long an answer may take if the request does not say.
     pub patience: Duration,
     /// How long requests wait for a service that has gone, so that one that is started again
@@ -70,6 +73,7 @@ impl Default for PeerOptions {
         Self {
             log: None,
             key: None,
+            trust: None,
             patience: Duration::from_secs(40),
             away: Duration::from_secs(5),
         }
@@ -79,7 +83,7 @@ impl Default for PeerOptions {
 /// The way to services in other processes. One connection to each, made when it is needed and again
 /// when it breaks; requests share it.
 pub struct RemotePort {
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Client<Connector, Full<Bytes>>,
     directory: Arc<dyn Directory>,
     time: Time,
     options: PeerOptions,
@@ -146,9 +150,7 @@ struct Letter {
 impl RemotePort {
     /// A way to whatever `directory` knows.
     pub fn new(directory: Arc<dyn Directory>, time: Time, options: PeerOptions) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_WITHIN));
-        connector.set_nodelay(true);
+        let connector = Connector::new(options.trust.clone(), CONNECT_WITHIN).only("h2");
         let http = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())

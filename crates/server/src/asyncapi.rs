@@ -16,11 +16,15 @@ pub fn routes() -> Routes {
 async fn describe(State(shared): State<Shared>) -> Answer {
     let services = shared.fleet.services();
     let types = services.iter().map(|service| service.types());
-    let host = shared.url.trim_start_matches("http://");
-    reply(&document(host, types))
+    let (protocol, host) = shared.url.split_once("://").unwrap_or_default();
+    reply(&document(protocol, host, types))
 }
 
-fn document<'a>(host: &str, services: impl Iterator<Item = &'a ServiceTypes>) -> Value {
+fn document<'a>(
+    protocol: &str,
+    host: &str,
+    services: impl Iterator<Item = &'a ServiceTypes>,
+) -> Value {
     let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
     for service in services {
         for entity in &service.entities {
@@ -56,7 +60,7 @@ fn document<'a>(host: &str, services: impl Iterator<Item = &'a ServiceTypes>) ->
             "description": "Events that services here write, and that anybody may follow.",
         },
         "defaultContentType": anabranch_wire::CLOUD_EVENT,
-        "servers": {"here": {"host": host, "protocol": "http"}},
+        "servers": {"here": {"host": host, "protocol": protocol}},
         "channels": channels,
         "operations": operations,
         "components": {"messages": messages},

@@ -1,22 +1,25 @@
-//! A small client: one request, one connection, no encryption.
+//! A small client: one request, one connection.
 
 use std::time::Duration;
 
 use anabranch_access::Key;
 use anabranch_runtime::Time;
+use anabranch_tls::{Connector, Trust};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Uri};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tower_service::Service as _;
 
 /// The largest answer that is taken, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// How long connecting may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Longer than any answer takes.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -24,12 +27,15 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 /// Asks one server.
 #[derive(Debug, Clone)]
 pub struct Client {
+    scheme: &'static str,
     authority: String,
     time: TimeOf,
     /// The log that is meant, whoever answers there.
     log: Option<String>,
     /// What it shows of itself.
     key: Option<Key>,
+    /// Whose certificates it believes; `None`: as the environment says.
+    trust: Option<Trust>,
 }
 
 #[derive(Clone)]
@@ -114,16 +120,23 @@ impl Client {
     pub fn new(url: &str, time: Time) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address(url.to_owned());
         let parsed: Uri = url.trim().parse().map_err(|_| wrong())?;
-        let plain = parsed.scheme_str() == Some("http") && matches!(parsed.path(), "" | "/");
+        let (scheme, port) = match parsed.scheme_str() {
+            Some("http") => ("http", 80),
+            Some("https") => ("https", 443),
+            _ => return Err(wrong()),
+        };
+        let plain = matches!(parsed.path(), "" | "/") && parsed.query().is_none();
         match parsed.authority() {
-            Some(authority) if plain && parsed.query().is_none() => Ok(Self {
+            Some(authority) if plain => Ok(Self {
+                scheme,
                 authority: match authority.port() {
                     Some(_) => authority.to_string(),
-                    None => format!("{authority}:80"),
+                    None => format!("{authority}:{port}"),
                 },
                 time: TimeOf(time),
                 log: None,
                 key: None,
+                trust: None,
             }),
             _ => Err(wrong()),
         }
@@ -143,9 +156,17 @@ impl Client {
         self
     }
 
+    /// The same, which believes these certificates. If nothing is said, those that
+    /// [`Trust::from_env`](anabranch_tls::Trust::from_env) finds.
+    #[must_use]
+    pub fn with_trust(mut self, trust: Option<Trust>) -> Self {
+        self.trust = trust;
+        self
+    }
+
     /// Where it asks.
     pub fn address(&self) -> String {
-        format!("http://{}", self.authority)
+        format!("{}://{}", self.scheme, self.authority)
     }
 
     /// Asks for what stands at this path; see [`path`].
@@ -209,9 +230,11 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(body)).map_err(|e| nobody(&e))?;
-        let stream = TcpStream::connect(&self.authority).await;
+        let server: Uri = self.address().parse().map_err(|e| nobody(&e))?;
+        let mut connector = Connector::new(self.trust.clone(), CONNECT_WITHIN).only("http/1.1");
+        let stream = connector.call(server).await;
         let stream = stream.map_err(|e| nobody(&e))?;
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let handshake = http1::handshake(stream).await;
         let (mut sender, connection) = handshake.map_err(|e| nobody(&e))?;
         // Its errors come out of the request as well.
         let connection = tokio::spawn(async move { drop(connection.await) });

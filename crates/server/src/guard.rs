@@ -103,13 +103,20 @@ fn check(
     }
     match text(header::ORIGIN) {
         None => Ok(()),
-        Some(origin) if origin.strip_prefix("http://") == Some(host) && !host.is_empty() => Ok(()),
+        Some(origin) if is_own(origin, host) => Ok(()),
         Some(origin) => Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "other-origin",
             format!("a page of {origin} may not use this server"),
         )),
     }
+}
+
+/// Whether a page of this origin came from the server that is called so. A page cannot choose its scheme,
+/// and a server has one port for one of the two.
+fn is_own(origin: &str, host: &str) -> bool {
+    let mut schemes = ["http://", "https://"].into_iter();
+    !host.is_empty() && schemes.any(|scheme| origin.strip_prefix(scheme) == Some(host))
 }
 
 /// Refuses what is meant for another log, and says in every answer which log it is about. A

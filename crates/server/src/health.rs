@@ -14,6 +14,7 @@ use futures_util::future::{Either, select};
 
 use crate::answer::{Answer, reply};
 use crate::convert;
+use crate::entrance::ends;
 use crate::policy::{Needs, Routes};
 use crate::read::Parameters;
 use crate::seal::log_name;
@@ -63,6 +64,10 @@ async fn ready(State(shared): State<Shared>, mut parameters: Parameters) -> Answ
         }
     }
     if verbose {
+        let certificate = shared.certificate.as_deref();
+        if let Some(words) = certificate.and_then(|shown| ends(shown, &shared.time)) {
+            body += &format!("[!]{words}\n");
+        }
         for service in shared.fleet.services() {
             for told in stopped(&service).await {
                 body += &format!("[!]{}: {told}\n", service.name());
@@ -130,6 +135,11 @@ async fn metrics(State(shared): State<Shared>) -> Answer {
     let help = "1 if others than this machine reach the server and something protects it not.";
     let is_insecure = shared.listening == Listening::Insecure;
     out.gauge("anabranch_insecure", help, [], u64::from(is_insecure));
+    let certificate = shared.certificate.as_ref();
+    if let Some(end) = certificate.and_then(|shown| shown.not_after()) {
+        let help = "When the certificate that is shown ends, in seconds since 1970.";
+        out.gauge("anabranch_certificate_not_after_seconds", help, [], end);
+    }
     if let Ok(head) = shared.log.head().await {
         for (partition, count) in head.iter() {
             let partition = partition.0.to_string();

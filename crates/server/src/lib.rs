@@ -34,7 +34,8 @@
 //! Requests and answers are the types of `anabranch-wire`.
 //!
 //! With [`Doors`] that say so, every request shows a key (`Authorization: Bearer …`), but `GET /livez`. A
-//! server that asks nobody who they are is served at loopback addresses only, unless somebody insists.
+//! server that asks nobody who they are is served at loopback addresses only, unless somebody insists. With
+//! a [`Certificate`] what is said is encrypted; both together open it to other machines.
 
 /// Where a program is found, unless it is told otherwise.
 pub const HOME: &str = "127.0.0.1:4077";
@@ -49,6 +50,7 @@ mod calls;
 pub mod client;
 mod command;
 mod convert;
+mod entrance;
 mod event_source;
 mod events;
 mod files;
@@ -84,7 +86,8 @@ mod sse;
 mod story;
 mod view;
 
-pub use anabranch_access::{Doors, Listening};
+pub use anabranch_access::{Doors, Listening, Transport};
+pub use anabranch_tls::{Certificate, CertificateError};
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
 pub use files::LogFiles;
 pub use keys::{FirstKeyError, first_key, key_append, read_keys};

@@ -1,30 +1,26 @@
-use std::future::{Future, pending};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anabranch_access::{Doors, Exposed, Listening, Reach, Transport, may_listen};
 use anabranch_log::{Log, ReadError};
 use anabranch_model::TokenSeal;
 use anabranch_runtime::{Fleet, Time};
+use anabranch_tls::Certificate;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Html;
 use axum::routing::get;
 use futures_util::future::{Either, select};
-use hyper::service::Service as _;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::answer::{Answer, reply};
+use crate::entrance::{Entrance, Says, look_after};
 use crate::files::{Files, LogFiles};
 use crate::keys::Keys;
 use crate::policy::{Needs, Routes, Rule};
@@ -41,18 +37,6 @@ const CONNECTIONS_MAX: usize = 8192;
 
 /// How long requests that are under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// How often a connection of many requests is asked whether somebody is there, and how long that
-/// may take.
-const ALIVE_EVERY: Duration = Duration::from_secs(10);
-const ALIVE_WITHIN: Duration = Duration::from_secs(20);
-
-/// How much a client may send unasked: for one request, and over one connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-
-/// The most requests of one connection at a time: one for each of its readers.
-const STREAMS_MAX: u32 = 4096;
 
 /// How long the head of a request, and then its body, may take to come, if nothing is said.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,6 +57,8 @@ pub struct Server {
     files: Option<Arc<Files>>,
     doors: Doors,
     has_peers: bool,
+    certificate: Option<Arc<Certificate>>,
+    says: Says,
 }
 
 /// Why nothing is served.
@@ -111,6 +97,8 @@ impl Server {
             has_peers: true,
             files: None,
             doors: Doors::default(),
+            certificate: None,
+            says: Arc::new(|_| {}),
         }
     }
 
@@ -169,14 +157,36 @@ impl Server {
         self
     }
 
+    /// Encrypts what is said, as the server that this certificate is for. Its files are looked at again
+    /// every ten seconds, so that it can be renewed while the server runs.
+    #[must_use]
+    pub fn certificate(mut self, certificate: Arc<Certificate>) -> Self {
+        self.certificate = Some(certificate);
+        self
+    }
+
+    /// Tells people what they should know while the server runs, for example that its certificate ends
+    /// soon. If nothing is said, nobody is told.
+    #[must_use]
+    pub fn says(mut self, says: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.says = Arc::new(says);
+        self
+    }
+
     /// Whether a server with these doors may listen at an address, of which nothing is opened. An address
     /// that is not known is no reason to refuse: binding it tells.
-    pub async fn may_listen(address: &str, doors: Doors) -> Result<Listening, ServeError> {
+    pub async fn may_listen(
+        address: &str,
+        transport: Transport,
+        doors: Doors,
+    ) -> Result<Listening, ServeError> {
         let Ok(mut found) = tokio::net::lookup_host(address).await else {
             return Ok(Listening::Local);
         };
         let first = found.next();
-        first.map_or(Ok(Listening::Local), |first| listening(first, doors))
+        first.map_or(Ok(Listening::Local), |first| {
+            listening(first, transport, doors)
+        })
     }
 
     /// Leaves out what services of other processes ask, because there are none: nobody can answer or
@@ -189,11 +199,15 @@ impl Server {
 
     /// Binds an address of this machine, for example `127.0.0.1:0`, for a server that lets everybody in.
     pub async fn bind(address: &str) -> Result<TcpListener, ServeError> {
-        Self::bind_with(address, Doors::default()).await
+        Self::bind_with(address, Transport::Plain, Doors::default()).await
     }
 
     /// Binds an address for a server with these doors, if it may listen there.
-    pub async fn bind_with(address: &str, doors: Doors) -> Result<TcpListener, ServeError> {
+    pub async fn bind_with(
+        address: &str,
+        transport: Transport,
+        doors: Doors,
+    ) -> Result<TcpListener, ServeError> {
         let failed = |source| ServeError::Io {
             address: address.to_owned(),
             source,
@@ -202,7 +216,7 @@ impl Server {
         let first = found
             .next()
             .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-        listening(first, doors)?;
+        listening(first, transport, doors)?;
         TcpListener::bind(first).await.map_err(failed)
     }
 
@@ -217,7 +231,11 @@ impl Server {
             source,
         };
         let address = listener.local_addr().map_err(failed)?;
-        let listening = listening(address, self.doors)?;
+        let transport = match self.certificate {
+            Some(_) => Transport::Tls,
+            None => Transport::Plain,
+        };
+        let listening = listening(address, transport, self.doors)?;
         let keys = match self.doors.auth {
             true => {
                 let keys = Keys::load(self.log.clone(), self.time.clone()).await;
@@ -226,27 +244,28 @@ impl Server {
             false => None,
         };
         let (time, patience) = (self.time.clone(), self.patience);
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.patience);
-        http.http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(ALIVE_EVERY)
-            .keep_alive_timeout(ALIVE_WITHIN)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(STREAMS_MAX);
-        let http = Arc::new(http);
         let (stop, stopping) = watch::channel(false);
         if let Some(keys) = &keys {
             tokio::spawn(keys.clone().follow(stopping.clone()));
         }
+        if let Some(certificate) = &self.certificate {
+            let (certificate, says) = (certificate.clone(), self.says.clone());
+            tokio::spawn(look_after(
+                certificate,
+                time.clone(),
+                says,
+                stopping.clone(),
+            ));
+        }
         let place = Place {
-            url: format!("http://{address}"),
+            url: match transport {
+                Transport::Tls => format!("https://{address}"),
+                Transport::Plain => format!("http://{address}"),
+            },
             listening,
             keys,
         };
+        let entrance = Arc::new(Entrance::new(patience, self.certificate.clone()));
         let (routes, _) = self.routes(place, stopping);
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let graceful = GracefulShutdown::new();
@@ -272,26 +291,10 @@ impl Server {
             if stream.set_nodelay(true).is_err() {
                 continue;
             }
-            let heard = Arc::new(AtomicBool::new(false));
-            let (hears, routes) = (heard.clone(), TowerToHyperService::new(routes.clone()));
-            let service = hyper::service::service_fn(move |request| {
-                hears.store(true, Ordering::Relaxed);
-                routes.call(request)
-            });
-            // A WebSocket goes on by itself; its readers are counted as the others are.
-            let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection.into_owned());
-            let first_within = time.sleep(patience);
+            let (entrance, watcher) = (entrance.clone(), graceful.watcher());
+            let (routes, time) = (routes.clone(), time.clone());
             tokio::spawn(async move {
-                // Who says nothing that is a request holds a place for others no longer.
-                let silent = pin!(async {
-                    first_within.await;
-                    if heard.load(Ordering::Relaxed) {
-                        pending::<()>().await;
-                    }
-                });
-                // Its errors are the client's: it has gone, or it has sent no HTTP.
-                drop(select(pin!(connection), silent).await);
+                entrance.answer(stream, routes, watcher, time).await;
                 drop(room);
             });
         }
@@ -330,6 +333,7 @@ impl Server {
             )),
             url: place.url,
             listening: place.listening,
+            certificate: self.certificate,
             keys: place.keys,
             fleet: self.fleet,
             log: self.log,
@@ -413,12 +417,16 @@ struct Place {
     keys: Option<Arc<Keys>>,
 }
 
-fn listening(address: SocketAddr, doors: Doors) -> Result<Listening, ServeError> {
+fn listening(
+    address: SocketAddr,
+    transport: Transport,
+    doors: Doors,
+) -> Result<Listening, ServeError> {
     let reach = match address.ip().to_canonical().is_loopback() {
         true => Reach::Loopback,
         false => Reach::Network,
     };
-    let said = may_listen(&address.to_string(), reach, Transport::Plain, doors)?;
+    let said = may_listen(&address.to_string(), reach, transport, doors)?;
     Ok(said)
 }
 

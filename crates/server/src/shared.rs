@@ -8,6 +8,7 @@ use anabranch_access::{Caller, Listening};
 use anabranch_log::Log;
 use anabranch_model::{Limits, TokenSeal};
 use anabranch_runtime::{Fleet, Time};
+use anabranch_tls::Certificate;
 use anabranch_wire::LOG_HEADER;
 use axum::http::Extensions;
 use connectrpc::{ConnectError, RequestContext};
@@ -42,6 +43,8 @@ pub struct Inner {
     pub url: String,
     /// How it is protected.
     pub listening: Listening,
+    /// What it shows of itself, if what is said is encrypted.
+    pub certificate: Option<Arc<Certificate>>,
     /// The keys of callers, if they are asked for one.
     pub keys: Option<Arc<Keys>>,
     pub fleet: Arc<Fleet>,

@@ -21,8 +21,8 @@ Programs use the log by its address, --log http://127.0.0.1:7400, as they would 
 does every command here. By JSON alone it is used with curl, and by gRPC in any language.
 
 Only this machine is served, and whoever is on it may do everything. With --auth everybody has to show
-a key, which programs take from the file that ANABRANCH_TOKEN_FILE names. Other machines are to come
-through a proxy that encrypts.
+a key, which programs take from the file that ANABRANCH_TOKEN_FILE names. Other machines are served with
+--auth and with a certificate, --tls-cert and --tls-key; programs then use https://.
 
 Examples:
   anabranch serve --log ./log
@@ -48,7 +48,7 @@ pub async fn run(args: ServeArgs, context: &Context) -> Outcome {
             .remedy("name a directory with --log")
             .into());
     }
-    args.doors.check(&args.listen).await?;
+    args.doors.check(&args.listen, context).await?;
     let mut stop = StopSignal::new()?;
     if args.while_input {
         stop.when_input_ends()?;
@@ -58,7 +58,7 @@ pub async fn run(args: ServeArgs, context: &Context) -> Outcome {
     let fleet = Arc::new(Fleet::new());
     let server = Server::new(fleet, opened.log.clone(), Time::of(&context.env)).without_peers();
     // Who is to be found at a certain place is not elsewhere.
-    let (serving, url) = serving::start(server, (&args.listen, ""), args.doors, context).await?;
+    let (serving, url) = serving::start(server, (&args.listen, ""), &args.doors, context).await?;
     note(&format!("the log {}: {url}", context.settings.log));
     stop.unless_asked(std::future::pending::<()>()).await;
     serving.end().await;

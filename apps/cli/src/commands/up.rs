@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
+use crate::credential;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Form, Output, note};
 use crate::stop::StopSignal;
@@ -72,7 +73,9 @@ pub async fn run(args: UpArgs, context: &Context) -> Outcome {
     }
     let mut stop = StopSignal::new()?;
     let time = Time::of(&context.env);
-    let supervisor = Arc::new(Supervisor::start(&plan, &time, &on_stderr(&plan)));
+    let trust = credential::trust(context)?;
+    let supervisor = Supervisor::start(&plan, &time, &on_stderr(&plan), trust);
+    let supervisor = Arc::new(supervisor);
     let control = open_door(context, &args.file, &supervisor).await?;
     if stop.unless_asked(supervisor.ready()).await.is_some() {
         for line in table(&supervisor).lines() {

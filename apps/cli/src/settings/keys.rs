@@ -61,6 +61,23 @@ macro_rules! count {
     };
 }
 
+macro_rules! file {
+    ($name:literal, $field:ident, $help:literal) => {
+        Key {
+            name: $name,
+            help: $help,
+            apply: |s, text| {
+                s.$field = Some(text.into()).filter(|_| !text.is_empty());
+                Ok(())
+            },
+            show: |s| {
+                let file = s.$field.as_ref();
+                file.map_or_else(String::new, |file| file.display().to_string())
+            },
+        }
+    };
+}
+
 /// Every setting there is.
 pub const KEYS: &[Key] = &[
     Key {
@@ -81,6 +98,21 @@ pub const KEYS: &[Key] = &[
         },
         show: |s| s.server.clone().unwrap_or_default(),
     },
+    file!(
+        "tls_ca",
+        tls_ca,
+        "file of the CA by which servers have to be certified; empty: whom this machine believes"
+    ),
+    file!(
+        "tls_cert",
+        tls_cert,
+        "file of the certificate that a server here shows; empty: nothing is encrypted"
+    ),
+    file!(
+        "tls_key",
+        tls_key,
+        "file of the private key of that certificate"
+    ),
     Key {
         name: "output",
         help: "form of what is printed: text, json or jsonl",

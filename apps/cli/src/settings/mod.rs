@@ -149,6 +149,7 @@ impl Settings {
         }
         for (name, flag, value) in [
             ("log", "--log", flags.log.as_deref()),
+            ("tls_ca", "--tls-ca", flags.tls_ca.as_deref()),
             ("durability", "--durability", flags.durability.as_deref()),
             ("output", "--output", flags.output.map(Form::name)),
         ] {

@@ -16,6 +16,12 @@ pub struct Settings {
     pub log: Address,
     /// Where the program is that runs the services; `None`: it is found by the log.
     pub server: Option<String>,
+    /// The CA that servers have to be certified by; `None`: whom this machine believes.
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate that a server here shows.
+    pub tls_cert: Option<PathBuf>,
+    /// The file of its private key.
+    pub tls_key: Option<PathBuf>,
     /// The form of what is printed.
     pub form: Form,
     /// How an embedded log behaves.
@@ -60,6 +66,9 @@ impl Default for Settings {
         Self {
             log: Address::Directory("./.anabranch/log".into()),
             server: None,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
             form: Form::Text,
             options: Options::default(),
             origins: BTreeMap::new(),

@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anabranch::env::Env;
+use anabranch::tls::Trust;
 use anabranch_runtime::Time;
 use anabranch_server::Present;
 use anabranch_server::client::Client;
@@ -92,6 +93,8 @@ pub struct Keeper {
     pub kills: mpsc::Receiver<()>,
     pub wanted: watch::Receiver<Wanted>,
     pub time: Time,
+    /// Whose certificates are believed.
+    pub trust: Option<Trust>,
     pub lines: Lines,
 }
 
@@ -159,7 +162,8 @@ impl Keeper {
         let late = time.sleep(self.declared.ready_within);
         let mut late = pin!(late);
         let declared = self.declared.clone();
-        let mut ready = pin!(ready(&declared, child.pid(), &time));
+        let trust = self.trust.clone();
+        let mut ready = pin!(ready(&declared, child.pid(), &time, &trust));
         loop {
             tokio::select! {
                 status = &mut ended => {
@@ -252,13 +256,13 @@ fn how(ended: std::io::Result<ExitStatus>) -> String {
 }
 
 /// Waits until a service is ready.
-async fn ready(declared: &Declared, pid: u32, time: &Time) {
+async fn ready(declared: &Declared, pid: u32, time: &Time, trust: &Option<Trust>) {
     loop {
         let is_ready = match &declared.ready {
             Ready::AtOnce => true,
-            Ready::Url(url) => answers(url, time).await,
+            Ready::Url(url) => answers(url, time, trust).await,
             Ready::Directory(dir) => match Present::find(&Env::os(), dir) {
-                Ok(Some(present)) if present.pid == pid => answers(&present.url, time).await,
+                Ok(Some(present)) if present.pid == pid => answers(&present.url, time, trust).await,
                 // Nobody yet, or one that served before.
                 Ok(_) | Err(_) => false,
             },
@@ -271,12 +275,13 @@ async fn ready(declared: &Declared, pid: u32, time: &Time) {
 }
 
 /// Whether a server answers at this address, and not that it cannot do its work.
-async fn answers(url: &str, time: &Time) -> bool {
-    let rest = url.strip_prefix("http://").unwrap_or(url);
+async fn answers(url: &str, time: &Time, trust: &Option<Trust>) -> bool {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let Ok(client) = Client::new(&format!("http://{authority}"), time.clone()) else {
+    let Ok(client) = Client::new(&format!("{scheme}://{authority}"), time.clone()) else {
         return false;
     };
+    let client = client.with_trust(trust.clone());
     let path = format!("/{path}");
     tokio::select! {
         answer = client.get(&path) => answer.is_ok_and(|answer| answer.status.as_u16() < 500),

@@ -103,7 +103,7 @@ impl Plan {
                 needs: table.needs,
                 ready: match table.ready {
                     None => Ready::AtOnce,
-                    Some(url) if url.starts_with("http://") => Ready::Url(url),
+                    Some(url) if is_address(&url) => Ready::Url(url),
                     Some(path) => Ready::Directory(dir.join(path)),
                 },
                 ready_within,
@@ -185,6 +185,10 @@ impl Plan {
         }
         Ok(order)
     }
+}
+
+fn is_address(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anabranch::tls::Trust;
 use anabranch_runtime::Time;
 use futures_util::future::join_all;
 use tokio::sync::mpsc::error::TrySendError;
@@ -32,8 +33,8 @@ struct Supervised {
 }
 
 impl Supervisor {
-    /// Begins to start what is declared.
-    pub fn start(plan: &Plan, time: &Time, lines: &Lines) -> Self {
+    /// Begins to start what is declared. Who is asked whether it is ready is believed as is said here.
+    pub fn start(plan: &Plan, time: &Time, lines: &Lines, trust: Option<Trust>) -> Self {
         let mut said = BTreeMap::new();
         let mut heard = BTreeMap::new();
         for name in plan.services.keys() {
@@ -64,6 +65,7 @@ impl Supervisor {
                 wanted,
                 time: time.clone(),
                 lines: lines.clone(),
+                trust: trust.clone(),
             };
             let supervised = Supervised {
                 needs: declared.needs.clone(),

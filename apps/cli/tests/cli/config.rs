@@ -111,7 +111,6 @@ fn addresses_without_an_engine_are_usage_errors_that_keep_secrets() {
         "postgres://user:secret@host/db",
         "nats://user:secret@host",
         "kafka://host",
-        "https://user:secret@host",
         "redis://user:secret@host",
         "memory:x",
     ] {

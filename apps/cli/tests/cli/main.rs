@@ -26,3 +26,4 @@ mod schema;
 mod serve;
 mod split;
 mod support;
+mod tls;

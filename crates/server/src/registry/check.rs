@@ -63,25 +63,29 @@ fn malformed(what: String) -> Denied {
     Denied::Malformed(format!("{what}; nothing was changed"))
 }
 
-/// Where a service is: this machine only, as long as nothing is encrypted.
+/// Where a service is: on this machine, or anywhere if what is said there is encrypted.
 fn address(text: &str) -> Result<String, Denied> {
     if text.is_empty() {
         return Ok(String::new());
     }
     let is_good = |uri: &Uri| {
         let host = uri.host().unwrap_or_default();
-        uri.scheme_str() == Some("http")
+        let is_safe = match uri.scheme_str() {
+            Some("http") => is_loopback(host),
+            Some("https") => !host.is_empty(),
+            _ => false,
+        };
+        is_safe
             && uri.port_u16().is_some()
             && uri.authority().is_some_and(|a| !a.as_str().contains('@'))
             && matches!(uri.path(), "" | "/")
             && uri.query().is_none()
-            && is_loopback(host)
     };
     let uri = text.parse::<Uri>().ok();
     match uri.filter(|uri| text.len() <= TEXT_BYTES_MAX && is_good(uri)) {
         Some(_) => Ok(text.trim_end_matches('/').to_owned()),
         None => Err(malformed(
-            "the address of a service is one of this machine, such as http://127.0.0.1:4077"
+            "the address of a service is one of this machine, such as http://127.0.0.1:4077, or one with https://"
                 .to_owned(),
         )),
     }

@@ -63,7 +63,7 @@ fn only_plain_addresses_are_taken() {
     for wrong in [
         "",
         "localhost",
-        "https://localhost",
+        "ftp://localhost",
         "http://h/x",
         "http://h?x",
     ] {

@@ -59,6 +59,16 @@ fn afar(server: Served, network: Option<Network>, known: Option<Known>) -> Arc<d
     })
 }
 
+/// A log that is used for as long as its server is kept with it.
+pub fn keeping(log: RemoteLog, server: Served) -> Arc<dyn Log> {
+    Arc::new(Afar {
+        log,
+        known: None,
+        _network: None,
+        _server: server,
+    })
+}
+
 impl Subject for Directory {
     fn open(&self) -> Arc<dyn Log> {
         let log = SegmentLog::open(Env::os(), &self.0.0, small()).expect("the log opens");

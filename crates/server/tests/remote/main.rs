@@ -17,3 +17,4 @@ mod reader;
 mod registry;
 mod restart;
 mod support;
+mod tls;

@@ -148,7 +148,8 @@ fn what_is_no_address_of_a_server_is_refused_before_anything_is_sent() {
     for wrong in [
         "http://ada:secret@127.0.0.1:7400",
         "http://127.0.0.1:7400/log",
-        "https://127.0.0.1:7400",
+        "https://ada:secret@127.0.0.1:7400",
+        "ftp://127.0.0.1:7400",
         "127.0.0.1:7400",
         "http://",
     ] {

@@ -17,7 +17,7 @@ use crate::failure::Outcome;
 
 /// Runs the command.
 pub async fn run(args: DemoArgs, context: Context) -> Outcome {
-    args.doors.check(&args.listen).await?;
+    args.doors.check(&args.listen, &context).await?;
     if args.service.is_some() {
         return service::run(args, context).await;
     }

@@ -97,5 +97,5 @@ async fn serve(
     let server = Server::new(shop.fleet.clone(), shop.log.clone(), shop.time.clone())
         .without_peers()
         .page("/", storefront::PAGE);
-    serving::start(server, (&args.listen, HOME), args.doors, context).await
+    serving::start(server, (&args.listen, HOME), &args.doors, context).await
 }

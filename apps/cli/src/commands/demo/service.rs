@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch::Address;
-use anabranch::access::Key;
 use anabranch::domain::types::ServiceTypes;
 use anabranch::log::OpenError;
 use anabranch::peer::{PeerOptions, Registered, RemotePort};
@@ -59,7 +58,11 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
     }
     let time = Time::of(&context.env);
     let key = credential::find(&context)?;
-    let Some(log) = stop.unless_asked(open(url, key.as_ref(), &time)).await else {
+    let trust = credential::trust(&context)?;
+    let mut options = remote::Options::default();
+    options.key.clone_from(&key);
+    options.trust.clone_from(&trust);
+    let Some(log) = stop.unless_asked(open(url, &options, &time)).await else {
         return Ok(());
     };
     let log = log?;
@@ -76,6 +79,7 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
     let mut options = PeerOptions::default();
     options.log = Some(log.name().to_owned());
     options.key = key;
+    options.trust = trust;
     let registry = log.registry();
     let directory = Registered(registry.clone());
     let port = RemotePort::new(Arc::new(directory), time.clone(), options);
@@ -94,7 +98,7 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         (_, HOME) => ("127.0.0.1:0", ""),
         (_, other) => (other, ""),
     };
-    let bound = serving::bind(wanted, usual, args.doors).await?;
+    let bound = serving::bind(wanted, usual, &args.doors, &context).await?;
     let secret =
         lease_secret(&context.env, dir).map_err(|error| file("keep a secret in", dir, &error))?;
     let registration = registration(&shop.types_of(name), bound.url(), secret);
@@ -172,10 +176,8 @@ fn registration(types: &ServiceTypes, address: &str, secret: String) -> Registra
 }
 
 /// The log, once its server answers.
-async fn open(url: &str, key: Option<&Key>, time: &Time) -> Result<RemoteLog, Failure> {
+async fn open(url: &str, options: &remote::Options, time: &Time) -> Result<RemoteLog, Failure> {
     let began = time.monotonic();
-    let mut options = remote::Options::default();
-    options.key = key.cloned();
     loop {
         match RemoteLog::open(url, options.clone()) {
             Err(OpenError::Unreachable { .. })

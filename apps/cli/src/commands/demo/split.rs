@@ -17,6 +17,8 @@ use anabranch::access::FIRST_KEY_FILE;
 use anabranch::peer::{PeerOptions, Registered, RemotePort};
 use anabranch::remote::{self, RemoteLog};
 use anabranch::runtime::Time;
+use anabranch::tls::CA_VARIABLE;
+use anabranch_server::Transport;
 use anabranch_shop::demo::{Beside, Demo, DemoError};
 use anabranch_shop::input::Work;
 use anabranch_shop::provider::ProviderClient;
@@ -57,18 +59,26 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     let time = Time::of(&context.env);
     let provider = provider::address(args.provider, &time).await?;
     let split = Split {
-        backbone: format!("http://{}", free_port()?),
+        backbone: match args.doors.transport(&context)? {
+            Transport::Tls => format!("https://{}", free_port()?),
+            Transport::Plain => format!("http://{}", free_port()?),
+        },
         services: services_in(place.dir(), &context)?,
         said: place.dir().join("services.log"),
         provider,
     };
-    let text = split.declare(&args, &context.settings.log)?;
+    let text = split.declare(&args, &context)?;
     let plan_file = place.dir().join("up.toml");
     std::fs::write(&plan_file, &text)
         .map_err(|error| Failure::file("write", &plan_file.display().to_string(), &error))?;
     let plan = Plan::parse(&text, &real(place.dir()))
         .map_err(|wrong| Failure::new(Exit::Failed, "bad-plan", wrong.join("; ")))?;
-    let supervisor = Arc::new(Supervisor::start(&plan, &time, &to_file(&split.said)?));
+    let supervisor = Arc::new(Supervisor::start(
+        &plan,
+        &time,
+        &to_file(&split.said)?,
+        credential::trust(&context)?,
+    ));
     let control = open_door(&context, &plan_file, &supervisor).await?;
     let outcome = match stop.unless_asked(ready(&supervisor, &time)).await {
         None => told(Err(DemoError::Stopped), args.keep, &context),
@@ -111,7 +121,9 @@ impl Split {
         let form = context.settings.form;
         let time = Time::of(&context.env);
         let key = credential::find(context)?;
-        let neighbours = Neighbours::new(self.services.clone(), key.clone(), context.env.clone());
+        let trust = credential::trust(context)?;
+        let shown = (key.clone(), trust.clone());
+        let neighbours = Neighbours::new(self.services.clone(), shown, context.env.clone());
         let neighbours = Arc::new(neighbours);
         if form == Form::Text {
             let page = neighbours.address("storefront").unwrap_or_default();
@@ -121,11 +133,13 @@ impl Split {
         }
         let mut options = remote::Options::default();
         options.key.clone_from(&key);
+        options.trust.clone_from(&trust);
         let log = RemoteLog::open(&self.backbone, options);
         let log = log.map_err(Failure::from)?;
         let mut options = PeerOptions::default();
         options.log = Some(log.name().to_owned());
         options.key = key;
+        options.trust = trust;
         let directory = Arc::new(Registered(log.registry()));
         let port = RemotePort::new(directory, time.clone(), options);
         let beside = Beside {
@@ -149,19 +163,26 @@ impl Split {
     }
 
     /// The services as `anabranch up` reads them.
-    fn declare(&self, args: &DemoArgs, log: &Address) -> Result<String, Failure> {
-        let Address::Directory(dir) = log else {
+    fn declare(&self, args: &DemoArgs, context: &Context) -> Result<String, Failure> {
+        let Address::Directory(dir) = &context.settings.log else {
             return Err(Failure::usage("the log is a directory"));
         };
         let dir = real(dir).display().to_string();
         let services = self.services.display().to_string();
-        let listen = self.backbone.trim_start_matches("http://");
+        let listen = self.backbone.split_once("://").map_or("", |(_, rest)| rest);
         let provider = format!("http://{}", self.provider);
         let mut text = String::from("# Written by `anabranch demo --split`.\n");
+        text += "\n[env]\n";
         if args.doors.doors().auth {
             let key = json_text(&format!("{dir}/{FIRST_KEY_FILE}"));
-            text += &format!("\n[env]\nANABRANCH_TOKEN_FILE = {key}\n");
+            text += &format!("ANABRANCH_TOKEN_FILE = {key}\n");
         }
+        if let Some(ca) = &context.settings.tls_ca {
+            let ca = json_text(&real(ca).display().to_string());
+            text += &format!("{CA_VARIABLE} = {ca}\n");
+        }
+        let doors = args.doors.arguments(context)?;
+        let doors: Vec<_> = doors.iter().map(String::as_str).collect();
         let mut table = |name: &str, arguments: &[&str], rest: &str| {
             // A text of JSON is one of TOML.
             let arguments: Vec<_> = arguments.iter().map(|text| json_text(text)).collect();
@@ -173,14 +194,14 @@ impl Split {
             );
         };
         let mut serve = vec!["serve", "--log", &dir, "--listen", listen, "--while-input"];
-        serve.extend(args.doors.arguments());
+        serve.extend(&doors);
         let head = json_text(&format!("{}/openapi.json", self.backbone));
         table("backbone", &serve, &format!("ready = {head}\n"));
         for name in SERVICES {
             let own = format!("{services}/{name}");
             let mut arguments = vec!["demo", "--service", name, "--log", &self.backbone];
             arguments.extend(["--dir", &own, "--provider", &provider, "--while-input"]);
-            arguments.extend(args.doors.arguments());
+            arguments.extend(&doors);
             if name == "storefront" {
                 arguments.extend(["--listen", &args.listen]);
             }

@@ -1,0 +1,89 @@
+//! Servers that encrypt, as people start and use them.
+
+use crate::support::{Running, Scratch};
+
+/// Makes the files of a server, `server.pem` and `server.key`, and of whoever has certified it, `ca.pem`.
+fn certify(scratch: &Scratch) {
+    let authority = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let own = parameters.self_signed(&authority).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, authority);
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let key = rcgen::KeyPair::generate().unwrap();
+    let server = rcgen::CertificateParams::new(names).unwrap();
+    let server = server.signed_by(&key, &issuer).unwrap();
+    scratch.file("ca.pem", own.pem());
+    scratch.file("server.pem", server.pem());
+    scratch.file("server.key", key.serialize_pem());
+}
+
+/// Serves `./log` on a free port; the server, and its address.
+fn serve(scratch: &Scratch) -> (Running, String) {
+    let mut server = scratch
+        .start("serve --log ./log --listen 127.0.0.1:0 --tls-cert server.pem --tls-key server.key");
+    let line = server.error_line();
+    let (_, url) = line.trim().split_once(": ").expect("it says where it is");
+    (server, url.to_owned())
+}
+
+#[test]
+fn commands_use_a_server_that_encrypts_and_believe_the_ca_that_is_named() {
+    let scratch = Scratch::new("tls-commands");
+    certify(&scratch);
+    let (server, url) = serve(&scratch);
+    assert!(url.starts_with("https://127.0.0.1:"), "{url}");
+    let append = format!("append order/1 --type T --log {url}");
+    scratch.run(&format!("{append} --tls-ca ca.pem")).ok();
+    for log in [&url, "./log"] {
+        let read = format!("read --log {log} --tls-ca ca.pem");
+        assert_eq!(scratch.run(&read).ok(), "0:0\torder/1\t0\tT\t{}\n");
+    }
+    let info = format!("log info --log {url} --tls-ca ca.pem");
+    assert!(scratch.run(&info).ok().contains("events"));
+    // Who is not told whom to believe does not believe it.
+    let refused = scratch.run(&append);
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("--tls-ca"), "{}", refused.stderr);
+    server.terminate();
+    server.finish().ok();
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_told_before_anything_is_opened() {
+    let scratch = Scratch::new("tls-wrong");
+    certify(&scratch);
+    let with = |chain: &str, key: &str| {
+        let serve = "serve --log ./log --listen 127.0.0.1:0";
+        scratch.run(&format!("{serve} --tls-cert {chain} --tls-key {key}"))
+    };
+    for (chain, key, part) in [
+        ("none.pem", "server.key", "none.pem cannot be read"),
+        ("server.key", "server.key", "holds no certificate"),
+        ("server.pem", "server.pem", "holds no private key"),
+        ("ca.pem", "server.key", "cannot be used"),
+    ] {
+        let told = with(chain, key).fails(1);
+        assert!(told.contains("error[bad-certificate]: "), "{told}");
+        assert!(told.contains(part), "{part}: {told}");
+        assert!(told.contains("nothing was opened"), "{told}");
+    }
+    let half = scratch.run("serve --log ./log --set tls_cert=server.pem");
+    assert!(half.fails(2).contains("only one is named"));
+    assert!(!scratch.path("log").exists());
+}
+
+#[test]
+fn beyond_this_machine_a_server_that_encrypts_still_has_to_ask_who_calls() {
+    let scratch = Scratch::new("tls-exposed");
+    certify(&scratch);
+    let serve = "serve --log ./log --listen 0.0.0.0:0 --tls-cert server.pem --tls-key server.key";
+    let told = scratch.run(serve).fails(1);
+    assert!(told.contains("it needs --auth beside TLS"), "{told}");
+    let mut server = scratch.start(&format!("{serve} --auth"));
+    // Without a warning.
+    assert!(server.error_line().contains("the first key"));
+    assert!(server.error_line().contains("https://0.0.0.0:"));
+    server.terminate();
+    server.finish().ok();
+}

@@ -1,0 +1,186 @@
+//! What comes before the first request of a connection: encryption, and who says nothing.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anabranch_log::BoxFuture;
+use anabranch_runtime::Time;
+use anabranch_tls::{Certificate, Expiry, Looked, Stream};
+use axum::Router;
+use futures_util::future::{Either, select};
+use hyper::service::Service as _;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::Watcher;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+
+/// How often a connection of many requests is asked whether somebody is there, and how long that
+/// may take.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+const ALIVE_WITHIN: Duration = Duration::from_secs(20);
+
+/// How much a client may send unasked: for one request, and over one connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// The most requests of one connection at a time: one for each of its readers.
+const STREAMS_MAX: u32 = 4096;
+
+/// The most clients that begin to encrypt at a time. Others wait, within the time that they have.
+const HANDSHAKES_MAX: usize = 256;
+
+/// How often the files of a certificate are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How often it is said that a certificate ends soon.
+const SAY_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+const SECONDS_A_DAY: u64 = 24 * 3600;
+
+/// Whom a server tells what people should know.
+pub type Says = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The way from a connection to its first request.
+pub struct Entrance {
+    http: auto::Builder<TokioExecutor>,
+    certificate: Option<Arc<Certificate>>,
+    handshakes: Semaphore,
+    patience: Duration,
+}
+
+impl Entrance {
+    /// Encrypts with the certificate, if there is one. The head of a request may take as long as the
+    /// patience lasts; so may all that comes before the first one.
+    pub fn new(patience: Duration, certificate: Option<Arc<Certificate>>) -> Self {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience);
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(ALIVE_EVERY)
+            .keep_alive_timeout(ALIVE_WITHIN)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS_MAX);
+        Self {
+            http,
+            certificate,
+            handshakes: Semaphore::new(HANDSHAKES_MAX),
+            patience,
+        }
+    }
+
+    /// Answers what somebody asks who has connected, until they go or say nothing.
+    pub async fn answer(&self, stream: TcpStream, routes: Router, watcher: Watcher, time: Time) {
+        let heard = Arc::new(AtomicBool::new(false));
+        let silent = pin!(async {
+            time.sleep(self.patience).await;
+            // Who says nothing that is a request holds a place for others no longer.
+            if heard.load(Ordering::Relaxed) {
+                pending::<()>().await;
+            }
+        });
+        let answered = pin!(self.answer_all(stream, routes, watcher, heard.clone()));
+        select(answered, silent).await;
+    }
+
+    async fn answer_all(
+        &self,
+        stream: TcpStream,
+        routes: Router,
+        watcher: Watcher,
+        heard: Arc<AtomicBool>,
+    ) {
+        // Whoever does not get so far has gone, or does not encrypt, and was told so.
+        let Ok(stream) = self.encrypt(stream).await else {
+            return;
+        };
+        let routes = TowerToHyperService::new(routes);
+        let service = hyper::service::service_fn(move |request| {
+            heard.store(true, Ordering::Relaxed);
+            routes.call(request)
+        });
+        let stream = TokioIo::new(stream);
+        // A WebSocket goes on by itself; its readers are counted as the others are.
+        let connection = self.http.serve_connection_with_upgrades(stream, service);
+        // Its errors are the client's: it has gone, or it has sent no HTTP.
+        drop(watcher.watch(connection).await);
+    }
+
+    async fn encrypt(&self, stream: TcpStream) -> io::Result<Stream> {
+        let Some(certificate) = &self.certificate else {
+            return Ok(Stream::Plain(stream));
+        };
+        let _turn = self.handshakes.acquire().await;
+        certificate.accept(stream).await
+    }
+}
+
+/// Looks at the files of a certificate again and again until the server stops, and says what people
+/// should know of it.
+pub async fn look_after(
+    certificate: Arc<Certificate>,
+    time: Time,
+    says: Says,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let stopped: BoxFuture<'_, ()> = Box::pin(async move {
+        // It cannot be told any more when the server has gone already.
+        drop(stopping.wait_for(|is_stopping| *is_stopping).await);
+    });
+    let looking: BoxFuture<'_, Infallible> = Box::pin(async {
+        let mut failed = None;
+        let mut said_at: Option<Duration> = None;
+        loop {
+            match certificate.look() {
+                Looked::Same => failed = None,
+                Looked::Renewed => {
+                    says("the certificate was renewed; whoever connects from now on is shown it");
+                    (failed, said_at) = (None, None);
+                }
+                Looked::Failed(error) => {
+                    let why = error.to_string();
+                    if failed.as_ref() != Some(&why) {
+                        says(&format!("{why}; the certificate from before stays"));
+                    }
+                    failed = Some(why);
+                }
+            }
+            let now = time.monotonic();
+            if said_at.is_none_or(|said| now.saturating_sub(said) >= SAY_EVERY)
+                && let Some(words) = ends(&certificate, &time)
+            {
+                says(&format!("WARNING: {words}"));
+                said_at = Some(now);
+            }
+            time.sleep(LOOK_EVERY).await;
+        }
+    });
+    match select(stopped, looking).await {
+        Either::Left(((), _)) => {}
+        Either::Right((never, _)) => match never {},
+    }
+}
+
+/// In words, that a certificate has ended or will soon.
+pub fn ends(certificate: &Certificate, time: &Time) -> Option<String> {
+    match certificate.expiry(time.now().micros() / 1_000_000) {
+        Expiry::Good => None,
+        Expiry::Soon { left } => Some(format!(
+            "the certificate ends in {} days; put a new one in its files",
+            left / SECONDS_A_DAY
+        )),
+        Expiry::Expired => Some(
+            "the certificate has expired, and clients refuse it; put a new one in its files"
+                .to_owned(),
+        ),
+    }
+}
