@@ -8,8 +8,8 @@ use anabranch::log::Log;
 use anabranch::model::TokenSeal;
 use anabranch::segment;
 use anabranch_server::{
-    Certificate, Doors, Listening, LogFiles, Presence, ServeError, Server, Transport, first_key,
-    token_key,
+    Certificate, Doors, Issuer, Listening, LogFiles, Presence, ServeError, Server, Transport,
+    first_key, token_key,
 };
 use clap::Args;
 use tokio::net::TcpListener;
@@ -22,7 +22,7 @@ use crate::logs::real;
 use crate::output::note;
 
 /// Who is let in.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct DoorArgs {
     /// Let in only who shows a key, also on this machine. The first key is made with the log's first
     /// server, and `anabranch key` makes more
@@ -38,6 +38,19 @@ pub struct DoorArgs {
     /// The private key of that certificate, in a file of PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Beside keys, let in who shows a token (JWT) that is signed by a key in this file, a JSON Web Key
+    /// Set: EdDSA, ES256 or RS256
+    #[arg(long, value_name = "FILE", requires_all = ["auth", "jwt_issuer", "jwt_audience"])]
+    jwt_keys: Option<PathBuf>,
+    /// Who has to have made such tokens, as their claim `iss` says
+    #[arg(long, value_name = "NAME", requires = "jwt_keys")]
+    jwt_issuer: Option<String>,
+    /// For whom they have to be, as their claim `aud` says
+    #[arg(long, value_name = "NAME", requires = "jwt_keys")]
+    jwt_audience: Option<String>,
+    /// The claim that says what their holder may do, in words such as read:order
+    #[arg(long, value_name = "NAME", default_value = "scope")]
+    jwt_scopes: String,
 }
 
 impl DoorArgs {
@@ -63,7 +76,32 @@ impl DoorArgs {
                 arguments.extend([name.to_owned(), real(file).display().to_string()]);
             }
         }
+        if let Some(keys) = &self.jwt_keys {
+            let issuer = self.jwt_issuer.as_deref().unwrap_or_default();
+            let audience = self.jwt_audience.as_deref().unwrap_or_default();
+            for (name, value) in [
+                ("--jwt-keys", &*real(keys).display().to_string()),
+                ("--jwt-issuer", issuer),
+                ("--jwt-audience", audience),
+                ("--jwt-scopes", &self.jwt_scopes),
+            ] {
+                arguments.extend([name.to_owned(), value.to_owned()]);
+            }
+        }
         Ok(arguments)
+    }
+
+    fn issuer(&self, context: &Context) -> Result<Option<Arc<Issuer>>, Failure> {
+        let Some(keys) = &self.jwt_keys else {
+            return Ok(None);
+        };
+        let issuer = self.jwt_issuer.as_deref().unwrap_or_default();
+        let audience = self.jwt_audience.as_deref().unwrap_or_default();
+        let read = Issuer::read(&context.env, keys, issuer, audience, &self.jwt_scopes);
+        let read = read.map_err(|error| {
+            Failure::new(Exit::Failed, "bad-keys", error.to_string()).safe("nothing was opened")
+        })?;
+        Ok(Some(Arc::new(read)))
     }
 
     /// Whether what is said is encrypted.
@@ -107,6 +145,7 @@ impl DoorArgs {
 
     /// Refuses a place where such a server may not listen, before anything is opened.
     pub async fn check(&self, wanted: &str, context: &Context) -> Result<(), Failure> {
+        self.issuer(context)?;
         let transport = match self.certificate(context)? {
             Some(_) => Transport::Tls,
             None => Transport::Plain,
@@ -199,6 +238,7 @@ pub struct Bound {
     url: String,
     doors: Doors,
     certificate: Option<Arc<Certificate>>,
+    issuer: Option<Arc<Issuer>>,
 }
 
 /// Takes the place that is wanted; if that is the usual one and it is taken, any other.
@@ -210,6 +250,7 @@ pub async fn bind(
 ) -> Result<Bound, Failure> {
     let doors = args.doors();
     let certificate = args.certificate(context)?;
+    let issuer = args.issuer(context)?;
     let (transport, scheme) = match certificate {
         Some(_) => (Transport::Tls, "https"),
         None => (Transport::Plain, "http"),
@@ -231,6 +272,7 @@ pub async fn bind(
         url,
         doors,
         certificate,
+        issuer,
     })
 }
 
@@ -253,10 +295,14 @@ impl Bound {
             url,
             doors,
             certificate,
+            issuer,
         } = self;
         server = server.doors(doors).says(note);
         if let Some(certificate) = certificate {
             server = server.certificate(certificate);
+        }
+        if let Some(issuer) = issuer {
+            server = server.issuer(issuer);
         }
         let mut presence = None;
         if let Some((dir, seal)) = place {

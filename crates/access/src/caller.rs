@@ -15,6 +15,9 @@ pub struct Principal {
     pub name: String,
     /// What it may do.
     pub scopes: Scopes,
+    /// Until when what it has shown is good, in microseconds since 1970, UTC; `None`: for as long as the
+    /// log says that its key is.
+    pub until: Option<u64>,
 }
 
 /// Who calls.

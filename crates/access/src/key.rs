@@ -13,7 +13,7 @@ const ID_DIGITS: usize = 12;
 const SECRET_DIGITS: usize = 64;
 
 /// No file that holds a key is longer, in bytes.
-const FILE_BYTES_MAX: u64 = 4096;
+const FILE_BYTES_MAX: u64 = 8 << 10;
 
 /// What the hash of a key is made for, so that it is the hash of nothing else.
 const HASH_CONTEXT: &str = "anabranch 2026-11 hash of an API key";
@@ -85,6 +85,22 @@ impl Key {
         })
     }
 
+    /// The key that this is the text of, or a token that somebody else has signed (a JWT), which is shown
+    /// in the same way.
+    fn shown(text: &str) -> Option<Self> {
+        let is_part = |part: &str| {
+            let is_digit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+            !part.is_empty() && part.bytes().all(is_digit)
+        };
+        let is_token = text.split('.').count() == 3 && text.split('.').all(is_part);
+        let token = || {
+            is_token.then(|| Self {
+                text: text.to_owned(),
+            })
+        };
+        Self::parse(text).or_else(token)
+    }
+
     /// The key in this file, alone on its only line.
     pub fn read(env: &Env, path: &Path) -> Result<Self, KeyError> {
         let place = path.display().to_string();
@@ -103,7 +119,7 @@ impl Key {
             source,
         })?;
         let text = str::from_utf8(&text).unwrap_or_default();
-        Self::parse(text.trim()).ok_or(KeyError::Malformed { place })
+        Self::shown(text.trim()).ok_or(KeyError::Malformed { place })
     }
 
     /// The key of this process: the one in the file that `ANABRANCH_TOKEN_FILE` names, or else the one in
@@ -116,7 +132,7 @@ impl Key {
         let Some(text) = set(KEY_VARIABLE) else {
             return Ok(None);
         };
-        let key = text.to_str().and_then(|text| Self::parse(text.trim()));
+        let key = text.to_str().and_then(|text| Self::shown(text.trim()));
         key.map(Some).ok_or_else(|| KeyError::Malformed {
             place: KEY_VARIABLE.to_owned(),
         })
@@ -124,7 +140,8 @@ impl Key {
 
     /// By what it is named. It is no secret.
     pub fn id(&self) -> &str {
-        self.text.split('_').nth(1).unwrap_or_default()
+        let key = self.text.strip_prefix("ab_");
+        key.and_then(|key| key.split('_').next()).unwrap_or("token")
     }
 
     /// All of it, to hand it to whoever shall have it.
@@ -220,6 +237,18 @@ mod tests {
         }
         assert!(KeyHash::parse(&key.hash().to_string()) == Some(key.hash()));
         assert!(key.hash() != self::key(1).hash());
+    }
+
+    #[test]
+    fn a_token_is_shown_as_a_key_is_and_nothing_of_it_in_debug() {
+        let token = Key::shown("ab_c.de_f.gh-i").unwrap();
+        assert_eq!(token.bearer(), "Bearer ab_c.de_f.gh-i");
+        let token = Key::shown("eyJ_hbGc.secret_claims.sig").unwrap();
+        assert_eq!(format!("{token:?}"), "Key(token…)");
+        for wrong in ["", "a.b", "a.b.c.d", "a..c", "a.b c.d"] {
+            assert_eq!(Key::shown(wrong), None, "{wrong}");
+        }
+        assert_eq!(Key::parse("a.b.c"), None);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use fact::{FactError, KeyAdded, KeyFact};
 pub use key::{Key, KeyError, KeyHash};
 pub use listen::{Doors, Exposed, Listening, Reach, Transport, may_listen};
 pub use scope::{Scope, ScopeError, Scopes, Verb};
-pub use table::{KeyTable, Known, Unauthenticated};
+pub use table::{KeyTable, Known, Unauthenticated, bearer};
 
 /// The category of the facts about keys: one stream for each key.
 pub const CATEGORY: &str = "$access";

@@ -68,6 +68,7 @@ impl KeyTable {
                         key: id.to_owned(),
                         name: added.name,
                         scopes: added.scopes,
+                        until: None,
                     }),
                     expires_at: added.expires_at,
                     is_revoked: false,
@@ -81,6 +82,7 @@ impl KeyTable {
                         key: id.to_owned(),
                         name: String::new(),
                         scopes: Scopes::default(),
+                        until: None,
                     }),
                     expires_at: None,
                     is_revoked: true,
@@ -147,8 +149,8 @@ impl Entry {
     }
 }
 
-/// What stands behind the word `Bearer`, which may be written in any case.
-fn bearer(value: &[u8]) -> Option<&str> {
+/// What stands behind the word `Bearer` in a header `Authorization`; the word may be written in any case.
+pub fn bearer(value: &[u8]) -> Option<&str> {
     let (scheme, rest) = str::from_utf8(value).ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim())
 }

@@ -15,7 +15,7 @@ use crate::refusal::Refusal;
 use crate::shared::Shared;
 
 /// What a caller is told. Why a key is not good is its owner's business, and not a guesser's.
-const WHO: &str = "this server asks who calls, and no key that is good was shown; send Authorization: Bearer ab_… (a program takes it from ANABRANCH_TOKEN_FILE or ANABRANCH_KEY); nothing was changed";
+const WHO: &str = "this server asks who calls, and no key that is good was shown; send Authorization: Bearer ab_…, or a token that this server believes (a program takes it from ANABRANCH_TOKEN_FILE or ANABRANCH_KEY); nothing was changed";
 
 /// Lets a request in whose caller is known, and says to whoever carries it out who that is.
 pub async fn let_in(

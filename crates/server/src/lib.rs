@@ -87,6 +87,7 @@ mod story;
 mod view;
 
 pub use anabranch_access::{Doors, Listening, Transport};
+pub use anabranch_jwt::{Issuer, IssuerError};
 pub use anabranch_tls::{Certificate, CertificateError};
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
 pub use files::LogFiles;

@@ -113,7 +113,7 @@ async fn every_route_lets_in_who_may_and_refuses_everybody_else() {
         insecure: false,
     };
     let server = Server::new(Arc::new(Fleet::new()), log.clone(), time.clone()).doors(doors);
-    let keys = Keys::load(log, time).await.unwrap();
+    let keys = Keys::load(log, None, time).await.unwrap();
     let (_stop, stopping) = tokio::sync::watch::channel(false);
     let (routes, rules) = server.for_tests(keys, stopping);
     let requests = requests(rules);

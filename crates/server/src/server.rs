@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_access::{Doors, Exposed, Listening, Reach, Transport, may_listen};
+use anabranch_jwt::Issuer;
 use anabranch_log::{Log, ReadError};
 use anabranch_model::TokenSeal;
 use anabranch_runtime::{Fleet, Time};
@@ -58,6 +59,7 @@ pub struct Server {
     doors: Doors,
     has_peers: bool,
     certificate: Option<Arc<Certificate>>,
+    issuer: Option<Arc<Issuer>>,
     says: Says,
 }
 
@@ -98,6 +100,7 @@ impl Server {
             files: None,
             doors: Doors::default(),
             certificate: None,
+            issuer: None,
             says: Arc::new(|_| {}),
         }
     }
@@ -154,6 +157,14 @@ impl Server {
     #[must_use]
     pub fn doors(mut self, doors: Doors) -> Self {
         self.doors = doors;
+        self
+    }
+
+    /// Lets in, beside the keys of the log, who shows a token that this issuer has signed. Of use only
+    /// with [`Doors`] that ask who calls.
+    #[must_use]
+    pub fn issuer(mut self, issuer: Arc<Issuer>) -> Self {
+        self.issuer = Some(issuer);
         self
     }
 
@@ -238,7 +249,8 @@ impl Server {
         let listening = listening(address, transport, self.doors)?;
         let keys = match self.doors.auth {
             true => {
-                let keys = Keys::load(self.log.clone(), self.time.clone()).await;
+                let issuer = self.issuer.clone();
+                let keys = Keys::load(self.log.clone(), issuer, self.time.clone()).await;
                 Some(keys.map_err(ServeError::Keys)?)
             }
             false => None,

@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use anabranch_access::{CATEGORY, KeyFact, KeyTable, Principal, Unauthenticated};
+use anabranch_access::{CATEGORY, Key, KeyFact, KeyTable, Principal, Unauthenticated, bearer};
+use anabranch_jwt::Issuer;
 use anabranch_log::{EventStream, Log, ReadError, ReadMode};
 use anabranch_model::{Cut, EventRef, Filter};
 use anabranch_runtime::Time;
@@ -16,6 +17,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// What the log says of keys. It is followed while the server runs, so that a key that is revoked
 /// anywhere is refused here.
 pub struct Keys {
+    /// Whose tokens are believed beside the log's keys.
+    issuer: Option<Arc<Issuer>>,
     log: Arc<dyn Log>,
     time: Time,
     table: RwLock<KeyTable>,
@@ -23,8 +26,13 @@ pub struct Keys {
 
 impl Keys {
     /// What the log says now.
-    pub async fn load(log: Arc<dyn Log>, time: Time) -> Result<Arc<Self>, ReadError> {
+    pub async fn load(
+        log: Arc<dyn Log>,
+        issuer: Option<Arc<Issuer>>,
+        time: Time,
+    ) -> Result<Arc<Self>, ReadError> {
         Ok(Arc::new(Self {
+            issuer,
             table: RwLock::new(read_keys(&log).await?),
             log,
             time,
@@ -66,13 +74,20 @@ impl Keys {
         authorization: Option<&[u8]>,
     ) -> Result<Arc<Principal>, Unauthenticated> {
         let now = self.time.now().micros();
-        self.table().authenticate(authorization, now)
+        let is_key = |value| bearer(value).is_some_and(|text| Key::parse(text).is_some());
+        match (&self.issuer, authorization) {
+            (Some(issuer), Some(value)) if !is_key(value) => issuer.authenticate(value, now),
+            _ => self.table().authenticate(authorization, now),
+        }
     }
 
     /// Whether somebody who was let in would be let in now.
     pub fn is_good(&self, principal: &Principal) -> bool {
         let now = self.time.now().micros();
-        self.table().is_good(&principal.key, now)
+        match principal.until {
+            Some(end) => now < end,
+            None => self.table().is_good(&principal.key, now),
+        }
     }
 
     fn table(&self) -> RwLockReadGuard<'_, KeyTable> {

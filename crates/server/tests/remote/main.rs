@@ -18,3 +18,4 @@ mod registry;
 mod restart;
 mod support;
 mod tls;
+mod tokens;
