@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    append, bench, completions, config, dead_letter, demo, entity, import, key, log, process, read,
-    schema, send, serve, service, story, up, view,
+    append, bench, completions, config, context, dead_letter, debug, demo, doctor, entity, import,
+    key, log, process, read, schema, send, serve, service, story, up, view,
 };
 use crate::global_args::GlobalArgs;
 
@@ -36,6 +36,18 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 unavaila
 Every setting can also come from the environment (ANABRANCH_LOG, ANABRANCH_DURABILITY, …) or from
 anabranch.toml: see `anabranch config show --origin`.";
 
+impl Command {
+    /// As which service what it says is told.
+    pub fn speaks_as(&self) -> &str {
+        match self {
+            Self::Demo(args) => args.service.as_deref().unwrap_or("demo"),
+            Self::Serve(_) => "backbone",
+            Self::Up(_) => "up",
+            _ => "anabranch",
+        }
+    }
+}
+
 /// The commands. Each has its description where its arguments are.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -64,8 +76,13 @@ pub enum Command {
     Key(key::KeyCommand),
     #[command(subcommand)]
     Log(log::LogCommand),
+    Doctor(doctor::DoctorArgs),
+    #[command(subcommand)]
+    Debug(debug::DebugCommand),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     #[command(subcommand)]
     Config(config::ConfigCommand),
     Completions(completions::CompletionsArgs),

@@ -9,7 +9,7 @@ use anabranch::tls::Trust;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 
-/// The key that `ANABRANCH_TOKEN_FILE` or `ANABRANCH_KEY` gives; or else, when the log is a directory of
+/// The key of the context that says where the log is; or the one that `ANABRANCH_TOKEN_FILE` or `ANABRANCH_KEY` gives; or else, when the log is a directory of
 /// whoever runs this, the first key of that log. A key is never an argument: everybody on the machine
 /// could see it.
 pub fn find(context: &Context) -> Result<Option<Key>, Failure> {
@@ -25,6 +25,12 @@ pub fn beside(dir: Option<&Path>, context: &Context) -> Result<Option<Key>, Fail
     let given = Key::from_env(&context.env).map_err(|error| {
         Failure::new(Exit::Usage, "bad-key", error.to_string()).safe("nothing was asked for")
     })?;
+    if let Some(file) = &context.settings.key_file {
+        let key = Key::read(&context.env, file).map_err(|error| {
+            Failure::new(Exit::Usage, "bad-key", error.to_string()).safe("nothing was asked for")
+        })?;
+        return Ok(Some(key));
+    }
     let Some(dir) = dir.filter(|_| given.is_none()) else {
         return Ok(given);
     };

@@ -18,6 +18,9 @@ pub struct GlobalArgs {
     /// believes]
     #[arg(long, global = true, value_name = "FILE")]
     pub tls_ca: Option<String>,
+    /// Use the log of this context, and its key: see `anabranch context ls`
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
     /// Form of what is printed: text, json (one value) or jsonl (one on each line); errors are
     /// JSON too unless it is text [default: text]
     #[arg(

@@ -111,6 +111,12 @@ pub fn open_read_only(context: &Context) -> Result<Opened, Failure> {
     Ok(directory(context, log))
 }
 
+/// The log in this directory, for reading.
+pub fn read_only_at(dir: &Path, context: &Context) -> Result<Arc<dyn Log>, Failure> {
+    let (env, options) = (context.env.clone(), context.settings.options.clone());
+    Ok(Arc::new(SegmentLog::open_read_only(env, dir, options)?))
+}
+
 /// The files of the log, here or behind a server, for commands that read them: where to read, and the
 /// log's directory there.
 pub async fn files_of(context: &Context) -> Result<(Env, PathBuf), Failure> {

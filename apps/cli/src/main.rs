@@ -6,10 +6,12 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod ack;
+mod alerts;
 mod bench;
 mod cli;
 mod commands;
 mod context;
+mod contexts;
 mod credential;
 mod demo_text;
 mod dispatch;
@@ -17,6 +19,7 @@ mod event_text;
 mod failure;
 mod global_args;
 mod input;
+mod log_lines;
 mod logs;
 mod neighbours;
 mod observed;
@@ -36,11 +39,14 @@ mod whole;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use anabranch::env::Env;
 use clap::Parser as _;
 use futures_util::FutureExt as _;
 
 use crate::cli::Cli;
+use crate::contexts::Contexts;
 use crate::failure::{Ending, Exit, Failure, Outcome};
+use crate::log_lines::LogForm;
 use crate::output::{Form, note};
 use crate::settings::Settings;
 
@@ -55,11 +61,16 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let form = cli.global.output.unwrap_or(Form::Text);
-    let settings = match Settings::load(&cli.global, std::env::vars_os()) {
+    let settings = Contexts::load(std::env::vars_os())
+        .and_then(|contexts| Settings::load(&cli.global, std::env::vars_os(), &contexts));
+    let settings = match settings {
         Ok(settings) => settings,
         Err(failure) => return report(&failure, form),
     };
     let form = settings.form;
+    if settings.logs == LogForm::Json {
+        log_lines::speak_json(cli.command.speaks_as(), Env::os().clock);
+    }
     if form == Form::Text {
         for name in &settings.unknown_variables {
             note(&format!(

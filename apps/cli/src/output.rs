@@ -6,6 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::{Ending, Exit, Failure};
+use crate::log_lines;
 
 /// The form of what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,9 +105,14 @@ impl Output {
     }
 }
 
+/// Says what a service says, which has its own name before it as text.
+pub fn note_of(service: &str, text: &str, plain: impl FnOnce() -> String) {
+    let _ = writeln!(io::stderr(), "{}", log_lines::line_of(service, text, plain));
+}
+
 /// Says something beside the data. If stderr is gone there is nobody to tell.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", log_lines::line(text));
 }
 
 /// A progress bar on stderr, if that is a terminal.

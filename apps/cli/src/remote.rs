@@ -86,7 +86,7 @@ impl Remote {
     }
 
     /// The program that has said that it serves the log in this directory.
-    fn of_log(dir: &Path, context: &Context) -> Result<Option<Self>, Failure> {
+    pub fn of_log(dir: &Path, context: &Context) -> Result<Option<Self>, Failure> {
         let io = |error: String| Failure::new(Exit::Failed, "io", error);
         let present = Present::find(&context.env, dir).map_err(|error| io(error.to_string()))?;
         let Some(present) = present else {
@@ -102,6 +102,17 @@ impl Remote {
             pid: present.pid,
         };
         Ok(Some(Self { client, found }))
+    }
+
+    /// The program at this address.
+    pub fn at(url: &str, context: &Context) -> Result<Self, Failure> {
+        let client = Client::new(url, Time::of(&context.env));
+        let client = client.map_err(|error| Failure::usage(error.to_string()))?;
+        let client = client
+            .with_key(credential::find(context)?)
+            .with_trust(credential::trust(context)?);
+        let found = Found::Told;
+        Ok(Self { client, found })
     }
 
     /// Where it is.

@@ -9,7 +9,7 @@ use anabranch::domain::{Entity as _, Saga as _};
 use anabranch::env::Env;
 use anabranch::log::{Log, MemoryLog};
 use anabranch::runtime::snapshot::{MemorySnapshots, SnapshotStore};
-use anabranch::runtime::{Fleet, Service, ServiceBuilder, StartError, Time};
+use anabranch::runtime::{Alert, Fleet, Service, ServiceBuilder, StartError, Time};
 
 use crate::orders::Order;
 use crate::payments::{Charging, Payment};
@@ -48,7 +48,12 @@ pub struct Shop {
     pub provider: ProviderClient,
     /// The services that run.
     pub fleet: Arc<Fleet>,
+    /// Who is told of what a person should know at once; if nobody, it is a line on the standard error.
+    pub alerts: Option<Alerts>,
 }
+
+/// Is told what a person should know at once.
+pub type Alerts = Arc<dyn Fn(&Alert) + Send + Sync>;
 
 impl Shop {
     /// Starts every service.
@@ -74,6 +79,7 @@ impl Shop {
             views: PathBuf::new(),
             provider: ProviderClient::new(SocketAddr::from(([127, 0, 0, 1], 0))),
             fleet: Arc::new(Fleet::new()),
+            alerts: None,
             env,
         };
         let types = |name: &&'static str| nowhere.builder(name).types().clone();
@@ -106,6 +112,10 @@ impl Shop {
         let builder = Service::builder(name, self.log.clone(), self.time.clone())
             .beside(&self.fleet)
             .snapshots(self.snapshots.clone());
+        let builder = match self.alerts.clone() {
+            Some(alerts) => builder.alerts(move |alert| alerts(alert)),
+            None => builder,
+        };
         match name {
             "orders" => quoting::service(orders::service(builder)),
             "stock" => stock::service(builder),

@@ -48,6 +48,7 @@ async fn half(
         views: whole.views.join(names[0]),
         provider: whole.provider.clone(),
         fleet: Arc::new(Fleet::and_elsewhere(port)),
+        alerts: None,
     };
     std::fs::create_dir_all(&half.views).unwrap();
     for name in names {

@@ -87,6 +87,7 @@ pub async fn run(settings: &Settings) -> Result<bool, Failure> {
         views: place.beside().join("views"),
         provider: ProviderClient::new(provider.address.parse()?),
         fleet: Arc::new(Fleet::new()),
+        alerts: None,
     });
     shop.open().await?;
     let counts = Arc::new(Counts::default());

@@ -403,7 +403,7 @@ const PAGES: [&str; 4] = [
     "docs/guide/services-as-processes.md",
     "docs/guide/deploying.md",
     "docs/guide/security.md",
-    "docs/operating.md",
+    "docs/guide/operating.md",
 ];
 
 fn guide(workspace: &Workspace) -> Outcome<String> {

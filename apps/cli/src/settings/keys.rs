@@ -7,6 +7,7 @@ use anabranch::segment::{Durability, WriteMethod};
 
 use super::units::{duration_text, parse_duration, parse_size, size_text};
 use super::value::Settings;
+use crate::log_lines::LogForm;
 use crate::output::Form;
 
 /// One setting.
@@ -121,6 +122,15 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
         show: |s| s.form.name().to_owned(),
+    },
+    Key {
+        name: "logs",
+        help: "form of what programs say on the standard error: text, or json (one object on each line)",
+        apply: |s, text| {
+            s.logs = LogForm::parse(text)?;
+            Ok(())
+        },
+        show: |s| s.logs.name().to_owned(),
     },
     Key {
         name: "durability",

@@ -1,6 +1,7 @@
 //! What the command line, the environment and a file say, and which of them said it.
 //!
-//! A flag goes before the environment, the environment before the file. Every setting has
+//! A flag goes before the environment, the environment before the file, and that before the context in
+//! use. A context that is named goes before what names it less strongly. Every setting has
 //! a name such as `engine.segment_bytes`; its variable is `ANABRANCH_ENGINE__SEGMENT_BYTES`,
 //! and `ANABRANCH_…_FILE` names a file that holds the value, for secrets.
 
@@ -21,12 +22,14 @@ use std::path::{Path, PathBuf};
 pub use keys::{KEYS, Key};
 pub use value::{Origin, Settings};
 
+use crate::contexts::{Contexts, Entry};
 use crate::failure::Failure;
 use crate::global_args::GlobalArgs;
 use crate::output::Form;
 
 const PREFIX: &str = "ANABRANCH_";
 const CONFIG_VARIABLE: &str = "ANABRANCH_CONFIG";
+const CONTEXT_VARIABLE: &str = "ANABRANCH_CONTEXT";
 const CONFIG_FILE: &str = "anabranch.toml";
 /// No setting is longer, so a file that is no configuration is not read into memory.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -35,17 +38,30 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const KEY_VARIABLES: [&str; 2] = ["ANABRANCH_KEY", "ANABRANCH_TOKEN_FILE"];
 
 impl Settings {
-    /// Reads the file, the environment and the flags, the strongest last.
+    /// Reads the contexts, the file, the environment and the flags, the strongest last.
     pub fn load(
         flags: &GlobalArgs,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
+        contexts: &Contexts,
     ) -> Result<Self, Failure> {
         let variables = our_variables(environment)?;
         let mut settings = Self::default();
+        if let Some((name, entry)) = contexts.in_use() {
+            settings.apply_context(name, entry)?;
+        }
         if let Some((path, named_by)) = config_file(flags, &variables) {
             settings.apply_file(&path, named_by)?;
         }
+        if let Some(name) = variables
+            .get(CONTEXT_VARIABLE)
+            .filter(|name| !name.is_empty())
+        {
+            settings.apply_context(name, contexts.named(name)?)?;
+        }
         settings.apply_variables(&variables)?;
+        if let Some(name) = &flags.context {
+            settings.apply_context(name, contexts.named(name)?)?;
+        }
         settings.apply_flags(flags)?;
         Ok(settings)
     }
@@ -63,10 +79,45 @@ impl Settings {
         self.origins.contains_key("log")
     }
 
+    /// Where the log is, if the command line says it. A directory is absolute: wherever that is asked
+    /// for later, it is the same.
+    pub fn log_flag(&self) -> Option<String> {
+        let said = matches!(self.origins.get("log"), Some(Origin::Flag(_)));
+        said.then(|| match &self.log {
+            anabranch::Address::Directory(dir) => {
+                let dir = std::path::absolute(dir).unwrap_or(dir.clone());
+                dir.display().to_string()
+            }
+            elsewhere => elsewhere.to_string(),
+        })
+    }
+
     fn apply(&mut self, key: &'static Key, value: &str, origin: Origin) -> Result<(), Failure> {
         (key.apply)(self, value.trim())
             .map_err(|reason| Failure::usage(format!("{} ({origin}): {reason}", key.name)))?;
+        // A key is for the place that it was made for.
+        if key.name == "log" {
+            self.key_file = None;
+        }
         self.origins.insert(key.name, origin);
+        Ok(())
+    }
+
+    /// A context says where everything is: what was said of it before counts no more.
+    fn apply_context(&mut self, name: &str, entry: &Entry) -> Result<(), Failure> {
+        let origin = || Origin::Context(name.to_owned());
+        let tls_ca = entry.tls_ca.as_ref();
+        let tls_ca = tls_ca.map_or_else(String::new, |file| file.display().to_string());
+        for (key, value) in [
+            ("log", entry.log.as_str()),
+            ("server", ""),
+            ("tls_ca", &tls_ca),
+        ] {
+            if let Some(key) = keys::find(key) {
+                self.apply(key, value, origin())?;
+            }
+        }
+        self.key_file.clone_from(&entry.key_file);
         Ok(())
     }
 
@@ -102,7 +153,7 @@ impl Settings {
     }
 
     fn apply_variables(&mut self, variables: &BTreeMap<String, String>) -> Result<(), Failure> {
-        let mut known = vec![CONFIG_VARIABLE.to_owned()];
+        let mut known = vec![CONFIG_VARIABLE.to_owned(), CONTEXT_VARIABLE.to_owned()];
         for key in KEYS {
             let name = variable_of(key.name);
             let file_name = format!("{name}_FILE");
@@ -248,7 +299,55 @@ mod tests {
         let none = (CONFIG_VARIABLE, "");
         let named = variables.iter().any(|(name, _)| *name == CONFIG_VARIABLE);
         let variables = variables.iter().chain((!named).then_some(&none));
-        Settings::load(flags, variables.map(|(n, v)| (n.into(), v.into())))
+        load_with(&Contexts::default(), variables, flags)
+    }
+
+    fn load_with<'a>(
+        contexts: &Contexts,
+        variables: impl IntoIterator<Item = &'a (&'a str, &'a str)>,
+        flags: &GlobalArgs,
+    ) -> Result<Settings, Failure> {
+        let variables = variables.into_iter();
+        let variables = variables.map(|(n, v)| (n.into(), v.into()));
+        Settings::load(flags, variables, contexts)
+    }
+
+    #[test]
+    fn a_context_that_is_named_goes_before_what_names_it_less_strongly() {
+        let mut contexts = Contexts::default();
+        for name in ["used", "variable", "flag"] {
+            let entry = Entry {
+                log: format!("http://{name}"),
+                key_file: Some("k".into()),
+                tls_ca: None,
+            };
+            contexts.put(name, entry).unwrap();
+        }
+        contexts.choose("used").unwrap();
+        let said = |variables: &[(&str, &str)], flags: &GlobalArgs| {
+            let settings = load_with(&contexts, variables, flags).unwrap();
+            let with_key = settings.key_file.is_some();
+            (settings.log.to_string(), with_key)
+        };
+        let (none, named) = ((CONFIG_VARIABLE, ""), ("ANABRANCH_CONTEXT", "variable"));
+        let flags = |context: Option<&str>, log: Option<&str>| GlobalArgs {
+            context: context.map(str::to_owned),
+            log: log.map(str::to_owned),
+            ..GlobalArgs::default()
+        };
+        let at = |url: &str, with_key| (url.to_owned(), with_key);
+        let plain = flags(None, None);
+        assert_eq!(said(&[none], &plain), at("http://used", true));
+        assert_eq!(said(&[none, named], &plain), at("http://variable", true));
+        // The key of a context is not shown elsewhere.
+        let log = ("ANABRANCH_LOG", "http://other");
+        assert_eq!(said(&[none, named, log], &plain), at("http://other", false));
+        let flag = flags(Some("flag"), None);
+        assert_eq!(said(&[none, named, log], &flag), at("http://flag", true));
+        let both = flags(Some("flag"), Some("./here"));
+        assert_eq!(said(&[none, log], &both), at("./here", false));
+        let error = load_with(&contexts, &[none], &flags(Some("nobody"), None)).unwrap_err();
+        assert!(error.what.contains("nobody"), "{}", error.what);
     }
 
     fn key(name: &str) -> &'static Key {

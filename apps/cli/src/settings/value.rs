@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anabranch::Address;
 use anabranch::segment::Options;
 
+use crate::log_lines::LogForm;
 use crate::output::Form;
 
 /// Everything that can be set, with where each value came from.
@@ -22,8 +23,12 @@ pub struct Settings {
     pub tls_cert: Option<PathBuf>,
     /// The file of its private key.
     pub tls_key: Option<PathBuf>,
+    /// The file of the key to show, if a context has named it.
+    pub key_file: Option<PathBuf>,
     /// The form of what is printed.
     pub form: Form,
+    /// The form of what is said beside that, on the standard error.
+    pub logs: LogForm,
     /// How an embedded log behaves.
     pub options: Options,
     /// What was set; a setting that is not here has its default.
@@ -37,6 +42,8 @@ pub struct Settings {
 pub enum Origin {
     /// Nobody.
     Default,
+    /// A context of this name.
+    Context(String),
     /// A configuration file.
     File(PathBuf),
     /// A variable of the environment.
@@ -51,6 +58,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Context(name) => write!(f, "context {name}"),
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Variable(name) => write!(f, "environment {name}"),
             Self::VariableFile(name, path) => {
@@ -69,7 +77,9 @@ impl Default for Settings {
             tls_ca: None,
             tls_cert: None,
             tls_key: None,
+            key_file: None,
             form: Form::Text,
+            logs: LogForm::Text,
             options: Options::default(),
             origins: BTreeMap::new(),
             unknown_variables: Vec::new(),

@@ -12,6 +12,7 @@ use anabranch_server::client::Client;
 use tokio::sync::{mpsc, watch};
 
 use super::child::{self, Child, Lines};
+use super::listener::stranger_at;
 use super::plan::{Declared, Ready};
 
 /// How long to wait before a service is started again that has ended: first, and at the most.
@@ -162,8 +163,10 @@ impl Keeper {
         let late = time.sleep(self.declared.ready_within);
         let mut late = pin!(late);
         let declared = self.declared.clone();
+        let (name, lines) = (self.name.clone(), self.lines.clone());
+        let tell = move |text: &str| lines(&name, &format!("[up] {text}"));
         let trust = self.trust.clone();
-        let mut ready = pin!(ready(&declared, child.pid(), &time, &trust));
+        let mut ready = pin!(ready(&declared, child.pid(), (&time, &trust), &tell));
         loop {
             tokio::select! {
                 status = &mut ended => {
@@ -256,11 +259,29 @@ fn how(ended: std::io::Result<ExitStatus>) -> String {
 }
 
 /// Waits until a service is ready.
-async fn ready(declared: &Declared, pid: u32, time: &Time, trust: &Option<Trust>) {
+async fn ready(
+    declared: &Declared,
+    pid: u32,
+    (time, trust): (&Time, &Option<Trust>),
+    tell: &(impl Fn(&str) + Sync),
+) {
+    let mut is_told = false;
     loop {
         let is_ready = match &declared.ready {
             Ready::AtOnce => true,
-            Ready::Url(url) => answers(url, time, trust).await,
+            Ready::Url(url) if !answers(url, time, trust).await => false,
+            Ready::Url(url) => match stranger_at(url, pid) {
+                None => true,
+                Some(stranger) => {
+                    if !is_told {
+                        tell(&format!(
+                            "process {stranger}, which is none of this service, answers at {url}"
+                        ));
+                    }
+                    is_told = true;
+                    false
+                }
+            },
             Ready::Directory(dir) => match Present::find(&Env::os(), dir) {
                 Ok(Some(present)) if present.pid == pid => answers(&present.url, time, trust).await,
                 // Nobody yet, or one that served before.

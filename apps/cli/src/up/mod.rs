@@ -5,6 +5,7 @@ pub mod asked;
 mod child;
 pub mod control;
 mod keeper;
+mod listener;
 pub mod plan;
 mod supervisor;
 pub mod systemd;
@@ -15,12 +16,13 @@ pub use child::Lines;
 pub use keeper::State;
 pub use supervisor::Supervisor;
 
+use crate::output::note_of;
 use plan::Plan;
 
 /// Writes each line on the standard error, with the service's name before it.
 pub fn on_stderr(plan: &Plan) -> Lines {
     let width = plan.services.keys().map(String::len).max().unwrap_or(0);
     Arc::new(move |name: &str, line: &str| {
-        crate::output::note(&format!("{name:width$} | {line}"));
+        note_of(name, line, || format!("{name:width$} | {line}"));
     })
 }

@@ -42,7 +42,10 @@ fn help_says_what_a_stranger_needs() {
         "schema",
         "key",
         "log",
+        "context",
         "config",
+        "doctor",
+        "debug",
         "completions",
     ] {
         check(command, &scratch.run(&format!("{command} --help")).ok());
@@ -56,6 +59,8 @@ fn help_says_what_a_stranger_needs() {
         check(&name, &scratch.run(&format!("log {verb} --help")).ok());
     }
     for (noun, verbs) in [
+        ("context", "add use ls rm"),
+        ("debug", "bundle"),
         ("entity", "show parked unpark"),
         ("view", "ls get rebuild back-out skip retry"),
         ("process", "ls show retry settle abort skip"),

@@ -38,6 +38,8 @@ impl Scratch {
         command
             .args(arguments.split_whitespace())
             .current_dir(&self.0)
+            // No context of whoever runs the tests is in use.
+            .env("XDG_CONFIG_HOME", self.path("config"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -36,6 +36,7 @@ impl Place {
             views: dir.clone(),
             provider: ProviderClient::new(address),
             fleet: Arc::new(Fleet::new()),
+            alerts: None,
             env,
         });
         shop.open().await.unwrap();

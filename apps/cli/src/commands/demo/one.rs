@@ -15,6 +15,7 @@ use super::args::DemoArgs;
 use super::ending::{failure, read_work, stay_open, told};
 use super::place::Place;
 use super::provider;
+use crate::alerts;
 use crate::context::Context;
 use crate::demo_text::Display;
 use crate::failure::{Failure, Outcome};
@@ -51,6 +52,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
         views: place.dir().join("views"),
         provider: ProviderClient::new(provider),
         fleet: Arc::new(Fleet::new()),
+        alerts: alerts::of(&context),
     });
     shop.open()
         .await

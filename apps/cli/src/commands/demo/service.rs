@@ -21,6 +21,7 @@ use anabranch_shop::storefront;
 use super::args::DemoArgs;
 use super::ending::failure;
 use super::provider;
+use crate::alerts;
 use crate::context::Context;
 use crate::credential;
 use crate::failure::{Exit, Failure, Outcome};
@@ -91,13 +92,9 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         views,
         provider: ProviderClient::new(provider::address(args.provider, &time).await?),
         fleet: Arc::new(Fleet::and_elsewhere(Arc::new(port))),
+        alerts: alerts::of(&context),
     };
-    // People look for the page where it always is; whatever else is found wherever it is.
-    let (wanted, usual) = match (name, args.listen.as_str()) {
-        ("storefront", listen) => (listen, HOME),
-        (_, HOME) => ("127.0.0.1:0", ""),
-        (_, other) => (other, ""),
-    };
+    let (wanted, usual) = place(name, &args.listen);
     let bound = serving::bind(wanted, usual, &args.doors, &context).await?;
     let secret =
         lease_secret(&context.env, dir).map_err(|error| file("keep a secret in", dir, &error))?;
@@ -134,6 +131,16 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
     }
     lease.release().await.map_err(not_registered)?;
     Ok(())
+}
+
+/// Where a service is wanted, and which place is usual: people look for the page where it always is;
+/// whatever else is found wherever it is.
+fn place<'a>(name: &str, listen: &'a str) -> (&'a str, &'a str) {
+    match (name, listen) {
+        ("storefront", listen) => (listen, HOME),
+        (_, HOME) => ("127.0.0.1:0", ""),
+        (_, other) => (other, ""),
+    }
 }
 
 /// A server of an older version keeps to itself what it seals with.

@@ -96,7 +96,8 @@ fn last_of(segment: &SegmentInfo) -> Option<Position> {
     (segment.end > segment.first).then(|| Position::at(segment.end - 1))
 }
 
-fn to_json(info: &Info) -> Value {
+/// What it is, as JSON.
+pub fn to_json(info: &Info) -> Value {
     let segment = |segment: &SegmentInfo| {
         json!({
             "file": segment.file,

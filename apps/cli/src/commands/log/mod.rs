@@ -7,7 +7,7 @@
 
 mod backup;
 mod export;
-mod info;
+pub mod info;
 mod repair;
 pub mod text;
 mod upgrade;

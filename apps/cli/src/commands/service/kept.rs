@@ -49,7 +49,7 @@ pub async fn run(args: &KeptArgs, asked: fn(String) -> Asked, context: &Context)
 }
 
 /// Asks whoever keeps the services of this file, or the one that runs here.
-async fn ask(
+pub async fn ask(
     plan: Option<&Path>,
     asked: &Asked,
     context: &Context,

@@ -1,7 +1,7 @@
 //! `anabranch service`.
 
 mod graph;
-mod kept;
+pub mod kept;
 mod registered;
 
 use anabranch_server::client::path;
@@ -18,7 +18,8 @@ use crate::remote::{Remote, ServerArgs};
 use crate::table::Table;
 use crate::up::asked::Asked;
 
-use registered::{lease_of, registered};
+use registered::lease_of;
+pub use registered::registered;
 
 /// Look at the services of a log and of a running program: ls, graph, stop, start, restart, forget,
 /// diagnostics, circuits
