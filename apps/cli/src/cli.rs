@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    append, bench, completions, config, context, dead_letter, debug, demo, doctor, entity, import,
-    key, log, process, read, schema, send, serve, service, story, up, view,
+    append, audit, bench, completions, config, context, dead_letter, debug, demo, doctor, entity,
+    import, key, log, process, read, schema, send, serve, service, story, up, view,
 };
 use crate::global_args::GlobalArgs;
 
@@ -74,6 +74,8 @@ pub enum Command {
     Schema(schema::SchemaCommand),
     #[command(subcommand)]
     Key(key::KeyCommand),
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     #[command(subcommand)]
     Log(log::LogCommand),
     Doctor(doctor::DoctorArgs),

@@ -5,8 +5,8 @@ use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Command};
 use crate::commands::{
-    append, bench, completions, config, context, dead_letter, debug, demo, doctor, entity, import,
-    key, log, process, read, schema, send, serve, service, story, up, view,
+    append, audit, bench, completions, config, context, dead_letter, debug, demo, doctor, entity,
+    import, key, log, process, read, schema, send, serve, service, story, up, view,
 };
 use crate::context::Context;
 use crate::failure::Outcome;
@@ -34,6 +34,7 @@ pub async fn run(command: Command, settings: Settings) -> Outcome {
         Command::DeadLetter(command) => dead_letter::run(command, &context).await,
         Command::Bench(command) => bench::run(&command, &context),
         Command::Key(command) => key::run(command, &context).await,
+        Command::Audit(command) => audit::run(command, &context).await,
         Command::Log(command) => log::run(command, &context).await,
         Command::Doctor(args) => doctor::run(&args, &context).await,
         Command::Debug(command) => debug::run(command, &context).await,

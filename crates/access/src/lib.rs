@@ -7,6 +7,8 @@
 //! * A [`KeyTable`] is what a server knows of keys. It follows from facts on the log, [`KeyFact`]: so a key
 //!   that is revoked is refused everywhere as soon as that is read.
 //! * [`may_listen`] says where a server may listen at all.
+//! * An [`AuditChain`] is what was written down of who did what: each record holds the hash of the one
+//!   before, so that a change of any is found.
 //! * A client finds its key by [`Key::from_env`], in a file or in the environment: never in an argument,
 //!   which everybody on the machine can see.
 //!
@@ -22,6 +24,7 @@
 //! # Ok::<_, anabranch_access::ScopeError>(())
 //! ```
 
+mod audit;
 mod caller;
 mod fact;
 mod key;
@@ -29,6 +32,7 @@ mod listen;
 mod scope;
 mod table;
 
+pub use audit::{AUDIT_STREAM, AUDIT_TYPE, Act, AuditBreak, AuditChain, AuditRecord};
 pub use caller::{Caller, Forbidden, Principal};
 pub use fact::{FactError, KeyAdded, KeyFact};
 pub use key::{Key, KeyError, KeyHash};

@@ -21,12 +21,7 @@ use std::sync::Arc;
 use anabranch_access::{Principal, Unauthenticated};
 
 pub use keys::{Issuer, IssuerError};
-
-/// How far the clocks of an issuer and of a server may be apart, in seconds.
-pub const LEEWAY: u64 = 30;
-
-/// No token is longer, in bytes.
-pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+pub use token::{LEEWAY, TOKEN_BYTES_MAX};
 
 impl Issuer {
     /// Whose token this is, at this time in microseconds since 1970, UTC: the value of a header

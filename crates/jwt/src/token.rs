@@ -6,7 +6,12 @@ use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
 use crate::keys::Issuer;
-use crate::{LEEWAY, TOKEN_BYTES_MAX};
+
+/// How far the clocks of an issuer and of a server may be apart, in seconds.
+pub const LEEWAY: u64 = 30;
+
+/// No token is longer, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
 
 /// No name of whom a token is about is longer, in bytes.
 const SUBJECT_BYTES_MAX: usize = 256;

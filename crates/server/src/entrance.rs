@@ -33,6 +33,10 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// The most requests of one connection at a time: one for each of its readers.
 const STREAMS_MAX: u32 = 4096;
 
+/// The largest head of a request, in bytes: a token and a key have room, and what else a client library
+/// says.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
 /// The most clients that begin to encrypt at a time. Others wait, within the time that they have.
 const HANDSHAKES_MAX: usize = 256;
 
@@ -62,6 +66,7 @@ impl Entrance {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
+            .max_buf_size(HEAD_BYTES_MAX)
             .header_read_timeout(patience);
         http.http2()
             .timer(TokioTimer::new())
@@ -69,6 +74,7 @@ impl Entrance {
             .keep_alive_timeout(ALIVE_WITHIN)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
             .max_concurrent_streams(STREAMS_MAX);
         Self {
             http,

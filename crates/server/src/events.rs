@@ -46,7 +46,7 @@ async fn follow(
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Answer {
     let filter = filter(&mut parameters)?;
-    allowed::filter(&caller, &filter)?;
+    allowed::filter(&shared, &caller, &filter)?;
     let story = parameters.take("correlation")?;
     let mode = mode(parameters.take("until")?)?;
     let asked = parameters.take("from")?;

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use connectrpc::ConnectError;
 
 use crate::calls::{is_call, refuse_call};
+use crate::keys::Keys;
 use crate::read::one;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -31,6 +32,17 @@ pub async fn let_in(
         request.extensions_mut().insert(Caller::Nobody);
         return next.run(request).await;
     }
+    let asked = (request.method().clone(), request.uri().path().to_owned());
+    let (caller, response) = of_somebody(keys, request, next).await;
+    if let Some(audit) = &shared.audit {
+        let (method, path) = asked;
+        audit.heard(&caller, &method, &path, &response);
+    }
+    response
+}
+
+/// What is answered to whoever shows a key, and who that is.
+async fn of_somebody(keys: &Keys, mut request: Request, next: Next) -> (Caller, Response) {
     let shown = match one(request.headers(), &header::AUTHORIZATION) {
         Ok(value) => keys.authenticate(value.map(HeaderValue::as_bytes)),
         Err(_) => Err(Unauthenticated::Unknown),
@@ -39,10 +51,14 @@ pub async fn let_in(
         Ok(principal) => {
             // What is not there cannot be passed on or written down.
             request.headers_mut().remove(header::AUTHORIZATION);
-            request.extensions_mut().insert(Caller::Known(principal));
-            next.run(request).await
+            let caller = Caller::Known(principal);
+            request.extensions_mut().insert(caller.clone());
+            (caller, next.run(request).await)
         }
-        Err(_) => unauthenticated(request.uri().path(), request.headers()),
+        Err(_) => {
+            let refused = unauthenticated(request.uri().path(), request.headers());
+            (Caller::Nobody, refused)
+        }
     }
 }
 

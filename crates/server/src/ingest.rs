@@ -68,7 +68,7 @@ pub async fn append(
             batch(&body(request, &shared, max).await?)?
         }
     };
-    allowed::append(&caller, &events)?;
+    allowed::append(&shared, &caller, &events)?;
     let registry = &shared.registry;
     let ready = registry.ready().await;
     ready.map_err(|denied| Refusal::unavailable(format!("{denied}; nothing was changed")))?;

@@ -46,6 +46,7 @@ pub const BACKBONE: &str = "127.0.0.1:7400";
 mod allowed;
 mod answer;
 mod asyncapi;
+mod audit;
 mod calls;
 pub mod client;
 mod command;

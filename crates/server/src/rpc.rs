@@ -347,7 +347,7 @@ impl p::LogService for LogRpc {
         };
         let append = append_of(message).map_err(malformed)?;
         let caller = policy::of(context.extensions());
-        allowed::append(&caller, &append.events).map_err(|error| denied(&error))?;
+        allowed::append(&self.shared, &caller, &append.events).map_err(|error| denied(&error))?;
         // Whoever goes away leaves an append that is done or not done, as always.
         let appended = self.registry().await?.append(&shown, append).await;
         let appended = appended.map_err(|error| append_failed(&error))?;
@@ -383,7 +383,7 @@ impl p::LogService for LogRpc {
         let filter = request.filter.into_option().map(filter_of).transpose();
         let filter = filter.map_err(malformed)?.unwrap_or_default();
         let caller = policy::of(context.extensions());
-        allowed::filter(&caller, &filter).map_err(|error| denied(&error))?;
+        allowed::filter(&self.shared, &caller, &filter).map_err(|error| denied(&error))?;
         let from = match (request.from.as_option(), mode) {
             (Some(cut), _) => self.cut_of_request(cut)?,
             (None, ReadMode::Backward) => {
@@ -516,7 +516,7 @@ impl Many {
         if !self.shared.is_still_known(&self.caller) {
             return Some(allowed::NO_MORE.to_owned());
         }
-        let forbidden = allowed::append(&self.caller, &append.events).err()?;
+        let forbidden = allowed::append(&self.shared, &self.caller, &append.events).err()?;
         Some(forbidden.to_string())
     }
 

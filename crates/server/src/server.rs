@@ -19,8 +19,10 @@ use hyper_util::server::graceful::GracefulShutdown;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 
 use crate::answer::{Answer, reply};
+use crate::audit::Audit;
 use crate::entrance::{Entrance, Says, look_after};
 use crate::files::{Files, LogFiles};
 use crate::keys::Keys;
@@ -269,7 +271,13 @@ impl Server {
                 stopping.clone(),
             ));
         }
+        let (audit, writing) = match (&keys, self.has_log) {
+            (Some(_), true) => Some(self.audit(stopping.clone())),
+            _ => None,
+        }
+        .unzip();
         let place = Place {
+            audit,
             url: match transport {
                 Transport::Tls => format!("https://{address}"),
                 Transport::Plain => format!("http://{address}"),
@@ -315,7 +323,21 @@ impl Server {
         // Who has not been answered within the bound sees the connection end.
         let drained = Box::pin(graceful.shutdown());
         select(drained, time.sleep(DRAIN)).await;
+        if let Some(writing) = writing {
+            select(writing, time.sleep(DRAIN)).await;
+        }
         Ok(())
+    }
+
+    /// Begins to write down who does what.
+    fn audit(&self, stopping: watch::Receiver<bool>) -> (Audit, JoinHandle<()>) {
+        let (audit, writing) = Audit::start(self.log.clone(), self.time.clone(), stopping);
+        let about = match self.certificate {
+            Some(_) => "a server that encrypts",
+            None => "a server that does not encrypt",
+        };
+        audit.tell("the server".to_owned(), "start", about, "allowed");
+        (audit, writing)
     }
 
     /// What it answers, and what each of it needs, without a listener.
@@ -328,6 +350,7 @@ impl Server {
         let place = Place {
             url: "http://127.0.0.1:1".to_owned(),
             listening: Listening::Local,
+            audit: None,
             keys: Some(keys),
         };
         self.routes(place, stopping)
@@ -346,6 +369,7 @@ impl Server {
             url: place.url,
             listening: place.listening,
             certificate: self.certificate,
+            audit: place.audit,
             keys: place.keys,
             fleet: self.fleet,
             log: self.log,
@@ -425,6 +449,7 @@ fn own(shared: &Shared, has_log: bool, has_peers: bool) -> Routes {
 /// Where and how it serves.
 struct Place {
     url: String,
+    audit: Option<Audit>,
     listening: Listening,
     keys: Option<Arc<Keys>>,
 }

@@ -14,6 +14,7 @@ use axum::http::Extensions;
 use connectrpc::{ConnectError, RequestContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::audit::Audit;
 use crate::files::Files;
 use crate::keys::Keys;
 use crate::registry::Registry;
@@ -45,6 +46,8 @@ pub struct Inner {
     pub listening: Listening,
     /// What it shows of itself, if what is said is encrypted.
     pub certificate: Option<Arc<Certificate>>,
+    /// What writes down who does what, if callers are asked who they are and this is the log's server.
+    pub audit: Option<Audit>,
     /// The keys of callers, if they are asked for one.
     pub keys: Option<Arc<Keys>>,
     pub fleet: Arc<Fleet>,

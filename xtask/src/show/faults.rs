@@ -122,7 +122,7 @@ fn tests_named(text: &str, ids: &[String]) -> BTreeSet<String> {
 }
 
 /// The tests by the package that has them.
-fn by_package(files: &[SourceFile], names: &BTreeSet<String>) -> Vec<(String, Vec<String>)> {
+pub fn by_package(files: &[SourceFile], names: &BTreeSet<String>) -> Vec<(String, Vec<String>)> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
     for name in names {
         let definition = format!("fn {name}(");

@@ -6,6 +6,7 @@ mod backbone;
 mod faults;
 mod house;
 mod item;
+mod security;
 pub mod tools;
 
 use item::{Item, Run};

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub mod append;
+pub mod audit;
 pub mod bench;
 pub mod completions;
 pub mod config;

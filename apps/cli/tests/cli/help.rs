@@ -41,6 +41,7 @@ fn help_says_what_a_stranger_needs() {
         "service",
         "schema",
         "key",
+        "audit",
         "log",
         "context",
         "config",
@@ -70,6 +71,7 @@ fn help_says_what_a_stranger_needs() {
             "ls graph stop start restart forget diagnostics circuits",
         ),
         ("key", "add ls revoke"),
+        ("audit", "ls verify"),
         ("schema", "ls check types"),
     ] {
         for verb in verbs.split(' ') {

@@ -330,3 +330,39 @@ async fn a_request_that_is_meant_for_another_log_is_refused() {
     let entity = good(&bank.get("/operate/entity/account/a").await);
     assert_eq!(entity["version"], 0);
 }
+
+/// What is answered to a request with a header of so many bytes.
+async fn with_head(bank: &Bank, bytes: usize) -> String {
+    let padding = "a".repeat(bytes);
+    let mut stream = say(
+        bank,
+        &format!("GET /livez HTTP/1.1\r\nhost: localhost\r\npadding: {padding}\r\n\r\n"),
+    )
+    .await;
+    let mut answer = vec![0; 64];
+    let read = stream.read(&mut answer).await.unwrap_or_default();
+    String::from_utf8_lossy(&answer[..read]).into_owned()
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_before_anything_else() {
+    let bank = impatient().await;
+    let fits = with_head(&bank, 40 << 10).await;
+    assert!(fits.starts_with("HTTP/1.1 200"), "{fits}");
+    for bytes in [65 << 10, 100 << 10] {
+        let refused = with_head(&bank, bytes).await;
+        assert!(
+            refused.is_empty() || refused.starts_with("HTTP/1.1 431"),
+            "{refused}"
+        );
+    }
+    let many = "a: b\r\n".repeat(200);
+    let mut stream = say(
+        &bank,
+        &format!("GET /livez HTTP/1.1\r\nhost: localhost\r\n{many}\r\n"),
+    )
+    .await;
+    let mut answer = vec![0; 64];
+    let read = stream.read(&mut answer).await.unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 431"));
+}

@@ -2,6 +2,7 @@
 //! every connection, and what the contract does not say. Services that ask each other over it.
 
 mod access;
+mod audit;
 #[path = "../http/bank.rs"]
 mod bank;
 mod conformance;

@@ -1,0 +1,165 @@
+//! What a server writes down of who did what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_access::{
+    AUDIT_STREAM, AuditChain, AuditRecord, CATEGORY, Key, KeyAdded, KeyFact, Scopes,
+};
+use anabranch_env::Env;
+use anabranch_log::{Append, Log, MemoryLog, Order, ReadMode, VersionRange};
+use anabranch_log_remote::{Options, RemoteLog};
+use anabranch_model::{Cut, EventId, EventType, Filter, NewEvent, StreamId};
+use anabranch_runtime::Time;
+use anabranch_server::client::{Client, Method};
+use anabranch_server::{Doors, key_append};
+use bytes::Bytes;
+use futures_executor::block_on;
+use tokio::runtime::Builder;
+
+use crate::support::Served;
+
+fn id() -> EventId {
+    EventId::from_u128(Env::os().rng.next_u128())
+}
+
+/// The audit so far, which has to be whole.
+fn audit(log: &dyn Log) -> Vec<AuditRecord> {
+    let stream = StreamId::system(AUDIT_STREAM).unwrap();
+    let mut read = log.read_stream(&stream, VersionRange::ALL, Order::Forward);
+    let mut chain = AuditChain::default();
+    let mut records = Vec::new();
+    while let Some(event) = block_on(read.next()) {
+        let event = event.unwrap();
+        records.push(
+            chain
+                .follow_event(event.event_type(), event.data())
+                .unwrap(),
+        );
+    }
+    records
+}
+
+/// Waits until the audit has a record of this.
+fn until(log: &dyn Log, is_it: impl Fn(&AuditRecord) -> bool) -> AuditRecord {
+    let time = Time::of(&Env::os());
+    let began = time.monotonic();
+    loop {
+        if let Some(found) = audit(log).into_iter().find(|record| is_it(record)) {
+            return found;
+        }
+        let waited = time.monotonic() - began;
+        assert!(waited < Duration::from_secs(20), "{:?}", audit(log));
+    }
+}
+
+fn start(log: &Arc<dyn Log>, auth: bool) -> Served {
+    let doors = Doors {
+        auth,
+        insecure: false,
+    };
+    let address = "127.0.0.1:0".parse().unwrap();
+    let time = Time::of(&Env::os());
+    Served::start_with(log.clone(), address, 7, time, move |server| {
+        server.doors(doors)
+    })
+}
+
+fn ask(server: &Served, method: Method, path: &str, key: Option<&Key>) -> u16 {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let client = Client::new(&server.url(), Time::of(&Env::os())).unwrap();
+    let client = client.with_key(key.cloned());
+    let sent = client.send(method, path, &[], Bytes::from_static(b"{}"));
+    runtime.block_on(sent).unwrap().status.as_u16()
+}
+
+/// A key that may do this, said on the log as a program beside it would.
+fn key(log: &dyn Log, name: &str, scopes: &[&str]) -> Key {
+    let key = Key::generate(&*Env::os().rng);
+    let added = KeyAdded {
+        name: name.to_owned(),
+        hash: key.hash().to_string(),
+        scopes: Scopes::parse(scopes.iter().copied()).unwrap(),
+        expires_at: None,
+    };
+    let append = key_append(id(), key.id(), &KeyFact::Added(added)).unwrap();
+    block_on(log.append(append)).unwrap();
+    key
+}
+
+#[test]
+fn who_makes_keys_who_operates_and_who_is_refused_is_written_down() {
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+    let admin = key(&*log, "ada", &["*:*", "*:$*"]);
+    let reader = key(&*log, "bob", &["read:order"]);
+    let server = start(&log, true);
+    until(&*log, |record| record.did == "start");
+    // A key is made by the server.
+    let mut options = Options::default();
+    options.key = Some(admin.clone());
+    let afar = RemoteLog::open(&server.url(), options).unwrap();
+    let made = key(&afar, "new", &["read:*"]);
+    let stream = format!("{CATEGORY}/{}", made.id());
+    let record = until(&*log, |record| record.about == stream);
+    assert_eq!(
+        (&*record.did, &*record.result),
+        ("append $KeyAdded", "allowed")
+    );
+    assert!(record.who.contains("ada"), "{record:?}");
+    // An operator does something.
+    let path = "/operate/processes/none/x/retry";
+    ask(&server, Method::Post, path, Some(&admin));
+    until(&*log, |record| {
+        record.about == path && record.who.contains("ada")
+    });
+    // Others are refused: with a key that may not, and many times without one.
+    assert_eq!(ask(&server, Method::Get, "/metrics", Some(&reader)), 403);
+    let record = until(&*log, |record| record.about == "/metrics");
+    assert_eq!(record.result, "refused");
+    assert!(record.who.contains("bob"), "{record:?}");
+    let mut options = Options::default();
+    options.key = Some(reader);
+    let far = RemoteLog::open(&server.url(), options).unwrap();
+    let filter = Filter::category("payment");
+    let mut read = far.read(&Cut::start(), filter, ReadMode::ToHead);
+    assert!(block_on(read.next()).unwrap().is_err());
+    let record = until(&*log, |record| record.did == "read");
+    assert_eq!((&*record.about, &*record.result), ("payment", "refused"));
+    drop((read, far));
+    for _ in 0..20 {
+        assert_eq!(ask(&server, Method::Get, "/version", None), 401);
+    }
+    let counted = || {
+        let all = audit(&*log).into_iter();
+        let refused: Vec<_> = all.filter(|record| record.who == "nobody").collect();
+        (
+            refused.len(),
+            refused.iter().map(|record| record.times).sum::<u64>(),
+        )
+    };
+    until(&*log, |_| counted().1 == 20);
+    assert!(counted().0 < 20, "{:?}", counted());
+    // The next server goes on behind it.
+    let before = audit(&*log).len();
+    drop((afar, server));
+    let _next = start(&log, true);
+    until(&*log, |record| {
+        record.number > before as u64 && record.did == "start"
+    });
+}
+
+#[test]
+fn a_server_that_asks_nobody_writes_nothing_down() {
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+    let server = start(&log, false);
+    let afar = RemoteLog::open(&server.url(), Options::default()).unwrap();
+    let event = NewEvent::new(
+        id(),
+        StreamId::of("order", "1").unwrap(),
+        EventType::new("Placed").unwrap(),
+        b"{}".to_vec(),
+    );
+    block_on(afar.append(Append::events([event]))).unwrap();
+    drop((afar, server));
+    assert!(audit(&*log).is_empty());
+}
