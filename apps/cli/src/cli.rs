@@ -37,6 +37,11 @@ Every setting can also come from the environment (ANABRANCH_LOG, ANABRANCH_DURAB
 anabranch.toml: see `anabranch config show --origin`.";
 
 impl Command {
+    /// Whether it goes on and serves others.
+    pub fn is_service(&self) -> bool {
+        matches!(self, Self::Demo(_) | Self::Serve(_))
+    }
+
     /// As which service what it says is told.
     pub fn speaks_as(&self) -> &str {
         match self {

@@ -16,6 +16,7 @@ mod credential;
 mod demo_text;
 mod dispatch;
 mod event_text;
+mod export;
 mod failure;
 mod global_args;
 mod input;
@@ -70,6 +71,9 @@ fn main() -> ExitCode {
     let form = settings.form;
     if settings.logs == LogForm::Json {
         log_lines::speak_json(cli.command.speaks_as(), Env::os().clock);
+    }
+    if settings.otlp.is_some() && cli.command.is_service() {
+        export::keep_spans(cli.command.speaks_as(), &Env::os());
     }
     if form == Form::Text {
         for name in &settings.unknown_variables {

@@ -8,6 +8,7 @@ use anabranch_server::{BACKBONE, Server};
 use clap::Args;
 
 use super::Context;
+use crate::export::{self, Export};
 use crate::failure::{Failure, Outcome};
 use crate::logs;
 use crate::output::note;
@@ -60,7 +61,9 @@ pub async fn run(args: ServeArgs, context: &Context) -> Outcome {
     // Who is to be found at a certain place is not elsewhere.
     let (serving, url) = serving::start(server, (&args.listen, ""), &args.doors, context).await?;
     note(&format!("the log {}: {url}", context.settings.log));
+    let export = export::begin(&url, context)?;
     stop.unless_asked(std::future::pending::<()>()).await;
+    Export::end(export).await;
     serving.end().await;
     Ok(opened.close()?)
 }

@@ -124,6 +124,15 @@ pub const KEYS: &[Key] = &[
         show: |s| s.form.name().to_owned(),
     },
     Key {
+        name: "otlp",
+        help: "collector of OpenTelemetry to which spans and figures are sent, for example http://127.0.0.1:4318; empty: nowhere",
+        apply: |s, text| {
+            s.otlp = Some(text.to_owned()).filter(|text| !text.is_empty());
+            Ok(())
+        },
+        show: |s| s.otlp.clone().unwrap_or_default(),
+    },
+    Key {
         name: "logs",
         help: "form of what programs say on the standard error: text, or json (one object on each line)",
         apply: |s, text| {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub key_file: Option<PathBuf>,
     /// The form of what is printed.
     pub form: Form,
+    /// Where spans and figures are sent; `None`: nowhere.
+    pub otlp: Option<String>,
     /// The form of what is said beside that, on the standard error.
     pub logs: LogForm,
     /// How an embedded log behaves.
@@ -79,6 +81,7 @@ impl Default for Settings {
             tls_key: None,
             key_file: None,
             form: Form::Text,
+            otlp: None,
             logs: LogForm::Text,
             options: Options::default(),
             origins: BTreeMap::new(),

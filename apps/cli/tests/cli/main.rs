@@ -24,6 +24,7 @@ mod kill;
 mod log;
 mod log_lines;
 mod operate;
+mod otlp;
 mod packaging;
 mod read;
 mod schema;

@@ -18,6 +18,7 @@ use super::provider;
 use crate::alerts;
 use crate::context::Context;
 use crate::demo_text::Display;
+use crate::export::{self, Export};
 use crate::failure::{Failure, Outcome};
 use crate::logs;
 use crate::output::{Form, note};
@@ -62,6 +63,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     if form == Form::Text {
         note(&format!("the shop's page: {url}"));
     }
+    let export = export::begin(&url, &context)?;
     let options = args.options();
     let mut stop = StopSignal::new()?;
     let demo = Demo::new(shop.clone(), work, options)
@@ -80,6 +82,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     if args.keep && !was_stopped {
         stay_open(&printed, form, &mut stop).await;
     }
+    Export::end(export).await;
     serving.end().await;
     let in_order = shop.fleet.shutdown(Duration::from_secs(10)).await;
     if !in_order {

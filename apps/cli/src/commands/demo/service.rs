@@ -24,6 +24,7 @@ use super::provider;
 use crate::alerts;
 use crate::context::Context;
 use crate::credential;
+use crate::export::{self, Export};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::note;
 use crate::serving;
@@ -117,7 +118,9 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
     }
     let (serving, url) = bound.serve(server, Some((dir, seal)), &context)?;
     note(&format!("service {name}: {url}"));
+    let export = export::begin(&url, &context)?;
     let lost = stop.unless_asked(lease.lost()).await;
+    Export::end(export).await;
     if let Some(why) = lost {
         // Another process is this service now: nothing more is appended by this one.
         let failure = Failure::new(Exit::Conflict, "lease-lost", why);
