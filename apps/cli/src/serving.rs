@@ -31,6 +31,9 @@ pub struct DoorArgs {
     /// Listen also where other machines reach it though it has not both keys and encryption
     #[arg(long)]
     insecure_i_understand: bool,
+    /// How many requests of each caller are answered in a second, with --auth [default: 20000]
+    #[arg(long, value_name = "NUMBER", requires = "auth", value_parser = clap::value_parser!(u32).range(1..))]
+    requests_per_second: Option<u32>,
     /// Encrypt what is said, with the certificate in this file of PEM; it is looked at again while the
     /// server runs
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -70,6 +73,9 @@ impl DoorArgs {
         }
         if self.insecure_i_understand {
             arguments.push("--insecure-i-understand".to_owned());
+        }
+        if let Some(max) = self.requests_per_second {
+            arguments.extend(["--requests-per-second".to_owned(), max.to_string()]);
         }
         if let Some((chain, key)) = self.tls_files(context)? {
             for (name, file) in [("--tls-cert", chain), ("--tls-key", key)] {
@@ -239,6 +245,7 @@ pub struct Bound {
     doors: Doors,
     certificate: Option<Arc<Certificate>>,
     issuer: Option<Arc<Issuer>>,
+    requests_per_second: Option<u32>,
 }
 
 /// Takes the place that is wanted; if that is the usual one and it is taken, any other.
@@ -273,6 +280,7 @@ pub async fn bind(
         doors,
         certificate,
         issuer,
+        requests_per_second: args.requests_per_second,
     })
 }
 
@@ -296,10 +304,14 @@ impl Bound {
             doors,
             certificate,
             issuer,
+            requests_per_second,
         } = self;
         server = server.doors(doors).says(note);
         if let Some(certificate) = certificate {
             server = server.certificate(certificate);
+        }
+        if let Some(max) = requests_per_second {
+            server = server.requests_a_second(max);
         }
         if let Some(issuer) = issuer {
             server = server.issuer(issuer);

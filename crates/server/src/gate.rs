@@ -1,6 +1,7 @@
 //! The gate: whoever shows no key that is good is refused before anything is read of what they send.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_access::{Caller, Unauthenticated};
 use axum::extract::{Request, State};
@@ -18,6 +19,10 @@ use crate::shared::Shared;
 /// What a caller is told. Why a key is not good is its owner's business, and not a guesser's.
 const WHO: &str = "this server asks who calls, and no key that is good was shown; send Authorization: Bearer ab_…, or a token that this server believes (a program takes it from ANABRANCH_TOKEN_FILE or ANABRANCH_KEY); nothing was changed";
 
+/// What a caller is told who asks more often than one may.
+const TOO_OFTEN: &str =
+    "this caller asks more often than the server answers one caller; nothing was changed";
+
 /// Lets a request in whose caller is known, and says to whoever carries it out who that is.
 pub async fn let_in(
     State((shared, public)): State<(Shared, Arc<[String]>)>,
@@ -33,7 +38,7 @@ pub async fn let_in(
         return next.run(request).await;
     }
     let asked = (request.method().clone(), request.uri().path().to_owned());
-    let (caller, response) = of_somebody(keys, request, next).await;
+    let (caller, response) = of_somebody(&shared, keys, request, next).await;
     if let Some(audit) = &shared.audit {
         let (method, path) = asked;
         audit.heard(&caller, &method, &path, &response);
@@ -42,7 +47,12 @@ pub async fn let_in(
 }
 
 /// What is answered to whoever shows a key, and who that is.
-async fn of_somebody(keys: &Keys, mut request: Request, next: Next) -> (Caller, Response) {
+async fn of_somebody(
+    shared: &Shared,
+    keys: &Keys,
+    mut request: Request,
+    next: Next,
+) -> (Caller, Response) {
     let shown = match one(request.headers(), &header::AUTHORIZATION) {
         Ok(value) => keys.authenticate(value.map(HeaderValue::as_bytes)),
         Err(_) => Err(Unauthenticated::Unknown),
@@ -51,7 +61,12 @@ async fn of_somebody(keys: &Keys, mut request: Request, next: Next) -> (Caller, 
         Ok(principal) => {
             // What is not there cannot be passed on or written down.
             request.headers_mut().remove(header::AUTHORIZATION);
+            let taken = shared.rates.take(&principal.key, shared.time.monotonic());
             let caller = Caller::Known(principal);
+            if let Err(wait) = taken {
+                let path = request.uri().path();
+                return (caller, too_often(path, request.headers(), wait));
+            }
             request.extensions_mut().insert(caller.clone());
             (caller, next.run(request).await)
         }
@@ -72,5 +87,19 @@ fn unauthenticated(path: &str, headers: &HeaderMap) -> Response {
     response
         .headers_mut()
         .insert(header::WWW_AUTHENTICATE, asks);
+    response
+}
+
+/// Tells somebody who asks too often when to come again.
+fn too_often(path: &str, headers: &HeaderMap, wait: Duration) -> Response {
+    let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", TOO_OFTEN);
+    let mut response = refusal.again_in(wait).into_response();
+    if is_call(path) {
+        let again = response.headers_mut().remove(header::RETRY_AFTER);
+        response = refuse_call(headers, &ConnectError::resource_exhausted(TOO_OFTEN));
+        if let Some(again) = again {
+            response.headers_mut().insert(header::RETRY_AFTER, again);
+        }
+    }
     response
 }

@@ -72,6 +72,7 @@ mod policy;
 mod policy_tests;
 mod prefer;
 mod present;
+mod rate;
 mod read;
 mod refusal;
 mod registry;

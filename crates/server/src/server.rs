@@ -27,6 +27,7 @@ use crate::entrance::{Entrance, Says, look_after};
 use crate::files::{Files, LogFiles};
 use crate::keys::Keys;
 use crate::policy::{Needs, Routes, Rule};
+use crate::rate::{REQUESTS_A_SECOND, Rates};
 use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, READERS_MAX, Shared};
@@ -63,6 +64,7 @@ pub struct Server {
     certificate: Option<Arc<Certificate>>,
     issuer: Option<Arc<Issuer>>,
     says: Says,
+    requests_a_second: u32,
 }
 
 /// Why nothing is served.
@@ -104,6 +106,7 @@ impl Server {
             certificate: None,
             issuer: None,
             says: Arc::new(|_| {}),
+            requests_a_second: REQUESTS_A_SECOND,
         }
     }
 
@@ -167,6 +170,15 @@ impl Server {
     #[must_use]
     pub fn issuer(mut self, issuer: Arc<Issuer>) -> Self {
         self.issuer = Some(issuer);
+        self
+    }
+
+    /// How many requests of one caller are answered in a second, where callers are asked who they are;
+    /// 20,000 if nothing is said. Who asks for more is told when to come again. A call that goes on, such
+    /// as one of many appends, is one request.
+    #[must_use]
+    pub fn requests_a_second(mut self, max: u32) -> Self {
+        self.requests_a_second = max;
         self
     }
 
@@ -370,6 +382,7 @@ impl Server {
             listening: place.listening,
             certificate: self.certificate,
             audit: place.audit,
+            rates: Rates::new(self.requests_a_second),
             keys: place.keys,
             fleet: self.fleet,
             log: self.log,

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::audit::Audit;
 use crate::files::Files;
 use crate::keys::Keys;
+use crate::rate::Rates;
 use crate::registry::Registry;
 use crate::seal::log_name;
 
@@ -48,6 +49,8 @@ pub struct Inner {
     pub certificate: Option<Arc<Certificate>>,
     /// What writes down who does what, if callers are asked who they are and this is the log's server.
     pub audit: Option<Audit>,
+    /// How often each caller may ask.
+    pub rates: Rates,
     /// The keys of callers, if they are asked for one.
     pub keys: Option<Arc<Keys>>,
     pub fleet: Arc<Fleet>,

@@ -73,7 +73,8 @@ impl Believing {
                     auth: true,
                     insecure: false,
                 };
-                server.doors(doors).issuer(Arc::new(issuer))
+                let server = server.doors(doors).issuer(Arc::new(issuer));
+                server.requests_a_second(50)
             },
         );
         Self {
@@ -92,8 +93,12 @@ impl Believing {
 
     /// A token that is good for a minute, as a program finds it.
     fn token(&self, scope: &str) -> Key {
+        self.token_of("ada", scope)
+    }
+
+    fn token_of(&self, name: &str, scope: &str) -> Key {
         let claims = json!({
-            "iss": "who", "aud": "anabranch", "sub": "ada", "exp": self.now() + 60, "scope": scope,
+            "iss": "who", "aud": "anabranch", "sub": name, "exp": self.now() + 60, "scope": scope,
         });
         let part = |value: &Value| base64url(value.to_string().as_bytes());
         let said = format!("{}.{}", part(&json!({"alg": "EdDSA"})), part(&claims));
@@ -158,4 +163,28 @@ fn a_token_that_nobody_believed_in_has_signed_opens_no_door() {
             "{path}"
         );
     }
+}
+
+#[test]
+fn who_asks_too_often_is_told_when_to_come_again_and_keeps_nobody_else_out() {
+    let believing = Believing::start();
+    let token = believing.token("read:order");
+    let asked: Vec<_> = (0..60)
+        .map(|_| believing.status("/version", Some(token.clone())))
+        .collect();
+    assert_eq!(asked.iter().filter(|status| **status == 200).count(), 50);
+    assert!(asked[50..].iter().all(|status| *status == 429), "{asked:?}");
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let client = Client::new(&believing.server.url(), Time::of(&Env::os())).unwrap();
+    let client = client.with_key(Some(token.clone()));
+    for path in ["/version", "/anabranch.log.v1.LogService/Head"] {
+        let reply = runtime.block_on(client.post(path, "{}")).unwrap();
+        assert_eq!(reply.status, 429, "{path}");
+        assert!(reply.header("retry-after").is_some(), "{path}");
+    }
+    // Somebody else, and the same one a second later, are answered.
+    let other = believing.token_of("bob", "read:order");
+    assert_eq!(believing.status("/version", Some(other)), 200);
+    believing.time.advance(Duration::from_secs(1));
+    assert_eq!(believing.status("/version", Some(token)), 200);
 }
