@@ -18,7 +18,6 @@ use tokio::task::JoinHandle;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::logs::real;
 use crate::output::note;
 
 /// Who is let in.
@@ -79,14 +78,14 @@ impl DoorArgs {
         }
         if let Some((chain, key)) = self.tls_files(context)? {
             for (name, file) in [("--tls-cert", chain), ("--tls-key", key)] {
-                arguments.extend([name.to_owned(), real(file).display().to_string()]);
+                arguments.extend([name.to_owned(), whole(file).display().to_string()]);
             }
         }
         if let Some(keys) = &self.jwt_keys {
             let issuer = self.jwt_issuer.as_deref().unwrap_or_default();
             let audience = self.jwt_audience.as_deref().unwrap_or_default();
             for (name, value) in [
-                ("--jwt-keys", &*real(keys).display().to_string()),
+                ("--jwt-keys", &*whole(keys).display().to_string()),
                 ("--jwt-issuer", issuer),
                 ("--jwt-audience", audience),
                 ("--jwt-scopes", &self.jwt_scopes),
@@ -195,6 +194,11 @@ impl DoorArgs {
         }
         Ok(())
     }
+}
+
+/// The path as a program in another directory finds it.
+pub fn whole(file: &Path) -> PathBuf {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
 }
 
 fn failed(error: ServeError) -> Failure {

@@ -87,3 +87,32 @@ fn beyond_this_machine_a_server_that_encrypts_still_has_to_ask_who_calls() {
     server.terminate();
     server.finish().ok();
 }
+
+#[test]
+fn the_shop_in_processes_of_its_own_encrypts_and_asks_who_calls() {
+    let scratch = Scratch::new("tls-split");
+    certify(&scratch);
+    let order = |n: usize| {
+        format!(
+            "{},{},A,2,2010-12-01 08:26:00,1.25,17850,France\n",
+            536_365 + n,
+            22_000 + n
+        )
+    };
+    let head =
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
+    scratch.file(
+        "orders.csv",
+        head.to_owned() + &(0..3).map(order).collect::<String>(),
+    );
+    let demo = scratch.run(
+        "demo --split --orders orders.csv --provider reliable --listen 127.0.0.1:0 --output json \
+         --auth --tls-cert server.pem --tls-key server.key --tls-ca ca.pem",
+    );
+    let said = std::fs::read_to_string(scratch.path(".anabranch/demo/services.log"));
+    assert_eq!(demo.code, Some(0), "{}\n{said:?}", demo.stderr);
+    let summary: serde_json::Value = serde_json::from_slice(&demo.stdout).unwrap();
+    assert_eq!(summary["orders"]["confirmed"], 3, "{summary}");
+    let audit = scratch.run("audit verify --log ./.anabranch/demo/log").ok();
+    assert!(audit.contains("the audit is whole"), "{audit}");
+}

@@ -37,6 +37,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::logs::real;
 use crate::neighbours::Neighbours;
 use crate::output::{Form, note};
+use crate::serving::whole;
 use crate::stop::StopSignal;
 use crate::up::plan::Plan;
 use crate::up::{Lines, State, Supervisor};
@@ -178,7 +179,7 @@ impl Split {
             text += &format!("ANABRANCH_TOKEN_FILE = {key}\n");
         }
         if let Some(ca) = &context.settings.tls_ca {
-            let ca = json_text(&real(ca).display().to_string());
+            let ca = json_text(&whole(ca).display().to_string());
             text += &format!("{CA_VARIABLE} = {ca}\n");
         }
         let doors = args.doors.arguments(context)?;
