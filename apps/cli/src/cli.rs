@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    append, audit, bench, completions, config, context, dead_letter, debug, demo, doctor, entity,
-    import, key, log, process, read, schema, send, serve, service, story, up, view,
+    append, audit, bench, completions, config, context, dead_letter, debug, demo, deploy, doctor,
+    entity, import, key, log, process, read, schema, send, serve, service, story, up, view,
 };
 use crate::global_args::GlobalArgs;
 
@@ -65,6 +65,7 @@ pub enum Command {
     Send(send::SendArgs),
     Serve(serve::ServeArgs),
     Up(up::UpArgs),
+    Deploy(deploy::DeployArgs),
     #[command(subcommand)]
     Entity(entity::EntityCommand),
     #[command(subcommand)]

@@ -5,8 +5,8 @@ use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Command};
 use crate::commands::{
-    append, audit, bench, completions, config, context, dead_letter, debug, demo, doctor, entity,
-    import, key, log, process, read, schema, send, serve, service, story, up, view,
+    append, audit, bench, completions, config, context, dead_letter, debug, demo, deploy, doctor,
+    entity, import, key, log, process, read, schema, send, serve, service, story, up, view,
 };
 use crate::context::Context;
 use crate::failure::Outcome;
@@ -26,6 +26,7 @@ pub async fn run(command: Command, settings: Settings) -> Outcome {
         Command::Send(args) => send::run(args, &context).await,
         Command::Serve(args) => serve::run(args, &context).await,
         Command::Up(args) => up::run(args, &context).await,
+        Command::Deploy(args) => deploy::run(args, &context).await,
         Command::Entity(command) => entity::run(command, &context).await,
         Command::View(command) => view::run(command, &context).await,
         Command::Process(command) => process::run(command, &context).await,

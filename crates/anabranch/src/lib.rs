@@ -176,6 +176,9 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/services-as-processes.md")]
     pub struct ServicesAsProcesses;
 
+    #[doc = include_str!("../../../docs/guide/deploying.md")]
+    pub struct Deploying;
+
     #[doc = include_str!("../../../docs/guide/testing.md")]
     pub struct Testing;
 

@@ -39,6 +39,7 @@ pub fn expand(input: DeriveInput, domain: TokenStream) -> Result<TokenStream> {
 struct EnumOptions {
     domain: TokenStream,
     upcasts: Option<Path>,
+    downcasts: Option<Path>,
 }
 
 enum EventVariant<'a> {
@@ -57,11 +58,15 @@ fn enum_options(input: &DeriveInput, domain: TokenStream) -> Result<EnumOptions>
     let mut options = EnumOptions {
         domain,
         upcasts: None,
+        downcasts: None,
     };
     for attr in input.attrs.iter().filter(|a| a.path().is_ident("event")) {
         attr.parse_nested_meta(|meta| {
             if meta.path.is_ident("upcasts") {
                 options.upcasts = Some(meta.value()?.parse()?);
+                Ok(())
+            } else if meta.path.is_ident("downcasts") {
+                options.downcasts = Some(meta.value()?.parse()?);
                 Ok(())
             } else if meta.path.is_ident("crate") {
                 let path: Path = meta.value()?.parse::<LitStr>()?.parse()?;
@@ -74,7 +79,8 @@ fn enum_options(input: &DeriveInput, domain: TokenStream) -> Result<EnumOptions>
                 Err(meta
                     .error("this belongs on a variant: each event has its own name and version"))
             } else {
-                Err(unknown(&meta, "`upcasts = function` or `crate = \"path\"`"))
+                let expected = "`upcasts = function`, `downcasts = function` or `crate = \"path\"`";
+                Err(unknown(&meta, expected))
             }
         })?;
     }
@@ -101,7 +107,10 @@ fn parse_variant(variant: &Variant) -> Result<EventVariant<'_>> {
             } else if meta.path.is_ident("nested") {
                 nested = Some(meta.path.span());
                 Ok(())
-            } else if meta.path.is_ident("upcasts") || meta.path.is_ident("crate") {
+            } else if ["upcasts", "downcasts", "crate"]
+                .iter()
+                .any(|name| meta.path.is_ident(name))
+            {
                 Err(meta.error("this belongs on the enum, above its name"))
             } else {
                 Err(unknown(
@@ -361,6 +370,13 @@ fn implementation(
             }
         }
     });
+    let downcasts = options.downcasts.as_ref().map(|path| {
+        quote! {
+            fn downcasts() -> #domain::Downcasts {
+                #path()
+            }
+        }
+    });
     quote! {
         #[automatically_derived]
         impl #domain::Event for #enum_name {
@@ -416,6 +432,8 @@ fn implementation(
             }
 
             #upcasts
+
+            #downcasts
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::command::Command;
 use crate::event::Event;
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
+use crate::upcasts::Upcasts;
 
 /// An event-sourced aggregate: commands in, events out. The unit of consistency and of
 /// failure.
@@ -42,6 +43,12 @@ pub trait Entity: Default + Serialize + DeserializeOwned + Send + 'static {
 
     /// The state after `event`. Never fails: the event has happened.
     fn evolve(&mut self, event: &Self::Event);
+
+    /// How to read commands that older versions of a program send; see
+    /// [`CommandReader`](crate::CommandReader).
+    fn command_upcasts() -> Upcasts {
+        Upcasts::none()
+    }
 }
 
 /// What a decision may know beside state and command. The same context gives the same

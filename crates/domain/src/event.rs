@@ -2,6 +2,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use crate::codec::{DecodeError, EncodeError, EventKind};
+use crate::downcasts::Downcasts;
 use crate::shape::Shape;
 use crate::upcasts::Upcasts;
 
@@ -55,6 +56,11 @@ pub trait Event: Sized + Send + 'static {
     /// How to read what older versions of the program have written.
     fn upcasts() -> Upcasts {
         Upcasts::none()
+    }
+
+    /// How older versions of programs read what this one writes.
+    fn downcasts() -> Downcasts {
+        Downcasts::none()
     }
 }
 

@@ -2,6 +2,7 @@ use anabranch_model::{CommandId, EventRef, StreamId, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Role;
+use crate::downcasts::Lowered;
 use crate::entity::{Decide, Entity};
 use crate::event::{DecodeError, Event};
 use crate::memory::{Admission, CommandMemory, Note, Remembered};
@@ -199,7 +200,7 @@ impl<E: Entity> EntityInstance<E> {
         self.version = Some(version);
     }
 
-    /// Takes in a stored event, on replay. `Ok(false)` when its type is retired and only counts.
+    /// Takes in a stored event, on replay. `Ok(false)` when it is passed over and only counts.
     pub fn replay(
         &mut self,
         reader: &Reader<E::Event>,
@@ -213,7 +214,11 @@ impl<E: Entity> EntityInstance<E> {
             self.version = Some(event.version);
             return Ok(true);
         }
-        let own = reader.read(event.event_type, event.schema_version, event.data)?;
+        let mut room = Lowered::default();
+        let own = match reader.known(event, &mut room) {
+            Some(known) => reader.read(known.event_type, known.schema_version, known.data)?,
+            None => None,
+        };
         if let Some(event) = &own {
             self.state.evolve(event);
         }

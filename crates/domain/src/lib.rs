@@ -66,7 +66,7 @@
 //! | process | reacts to events by sending commands | [`Process`], [`Reaction`] |
 //! | saga | steps over several entities, each with a compensation | [`Saga`], [`saga`] |
 //! | effect | a call to the world outside, as a value | [`Effect`], [`CallPolicy`] |
-//! | schema | how old events are read | [`Upcasts`], [`Reader`] |
+//! | schema | how old events are read, and new ones by old programs | [`Upcasts`], [`Downcasts`], [`Reader`] |
 //! | tests | given/when/then, and several services in memory | `testkit`, with the feature of this name |
 //!
 //! # One shape for all of them
@@ -88,6 +88,8 @@ extern crate self as anabranch_domain;
 
 mod codec;
 mod command;
+mod command_reader;
+mod downcasts;
 mod effect;
 mod entity;
 mod event;
@@ -97,6 +99,7 @@ mod lock;
 mod memory;
 mod origin;
 pub mod process;
+mod publish;
 mod rejection;
 mod retry;
 mod rules;
@@ -119,6 +122,8 @@ pub use anabranch_model::{CommandId, Cut, EventRef, StreamId};
 pub use command::{
     Command, CommandEnvelope, CommandError, Outcome, Outgoing, RecordedEvent, ReplyEnvelope, Role,
 };
+pub use command_reader::CommandReader;
+pub use downcasts::{Downcast, Downcasts, FieldChange, Lowered, Newer};
 pub use effect::{Breaker, Call, CallEnvelope, CallPolicy, Effect, Repeat, WhenOpen};
 pub use entity::{Decide, Entity};
 pub use event::{DecodeError, EncodeError, Event, EventKind, NoEvent};
@@ -128,6 +133,7 @@ pub use lock::{SemanticLock, WhenLocked};
 pub use memory::{Admission, CommandMemory, Note, PLAIN_COMMANDS_MAX, Remembered};
 pub use origin::Origin;
 pub use process::{Action, Correlate, Input, Process, Reaction, Reply, SagaStart, Source, Timer};
+pub use publish::Publishes;
 pub use rejection::Rejection;
 pub use retry::Retry;
 pub use saga::Saga;

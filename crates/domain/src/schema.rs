@@ -3,32 +3,65 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+use anabranch_model::EventRef;
 use serde_json::Value;
 
 use crate::codec::EventKind;
+use crate::downcasts::{Downcasts, Lowered, Newer, Way};
 use crate::event::{DecodeError, Event};
 use crate::upcasts::{SchemaError, Upcasts};
 
 /// Reads stored events of every version as `E`. Made once, checked when made.
 pub struct Reader<E> {
     upcasts: Upcasts,
+    newer: Arc<Newer>,
     event: PhantomData<fn() -> E>,
 }
 
 impl<E: Event> Reader<E> {
     /// A reader of what `E` knows now and of what its upcasts lead from.
     pub fn new() -> Result<Self, SchemaError> {
+        Self::taught(Arc::default())
+    }
+
+    /// The same, which also reads newer events as far as `newer` says how.
+    pub fn taught(newer: Arc<Newer>) -> Result<Self, SchemaError> {
         Ok(Self {
-            upcasts: checked(E::kinds(), E::upcasts())?,
+            upcasts: checked(E::kinds(), E::upcasts(), &E::downcasts())?,
+            newer,
             event: PhantomData,
         })
+    }
+
+    /// Whether it reads this without what newer programs say.
+    fn is_known(&self, name: &str, version: u32) -> bool {
+        E::version_of(name).is_some_and(|known| version <= known)
+            || self.upcasts.retired.contains(name)
+            || self.upcasts.steps.contains_key(&(name.to_owned(), version))
+    }
+
+    /// A stored event as this reader knows it: the event itself, or what newer programs say that it is
+    /// for older ones, for which there is `room`; `None` if older ones pass over it.
+    pub fn known<'a>(&self, event: &EventRef<'a>, room: &'a mut Lowered) -> Option<EventRef<'a>> {
+        let (name, version) = (event.event_type, event.schema_version);
+        match E::version_of(name) {
+            Some(known) if version <= known => Some(*event),
+            _ => lowered(&self.newer, event, room, &|name, version| {
+                self.is_known(name, version)
+            }),
+        }
     }
 
     /// Every type name that it can read, ascending: the present ones, the older ones that lead
     /// to them, and the retired ones.
     pub fn names(&self) -> Vec<String> {
-        names(&E::kinds(), &self.upcasts)
+        let mut names = names(&E::kinds(), &self.upcasts);
+        names.extend(self.newer_names());
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// Whether events of this name can be read.
@@ -36,6 +69,12 @@ impl<E: Event> Reader<E> {
         E::version_of(name).is_some()
             || self.upcasts.retired.contains(name)
             || self.upcasts.steps.keys().any(|(known, _)| known == name)
+            || self.newer_names().iter().any(|newer| newer == name)
+    }
+
+    fn newer_names(&self) -> Vec<String> {
+        self.newer
+            .names(&|name, version| self.is_known(name, version))
     }
 
     /// Reads one stored event; `None` when its type is retired.
@@ -56,7 +95,11 @@ impl<E: Event> Reader<E> {
 
 // What follows is compiled once, not again for each type of event.
 
-fn checked(mut kinds: Vec<EventKind>, upcasts: Upcasts) -> Result<Upcasts, SchemaError> {
+fn checked(
+    mut kinds: Vec<EventKind>,
+    upcasts: Upcasts,
+    downcasts: &Downcasts,
+) -> Result<Upcasts, SchemaError> {
     kinds.sort_unstable();
     if let Some(pair) = kinds.windows(2).find(|pair| pair[0].name == pair[1].name) {
         return Err(SchemaError::NameTwice {
@@ -64,6 +107,7 @@ fn checked(mut kinds: Vec<EventKind>, upcasts: Upcasts) -> Result<Upcasts, Schem
         });
     }
     upcasts.check(&kinds)?;
+    downcasts.check(&kinds)?;
     Ok(upcasts)
 }
 
@@ -74,11 +118,43 @@ fn names(kinds: &[EventKind], upcasts: &Upcasts) -> Vec<String> {
     names.into_iter().collect()
 }
 
+/// A newer event as it is known; as it is if nothing leads there.
+fn lowered<'a>(
+    newer: &Newer,
+    event: &EventRef<'a>,
+    room: &'a mut Lowered,
+    is_known: &dyn Fn(&str, u32) -> bool,
+) -> Option<EventRef<'a>> {
+    let Some(downcasts) = newer.of(event.category()) else {
+        return Some(*event);
+    };
+    match downcasts.way(event.event_type, event.schema_version, is_known) {
+        Some(Way::PassedOver) => None,
+        Some(Way::To {
+            name,
+            version,
+            steps,
+        }) if !steps.is_empty() => {
+            let Some(lowered) = Lowered::make(name, version, &steps, event.data) else {
+                return Some(*event);
+            };
+            *room = lowered;
+            Some(EventRef {
+                event_type: &room.name,
+                schema_version: room.version,
+                data: &room.data,
+                ..*event
+            })
+        }
+        Some(Way::To { .. }) | None => Some(*event),
+    }
+}
+
 /// The name and the version of a type.
 type NameAndVersion = (String, u32);
 
 /// Leads older data on to its present name and version; `None` when its type is retired.
-fn lifted(
+pub(crate) fn lifted(
     upcasts: &Upcasts,
     name: &str,
     version: u32,

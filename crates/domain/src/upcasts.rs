@@ -251,6 +251,16 @@ pub enum SchemaError {
         /// The type name.
         name: String,
     },
+    /// A downcast begins where nothing is written, or leads nowhere.
+    #[error("the downcast of {name} v{version}: {why}")]
+    Downcast {
+        /// The type name.
+        name: String,
+        /// The version where it begins; 0: every one.
+        version: u32,
+        /// What is wrong.
+        why: String,
+    },
     /// Two variants have one name.
     #[error("two variants have the event name {name}; each name means one thing")]
     NameTwice {

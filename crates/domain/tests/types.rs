@@ -6,7 +6,7 @@ use anabranch_domain::types::{
     CategoryTypes, EventTypes, FindingCode, Held, ProgramTypes, ReaderTypes, Registered,
     ServiceTypes, Shape, check,
 };
-use anabranch_domain::{Event, Json, StreamId, Timestamp, Upcasts};
+use anabranch_domain::{Downcasts, Event, Json, StreamId, Timestamp, Upcasts};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -176,6 +176,7 @@ fn held<E: Event>(events: &[(&str, u32)]) -> Held {
     let registered = Registered {
         service: "orders".to_owned(),
         kinds: EventTypes::of::<E>().kinds,
+        downcasts: Downcasts::none(),
     };
     let mut held = Held {
         registered: [("order".to_owned(), vec![registered])].into(),

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_domain::saga::{Called, RegisterError, SagaType};
-use anabranch_domain::types::{CategoryTypes, EventTypes, ReaderTypes, ServiceTypes};
+use anabranch_domain::types::{CategoryTypes, EventTypes, PrivateRead, ReaderTypes, ServiceTypes};
 use anabranch_domain::{
-    CommandId, Cut, Effect, Entity, Event, Process, Retry, Saga, SchemaError, View,
+    CommandId, CommandReader, Cut, Effect, Entity, Event, Process, Publishes, Retry, Saga,
+    SchemaError, View,
 };
 use anabranch_log::{BoxFuture, Log};
 use anabranch_model::Position;
@@ -17,11 +18,14 @@ use crate::consumer::{ConsumerContext, ConsumerHost, ConsumerParts, ConsumerSpec
 use crate::delivery::{CallContext, CallError, Dispatcher, EffectHost, Effects};
 use crate::diagnostics::{Alert, AlertSink, Diagnostics, alerts_to_stderr};
 use crate::entity::{EntityHost, EntityOptions, HostError};
-use crate::fleet::Fleet;
+use crate::entity_code::{EntityCode, Publish, published};
+use crate::fleet::{Fleet, PrivateBeside};
 use crate::head_watch::{HeadWatch, HeadWatches};
 use crate::host::HostParts;
 use crate::hosted::Hosted;
 use crate::kinds::{EntityKind, ProcessKind, SagaKind};
+use crate::newer::NewerTypes;
+use crate::panics::contain;
 use crate::port::Port;
 use crate::process::{ProcessHost, ProcessOptions, ProcessParts};
 use crate::registry;
@@ -50,10 +54,13 @@ pub struct ServiceBuilder {
     head_watches: Option<Arc<HeadWatches>>,
     retry: Retry,
     types: ServiceTypes,
+    newer: NewerTypes,
     letters_max: usize,
     alerts: AlertSink,
     /// Whether a service beside it has this category.
     owned_beside: Option<Owned>,
+    /// Whether what it reads is private to a service beside it, or the other way round.
+    private_beside: Option<PrivateBeside>,
 }
 
 type Typed = (TypeId, Arc<dyn Any + Send + Sync>, Arc<EntityHost>);
@@ -129,6 +136,9 @@ pub enum StartError {
         /// Where the first event stands that it would hear.
         first: Position,
     },
+    /// A service reads what another keeps to itself.
+    #[error("{0}")]
+    Private(Box<PrivateRead>),
     /// Two things have one name.
     #[error("{what} {name:?} is registered twice; each name means one thing")]
     Twice {
@@ -149,6 +159,7 @@ impl Service {
                 ..ServiceTypes::default()
             },
             name,
+            newer: NewerTypes::new(log.clone()),
             log,
             time,
             snapshots: Arc::new(MemorySnapshots::new()),
@@ -164,6 +175,7 @@ impl Service {
             letters_max: LETTERS_MAX,
             alerts: alerts_to_stderr(),
             owned_beside: None,
+            private_beside: None,
         }
     }
 }
@@ -192,17 +204,50 @@ impl ServiceBuilder {
 
     /// Hosts the entities of this type, in this way.
     #[must_use]
-    pub fn entity_with<E: Entity>(mut self, options: EntityOptions) -> Self {
+    pub fn entity_with<E: Entity>(self, options: EntityOptions) -> Self {
+        self.host_entity::<E>(options, None)
+    }
+
+    /// Hosts the entities of this type, and tells other services what they [publish](Publishes).
+    /// Their own events are private then: a service that reads them does not start beside this one.
+    #[must_use]
+    pub fn publishing_entity<E: Publishes>(self) -> Self {
+        self.publishing_entity_with::<E>(EntityOptions::default())
+    }
+
+    /// The same, hosted in this way.
+    #[must_use]
+    pub fn publishing_entity_with<E: Publishes>(mut self, options: EntityOptions) -> Self {
+        self.types.private.insert(E::CATEGORY.to_owned());
+        self.types.entities.push(CategoryTypes {
+            category: E::PUBLISHED.to_owned(),
+            events: EventTypes::of::<E::Published>(),
+        });
+        self.host_entity::<E>(options, Some(published::<E>))
+    }
+
+    fn host_entity<E: Entity>(
+        mut self,
+        options: EntityOptions,
+        publish: Option<Publish<E>>,
+    ) -> Self {
         self.types.entities.push(CategoryTypes {
             category: E::CATEGORY.to_owned(),
             events: EventTypes::of::<E::Event>(),
         });
+        let commands = contain(|| CommandReader::<E::Command>::new(E::command_upcasts()));
+        if let Ok(Ok(commands)) = commands {
+            let category = E::CATEGORY.to_owned();
+            self.types.commands.insert(category, commands.names());
+        }
+        let newer = self.newer.known.clone();
         self.entities.push(Box::new(move |parts| {
-            let kind = EntityKind::<E>::new().map_err(|source| HostError::Schema {
-                category: E::CATEGORY,
-                source,
-            })?;
-            let host = EntityHost::start(Arc::new(kind), parts, options)?;
+            let code =
+                EntityCode::<E>::new(newer, publish).map_err(|source| HostError::Schema {
+                    category: E::CATEGORY,
+                    source,
+                })?;
+            let host = EntityHost::start(Arc::new(EntityKind(code)), parts, options)?;
             Ok((TypeId::of::<E>(), host.clone() as _, host))
         }));
         self
@@ -250,7 +295,8 @@ impl ServiceBuilder {
         self.reads::<P::Event>("process", P::NAME, P::CATEGORIES);
         self.types.journals.push(P::NAME.to_owned());
         let start: StartProcess = Box::new(move |parts| {
-            let kind = ProcessKind::<P>::new().map_err(|source| StartError::Process {
+            let newer = parts.newer.known.clone();
+            let kind = ProcessKind::<P>::new(newer).map_err(|source| StartError::Process {
                 process: P::NAME,
                 source,
             })?;
@@ -282,8 +328,13 @@ impl ServiceBuilder {
     pub fn saga_with<S: Saga>(mut self, options: ProcessOptions) -> Self {
         self.reads::<S::Event>("saga", S::NAME, S::CATEGORIES);
         self.types.journals.push(S::NAME.to_owned());
+        // One that does not fit together is refused when it is started.
+        if let Ok(saga) = SagaType::of::<S>() {
+            let name = S::NAME.to_owned();
+            self.types.sagas.insert(name, saga.definitions());
+        }
         let start: StartProcess = Box::new(move |parts| {
-            let saga = SagaType::of::<S>()?;
+            let saga = SagaType::taught::<S>(parts.newer.known.clone())?;
             let registered = &parts.dispatcher.effects;
             let missing = |called: &Called| !registered.0.contains_key(called.effect);
             if let Some(called) = saga.calls().into_iter().find(missing) {
@@ -363,6 +414,7 @@ impl ServiceBuilder {
     pub fn beside(mut self, fleet: &Fleet) -> Self {
         self.head_watches = Some(fleet.head_watches());
         self.owned_beside = Some(fleet.owned());
+        self.private_beside = Some(fleet.private());
         self.port(fleet.port())
     }
 
@@ -432,7 +484,14 @@ impl ServiceBuilder {
     }
 
     async fn start_all(self) -> Result<Service, StartError> {
+        if let Some(found) = self.private_beside.and_then(|look| look(&self.types)) {
+            return Err(StartError::Private(found));
+        }
         let diagnostics = Arc::new(Diagnostics::new(self.name.clone(), self.alerts));
+        // What the log cannot tell now is looked up when an event cannot be read.
+        if let Err(why) = self.newer.look().await {
+            diagnostics.add(self.time.now(), why.to_string());
+        }
         let mut entities = BTreeMap::new();
         let mut hosts = BTreeMap::new();
         let parts = HostParts {
@@ -450,16 +509,10 @@ impl ServiceBuilder {
             }
             hosts.insert(id, host);
         }
-        // A log that ends with its program has no later reader to tell.
-        if self.log.capabilities().survives_restart {
-            for types in &self.types.entities {
-                if let Err(why) = registry::record(&*self.log, &self.name, types).await {
-                    let category = &types.category;
-                    let text = format!("the types of {category} were not registered: {why}");
-                    diagnostics.add(self.time.now(), text);
-                }
-            }
-        }
+        registry::record_all(&*self.log, &self.types, &|text| {
+            diagnostics.add(self.time.now(), text);
+        })
+        .await;
         let (time, told) = (self.time.clone(), diagnostics.clone());
         let head_watch = match &self.head_watches {
             Some(head_watches) => head_watches.of(&self.log, time, told),
@@ -473,7 +526,7 @@ impl ServiceBuilder {
             diagnostics: diagnostics.clone(),
             snapshots: self.snapshots.clone(),
         };
-        let views = start_views(self.views, &context, &head_watch, &mut hosts).await?;
+        let views = start_views(self.views, &context, &head_watch, &self.newer, &mut hosts).await?;
         let consumers =
             start_consumers(self.consumers, &context, self.checkpoints, &head_watch).await?;
         let dispatcher = Arc::new(Dispatcher::new(
@@ -490,6 +543,7 @@ impl ServiceBuilder {
                 host: parts.clone(),
                 head: head_watch.head(),
                 dispatcher: dispatcher.clone(),
+                newer: self.newer.clone(),
             };
             let process = start(parts)?;
             let name = process.name();
@@ -620,6 +674,7 @@ async fn start_views(
     starts: Vec<(&'static str, StartView)>,
     context: &ViewContext,
     head_watch: &HeadWatch,
+    newer: &NewerTypes,
     hosts: &mut Hosts,
 ) -> Result<BTreeMap<&'static str, Arc<dyn AnyView>>, StartError> {
     let mut views = BTreeMap::new();
@@ -628,6 +683,7 @@ async fn start_views(
         let parts = ViewParts {
             context: ViewContext { view, ..context },
             head: head_watch.head(),
+            newer: newer.clone(),
         };
         let (id, host, any) = start(parts).await?;
         if views.insert(view, any).is_some() {

@@ -3,6 +3,7 @@ use std::future::ready;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use anabranch_domain::types::{PrivateRead, ServiceTypes, private_read};
 use anabranch_log::BoxFuture;
 use futures_util::future::join_all;
 
@@ -30,11 +31,16 @@ struct Inner {
     elsewhere: Option<Arc<dyn Port>>,
 }
 
+/// Finds what is read and private.
+pub(crate) type PrivateBeside = Box<dyn FnOnce(&ServiceTypes) -> Option<Box<PrivateRead>> + Send>;
+
 /// Which service each thing belongs to, also while that is away.
 #[derive(Default)]
 struct Homes {
     categories: BTreeMap<String, String>,
     views: BTreeMap<String, String>,
+    /// What each service writes and reads.
+    types: BTreeMap<String, ServiceTypes>,
 }
 
 impl Homes {
@@ -89,6 +95,21 @@ impl Fleet {
                 let found = inner.find(Subject::Category(category));
                 !matches!(found, Whereabouts::Nowhere { .. })
             })
+        })
+    }
+
+    /// Finds what a service that is to start reads of a service here that is private to that, or the
+    /// other way round.
+    pub(crate) fn private(&self) -> PrivateBeside {
+        let inner = Arc::downgrade(&self.inner);
+        Box::new(move |types| {
+            let inner = inner.upgrade()?;
+            let homes = inner.homes();
+            let found = homes
+                .types
+                .values()
+                .find_map(|other| private_read(types, other));
+            found.map(Box::new)
         })
     }
 
@@ -200,6 +221,7 @@ impl Inner {
         for category in service.categories().chain(processes) {
             homes.categories.insert(category.to_owned(), home());
         }
+        homes.types.insert(home(), service.types().clone());
         for (view, _) in service.views() {
             homes.views.insert(view.to_owned(), home());
         }

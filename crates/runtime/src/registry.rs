@@ -2,14 +2,21 @@
 //!
 //! For each category of entities there is a stream `$schema/<category>`. A service that starts
 //! says there what it writes, if that is not what was said last. So the log knows what its
-//! events look like, also when the program that wrote them is gone.
+//! events look like, also when the program that wrote them is gone. What it reads it says in
+//! `$readers/<service>`.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_domain::StreamId;
+use anabranch_domain::saga::DefinitionHash;
 use anabranch_domain::types::{
-    CategoryTypes, Held, ProgramTypes, Registered, Report, check as compare,
+    Held, ProgramTypes, Registered, Report, Rollout, Running, ServiceTypes, check as compare,
+    check_rollout as compare_rollout,
 };
 use anabranch_log::{Append, AppendError, Expect, Log, Order, ReadError, ReadMode, VersionRange};
-use anabranch_model::{Cut, EventId, EventType, Filter, NewEvent, Version, content_hash};
+use anabranch_model::{Cut, Event, EventId, EventType, Filter, NewEvent, Version, content_hash};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The category of the registry's streams.
@@ -17,6 +24,12 @@ const CATEGORY: &str = "$schema";
 
 /// The type of the registry's events.
 const REGISTERED: &str = "$TypesRegistered";
+
+/// The category of the streams in which services say what they read, by their names.
+const READERS: &str = "$readers";
+
+/// The type of its events.
+const READS: &str = "$ReadersRegistered";
 
 /// How often somebody else may write first before this gives up.
 const ATTEMPTS_MAX: u32 = 8;
@@ -41,32 +54,71 @@ pub enum RegistryError {
 
 anabranch_model::debug_is_words!(RegistryError);
 
-/// Says in the log what `service` writes, unless that was said last. Two that start at once
-/// do no harm: the second one sees what the first one has said.
-pub(crate) async fn record(
+/// Says in the log what a service writes and reads, unless that was said last; `failed` hears what
+/// could not be said.
+pub(crate) async fn record_all(
     log: &dyn Log,
+    types: &ServiceTypes,
+    failed: &(dyn Fn(String) + Sync),
+) {
+    let is_kept = log.capabilities().survives_restart;
+    for of in &types.entities {
+        // A log that ends with its program has no later reader to tell, but it may have an older one.
+        if !is_kept && of.events.downcasts.is_empty() {
+            continue;
+        }
+        let entry = Registered {
+            service: types.service.clone(),
+            kinds: of.events.kinds.clone(),
+            downcasts: of.events.downcasts.clone(),
+        };
+        if let Err(why) = record(
+            log,
+            (CATEGORY, REGISTERED),
+            &of.category,
+            &types.service,
+            &entry,
+        )
+        .await
+        {
+            let category = &of.category;
+            failed(format!(
+                "the types of {category} were not registered: {why}"
+            ));
+        }
+    }
+    if is_kept && !types.readers.is_empty() {
+        let service = &types.service;
+        if let Err(why) = record(log, (READERS, READS), service, service, types).await {
+            failed(format!("what it reads was not registered: {why}"));
+        }
+    }
+}
+
+/// Says `entry` in the log, unless that was said last. Two that start at once do no harm: the second
+/// one sees what the first one has said.
+async fn record<T: Serialize + DeserializeOwned + PartialEq + Sync>(
+    log: &dyn Log,
+    (category, event_type): (&str, &str),
+    key: &str,
     service: &str,
-    types: &CategoryTypes,
+    entry: &T,
 ) -> Result<(), String> {
-    let stream = StreamId::system(format!("{CATEGORY}/{}", types.category))
-        .map_err(|error| error.to_string())?;
-    let entry = Registered {
-        service: service.to_owned(),
-        kinds: types.events.kinds.clone(),
-    };
-    let data = serde_json::to_vec(&entry).map_err(|error| error.to_string())?;
+    let stream =
+        StreamId::system(format!("{category}/{key}")).map_err(|error| error.to_string())?;
+    let data = serde_json::to_vec(entry).map_err(|error| error.to_string())?;
     for _ in 0..ATTEMPTS_MAX {
         let mut read = log.read_stream(&stream, VersionRange::ALL, Order::Backward);
         let last = read.next().await.transpose().map_err(|e| e.to_string())?;
         let last_said = last.as_ref().and_then(|last| {
             // What cannot be understood is certainly not the same.
-            serde_json::from_slice::<Registered>(last.data()).ok()
+            serde_json::from_slice::<T>(last.data()).ok()
         });
-        if last_said.is_some_and(|said| said.kinds == entry.kinds) {
+        if last_said.is_some_and(|said| said == *entry) {
             return Ok(());
         }
         let expect = last.map_or(Expect::Empty, |last| Expect::At(last.version));
-        let append = append(&stream, expect, service, &data)?;
+        let append = append(&stream, event_type, expect, service, &data)?;
         match log.append(append).await {
             Ok(_) => return Ok(()),
             // Somebody else was first, or nobody knows: look again.
@@ -77,11 +129,17 @@ pub(crate) async fn record(
     Err(format!("gave up after {ATTEMPTS_MAX} attempts"))
 }
 
-fn append(stream: &StreamId, expect: Expect, service: &str, data: &[u8]) -> Result<Append, String> {
+fn append(
+    stream: &StreamId,
+    event_type: &str,
+    expect: Expect,
+    service: &str,
+    data: &[u8],
+) -> Result<Append, String> {
     let place = format!("{expect:?}");
     // The same entry at the same place is the same event, whoever writes it.
     let id = content_hash([stream.as_str().as_bytes(), place.as_bytes(), data]);
-    let event_type = EventType::new(REGISTERED).map_err(|error| error.to_string())?;
+    let event_type = EventType::new(event_type).map_err(|error| error.to_string())?;
     let id = EventId::from_hash(id);
     let mut event = NewEvent::new(id, stream.clone(), event_type, data.to_vec());
     event.meta_mut().source = Some(service.to_owned());
@@ -130,11 +188,7 @@ pub async fn registered(log: &dyn Log) -> Result<Held, RegistryError> {
     while let Some(event) = read.next().await {
         let event = event?;
         let entry: Registered =
-            serde_json::from_slice(event.data()).map_err(|error| RegistryError::Unreadable {
-                stream: event.stream().to_owned(),
-                version: event.version,
-                reason: error.to_string(),
-            })?;
+            serde_json::from_slice(event.data()).map_err(|error| unreadable(&event, &error))?;
         let (_, category) = event.stream().split_once('/').unwrap_or_default();
         let entries = held.registered.entry(category.to_owned()).or_default();
         entries.push(entry);
@@ -145,4 +199,85 @@ pub async fn registered(log: &dyn Log) -> Result<Held, RegistryError> {
 /// Compares a program's types with what a log holds: which change would break whom.
 pub async fn check(program: &ProgramTypes, log: &dyn Log) -> Result<Report, RegistryError> {
     Ok(compare(program, &held(log).await?))
+}
+
+/// Which change of one service would break whom: the log's history, instances that run, and readers
+/// that are part of other services.
+pub async fn check_rollout(next: &ServiceTypes, log: &dyn Log) -> Result<Rollout, RegistryError> {
+    let held = held(log).await?;
+    let mut running = Running {
+        services: readers(log).await?,
+        ..Running::default()
+    };
+    let before = running.services.iter();
+    let before = before.filter(|service| service.service == next.service);
+    let before = before.flat_map(|service| service.sagas.keys());
+    let names: BTreeSet<String> = next.sagas.keys().chain(before).cloned().collect();
+    for name in names {
+        let open = open_sagas(log, &name).await?;
+        running.sagas.insert(name, open);
+    }
+    Ok(compare_rollout(next, &held, &running))
+}
+
+/// What services have said last of what they read, by their names.
+pub async fn readers(log: &dyn Log) -> Result<Vec<ServiceTypes>, RegistryError> {
+    let mut said = BTreeMap::new();
+    let mut read = log.read(&Cut::start(), Filter::category(READERS), ReadMode::ToHead);
+    while let Some(event) = read.next().await {
+        let event = event?;
+        let types: ServiceTypes =
+            serde_json::from_slice(event.data()).map_err(|error| unreadable(&event, &error))?;
+        said.insert(types.service.clone(), types);
+    }
+    Ok(said.into_values().collect())
+}
+
+/// How many instances of a saga have not ended, by the definition that they run on.
+async fn open_sagas(
+    log: &dyn Log,
+    saga: &str,
+) -> Result<BTreeMap<DefinitionHash, u64>, RegistryError> {
+    let mut open = BTreeMap::new();
+    let types = [STARTED, "SagaCompleted", "SagaCompensated"];
+    let filter = Filter {
+        categories: [saga.to_owned()].into(),
+        types: types
+            .iter()
+            .filter_map(|name| EventType::new(*name).ok())
+            .collect(),
+        ..Filter::all()
+    };
+    let mut read = log.read(&Cut::start(), filter, ReadMode::ToHead);
+    while let Some(event) = read.next().await {
+        let event = event?;
+        if event.event_type() != STARTED {
+            open.remove(event.stream());
+            continue;
+        }
+        let started: Started =
+            serde_json::from_slice(event.data()).map_err(|error| unreadable(&event, &error))?;
+        open.insert(event.stream().to_owned(), started.definition);
+    }
+    let mut counts = BTreeMap::new();
+    for definition in open.into_values() {
+        *counts.entry(definition).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+const STARTED: &str = "SagaStarted";
+
+/// Of the event that starts a saga, what counts here.
+#[derive(Deserialize)]
+struct Started {
+    definition: DefinitionHash,
+}
+
+fn unreadable(event: &Event, error: &serde_json::Error) -> RegistryError {
+    RegistryError::Unreadable {
+        stream: event.stream().to_string(),
+        version: event.version,
+        reason: error.to_string(),
+    }
 }

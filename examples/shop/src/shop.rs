@@ -50,6 +50,20 @@ pub struct Shop {
     pub fleet: Arc<Fleet>,
     /// Who is told of what a person should know at once; if nobody, it is a line on the standard error.
     pub alerts: Option<Alerts>,
+    /// Which build of pricing it is.
+    pub pricing: Build,
+}
+
+/// Which build of a service that has two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Build {
+    /// The first one.
+    #[default]
+    First,
+    /// One whose own events have another form.
+    Second,
+    /// One that breaks those who read what it publishes.
+    Careless,
 }
 
 /// Is told what a person should know at once.
@@ -72,6 +86,12 @@ impl Shop {
 
     /// The types of events that the shop writes and reads. Nothing is started.
     pub fn types(env: Env) -> ProgramTypes {
+        let types = |name: &&'static str| Self::types_of_build(env.clone(), name, Build::First);
+        ProgramTypes(SERVICES.iter().map(types).collect())
+    }
+
+    /// The types of events that this build of a service writes and reads. Nothing is started.
+    pub fn types_of_build(env: Env, name: &'static str, build: Build) -> ServiceTypes {
         let nowhere = Self {
             time: Time::of(&env),
             log: Arc::new(MemoryLog::new(env.clone())),
@@ -80,10 +100,10 @@ impl Shop {
             provider: ProviderClient::new(SocketAddr::from(([127, 0, 0, 1], 0))),
             fleet: Arc::new(Fleet::new()),
             alerts: None,
+            pricing: build,
             env,
         };
-        let types = |name: &&'static str| nowhere.builder(name).types().clone();
-        ProgramTypes(SERVICES.iter().map(types).collect())
+        nowhere.types_of(name)
     }
 
     /// The types of events that the service of this name writes and reads. Nothing is started.
@@ -121,7 +141,11 @@ impl Shop {
             "stock" => stock::service(builder),
             "payments" => payments::service(builder, &self.provider),
             "shipping" => shipping::service(builder),
-            "pricing" => pricing::service(builder),
+            "pricing" => match self.pricing {
+                Build::First => pricing::service(builder),
+                Build::Second => pricing::next::service(builder),
+                Build::Careless => pricing::careless::service(builder),
+            },
             "customers" => customers::service(builder, self.env.disk.clone(), &self.views),
             "checkout" => checkout::service(builder),
             _ => storefront::service(builder),

@@ -111,6 +111,57 @@ impl View for Orders {
     }
 }
 
+/// What one of each product costs, as pricing tells the others.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Catalogue(BTreeMap<String, u64>);
+
+/// What pricing tells, in the storefront's own words.
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+pub enum CatalogueNews {
+    /// One costs this much from now on.
+    #[event(rename = "PriceChanged")]
+    NowCosts {
+        /// In thousandths of a pound.
+        #[serde(rename = "mills")]
+        price_mills: u64,
+    },
+}
+
+impl View for Catalogue {
+    const NAME: &'static str = "catalogue";
+    const VERSION: u32 = 1;
+    const CATEGORIES: &'static [&'static str] = &["price-list"];
+    type Event = CatalogueNews;
+    type Store = Self;
+
+    fn handle(
+        view: &mut Self,
+        event: &CatalogueNews,
+        about: &EventRef<'_>,
+    ) -> Result<(), HandleError> {
+        let CatalogueNews::NowCosts { price_mills } = event;
+        view.0.insert(about.key().to_owned(), *price_mills);
+        Ok(())
+    }
+}
+
+/// What one of a product costs, in thousandths of a pound; nothing if pricing has told nothing of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CostOf {
+    /// The product's code.
+    pub product: String,
+}
+
+impl Query for CostOf {
+    type View = Catalogue;
+    type Answer = Option<u64>;
+    const NAME: &'static str = "cost";
+
+    fn answer(&self, view: &Catalogue) -> Result<Option<u64>, HandleError> {
+        Ok(view.0.get(&self.product).copied())
+    }
+}
+
 /// How one order stands.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StateOf {
@@ -230,4 +281,5 @@ pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
     builder
         .view(ViewSpec::<Orders>::new().query::<StateOf>())
         .view(ViewSpec::<Sales>::new().query::<AllSales>())
+        .view(ViewSpec::<Catalogue>::new().query::<CostOf>())
 }

@@ -22,7 +22,7 @@ use anabranch_shop::demo::{Beside, Demo, Options};
 use anabranch_shop::floor::{Floor, Standing};
 use anabranch_shop::input;
 use anabranch_shop::provider::Mood;
-use anabranch_shop::shop::Shop;
+use anabranch_shop::shop::{Build, Shop};
 
 use channel::Channel;
 use place::{Place, memory};
@@ -49,6 +49,7 @@ async fn half(
         provider: whole.provider.clone(),
         fleet: Arc::new(Fleet::and_elsewhere(port)),
         alerts: None,
+        pricing: Build::First,
     };
     std::fs::create_dir_all(&half.views).unwrap();
     for name in names {

@@ -19,7 +19,7 @@ use anabranch_shop::audit::Audit;
 use anabranch_shop::input::{self, Invoice};
 use anabranch_shop::orders::{Order, OrderCommand};
 use anabranch_shop::provider::ProviderClient;
-use anabranch_shop::shop::{SERVICES, Shop};
+use anabranch_shop::shop::{Build, SERVICES, Shop};
 use anabranch_shop::stock::{Stock, StockCommand};
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -88,6 +88,7 @@ pub async fn run(settings: &Settings) -> Result<bool, Failure> {
         provider: ProviderClient::new(provider.address.parse()?),
         fleet: Arc::new(Fleet::new()),
         alerts: None,
+        pricing: Build::First,
     });
     shop.open().await?;
     let counts = Arc::new(Counts::default());

@@ -1,13 +1,14 @@
 //! Every service a process of its own, on one shared log.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::deploys;
 use super::item::{Item, Run};
 use super::security;
+use super::split_shop::Shop;
 use super::tools::{ORDERS, json, number, released, scratch, shipped, tests_pass};
 use crate::commands::Outcome;
 use crate::process::{output_of, step};
@@ -28,8 +29,8 @@ pub const ITEMS: [Item; 10] = [
         run: Run::Once(strangers),
     },
     Item {
-        says: "while it runs, a new build of pricing is deployed",
-        run: Run::Once(deploy),
+        says: "while it runs, a new build of pricing is deployed, and one that fails goes back; nobody else is started again",
+        run: Run::Once(deploys::deploy),
     },
     Item {
         says: "programs in Python and Node place an order, wait for its outcome, read their own write, and follow through a restart",
@@ -40,8 +41,8 @@ pub const ITEMS: [Item; 10] = [
         run: Run::Once(security::list),
     },
     Item {
-        says: "a published contract changed in a breaking way is refused, and names its readers",
-        run: Run::Once(contract),
+        says: "a published contract changed in a breaking way is refused, and names its readers; forced, it stops only these",
+        run: Run::Once(deploys::contract),
     },
     Item {
         says: "the log behind a server beside the embedded one, and the split shop beside the whole one",
@@ -157,60 +158,6 @@ fn equal_totals(
     Ok(())
 }
 
-/// A shop that runs in processes of its own. Killed when it is dropped; its services watch for that.
-struct Shop {
-    demo: Child,
-    /// The server of its log.
-    log: String,
-}
-
-impl Shop {
-    fn start(program: &Path, dir: &Path) -> Outcome<Self> {
-        let mut demo = Command::new(program)
-            .args(["demo", "--split", "--keep", "--rate", "5/s"])
-            .args(["--provider", "reliable", "--listen", "127.0.0.1:0"])
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("{}: {error}", program.display()))?;
-        let stderr = demo.stderr.take();
-        let mut shop = Self {
-            demo,
-            log: String::new(),
-        };
-        let mut said = Vec::new();
-        for line in BufReader::new(stderr.ok_or("it has no standard error")?).lines() {
-            let line = line.map_err(|error| error.to_string())?;
-            if let Some((_, rest)) = line.split_once("the log: ") {
-                shop.log = rest.split(';').next().unwrap_or(rest).to_owned();
-                return Ok(shop);
-            }
-            said.push(line);
-        }
-        Err(format!("the split shop has ended: {}", said.join("; ")))
-    }
-
-    /// Each of its services, with the number of its lease, which another one has when it is started
-    /// again.
-    fn leases(&self, program: &Path, dir: &Path) -> Outcome<Vec<(String, u64)>> {
-        let all = json(program, &["service", "ls", "--log", &self.log], dir)?;
-        let all = all.as_array().into_iter().flatten();
-        Ok(all
-            .filter_map(|one| Some((one["name"].as_str()?.to_owned(), one["lease"].as_u64()?)))
-            .collect())
-    }
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        // Who has ended already is not killed.
-        drop(self.demo.kill());
-        drop(self.demo.wait());
-    }
-}
-
 fn strangers(workspace: &Workspace) -> Outcome<String> {
     let program = released(workspace, "anabranch-cli", "anabranch")?;
     let dir = scratch(workspace, "ninth")?;
@@ -255,10 +202,6 @@ fn strangers(workspace: &Workspace) -> Outcome<String> {
     ))
 }
 
-fn deploy(_: &Workspace) -> Outcome<String> {
-    Err("there is no `anabranch deploy`, and the shop has one build of pricing".to_owned())
-}
-
 fn clients(workspace: &Workspace) -> Outcome<String> {
     let program = released(workspace, "anabranch-cli", "anabranch")?;
     let mut check = Command::new("bash");
@@ -268,10 +211,6 @@ fn clients(workspace: &Workspace) -> Outcome<String> {
         .env("CLIENTS_SCRATCH", workspace.target()?.join("clients"));
     step("clients/check.sh", &mut check)?;
     Ok("the programs of both READMEs ran, the shared cases and the hostile servers too".to_owned())
-}
-
-fn contract(_: &Workspace) -> Outcome<String> {
-    Err("there is no `anabranch deploy check`".to_owned())
 }
 
 /// What is aimed for: at least so much of the embedded log's events a second, at least so many times

@@ -3,10 +3,12 @@
 //! An item gives its figure, or says what is missing. So what is not there yet fails in words.
 
 mod backbone;
+mod deploys;
 mod faults;
 mod house;
 mod item;
 mod security;
+mod split_shop;
 pub mod tools;
 
 use item::{Item, Run};

@@ -9,6 +9,7 @@ pub mod context;
 pub mod dead_letter;
 pub mod debug;
 pub mod demo;
+pub mod deploy;
 pub mod doctor;
 pub mod entity;
 pub mod import;

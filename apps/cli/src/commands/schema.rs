@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anabranch::domain::types::{Held, ProgramTypes, Registered, Report};
+use anabranch::domain::types::{Held, ProgramTypes, Registered, Report, ServiceTypes};
 use anabranch::log::Log;
 use anabranch_runtime::registry::{self, RegistryError};
 use clap::{Args, Subcommand};
@@ -92,7 +92,8 @@ pub async fn check(program: &ProgramTypes, log: &dyn Log) -> Result<Report, Fail
     registry::check(program, log).await.map_err(unreadable)
 }
 
-fn unreadable(error: RegistryError) -> Failure {
+/// What is said of types in the log cannot be read.
+pub fn unreadable(error: RegistryError) -> Failure {
     match error {
         RegistryError::Read(error) => error.into(),
         RegistryError::Unreadable { .. } => {
@@ -134,7 +135,8 @@ async fn run_check(args: &CheckArgs, context: &Context) -> Outcome {
 /// No description of types is longer.
 const TYPES_BYTES_MAX: u64 = 64 << 20;
 
-fn read_types(path: &Path) -> Result<ProgramTypes, Failure> {
+/// Reads what a program has printed of its types.
+pub fn read_types(path: &Path) -> Result<ProgramTypes, Failure> {
     let name = path.display().to_string();
     let mut text = String::new();
     let read = if name == "-" {
@@ -146,7 +148,11 @@ fn read_types(path: &Path) -> Result<ProgramTypes, Failure> {
         fs::File::open(path).and_then(|file| file.take(TYPES_BYTES_MAX).read_to_string(&mut text))
     };
     read.map_err(|error| Failure::file("read", &name, &error))?;
-    serde_json::from_str(&text).map_err(|error| {
+    let types = match serde_json::from_str::<ServiceTypes>(&text) {
+        Ok(one) => return Ok(ProgramTypes(vec![one])),
+        Err(_) => serde_json::from_str(&text),
+    };
+    types.map_err(|error| {
         Failure::new(
             Exit::Failed,
             "bad-types",
@@ -158,7 +164,8 @@ fn read_types(path: &Path) -> Result<ProgramTypes, Failure> {
     })
 }
 
-fn print_report(report: &Report, out: &mut Output) -> Outcome {
+/// Prints what would break.
+pub fn print_breaks(report: &Report, out: &mut Output) -> Outcome {
     for finding in &report.breaks {
         out.line(&format!(
             "{}: {} would break: {}",
@@ -173,6 +180,11 @@ fn print_report(report: &Report, out: &mut Output) -> Outcome {
         ))?;
         out.line(&format!("  do: {}\n", clean(&finding.remedy)))?;
     }
+    Ok(())
+}
+
+fn print_report(report: &Report, out: &mut Output) -> Outcome {
+    print_breaks(report, out)?;
     let looked = format!(
         "{} of {} in the log",
         counted(report.kinds, "kind"),
@@ -213,7 +225,7 @@ async fn ls(args: &LsArgs, context: &Context) -> Outcome {
     }
     let mut table = Table::new(["category", "event", "service", "changes", "data"]);
     for (category, entries) in &registered {
-        let Some(Registered { service, kinds }) = entries.last() else {
+        let Some(Registered { service, kinds, .. }) = entries.last() else {
             continue;
         };
         let changes = entries.len().to_string();

@@ -14,6 +14,19 @@ pub enum Asked {
     Start(String),
     /// One after the other.
     Restart(String),
+    /// Run another build of this one; the one that runs now, if that does not get ready.
+    Deploy(Deploy),
+}
+
+/// Another build of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deploy {
+    /// The service.
+    pub service: String,
+    /// The program.
+    pub program: String,
+    /// What it is told besides what is declared.
+    pub args: Vec<String>,
 }
 
 /// What comes of it.
@@ -22,6 +35,8 @@ pub enum Asked {
 pub enum Answer {
     /// How the services that it was about stand now.
     Stand(Vec<Standing>),
+    /// The other build did not get ready, for this reason; the one before runs again, and stands so.
+    WentBack(String, Standing),
     /// No service has this name; these are declared.
     Unknown(Vec<String>),
     /// All of them are being stopped.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anabranch_runtime::Time;
 
+use super::build::Build;
 use super::plan::Declared;
 
 /// Takes each line that a service writes, with the service's name.
@@ -34,13 +35,18 @@ pub struct Child {
 impl Child {
     /// Starts a service. What it writes goes to `lines`. Its input ends when this process does, which
     /// tells those that watch it.
-    pub fn start(name: &str, declared: &Declared, lines: &Lines) -> std::io::Result<Self> {
-        let program = match declared.program.as_str() {
+    pub fn start(
+        name: &str,
+        declared: &Declared,
+        build: &Build,
+        lines: &Lines,
+    ) -> std::io::Result<Self> {
+        let program = match build.program.as_str() {
             "anabranch" => std::env::current_exe()?,
             other => other.into(),
         };
         let mut process = Command::new(program)
-            .args(&declared.args)
+            .args(&build.args)
             .envs(&declared.env)
             .current_dir(&declared.dir)
             .stdin(Stdio::piped())

@@ -11,6 +11,7 @@ use anabranch_server::Present;
 use anabranch_server::client::Client;
 use tokio::sync::{mpsc, watch};
 
+use super::build::Build;
 use super::child::{self, Child, Lines};
 use super::listener::stranger_at;
 use super::plan::{Declared, Ready};
@@ -87,6 +88,8 @@ pub enum Wanted {
 pub struct Keeper {
     pub name: String,
     pub declared: Declared,
+    /// The build that is started the next time.
+    pub build: watch::Receiver<Build>,
     pub stop_within: Duration,
     pub needs: Vec<watch::Receiver<Status>>,
     pub needed_by: Vec<watch::Receiver<Status>>,
@@ -128,7 +131,8 @@ impl Keeper {
             // What was killed before it ran is not killed now.
             while self.kills.try_recv().is_ok() {}
             let began = self.time.monotonic();
-            let end = match Child::start(&self.name, &self.declared, &self.lines) {
+            let build = self.build.borrow_and_update().clone();
+            let end = match Child::start(&self.name, &self.declared, &build, &self.lines) {
                 Ok(child) => self.live(child).await,
                 Err(error) => End::Ended(format!("cannot be started: {error}")),
             };

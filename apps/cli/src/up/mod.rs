@@ -2,6 +2,7 @@
 //! again when it ends, and ends all of them in order.
 
 pub mod asked;
+mod build;
 mod child;
 pub mod control;
 mod keeper;

@@ -10,10 +10,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::asked::{Answer, Asked, Standing};
+use super::asked::{Answer, Asked, Deploy, Standing};
+use super::build::Build;
 use super::child::Lines;
 use super::keeper::{Keeper, State, Status, Wanted};
-use super::plan::Plan;
+use super::plan::{Declared, Plan};
 
 /// How long after its time a service that does not get ready is waited for.
 const GRACE: Duration = Duration::from_secs(5);
@@ -24,11 +25,13 @@ pub struct Supervisor {
 }
 
 struct Supervised {
-    needs: Vec<String>,
-    ready_within: Duration,
+    declared: Declared,
+    build: watch::Sender<Build>,
     status: watch::Receiver<Status>,
     wanted: watch::Sender<Wanted>,
     kill: mpsc::Sender<()>,
+    /// One at a time.
+    deploys: tokio::sync::Mutex<()>,
     task: JoinHandle<()>,
 }
 
@@ -54,9 +57,11 @@ impl Supervisor {
                 .map(|(other, _)| other.as_str());
             let (kill, kills) = mpsc::channel(1);
             let (want, wanted) = watch::channel(Wanted::Run);
+            let (build, built) = watch::channel(Build::declared(declared));
             let keeper = Keeper {
                 name: name.clone(),
                 declared: declared.clone(),
+                build: built,
                 stop_within: plan.stop_within,
                 needs: status_of(&heard, needs),
                 needed_by: status_of(&heard, needed_by),
@@ -68,11 +73,12 @@ impl Supervisor {
                 trust: trust.clone(),
             };
             let supervised = Supervised {
-                needs: declared.needs.clone(),
-                ready_within: declared.ready_within,
+                declared: declared.clone(),
+                build,
                 wanted: want,
                 status: heard[name.as_str()].clone(),
                 kill,
+                deploys: tokio::sync::Mutex::default(),
                 task: tokio::spawn(keeper.keep()),
             };
             services.insert(name.clone(), supervised);
@@ -119,13 +125,13 @@ impl Supervisor {
 
     /// Does what was asked from outside, and says how the services that it was about stand then.
     pub async fn asked(&self, asked: &Asked, time: &Time) -> Answer {
-        let (Asked::Stop(name) | Asked::Start(name) | Asked::Restart(name)) = asked else {
-            return Answer::Stand(
-                self.services
-                    .keys()
-                    .map(|name| self.standing(name))
-                    .collect(),
-            );
+        let name = match asked {
+            Asked::Stop(name) | Asked::Start(name) | Asked::Restart(name) => name,
+            Asked::Deploy(deploy) => &deploy.service,
+            Asked::Status => {
+                let all = self.services.keys().map(|name| self.standing(name));
+                return Answer::Stand(all.collect());
+            }
         };
         let Some(service) = self.services.get(name) else {
             return Answer::Unknown(self.services.keys().cloned().collect());
@@ -133,12 +139,46 @@ impl Supervisor {
         let done = match asked {
             Asked::Stop(_) => service.rest().await,
             Asked::Restart(_) => service.rest().await && self.start_one(service, time).await,
+            Asked::Deploy(deploy) => return self.deploy(deploy, service, time).await,
             _ => self.start_one(service, time).await,
         };
         if done {
             Answer::Stand(vec![self.standing(name)])
         } else {
             Answer::Ending
+        }
+    }
+
+    /// Lets another build take the place of the one that runs, when that has ended in order. What is
+    /// sent to the service meanwhile waits for it.
+    async fn deploy(&self, deploy: &Deploy, service: &Supervised, time: &Time) -> Answer {
+        let name = &deploy.service;
+        let _one = service.deploys.lock().await;
+        let before = service.build.borrow().clone();
+        let restarts = service.status.borrow().restarts;
+        let build = Build::other(&service.declared, deploy);
+        if !service.rest().await {
+            return Answer::Ending;
+        }
+        service.build.send_replace(build);
+        if !self.start_one(service, time).await {
+            return Answer::Ending;
+        }
+        let standing = self.standing(name);
+        if standing.state == State::Ready.name() || !standing.waits_for.is_empty() {
+            return Answer::Stand(vec![standing]);
+        }
+        let why = match standing.last_end {
+            Some(end) if standing.restarts > restarts => end,
+            _ => format!("was not ready within {:?}", service.declared.ready_within),
+        };
+        if !service.rest().await {
+            return Answer::Ending;
+        }
+        service.build.send_replace(before);
+        match self.start_one(service, time).await {
+            true => Answer::WentBack(why, self.standing(name)),
+            false => Answer::Ending,
         }
     }
 
@@ -152,11 +192,11 @@ impl Supervisor {
         }
         // One whose keeper is gone has ended, here and below.
         drop(status.wait_for(|now| now.state != State::Stopped).await);
-        if self.stopped_of(&service.needs).next().is_none() {
+        if self.stopped_of(&service.declared.needs).next().is_none() {
             let has_come = |now: &Status| now.state == State::Ready || now.restarts > before;
             tokio::select! {
                 now = status.wait_for(has_come) => drop(now),
-                () = time.sleep(service.ready_within + GRACE) => {}
+                () = time.sleep(service.declared.ready_within + GRACE) => {}
             }
         }
         true
@@ -175,7 +215,7 @@ impl Supervisor {
         let service = self.services.get(name);
         let status = service.map(|service| service.status.borrow().clone());
         let status = status.unwrap_or_default();
-        let needs = service.map_or(&[][..], |service| &service.needs);
+        let needs = service.map_or(&[][..], |service| &service.declared.needs);
         Standing {
             service: name.to_owned(),
             state: status.state.name().to_owned(),

@@ -14,6 +14,7 @@ mod bench;
 mod config;
 mod contexts;
 mod demo;
+mod deploy;
 mod doctor;
 mod doors;
 mod follow;

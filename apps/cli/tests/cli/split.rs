@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::{Running, Scratch};
 
 /// So many orders of one line each.
-fn orders(count: usize) -> String {
+pub fn orders(count: usize) -> String {
     let head =
         "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
     let order = |n: usize| {
@@ -95,7 +95,7 @@ needs = [\"first\"]
 ";
 
 /// Lines that it writes, until each of these has come.
-fn until(up: &mut Running, texts: &[&str]) -> Vec<String> {
+pub fn until(up: &mut Running, texts: &[&str]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     while !texts
         .iter()

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anabranch_model::record::RecordError;
 use anabranch_model::{CommandId, Cut, EventRef, NameError, StreamId};
@@ -8,6 +9,7 @@ use thiserror::Error;
 use super::journal::{ConsumedEvent, Planned, ProcessEvent, Received};
 use super::{Action, Correlate, Input, Process, Replies, Reply, SagaStart, Source, Timer};
 use crate::command::{Command, CommandEnvelope, CommandError, Outcome, ReplyEnvelope, Role};
+use crate::downcasts::{Lowered, Newer};
 use crate::effect::CallEnvelope;
 use crate::entity::Decide;
 use crate::event::DecodeError;
@@ -92,9 +94,13 @@ anabranch_model::debug_is_words!(ProcessError);
 impl<P: Process> ProcessType<P> {
     /// Registers `P`.
     pub fn new() -> Result<Self, SchemaError> {
-        Ok(Self {
-            reader: Reader::new()?,
-        })
+        Self::taught(Arc::default())
+    }
+
+    /// The same, which also reads newer events as far as `newer` says how.
+    pub fn taught(newer: Arc<Newer>) -> Result<Self, SchemaError> {
+        let reader = Reader::taught(newer)?;
+        Ok(Self { reader })
     }
 
     /// The type names of the events that it wants.
@@ -112,6 +118,11 @@ impl<P: Process> ProcessType<P> {
         if !P::CATEGORIES.contains(&about.category()) || !self.reader.knows(about.event_type) {
             return Ok(None);
         }
+        let mut room = Lowered::default();
+        // The journal holds it as it was read, so it is read like that for ever.
+        let Some(about) = &self.reader.known(about, &mut room) else {
+            return Ok(None);
+        };
         let event = self
             .reader
             .read(about.event_type, about.schema_version, about.data)?;

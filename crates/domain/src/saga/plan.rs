@@ -10,6 +10,7 @@ use super::journal::BRANCHES_MAX;
 use super::shape::{DefinitionError, DefinitionHash, Shape};
 use super::{Saga, Start};
 use crate::command::CommandError;
+use crate::downcasts::{Lowered, Newer};
 use crate::event::DecodeError;
 use crate::json::Json;
 use crate::rejection::Rejection;
@@ -119,6 +120,11 @@ anabranch_model::debug_is_words!(AdmitError);
 impl SagaType {
     /// Registers `S`: checks its definitions and its events.
     pub fn of<S: Saga>() -> Result<Self, RegisterError> {
+        Self::taught::<S>(Arc::default())
+    }
+
+    /// The same, which also reads newer events as far as `newer` says how.
+    pub fn taught<S: Saga>(newer: Arc<Newer>) -> Result<Self, RegisterError> {
         let saga = || S::NAME.to_owned();
         let mut definitions: Vec<Arc<dyn Bind>> = Vec::new();
         for definition in std::iter::once(S::define()).chain(S::older()) {
@@ -132,7 +138,7 @@ impl SagaType {
                 definition: Arc::new(definition),
             }));
         }
-        let reader = Reader::<S::Event>::new().map_err(|source| RegisterError::Schema {
+        let reader = Reader::<S::Event>::taught(newer).map_err(|source| RegisterError::Schema {
             saga: saga(),
             source,
         })?;
@@ -157,6 +163,12 @@ impl SagaType {
     /// The type names of the events that may start it.
     pub fn event_names(&self) -> Vec<String> {
         self.starter.names()
+    }
+
+    /// The definitions on which its instances may run: the present one first.
+    pub fn definitions(&self) -> Vec<DefinitionHash> {
+        let all = self.definitions.iter();
+        all.map(|definition| definition.shape().hash()).collect()
     }
 
     /// The effects that its steps say they call.
@@ -361,6 +373,10 @@ impl<S: Saga> Starter for Starting<S> {
         if !self.reader.knows(about.event_type) {
             return Ok(None);
         }
+        let mut room = Lowered::default();
+        let Some(about) = &self.reader.known(about, &mut room) else {
+            return Ok(None);
+        };
         let event = self
             .reader
             .read(about.event_type, about.schema_version, about.data)?;

@@ -4,6 +4,7 @@ use super::diff::assert_same;
 use super::{START, shown, stored};
 use crate::command::Command;
 use crate::entity::{Decide, Entity};
+use crate::publish::Publishes;
 use crate::rejection::Rejection;
 use crate::schema::Reader;
 use crate::time::Timestamp;
@@ -166,6 +167,18 @@ impl<E: Entity> EntityTest<E> {
             snapshot, again,
             "{state} is not the same after it was read from its snapshot"
         );
+    }
+}
+
+impl<E: Publishes> EntityTest<E> {
+    /// In this state, this event has the others told just this.
+    #[track_caller]
+    pub fn then_publishes(self, event: &E::Event, expected: Option<E::Published>) -> Self {
+        let told =
+            |event: Option<E::Published>| -> Vec<String> { event.iter().map(shown).collect() };
+        let (expected, actual) = (told(expected), told(self.state.publish(event)));
+        assert_same("what is published", &expected, &actual);
+        self
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{EventTypes, Held, KindTypes, ProgramTypes, Shape};
+use crate::downcasts::Downcasts;
 
 /// What would break, and what was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -55,6 +56,10 @@ pub enum FindingCode {
     NobodyWrites,
     /// A view, process or saga cannot read what is written now.
     ReaderBehind,
+    /// Instances of a saga run on a definition that the program does not have.
+    RunningSagas,
+    /// The program does not take a command that it took.
+    RemovedCommand,
 }
 
 impl fmt::Display for FindingCode {
@@ -68,6 +73,8 @@ impl fmt::Display for FindingCode {
             Self::RemovedValue => "removed-value",
             Self::NobodyWrites => "nobody-writes",
             Self::ReaderBehind => "reader-behind",
+            Self::RunningSagas => "running-sagas",
+            Self::RemovedCommand => "removed-command",
         })
     }
 }
@@ -115,19 +122,19 @@ pub fn check(program: &ProgramTypes, held: &Held) -> Report {
     report
 }
 
-fn owners(program: &ProgramTypes) -> BTreeMap<&str, &EventTypes> {
+fn owners(program: &ProgramTypes) -> BTreeMap<&str, EventTypes> {
     let entities = program.0.iter().flat_map(|service| &service.entities);
     entities
-        .map(|entity| (entity.category.as_str(), &entity.events))
+        .map(|entity| (entity.category.as_str(), entity.events.clone()))
         .collect()
 }
 
 /// Somebody who reads.
-struct Reads<'a> {
-    whom: &'a str,
-    events: &'a EventTypes,
+pub(super) struct Reads<'a> {
+    pub whom: &'a str,
+    pub events: &'a EventTypes,
     /// An entity needs each of its events; others pass over what they do not know.
-    must_know_all: bool,
+    pub must_know_all: bool,
 }
 
 /// Can they read what is stored of a category?
@@ -182,6 +189,14 @@ impl Stored<'_> {
 
 fn can_read(reads: &Reads<'_>, event: &Stored<'_>, held: &Held) -> Vec<Finding> {
     let (name, version) = (event.name, event.version);
+    let said = held.registered.get(event.category).into_iter().flatten();
+    let is_read = |name: &str, version| reads.events.reads(name, version);
+    if said
+        .rev()
+        .any(|said| !said.downcasts.is_empty() && said.downcasts.leads(name, version, &is_read))
+    {
+        return Vec::new();
+    }
     let Some(kind) = reads.events.kind(name) else {
         let is_older = reads.events.older.contains(&(name.to_owned(), version));
         let knows_name = reads.events.older.iter().any(|(older, _)| older == name);
@@ -262,20 +277,24 @@ fn mismatches(whom: &str, kind: &KindTypes, event: &Stored<'_>, shapes: &[&Shape
 }
 
 /// Can they read what the owners of these categories write now?
-fn written(
+pub(super) fn written(
     reads: &Reads<'_>,
     categories: &[String],
-    owned: &BTreeMap<&str, &EventTypes>,
+    owned: &BTreeMap<&str, EventTypes>,
     report: &mut Report,
 ) {
     for kind in &reads.events.kinds {
         let owners = categories.iter().map(|category| {
             let owner = owned.get(category.as_str());
-            (category, owner.map(|events| events.kind(&kind.name)))
+            (
+                category,
+                owner.map(|events| (events, events.kind(&kind.name))),
+            )
         });
         let owners: Vec<_> = owners.collect();
         // Somebody else's program may write it.
-        if owners.iter().all(|(_, owner)| *owner == Some(None)) {
+        let writes_none = |owner: &Option<(_, Option<_>)>| matches!(owner, Some((_, None)));
+        if owners.iter().all(|(_, owner)| writes_none(owner)) {
             let event = Stored {
                 category: categories.first().map_or("", String::as_str),
                 name: &kind.name,
@@ -294,14 +313,18 @@ fn written(
             ));
         }
         for (category, owner) in owners {
-            let Some(Some(writes)) = owner else { continue };
+            let Some((owner, Some(writes))) = owner else {
+                continue;
+            };
             let event = Stored {
                 category,
                 name: &writes.name,
                 version: writes.version,
                 count: 0,
             };
-            report.breaks.extend(behind(reads, kind, writes, &event));
+            report
+                .breaks
+                .extend(behind(reads, kind, writes, &owner.downcasts, &event));
         }
     }
 }
@@ -310,6 +333,7 @@ fn behind(
     reads: &Reads<'_>,
     kind: &KindTypes,
     writes: &KindTypes,
+    downcasts: &Downcasts,
     event: &Stored<'_>,
 ) -> Vec<Finding> {
     if writes.version == kind.version {
@@ -322,6 +346,11 @@ fn behind(
     if is_older {
         return Vec::new();
     }
+    let is_read = |name: &str, version| reads.events.reads(name, version);
+    let lowered = downcasts.shape((&writes.name, writes.version), &writes.shape, &is_read);
+    if let Some(lowered) = lowered {
+        return mismatches(reads.whom, kind, event, &[&lowered]);
+    }
     vec![event.finding(
         FindingCode::ReaderBehind,
         reads.whom,
@@ -330,7 +359,8 @@ fn behind(
             kind.name, kind.version, writes.version
         ),
         format!(
-            "let the reader's own `{}` have version {}, with the upcasts that lead there",
+            "let the reader's own `{0}` have version {1}, with the upcasts that lead there, or declare \
+             how older ones read it: `Downcasts::none().change({0:?}, {1}, …)`",
             kind.name, writes.version
         ),
     )]

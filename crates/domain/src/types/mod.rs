@@ -4,15 +4,21 @@
 //! ([`Held`]). [`check`] compares the two and names every change that would break somebody.
 
 mod compare;
+mod private;
+mod rollout;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 pub use compare::{Finding, FindingCode, Report, check};
+pub use private::{PrivateRead, private_read};
+pub use rollout::{ReaderOf, Rollout, Running, check_rollout};
 
 use crate::codec::EventKind;
+use crate::downcasts::Downcasts;
 use crate::event::Event;
+use crate::saga::DefinitionHash;
 use crate::upcasts::Upcasts;
 
 pub use crate::shape::{Field, Mismatch, Shape};
@@ -33,6 +39,16 @@ pub struct ServiceTypes {
     pub readers: Vec<ReaderTypes>,
     /// The processes and sagas, whose journals hold events of the platform.
     pub journals: Vec<String>,
+    /// The categories of its entities that are its own business: what it publishes of them stands in
+    /// others.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub private: BTreeSet<String>,
+    /// The commands that its entities take, by category; older names among them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub commands: BTreeMap<String, Vec<String>>,
+    /// The definitions on which instances of its sagas may run, by saga.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sagas: BTreeMap<String, Vec<DefinitionHash>>,
 }
 
 /// The events of one category of entities.
@@ -68,6 +84,9 @@ pub struct EventTypes {
     /// Names that it passes over.
     #[serde(default)]
     pub retired: BTreeSet<String>,
+    /// How older programs read what it writes.
+    #[serde(default, skip_serializing_if = "Downcasts::is_empty")]
+    pub downcasts: Downcasts,
 }
 
 /// One kind of event.
@@ -84,7 +103,10 @@ pub struct KindTypes {
 impl EventTypes {
     /// What `E` knows.
     pub fn of<E: Event>() -> Self {
-        Self::new(&E::kinds(), &E::upcasts(), &E::shape_of)
+        Self {
+            downcasts: E::downcasts(),
+            ..Self::new(&E::kinds(), &E::upcasts(), &E::shape_of)
+        }
     }
 
     /// What no type parameter reaches is compiled once.
@@ -101,7 +123,15 @@ impl EventTypes {
             kinds: kinds.collect(),
             older: older.collect(),
             retired: upcasts.retired().map(str::to_owned).collect(),
+            downcasts: Downcasts::none(),
         }
+    }
+
+    /// Whether it reads events of this name and version without what newer programs say.
+    pub fn reads(&self, name: &str, version: u32) -> bool {
+        self.retired.contains(name)
+            || self.older.contains(&(name.to_owned(), version))
+            || self.kind(name).is_some_and(|kind| kind.version == version)
     }
 
     /// The kind of this name, if it has one.
@@ -126,4 +156,7 @@ pub struct Registered {
     pub service: String,
     /// What it writes from then on.
     pub kinds: Vec<KindTypes>,
+    /// How older programs read that.
+    #[serde(default, skip_serializing_if = "Downcasts::is_empty")]
+    pub downcasts: Downcasts,
 }

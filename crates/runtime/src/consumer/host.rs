@@ -72,6 +72,7 @@ impl ConsumerHost {
             )));
         }
         let follow = FollowParts {
+            newer: None,
             of: format!("consumer {name}"),
             log: context.log.clone(),
             time: context.time.clone(),

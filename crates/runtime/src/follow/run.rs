@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::{FollowState, Intake, ParkedStream, PoisonEvent, Progress, Shown, StoreError, ToHead};
 use crate::diagnostics::Diagnostics;
+use crate::newer::NewerTypes;
 use crate::time::Time;
 
 /// How long it waits before it tries again what the store or the log has refused.
@@ -28,6 +29,8 @@ pub struct FollowParts {
     pub time: Time,
     pub diagnostics: Arc<Diagnostics>,
     pub head: watch::Receiver<Cut>,
+    /// Where it is looked how newer events are read; `None`: they are taken as they are.
+    pub newer: Option<NewerTypes>,
     /// What it is brought; `None`: nothing but how far the log goes.
     pub filter: Option<Filter>,
     pub poison: Poison,
@@ -278,10 +281,17 @@ impl Follow {
 
     async fn take_in(&mut self, batch: EventBatch) -> Result<Option<PoisonEvent>, StoreError> {
         let mut attempt = 1;
+        let mut newer = self.parts.newer.clone();
         loop {
             let Some(poison) = self.intake.apply(batch.clone()).await? else {
                 return Ok(None);
             };
+            // Who has written it may have said how older programs read it.
+            if let Some(newer) = newer.take()
+                && newer.look().await.map_err(|error| self.failed(error))?
+            {
+                continue;
+            }
             let retry = self.parts.retry;
             if retry.goes_on_after(attempt) {
                 let seed = u128::from(poison.position.offset);
@@ -302,6 +312,10 @@ impl Follow {
             self.set_aside(poison).await?;
             attempt = 1;
         }
+    }
+
+    fn failed(&self, reason: impl ToString) -> StoreError {
+        StoreError::of(self.parts.of.clone(), reason)
     }
 
     async fn set_aside(&self, poison: PoisonEvent) -> Result<(), StoreError> {

@@ -38,6 +38,8 @@ pub enum Verdict {
 pub struct Made {
     /// The events to append.
     pub events: Vec<NewEvent>,
+    /// What others are told in the same append, in streams of its own.
+    pub beside: Vec<NewEvent>,
     /// What to send once they are durable.
     pub outs: Vec<Out>,
     /// The answer to who asked.
@@ -63,6 +65,7 @@ impl Made {
             events,
             outs,
             verdict,
+            ..Self::default()
         }
     }
 }

@@ -237,7 +237,7 @@ fn join(shared: &Shared, live: &mut Live, stream: &StreamId, item: Box<Item>, mu
         false => None,
     };
     let open = live.open.get_or_insert_default();
-    let added = made.events.iter().chain(&settled);
+    let added = made.events.iter().chain(&settled).chain(&made.beside);
     open.bytes += added.map(size_of_event).sum::<usize>();
     let first = open.events.len();
     open.events.extend(made.events);
@@ -249,6 +249,7 @@ fn join(shared: &Shared, live: &mut Live, stream: &StreamId, item: Box<Item>, mu
         verdict: made.verdict,
     });
     open.settled.extend(settled);
+    open.settled.extend(made.beside);
     open.outs
         .extend(made.outs.into_iter().map(|out| (out, false)));
 }

@@ -2,12 +2,12 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anabranch_domain::{
-    Asked, Command, CommandError, Decided, Entity, EntityInstance, Event, Json, Note, Reader,
-    SchemaError, StreamId,
+    Asked, Command, CommandError, Decided, Entity, EntityInstance, Event, Json, Note, StreamId,
 };
 use anabranch_model::{EventRef, NewEvent};
 
 use super::{Commanded, shape};
+use crate::entity_code::EntityCode;
 use crate::host::{
     About, Description, Desk, Drive, Input, Item, Kind, Machine, Made, Standing, Verdict,
     content_of, drafts,
@@ -15,17 +15,13 @@ use crate::host::{
 use crate::send_error::SendError;
 
 /// The entities of one type.
-pub struct EntityKind<E: Entity>(Arc<Reader<E::Event>>);
+pub struct EntityKind<E: Entity>(pub Arc<EntityCode<E>>);
 
 impl<E: Entity> EntityKind<E> {
-    pub fn new() -> Result<Self, SchemaError> {
-        Ok(Self(Arc::new(Reader::new()?)))
-    }
-
     fn machine(&self, instance: EntityInstance<E>) -> Box<dyn Machine> {
         Box::new(EntityMachine {
             instance,
-            reader: self.0.clone(),
+            code: self.0.clone(),
         })
     }
 }
@@ -33,7 +29,7 @@ impl<E: Entity> EntityKind<E> {
 /// One entity.
 struct EntityMachine<E: Entity> {
     instance: EntityInstance<E>,
-    reader: Arc<Reader<E::Event>>,
+    code: Arc<EntityCode<E>>,
 }
 
 impl<E: Entity> EntityMachine<E> {
@@ -93,7 +89,7 @@ impl<E: Entity> Commanded for EntityKind<E> {
     }
 
     fn command(&self, name: &str, data: &[u8]) -> Result<Input, CommandError> {
-        Ok(Box::new(E::Command::from_wire(name, data)?))
+        Ok(Box::new(self.0.commands.read(name, data)?))
     }
 
     fn content(&self, command: &Input) -> Option<u64> {
@@ -115,11 +111,13 @@ impl<E: Entity> Machine for EntityMachine<E> {
         let decided = self.instance.decide(stream, asked, command, desk.now);
         // It is as it was if that cannot be recorded.
         let made = self.record(item, asked, desk, decided);
-        Ok(made.unwrap_or_else(Made::failed))
+        let mut made = made.unwrap_or_else(Made::failed);
+        made.beside = self.code.published(self.instance.state(), &made.events)?;
+        Ok(made)
     }
 
     fn replay(&mut self, event: &EventRef<'_>) -> Result<(), String> {
-        let replayed = self.instance.replay(&self.reader, event);
+        let replayed = self.instance.replay(&self.code.reader, event);
         replayed.map(|_| ()).map_err(|error| error.to_string())
     }
 

@@ -5,7 +5,7 @@ use anabranch_domain::process::{
     ConsumedEvent, Delivery, Planned, ProcessEvent, ProcessInstance, ProcessType,
 };
 use anabranch_domain::{
-    CommandEnvelope, CommandError, Event as _, EventRef, Json, Process, ReplyEnvelope, Role,
+    CommandEnvelope, CommandError, Event as _, EventRef, Json, Newer, Process, ReplyEnvelope, Role,
     SchemaError, StreamId,
 };
 use anabranch_model::Filter;
@@ -20,8 +20,8 @@ use crate::send_error::SendError;
 pub struct ProcessKind<P: Process>(Arc<ProcessType<P>>);
 
 impl<P: Process> ProcessKind<P> {
-    pub fn new() -> Result<Self, SchemaError> {
-        Ok(Self(Arc::new(ProcessType::new()?)))
+    pub fn new(newer: Arc<Newer>) -> Result<Self, SchemaError> {
+        Ok(Self(Arc::new(ProcessType::taught(newer)?)))
     }
 
     fn machine(&self, instance: ProcessInstance<P>) -> Box<dyn Machine> {

@@ -13,6 +13,7 @@ use crate::follow::{FollowParts, Following, Intake as _, Progress, StoreError};
 use crate::host::{About, Host, HostParts, InstanceStatus, Item, Shard, Shared, load_newest};
 use crate::intake::{Places, ProcessIntake};
 use crate::kinds::Listening;
+use crate::newer::NewerTypes;
 use crate::send_error::SendError;
 
 /// What a host is made of.
@@ -20,6 +21,7 @@ pub struct ProcessParts {
     pub host: HostParts,
     pub head: watch::Receiver<Cut>,
     pub dispatcher: Arc<Dispatcher>,
+    pub newer: NewerTypes,
 }
 
 /// The instances of one process or saga, whatever its type, hosted: what dispatchers and operators
@@ -63,6 +65,7 @@ impl ProcessHost {
             time: parts.host.time.clone(),
             diagnostics: parts.host.diagnostics.clone(),
             head: parts.head.clone(),
+            newer: Some(parts.newer.clone()),
             filter: intake.places.kind.listens_to(),
             poison: Poison::Stop,
             retry: Retry {

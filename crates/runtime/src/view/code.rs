@@ -1,6 +1,8 @@
 //! What a view does with events, whatever its type: stores run it and know nothing else of it.
 
-use anabranch_domain::{Event, HandleError, Poison, Reader, SchemaError, View};
+use std::sync::Arc;
+
+use anabranch_domain::{Event, HandleError, Lowered, Newer, Poison, Reader, SchemaError, View};
 use anabranch_model::{EventBatch, EventRef, EventType, Filter, Position, content_hash};
 
 use super::{ParkedStream, PoisonEvent, Progress, StoreError};
@@ -58,6 +60,10 @@ impl<V: View> Handler<V::Store> for Typed<V> {
     }
 
     fn handle(&self, rows: &mut V::Store, event: &EventRef<'_>) -> Result<(), String> {
+        let mut room = Lowered::default();
+        let Some(event) = &self.0.known(event, &mut room) else {
+            return Ok(());
+        };
         let read = self
             .0
             .read(event.event_type, event.schema_version, event.data);
@@ -71,7 +77,12 @@ impl<V: View> Handler<V::Store> for Typed<V> {
 impl<S: 'static> ViewCode<S> {
     /// The code of view `V`. Fails when its event type and its upcasts do not fit together.
     pub fn of<V: View<Store = S>>() -> Result<Self, SchemaError> {
-        let reader = Reader::<V::Event>::new()?;
+        Self::taught::<V>(Arc::default())
+    }
+
+    /// The same, which also reads newer events as far as `newer` says how.
+    pub fn taught<V: View<Store = S>>(newer: Arc<Newer>) -> Result<Self, SchemaError> {
+        let reader = Reader::<V::Event>::taught(newer)?;
         let types = reader.names();
         let types = types.iter().filter_map(|name| EventType::new(name).ok());
         let filter = Filter {

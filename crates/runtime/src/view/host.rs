@@ -19,6 +19,7 @@ use super::{
 };
 use crate::diagnostics::Diagnostics;
 use crate::follow::{FollowParts, Following, Shown};
+use crate::newer::NewerTypes;
 use crate::panics::contain;
 use crate::time::Time;
 
@@ -145,6 +146,7 @@ pub trait AnyView: Any + Send + Sync {
 pub struct ViewParts {
     pub context: ViewContext,
     pub head: watch::Receiver<Cut>,
+    pub newer: NewerTypes,
 }
 
 /// A view, hosted.
@@ -160,6 +162,7 @@ pub struct Inner<S: 'static> {
     pub time: Time,
     diagnostics: Arc<Diagnostics>,
     pub head: watch::Receiver<Cut>,
+    newer: NewerTypes,
     pub options: ViewOptions,
     pub code: Arc<ViewCode<S>>,
     store: Arc<dyn ViewStore<S>>,
@@ -198,7 +201,8 @@ impl<V: View> ViewHost<V> {
         if let Some(query) = spec.twice {
             return Err(ViewError::QueryTwice { view, query });
         }
-        let code = ViewCode::of::<V>().map_err(|source| ViewError::Schema { view, source })?;
+        let code = ViewCode::taught::<V>(parts.newer.known.clone());
+        let code = code.map_err(|source| ViewError::Schema { view, source })?;
         let store = stores.store(&parts.context);
         let ViewContext {
             log,
@@ -212,6 +216,7 @@ impl<V: View> ViewHost<V> {
             time,
             diagnostics,
             head: parts.head,
+            newer: parts.newer,
             options: spec.options,
             code: Arc::new(code),
             store,
@@ -304,6 +309,7 @@ impl<S: 'static> Inner<S> {
             time: self.time.clone(),
             diagnostics: self.diagnostics.clone(),
             head: self.head.clone(),
+            newer: Some(self.newer.clone()),
             filter: Some(self.code.filter().clone()),
             poison: self.code.poison(),
             retry: self.options.retry,

@@ -17,3 +17,4 @@ mod support;
 mod take_over;
 mod telemetry;
 mod told;
+mod versions;

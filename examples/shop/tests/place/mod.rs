@@ -9,7 +9,7 @@ use anabranch::log::{Log, MemoryLog};
 use anabranch::runtime::snapshot::MemorySnapshots;
 use anabranch::runtime::{Fleet, Time};
 use anabranch_shop::provider::{self, Mood, ProviderClient};
-use anabranch_shop::shop::Shop;
+use anabranch_shop::shop::{Build, Shop};
 
 /// A shop whose files go with it.
 pub struct Place {
@@ -37,6 +37,7 @@ impl Place {
             provider: ProviderClient::new(address),
             fleet: Arc::new(Fleet::new()),
             alerts: None,
+            pricing: Build::First,
             env,
         });
         shop.open().await.unwrap();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anabranch_server::HOME;
 use anabranch_shop::demo::Options;
 use anabranch_shop::provider::Mood;
+use anabranch_shop::shop::Build;
 use clap::Args;
 
 use crate::serving::DoorArgs;
@@ -61,6 +62,13 @@ pub struct DemoArgs {
     /// server of the log says what does]
     #[arg(long, value_name = "DIR", requires = "service")]
     pub tokens: Option<PathBuf>,
+    /// With --service pricing: which of its builds; 2: its own events have another form; 3: what it
+    /// publishes has another one, without a word to those who read it
+    #[arg(long, value_name = "N", requires = "service", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub build: u8,
+    /// With --service: only print the types of its events and commands, for `anabranch deploy check`
+    #[arg(long, requires = "service")]
+    pub print_types: bool,
     /// Stop when the standard input ends: whoever started it is gone
     #[arg(long, hide = true)]
     pub while_input: bool,
@@ -130,6 +138,15 @@ impl DemoArgs {
     /// Whether the whole shop is in this process.
     pub fn is_all(&self) -> bool {
         !self.split && self.service.is_none()
+    }
+
+    /// Which build of pricing is meant.
+    pub fn build(&self) -> Build {
+        match self.build {
+            2 => Build::Second,
+            3 => Build::Careless,
+            _ => Build::First,
+        }
     }
 
     /// How the demo is run.

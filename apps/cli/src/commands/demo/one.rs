@@ -8,7 +8,7 @@ use anabranch::runtime::{Fleet, Time};
 use anabranch_server::{HOME, Server};
 use anabranch_shop::demo::{Demo, DemoError};
 use anabranch_shop::provider::ProviderClient;
-use anabranch_shop::shop::Shop;
+use anabranch_shop::shop::{Build, Shop};
 use anabranch_shop::storefront;
 
 use super::args::DemoArgs;
@@ -54,6 +54,7 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
         provider: ProviderClient::new(provider),
         fleet: Arc::new(Fleet::new()),
         alerts: alerts::of(&context),
+        pricing: Build::First,
     });
     shop.open()
         .await

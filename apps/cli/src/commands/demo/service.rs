@@ -26,7 +26,7 @@ use crate::context::Context;
 use crate::credential;
 use crate::export::{self, Export};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::output::note;
+use crate::output::{Output, note};
 use crate::serving;
 use crate::stop::StopSignal;
 
@@ -45,6 +45,9 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
             Failure::usage(format!("the shop has no service {name:?}; it has {known}")).into(),
         );
     };
+    if args.print_types {
+        return print_types(&Shop::types_of_build(context.env, name, args.build()));
+    }
     let Address::Server(url) = &context.settings.log else {
         return Err(
             Failure::usage("a service in a process of its own uses the log of a server")
@@ -94,6 +97,7 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         provider: ProviderClient::new(provider::address(args.provider, &time).await?),
         fleet: Arc::new(Fleet::and_elsewhere(Arc::new(port))),
         alerts: alerts::of(&context),
+        pricing: args.build(),
     };
     let (wanted, usual) = place(name, &args.listen);
     let bound = serving::bind(wanted, usual, &args.doors, &context).await?;
@@ -144,6 +148,17 @@ fn place<'a>(name: &str, listen: &'a str) -> (&'a str, &'a str) {
         (_, HOME) => ("127.0.0.1:0", ""),
         (_, other) => (other, ""),
     }
+}
+
+/// What `anabranch deploy check` and `schema check` read.
+fn print_types(types: &ServiceTypes) -> Outcome {
+    let text = serde_json::to_string(types).map_err(|error| {
+        let what = format!("the types cannot be written as JSON: {error}");
+        Failure::new(Exit::Failed, "bad-types", what)
+    })?;
+    let mut out = Output::stdout();
+    out.line(&text)?;
+    out.flush()
 }
 
 /// A server of an older version keeps to itself what it seals with.

@@ -29,23 +29,33 @@ pub async fn run(args: &KeptArgs, asked: fn(String) -> Asked, context: &Context)
     let (path, answer) = ask(args.up.as_deref(), &asked, context).await?;
     let all = match answer {
         Answer::Stand(all) => all,
-        Answer::Unknown(known) => return Err(unknown(&args.name, &known).into()),
-        Answer::Ending => {
-            let what = "all services are being stopped";
-            let failure = Failure::new(Exit::Conflict, "stopping", what);
-            return Err(failure.safe("nothing was changed").into());
-        }
-        Answer::Refused => {
-            let what = format!("the word in {} does not open the door", path.display());
-            let failure = Failure::new(Exit::Failed, "refused", what);
-            return Err(failure.safe("nothing was changed").into());
-        }
+        answer => return Err(not_done(&args.name, &path, &answer).into()),
     };
     print(&all, context.settings.form)?;
     match all.first() {
         Some(one) if !matches!(asked, Asked::Stop(_)) => check(one),
         _ => Ok(()),
     }
+}
+
+/// Why whoever keeps the services has not done what was asked.
+pub fn not_done(name: &str, path: &Path, answer: &Answer) -> Failure {
+    let failure = match answer {
+        Answer::Unknown(known) => return unknown(name, known),
+        Answer::Ending => {
+            Failure::new(Exit::Conflict, "stopping", "all services are being stopped")
+        }
+        Answer::Refused => {
+            let what = format!("the word in {} does not open the door", path.display());
+            Failure::new(Exit::Failed, "refused", what)
+        }
+        Answer::Stand(_) | Answer::WentBack(..) => {
+            let what = "it says something else than what was asked";
+            return Failure::new(Exit::Failed, "not-up", what)
+                .remedy("use the same version of this program for both");
+        }
+    };
+    failure.safe("nothing was changed")
 }
 
 /// Asks whoever keeps the services of this file, or the one that runs here.
@@ -123,7 +133,7 @@ fn check(one: &Standing) -> Outcome {
         .into())
 }
 
-fn print(all: &[Standing], form: Form) -> Outcome {
+pub fn print(all: &[Standing], form: Form) -> Outcome {
     let mut out = Output::stdout();
     match form {
         Form::Text => {

@@ -1,11 +1,14 @@
 //! Pricing: says what products cost. Raises the price of what runs low and lowers it when more has
 //! come, by listening to stock. Orders are told the price that holds when they are placed.
 
+pub mod careless;
+pub mod next;
+
 use std::collections::BTreeMap;
 
 use anabranch::domain::{
-    Correlate, Decide, Entity, Event, EventRef, HandleError, Input, Process, Query, Reaction,
-    Rejection, View,
+    Correlate, Decide, Entity, Event, EventRef, HandleError, Input, Process, Publishes, Query,
+    Reaction, Rejection, View,
 };
 use anabranch::runtime::view::ViewSpec;
 use anabranch::runtime::{ProcessOptions, ServiceBuilder};
@@ -83,6 +86,42 @@ impl Price {
     fn mills(self) -> Option<u64> {
         let percent = u64::try_from(100 + self.above_list).unwrap_or(100);
         (self.list_mills > 0).then(|| (self.list_mills * percent + 50) / 100)
+    }
+}
+
+/// The category in which the others read what products cost.
+pub const PRICE_LIST: &str = "price-list";
+
+/// What pricing tells the others. How a price comes about, and which order was told what, is its own
+/// business.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
+pub enum PriceListEvent {
+    /// One costs this much from now on.
+    PriceChanged {
+        /// In thousandths of a pound.
+        mills: u64,
+    },
+}
+
+impl Price {
+    /// What the others are told when the price is another one.
+    fn told(self) -> Option<PriceListEvent> {
+        self.mills()
+            .map(|mills| PriceListEvent::PriceChanged { mills })
+    }
+}
+
+impl Publishes for Price {
+    const PUBLISHED: &'static str = PRICE_LIST;
+    type Published = PriceListEvent;
+
+    fn publish(&self, event: &PriceEvent) -> Option<PriceListEvent> {
+        match event {
+            PriceEvent::PriceQuoted { .. } => None,
+            PriceEvent::ListPriceSet { .. }
+            | PriceEvent::PriceRaised { .. }
+            | PriceEvent::PriceLowered { .. } => self.told(),
+        }
     }
 }
 
@@ -238,8 +277,12 @@ impl Query for PriceOf {
 
 /// The service.
 pub fn service(builder: ServiceBuilder) -> ServiceBuilder {
+    rest(builder.publishing_entity::<Price>())
+}
+
+/// What both builds have.
+fn rest(builder: ServiceBuilder) -> ServiceBuilder {
     builder
-        .entity::<Price>()
         .process_with::<DemandPricing>(ProcessOptions::default().from_start())
         .view(ViewSpec::<Prices>::new().query::<PriceOf>())
 }
@@ -261,6 +304,24 @@ mod tests {
             .then([PriceEvent::PriceLowered { above_list: 0 }])
             .when(PriceCommand::LowerPrice { percent: 0 })
             .then_rejected("percent");
+    }
+
+    #[test]
+    fn the_others_are_told_what_a_product_costs_and_nothing_of_orders() {
+        let (list, raised) = (
+            PriceEvent::ListPriceSet { mills: 2955 },
+            PriceEvent::PriceRaised { above_list: 10 },
+        );
+        let quoted = PriceEvent::PriceQuoted {
+            order: "1".to_owned(),
+            mills: 2955,
+        };
+        let changed = |mills| Some(PriceListEvent::PriceChanged { mills });
+        given::<Price>([list.clone()])
+            .then_publishes(&list, changed(2955))
+            .then_publishes(&quoted, None)
+            .given([raised.clone()])
+            .then_publishes(&raised, changed(3251));
     }
 
     #[test]

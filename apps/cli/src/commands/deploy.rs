@@ -1,0 +1,200 @@
+//! `anabranch deploy`.
+
+use std::path::PathBuf;
+
+use anabranch::domain::types::{Rollout, ServiceTypes};
+use anabranch_runtime::registry;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::Context;
+use super::log::text::counted;
+use super::schema::{print_breaks, read_types, unreadable};
+use super::service::kept;
+use crate::event_text::clean;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::logs;
+use crate::output::{Form, Output, note};
+use crate::up::asked::{Answer, Asked, Deploy, Standing};
+
+/// Let another build of one service take the place of the one that runs; or check what that would break
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, after_help = ROLL)]
+pub struct DeployArgs {
+    #[command(subcommand)]
+    command: Option<DeployCommand>,
+    /// The service, as the file of `anabranch up` names it
+    service: Option<String>,
+    /// The program of the new build, which gets the arguments that are declared; `anabranch` is this one
+    #[arg(long, value_name = "PATH")]
+    program: Option<String>,
+    /// The file that `anabranch up` runs [default: the one that runs here]
+    #[arg(long, value_name = "FILE")]
+    up: Option<PathBuf>,
+    /// What the program is told besides
+    #[arg(last = true, value_name = "ARGUMENT")]
+    args: Vec<String>,
+}
+
+const ROLL: &str = "\
+The build that runs is ended in order, as by `service stop`; the new one is started, and has to get
+ready within the file's ready_within. If it ends before, or takes longer, the one before is started
+again, and the exit code is 1. What the others send to the service meanwhile waits for up to five
+seconds, and is sent again by its id: no command is lost or done twice.
+
+The file of `anabranch up` is not changed: name the new program there too, or the next `up` starts the
+old one.
+
+Examples:
+  anabranch deploy check pricing --types types.json
+  anabranch deploy pricing --program ./pricing-2
+  anabranch deploy pricing --program anabranch -- --build 2";
+
+/// Say what another build of a service would break: check
+#[derive(Debug, Subcommand)]
+enum DeployCommand {
+    Check(CheckArgs),
+}
+
+/// Say what a new build of a service would break, before it is rolled out
+#[derive(Debug, Args)]
+#[command(after_help = CHECK)]
+struct CheckArgs {
+    /// The service
+    service: String,
+    /// What the new build prints of its types, as JSON; - for standard input
+    #[arg(long, value_name = "FILE")]
+    types: PathBuf,
+}
+
+const CHECK: &str = "\
+Compares what the new build writes, reads and takes with the history in the log, with the instances of
+its sagas that run, and with what the other services have said that they read of it. Names each that
+would be broken, and what to do. Those that read newer events by a downcast of the new build are not.
+Ends with 1 if something would break. Nothing is changed.
+
+FILE is what `ServiceBuilder::types` gives, as JSON: of one service, or of several in an array. A
+service of the shop prints it with --print-types.
+
+Examples:
+  anabranch demo --service pricing --build 2 --print-types > types.json
+  anabranch deploy check pricing --types types.json --log http://127.0.0.1:7400";
+
+/// Runs the command.
+pub async fn run(args: DeployArgs, context: &Context) -> Outcome {
+    if let Some(DeployCommand::Check(args)) = args.command {
+        return check(&args, context).await;
+    }
+    let (Some(service), Some(program)) = (args.service, args.program) else {
+        let what = "say which service, and which --program";
+        return Err(Failure::usage(what).safe("nothing was changed").into());
+    };
+    let deploy = Deploy {
+        service: service.clone(),
+        program: seen_from_here(program),
+        args: args.args,
+    };
+    let asked = Asked::Deploy(deploy);
+    let (path, answer) = kept::ask(args.up.as_deref(), &asked, context).await?;
+    let form = context.settings.form;
+    match answer {
+        Answer::Stand(all) => {
+            kept::print(&all, form)?;
+            if form == Form::Text {
+                let file = path.with_extension("");
+                note(&format!("note: {} names the build before", file.display()));
+            }
+            Ok(())
+        }
+        Answer::WentBack(why, standing) => {
+            kept::print(std::slice::from_ref(&standing), form)?;
+            Err(went_back(&why, &standing).into())
+        }
+        answer => Err(kept::not_done(&service, &path, &answer).into()),
+    }
+}
+
+/// A path is seen from where the command runs; a name is looked up.
+fn seen_from_here(program: String) -> String {
+    match std::path::absolute(&program) {
+        Ok(path) if program.contains('/') => path.display().to_string(),
+        _ => program,
+    }
+}
+
+fn went_back(why: &str, standing: &Standing) -> Failure {
+    let what = format!(
+        "the new build of {} did not get ready: {why}",
+        standing.service
+    );
+    let is_back = standing.state == "ready";
+    let safe = match is_back {
+        true => "the build before runs again",
+        false => "the build before was started again, and is not ready yet",
+    };
+    Failure::new(Exit::Failed, "went-back", what)
+        .safe(safe)
+        .remedy("see what it says where `anabranch up` runs")
+}
+
+async fn check(args: &CheckArgs, context: &Context) -> Outcome {
+    let types = types_of(args)?;
+    let opened = logs::open_read_only(context)?;
+    let rollout = registry::check_rollout(&types, &*opened.log).await;
+    let rollout = rollout.map_err(unreadable)?;
+    opened.close()?;
+    let mut out = Output::stdout();
+    match context.settings.form {
+        Form::Text => print(&rollout, &mut out)?,
+        Form::Json | Form::Jsonl => out.line(&json!(rollout).to_string())?,
+    }
+    out.flush()?;
+    let breaks = rollout.report.breaks.len() as u64;
+    if breaks == 0 {
+        return Ok(());
+    }
+    let what = format!("{} would break somebody", counted(breaks, "change"));
+    Err(Failure::new(Exit::Failed, "breaks", what)
+        .safe("nothing was rolled out")
+        .into())
+}
+
+fn types_of(args: &CheckArgs) -> Result<ServiceTypes, Failure> {
+    let all = read_types(&args.types)?.0;
+    let names: Vec<_> = all.iter().map(|one| one.service.clone()).collect();
+    let own = all.into_iter().find(|one| one.service == args.service);
+    own.ok_or_else(|| {
+        let file = args.types.display();
+        let what = format!(
+            "{file} does not describe service {:?}, but {}",
+            args.service,
+            names.join(", ")
+        );
+        Failure::new(Exit::NotFound, "no-such-service", what).safe("nothing was compared")
+    })
+}
+
+fn print(rollout: &Rollout, out: &mut Output) -> Outcome {
+    print_breaks(&rollout.report, out)?;
+    let report = &rollout.report;
+    out.line(&format!(
+        "compared: {} of {} in the log, {} running",
+        counted(report.kinds, "kind"),
+        counted(report.events, "event"),
+        counted(rollout.sagas, "saga instance"),
+    ))?;
+    for reader in &rollout.readers {
+        let (name, service) = (clean(&reader.reader), clean(&reader.service));
+        let reads = clean(&reader.categories.join(", "));
+        let how = match (reader.breaks, reader.by_downcast.as_slice()) {
+            (true, _) => "would break".to_owned(),
+            (false, []) => "goes on".to_owned(),
+            (false, all) => format!("goes on, reads {} by a downcast", clean(&all.join(", "))),
+        };
+        out.line(&format!("{name} of service {service} reads {reads}: {how}"))?;
+    }
+    if report.breaks.is_empty() {
+        out.line(&format!("{} may be rolled out", clean(&rollout.service)))?;
+    }
+    Ok(())
+}

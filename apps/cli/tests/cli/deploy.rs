@@ -1,0 +1,149 @@
+//! Another build of one service, while the others run.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::split::{orders, until};
+use crate::support::{Running, Scratch};
+
+/// The split shop under load. Gives its demo, and the address of its log.
+fn shop(scratch: &Scratch) -> (Running, String) {
+    scratch.file("orders.csv", orders(40));
+    let mut demo = scratch.start(
+        "demo --split --orders orders.csv --rate 4/s --provider reliable --listen 127.0.0.1:0 --keep",
+    );
+    let lines = until(&mut demo, &["the log: "]);
+    let log = lines.iter().find_map(|line| line.split_once("the log: "));
+    let (_, log) = log.expect("it says where its log is");
+    let (log, _) = log.split_once(';').expect("and then something else");
+    (demo, log.to_owned())
+}
+
+/// The number of each service's lease, which another process of it has got anew.
+fn leases(scratch: &Scratch, log: &str) -> BTreeMap<String, u64> {
+    let all = scratch
+        .run(&format!("service ls --log {log} --output json"))
+        .ok();
+    let all: Vec<Value> = serde_json::from_str(&all).unwrap();
+    let lease = |one: &Value| Some((one["name"].as_str()?.to_owned(), one["lease"].as_u64()?));
+    all.iter().filter_map(lease).collect()
+}
+
+/// Sends pricing a command, by the storefront.
+fn send(scratch: &Scratch, server: &str, kind: &str, data: &str) -> Value {
+    let send = format!("send price/p --type {kind} --server {server} --output json --data");
+    let mut send = scratch.command(&send);
+    send.arg(data);
+    serde_json::from_str(&crate::support::done(send).ok()).unwrap()
+}
+
+#[test]
+fn pricing_is_deployed_and_goes_back_by_itself_while_orders_run_and_nothing_is_lost() {
+    let scratch = Scratch::new("deploy-rolls");
+    let (mut demo, log) = shop(&scratch);
+    let lines = until(&mut demo, &["the shop's page: "]);
+    let page = lines.iter().find_map(|line| line.split_once("page: "));
+    let page = page.expect("it says where its page is").1.to_owned();
+    let before = leases(&scratch, &log);
+    send(&scratch, &page, "SetListPrice", r#"{"mills":1000}"#);
+    send(&scratch, &page, "RaisePrice", r#"{"percent":10}"#);
+
+    // The second build fits, and takes over.
+    let types = scratch
+        .run("demo --service pricing --build 2 --print-types")
+        .ok();
+    scratch.file("types.json", types);
+    let check = format!("deploy check pricing --types types.json --log {log}");
+    let text = scratch.run(&check).ok();
+    assert!(text.ends_with("pricing may be rolled out\n"), "{text}");
+    let catalogue = "view catalogue of service storefront reads price-list: goes on";
+    assert!(text.contains(catalogue), "{text}");
+    let rolled = scratch.run("deploy pricing --program anabranch --output json -- --build 2");
+    let rolled: Value = serde_json::from_str(&rolled.ok()).unwrap();
+    assert_eq!(rolled[0]["state"], "ready", "{rolled}");
+    let done = send(&scratch, &page, "RaisePrice", r#"{"percent":10}"#);
+    assert_eq!(done["events"][0]["schema_version"], 2, "{done}");
+    assert_eq!(
+        done["events"][0]["data"]["percent_above_list"], 20,
+        "{done}"
+    );
+    // Who reads what it publishes notices nothing; its own view, which is older, reads by the downcast.
+    let token = done["token"].as_str().unwrap();
+    for (view, query) in [("catalogue", "cost"), ("prices", "of")] {
+        let got = scratch.run(&format!(
+            "view get {view} {query} product=p --server {page} --token {token} --output json"
+        ));
+        let got: Value = serde_json::from_str(&got.ok()).unwrap();
+        assert_eq!(got["value"], 1200, "{view}: {got}");
+    }
+
+    // One that does not get ready does not stay.
+    let back = scratch.run("deploy pricing --program false");
+    assert_eq!(back.code, Some(1), "{}", back.stderr);
+    assert!(back.stderr.contains("error[went-back]"), "{}", back.stderr);
+    assert!(back.stderr.contains("ended with code 1"), "{}", back.stderr);
+    let done = send(&scratch, &page, "LowerPrice", r#"{"percent":5}"#);
+    assert_eq!(done["events"][0]["schema_version"], 2, "{done}");
+
+    until(&mut demo, &["stays open"]);
+    let after = leases(&scratch, &log);
+    for (name, lease) in &before {
+        assert_eq!(
+            after[name] == *lease,
+            name != "pricing",
+            "{name}: {after:?}"
+        );
+    }
+    demo.terminate();
+    let demo = demo.finish();
+    let text = String::from_utf8_lossy(&demo.stdout).into_owned();
+    assert_eq!(demo.code, Some(0), "{text}\n{}", demo.stderr);
+}
+
+#[test]
+fn a_breaking_contract_names_its_readers_and_forced_stops_only_them() {
+    let scratch = Scratch::new("deploy-breaks");
+    let (mut demo, log) = shop(&scratch);
+    let lines = until(&mut demo, &["the shop's page: ", "stays open"]);
+    let page = lines.iter().find_map(|line| line.split_once("page: "));
+    let page = page.expect("it says where its page is").1.to_owned();
+    send(&scratch, &page, "SetListPrice", r#"{"mills":1000}"#);
+    let types = scratch
+        .run("demo --service pricing --build 3 --print-types")
+        .ok();
+    scratch.file("types.json", types);
+    let check = format!("deploy check pricing --types types.json --log {log} --output json");
+    let check = scratch.run(&check);
+    assert_eq!(check.code, Some(1), "{}", check.stderr);
+    let report: Value = serde_json::from_slice(&check.stdout).unwrap();
+    let breaks = report["breaks"].as_array().unwrap();
+    assert_eq!(breaks.len(), 1, "{report}");
+    assert_eq!(breaks[0]["code"], "reader-behind");
+    assert_eq!(breaks[0]["whom"], "view catalogue of service storefront");
+
+    scratch
+        .run("deploy pricing --program anabranch -- --build 3")
+        .ok();
+    send(&scratch, &page, "RaisePrice", r#"{"percent":10}"#);
+    // It stops in a moment, and says why; all others go on.
+    let stopped = loop {
+        let views = scratch
+            .run(&format!("view ls --server {page} --output json"))
+            .ok();
+        let views: Vec<Value> = serde_json::from_str(&views).unwrap();
+        let stopped = views
+            .iter()
+            .filter(|view| view.to_string().contains("\"stopped\""));
+        let stopped: Vec<_> = stopped.cloned().collect();
+        if !stopped.is_empty() {
+            break stopped;
+        }
+    };
+    assert_eq!(stopped.len(), 1, "{stopped:?}");
+    assert_eq!(stopped[0]["view"]["name"], "catalogue", "{stopped:?}");
+    let why = stopped[0].to_string();
+    assert!(why.contains("PriceChanged has schema version 2"), "{why}");
+    demo.terminate();
+    demo.finish().ok();
+}
