@@ -38,13 +38,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 pub async fn run(args: DemoArgs, context: Context) -> Outcome {
-    let name = args.service.as_deref().unwrap_or_default();
-    let Some(name) = SERVICES.into_iter().find(|known| *known == name) else {
-        let known = SERVICES.join(", ");
-        return Err(
-            Failure::usage(format!("the shop has no service {name:?}; it has {known}")).into(),
-        );
-    };
+    let name = known(args.service.as_deref().unwrap_or_default())?;
     if args.print_types {
         return print_types(&Shop::types_of_build(context.env, name, args.build()));
     }
@@ -148,6 +142,15 @@ fn place<'a>(name: &str, listen: &'a str) -> (&'a str, &'a str) {
         (_, HOME) => ("127.0.0.1:0", ""),
         (_, other) => (other, ""),
     }
+}
+
+/// The service of this name.
+fn known(name: &str) -> Result<&'static str, Failure> {
+    let found = SERVICES.into_iter().find(|known| *known == name);
+    found.ok_or_else(|| {
+        let known = SERVICES.join(", ");
+        Failure::usage(format!("the shop has no service {name:?}; it has {known}"))
+    })
 }
 
 /// What `anabranch deploy check` and `schema check` read.
