@@ -36,6 +36,7 @@ fn document<'a>(
                 let there = format!("#/components/messages/{}", plain(&name));
                 of_channel.insert(plain(&kind.name), json!({"$ref": there}));
             }
+            of_channel.insert(plain(PLATFORM), json!({"$ref": PLATFORM_THERE}));
             let channel = json!({
                 "address": format!("/events?category={}", anabranch_model::uri_part(category)),
                 "title": category,
@@ -52,6 +53,7 @@ fn document<'a>(
             operations.insert(format!("follow.{}", plain(category)), operation);
         }
     }
+    messages.insert(plain(PLATFORM), of_platform());
     json!({
         "asyncapi": "3.0.0",
         "info": {
@@ -64,6 +66,25 @@ fn document<'a>(
         "channels": channels,
         "operations": operations,
         "components": {"messages": messages},
+    })
+}
+
+/// Under which name stands what the platform itself notes in the streams of a category, and where.
+const PLATFORM: &str = "$platform";
+const PLATFORM_THERE: &str = "#/components/messages/_platform";
+
+/// What the platform notes, such as that a command was answered: nothing for others to build on.
+fn of_platform() -> Value {
+    let payload = json!({
+        "type": "object",
+        "required": ["specversion", "id", "type", "source", "subject"],
+        "properties": {"specversion": {"const": "1.0"}, "type": {"type": "string", "pattern": "^\\$"}},
+    });
+    json!({
+        "name": PLATFORM,
+        "title": "What the platform notes",
+        "contentType": anabranch_wire::CLOUD_EVENT,
+        "payload": payload,
     })
 }
 
@@ -176,6 +197,16 @@ mod tests {
     fn an_event_without_fields_is_an_object_that_may_grow_some() {
         assert_eq!(data(&Shape::Nothing)["type"], json!(["object", "null"]));
         assert_eq!(data(&Shape::Text), json!({"type": "string"}));
+    }
+
+    #[test]
+    fn what_the_platform_notes_is_described_where_it_is_referred_to() {
+        assert_eq!(
+            PLATFORM_THERE,
+            format!("#/components/messages/{}", plain(PLATFORM))
+        );
+        let type_of = &of_platform()["payload"]["properties"]["type"];
+        assert_eq!(type_of["pattern"], "^\\$");
     }
 
     #[test]
