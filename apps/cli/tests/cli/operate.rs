@@ -317,7 +317,7 @@ fn a_view_that_has_stopped_is_listed_with_what_to_do() {
     });
     let text = bank.run("view ls").ok();
     assert!(
-        text.contains("has stopped before Deposited at 0:2, event 0 of account/a"),
+        text.contains("has stopped before Deposited at 0:3, event 0 of account/a"),
         "{text}"
     );
     assert!(text.contains("the beast"), "{text}");
