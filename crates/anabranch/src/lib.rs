@@ -8,7 +8,7 @@
 //! use anabranch::model::EventId;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let log = anabranch::open("memory:")?;
+//! let log = anabranch::open("memory:").await?;
 //! let placed = NewEvent::new(
 //!     EventId::from_u128(1),
 //!     StreamId::new("order/536365")?,
@@ -63,10 +63,12 @@ pub use anabranch_view_postgres as postgres;
 pub use anabranch_view_sqlite as sqlite;
 
 use std::sync::Arc;
+use std::thread;
 
 use anabranch_env::Env;
 use anabranch_log::{Log, MemoryLog, OpenError};
 use anabranch_log_segment::{Options, SegmentLog};
+use tokio::sync::oneshot;
 
 /// What a service author implements.
 pub mod domain {
@@ -113,44 +115,66 @@ pub mod prelude {
 /// log in memory, gone when it is dropped; `http://127.0.0.1:7400` is the log that a server there
 /// has, such as `anabranch serve` (feature `remote`). Dropping the log closes it.
 ///
+/// Reading a directory or waiting for a server happens on a thread of its own: the executor that
+/// waits for this, whichever it is, goes on with other work.
+///
 /// For options, and for errors at closing, open a [`segment::SegmentLog`] itself.
-pub fn open(address: &str) -> Result<Arc<dyn Log>, OpenError> {
+pub async fn open(address: &str) -> Result<Arc<dyn Log>, OpenError> {
     match parse(address)? {
         Address::Memory => Ok(Arc::new(MemoryLog::new(Env::os()))),
         Address::Directory(dir) => {
-            let log = SegmentLog::open(Env::os(), dir, Options::default())?;
-            Ok(Arc::new(log))
+            aside(|| SegmentLog::open(Env::os(), dir, Options::default())).await
         }
-        Address::Server(url) => behind(&url),
+        Address::Server(url) => behind(url).await,
     }
 }
 
 /// Opens the log at `address` for reading, also while another process writes to it.
-pub fn open_read_only(address: &str) -> Result<Arc<dyn Log>, OpenError> {
+pub async fn open_read_only(address: &str) -> Result<Arc<dyn Log>, OpenError> {
     match parse(address)? {
         Address::Memory => Ok(Arc::new(MemoryLog::new(Env::os()))),
         Address::Directory(dir) => {
-            let log = SegmentLog::open_read_only(Env::os(), dir, Options::default())?;
-            Ok(Arc::new(log))
+            aside(|| SegmentLog::open_read_only(Env::os(), dir, Options::default())).await
         }
-        Address::Server(url) => behind(&url),
+        Address::Server(url) => behind(url).await,
     }
 }
 
 #[cfg(feature = "remote")]
-fn behind(url: &str) -> Result<Arc<dyn Log>, OpenError> {
-    let mut options = remote::Options::default();
-    let key = access::Key::from_env(&Env::os());
-    options.key = key.map_err(|error| OpenError::Invalid(error.to_string()))?;
-    let log = remote::RemoteLog::open(url, options)?;
-    Ok(Arc::new(log))
+async fn behind(url: String) -> Result<Arc<dyn Log>, OpenError> {
+    aside(move || {
+        let mut options = remote::Options::default();
+        let key = access::Key::from_env(&Env::os());
+        options.key = key.map_err(|error| OpenError::Invalid(error.to_string()))?;
+        remote::RemoteLog::open(&url, options)
+    })
+    .await
 }
 
 #[cfg(not(feature = "remote"))]
-fn behind(url: &str) -> Result<Arc<dyn Log>, OpenError> {
+async fn behind(url: String) -> Result<Arc<dyn Log>, OpenError> {
     Err(OpenError::Invalid(format!(
         "{url} is the log of a server, and this program was built without the feature `remote`"
     )))
+}
+
+/// Runs what blocks on a thread of its own. If nobody waits any more, the log is closed again.
+async fn aside<L: Log + 'static>(
+    open: impl FnOnce() -> Result<L, OpenError> + Send + 'static,
+) -> Result<Arc<dyn Log>, OpenError> {
+    let (say, told) = oneshot::channel();
+    let failed = |source| OpenError::Io {
+        what: "the thread that opens the log".to_owned(),
+        source,
+    };
+    thread::Builder::new()
+        .name("anabranch-open".to_owned())
+        .spawn(move || drop(say.send(open())))
+        .map_err(failed)?;
+    match told.await {
+        Ok(opened) => Ok(Arc::new(opened?)),
+        Err(_) => Err(failed(std::io::Error::other("it ended by a panic"))),
+    }
 }
 
 /// The examples of the project's front page, run as they stand there.

@@ -68,7 +68,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let dir = arguments.next().ok_or("stranger-consumer DIR [finish]")?;
     let (dir, env) = (Path::new(&dir), Env::os());
     let log = dir.join("log");
-    let log = anabranch::open(log.to_str().ok_or("DIR is no text")?)?;
+    let log = anabranch::open(log.to_str().ok_or("DIR is no text")?).await?;
     let service = Service::builder("stranger", log.clone(), Time::of(&env))
         .consumer(counter(&env, dir))
         .start()
