@@ -18,6 +18,10 @@ use crate::panics::contain;
 use crate::send_error::SendError;
 use crate::telemetry;
 
+/// The most bytes that batches of several machines share an append with: who reads one of their
+/// streams reads the appends around its events.
+const TOGETHER_BYTES_MAX: usize = 32 << 10;
+
 impl Shard {
     /// Decides what waits at a machine, as far as that is possible now.
     pub fn decide_waiting(&mut self, stream: &StreamId) {
@@ -77,7 +81,7 @@ impl Shard {
                 continue;
             }
             let is_full = events + adds > limits.batch_events_max
-                || bytes + size > limits.batch_bytes_max
+                || bytes + size > limits.batch_bytes_max.min(TOGETHER_BYTES_MAX)
                 || streams.len() == limits.conditions_max;
             if is_full && !streams.is_empty() {
                 let streams = std::mem::take(&mut streams);

@@ -52,6 +52,21 @@ async fn what_several_entities_record_at_once_is_one_append() {
 }
 
 #[tokio::test]
+async fn who_reads_one_of_many_streams_does_not_read_all_that_was_recorded_at_once() {
+    let bench = Bench::new();
+    let service = bench.service(one_shard()).await;
+    let keys: Vec<String> = (0..800).map(|n| format!("counter-{n}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    add_to_all(&service, &keys).await;
+    let before = bench.log.appends().len();
+    add_to_all(&service, &keys).await;
+    let appends = bench.log.appends()[before..].to_vec();
+    assert_eq!(appends.iter().sum::<usize>(), 800);
+    // An event of these has over a hundred bytes with what belongs to it, and 32 KiB go together.
+    assert!(appends.iter().all(|&events| events < 330), "{appends:?}");
+}
+
+#[tokio::test]
 async fn an_entity_that_somebody_else_has_written_holds_up_none_that_shares_its_append() {
     let bench = Bench::new();
     let (service, other) = (
