@@ -87,7 +87,7 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     #[command(subcommand)]
     Debug(debug::DebugCommand),
-    #[command(subcommand)]
+    #[cfg_attr(feature = "bench", command(subcommand))]
     Bench(bench::BenchCommand),
     #[command(subcommand)]
     Context(context::ContextCommand),

@@ -7,6 +7,7 @@
 
 mod ack;
 mod alerts;
+#[cfg(feature = "bench")]
 mod bench;
 mod cli;
 mod commands;

@@ -2,6 +2,10 @@
 
 pub mod append;
 pub mod audit;
+#[cfg(feature = "bench")]
+pub mod bench;
+#[cfg(not(feature = "bench"))]
+#[path = "bench_absent.rs"]
 pub mod bench;
 pub mod completions;
 pub mod config;

@@ -48,6 +48,7 @@ fn numbers_below_nothing_are_refused_in_words() {
             "\"-1\" is not a whole number",
         ),
         ("demo --stock -5", "\"-5\" is not a whole number"),
+        #[cfg(feature = "bench")]
         ("bench log --seconds -5", "\"-5\" is not a number"),
     ] {
         let told = scratch.run(arguments).fails(2);

@@ -51,8 +51,10 @@ fn help_says_what_a_stranger_needs() {
     ] {
         check(command, &scratch.run(&format!("{command} --help")).ok());
     }
-    check("bench-log", &scratch.run("bench log --help").ok());
-    check("bench-remote", &scratch.run("bench remote --help").ok());
+    if cfg!(feature = "bench") {
+        check("bench-log", &scratch.run("bench log --help").ok());
+        check("bench-remote", &scratch.run("bench remote --help").ok());
+    }
     for verb in [
         "info", "verify", "repair", "backup", "restore", "export", "upgrade",
     ] {

@@ -10,6 +10,7 @@ mod append;
 /// The service that the server's own tests have.
 #[path = "../../../../crates/server/tests/http/bank.rs"]
 mod bank;
+#[cfg(feature = "bench")]
 mod bench;
 mod config;
 mod contexts;
