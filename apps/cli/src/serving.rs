@@ -156,7 +156,8 @@ impl DoorArgs {
             None => Transport::Plain,
         };
         let listening = Server::may_listen(wanted, transport, self.doors()).await;
-        if listening.map_err(failed)? == Listening::Insecure {
+        let listening = listening.map_err(failed)?;
+        if listening == Listening::Insecure {
             let missing = match (self.auth, transport) {
                 (true, _) => "encryption",
                 (false, Transport::Tls) => "keys",
@@ -164,6 +165,11 @@ impl DoorArgs {
             };
             note(&format!(
                 "WARNING: {wanted} can be reached from other machines, without {missing}: --insecure-i-understand"
+            ));
+        }
+        if listening != Listening::Local && rustix::process::geteuid().is_root() {
+            note(&format!(
+                "WARNING: {wanted} can be reached from other machines, and this runs as root, who may do everything here: run it as a user of its own, as deploy/anabranch.service does"
             ));
         }
         Ok(())

@@ -17,6 +17,7 @@ pub fn whole<N: FromStr>(text: &str) -> Result<N, String> {
 }
 
 /// A number that is not negative, with a fraction or without.
+#[cfg(feature = "bench")]
 pub fn number(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
@@ -50,6 +51,7 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "bench")]
     #[test]
     fn what_is_no_number_is_refused_in_words() {
         assert_eq!(number("2.5"), Ok(2.5));

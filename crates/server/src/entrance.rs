@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,8 @@ use anabranch_runtime::Time;
 use anabranch_tls::{Certificate, Expiry, Looked, Stream};
 use axum::Router;
 use futures_util::future::{Either, select};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -50,6 +53,21 @@ const SECONDS_A_DAY: u64 = 24 * 3600;
 
 /// Whom a server tells what people should know.
 pub type Says = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Where a request comes from: an address, or of IPv6 the network of one site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin(pub IpAddr);
+
+impl Origin {
+    fn of(address: SocketAddr) -> Self {
+        // Of the other half anybody there has as many as they want.
+        const SITE: u128 = !0 << 64;
+        Self(match address.ip().to_canonical() {
+            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & SITE)),
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+}
 
 /// The way from a connection to its first request.
 pub struct Entrance {
@@ -105,13 +123,17 @@ impl Entrance {
         watcher: Watcher,
         heard: Arc<AtomicBool>,
     ) {
+        let origin = stream.peer_addr().ok().map(Origin::of);
         // Whoever does not get so far has gone, or does not encrypt, and was told so.
         let Ok(stream) = self.encrypt(stream).await else {
             return;
         };
         let routes = TowerToHyperService::new(routes);
-        let service = hyper::service::service_fn(move |request| {
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             heard.store(true, Ordering::Relaxed);
+            if let Some(origin) = origin {
+                request.extensions_mut().insert(origin);
+            }
             routes.call(request)
         });
         let stream = TokioIo::new(stream);

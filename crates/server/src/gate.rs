@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use connectrpc::ConnectError;
 
 use crate::calls::{is_call, refuse_call};
+use crate::entrance::Origin;
 use crate::keys::Keys;
 use crate::read::one;
 use crate::refusal::Refusal;
@@ -36,6 +37,12 @@ pub async fn let_in(
     if public.iter().any(|path| path == request.uri().path()) {
         request.extensions_mut().insert(Caller::Nobody);
         return next.run(request).await;
+    }
+    if let Some(origin) = request.extensions().get::<Origin>() {
+        let taken = shared.origins.take(origin, shared.time.monotonic());
+        if let Err(wait) = taken {
+            return too_often(request.uri().path(), request.headers(), wait);
+        }
     }
     let asked = (request.method().clone(), request.uri().path().to_owned());
     let (caller, response) = of_somebody(&shared, keys, request, next).await;

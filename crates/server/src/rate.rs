@@ -1,5 +1,6 @@
 //! How often each caller may ask, so that one who asks without end leaves room for others.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,32 +15,41 @@ const BURST: Duration = Duration::from_secs(1);
 /// The most callers that are remembered.
 const CALLERS_MAX: usize = 10_000;
 
+/// Several callers may stand behind one address, which asks this many times as often as one of them.
+pub const CALLERS_OF_AN_ADDRESS: u32 = 4;
+
 /// Requests of each caller, over time.
-pub struct Rates {
+pub struct Rates<K> {
     /// How much time one request takes up.
     each: Duration,
-    taken: Mutex<Taken>,
+    taken: Mutex<Taken<K>>,
 }
 
-#[derive(Default)]
-struct Taken {
+struct Taken<K> {
     /// For each caller the moment up to which the time is taken up.
-    until: BTreeMap<String, Duration>,
+    until: BTreeMap<K, Duration>,
     /// When those were forgotten last that had been quiet.
     swept_at: Option<Duration>,
 }
 
-impl Rates {
+impl<K: Ord> Rates<K> {
     /// So many requests a second for each caller; at least one.
     pub fn new(requests_a_second: u32) -> Self {
         Self {
             each: Duration::from_secs(1) / requests_a_second.max(1),
-            taken: Mutex::default(),
+            taken: Mutex::new(Taken {
+                until: BTreeMap::new(),
+                swept_at: None,
+            }),
         }
     }
 
     /// Whether this caller may ask at this time of the monotonic clock; if not, how long to wait.
-    pub fn take(&self, caller: &str, now: Duration) -> Result<(), Duration> {
+    pub fn take<Q>(&self, caller: &Q, now: Duration) -> Result<(), Duration>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ToOwned<Owned = K> + ?Sized,
+    {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(until) = taken.until.get_mut(caller) {
             let from = now.max(*until);
@@ -67,7 +77,7 @@ impl Rates {
 mod tests {
     use super::*;
 
-    fn asked(rates: &Rates, caller: &str, count: usize, now: Duration) -> usize {
+    fn asked(rates: &Rates<String>, caller: &str, count: usize, now: Duration) -> usize {
         let answers = (0..count).map(|_| rates.take(caller, now));
         answers.filter(Result::is_ok).count()
     }
@@ -89,7 +99,10 @@ mod tests {
     fn callers_that_are_quiet_are_forgotten_and_their_number_is_bounded() {
         let rates = Rates::new(10);
         for number in 0..2 * CALLERS_MAX {
-            assert_eq!(rates.take(&number.to_string(), Duration::ZERO), Ok(()));
+            assert_eq!(
+                rates.take(number.to_string().as_str(), Duration::ZERO),
+                Ok(())
+            );
         }
         assert_eq!(rates.taken.lock().unwrap().until.len(), CALLERS_MAX);
         rates.take("late", Duration::from_secs(1)).unwrap();

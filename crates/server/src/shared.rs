@@ -15,6 +15,7 @@ use connectrpc::{ConnectError, RequestContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::audit::Audit;
+use crate::entrance::Origin;
 use crate::files::Files;
 use crate::keys::Keys;
 use crate::rate::Rates;
@@ -50,7 +51,9 @@ pub struct Inner {
     /// What writes down who does what, if callers are asked who they are and this is the log's server.
     pub audit: Option<Audit>,
     /// How often each caller may ask.
-    pub rates: Rates,
+    pub rates: Rates<String>,
+    /// How often each address may ask, whoever it says it is.
+    pub origins: Rates<Origin>,
     /// The keys of callers, if they are asked for one.
     pub keys: Option<Arc<Keys>>,
     pub fleet: Arc<Fleet>,

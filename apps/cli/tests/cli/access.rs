@@ -70,10 +70,26 @@ fn who_insists_on_an_open_door_is_warned_and_seen() {
         "{warning}"
     );
     let line = server.error_line();
+    let line = match rustix::process::geteuid().is_root() {
+        true => server.error_line(),
+        false => line,
+    };
     let (_, url) = line.trim().split_once(": ").expect("it says where it is");
     let url = url.replace("0.0.0.0", "127.0.0.1");
     let metrics = get(&url, "/metrics");
     assert!(metrics.contains("\nanabranch_insecure{} 1\n"), "{metrics}");
+    server.terminate();
+    server.finish().ok();
+}
+
+#[test]
+fn a_server_that_others_reach_says_if_it_runs_as_root() {
+    let scratch = Scratch::new("access-root");
+    let listen = "serve --log ./log --listen 0.0.0.0:0 --insecure-i-understand";
+    let mut server = scratch.start(listen);
+    let said = [server.error_line(), server.error_line()];
+    let is_said = said.iter().any(|line| line.contains("runs as root"));
+    assert_eq!(is_said, rustix::process::geteuid().is_root(), "{said:?}");
     server.terminate();
     server.finish().ok();
 }

@@ -82,6 +82,9 @@ fn beyond_this_machine_a_server_that_encrypts_still_has_to_ask_who_calls() {
     assert!(told.contains("it needs --auth beside TLS"), "{told}");
     let mut server = scratch.start(&format!("{serve} --auth"));
     // Without a warning.
+    if rustix::process::geteuid().is_root() {
+        assert!(server.error_line().contains("runs as root"));
+    }
     assert!(server.error_line().contains("the first key"));
     assert!(server.error_line().contains("https://0.0.0.0:"));
     server.terminate();

@@ -166,6 +166,25 @@ fn a_token_that_nobody_believed_in_has_signed_opens_no_door() {
 }
 
 #[test]
+fn an_address_that_guesses_keys_is_told_when_to_come_again() {
+    let believing = Believing::start();
+    let asked: Vec<_> = (0..210)
+        .map(|_| believing.status("/version", None))
+        .collect();
+    assert!(
+        asked[..200].iter().all(|status| *status == 401),
+        "{asked:?}"
+    );
+    assert!(
+        asked[200..].iter().all(|status| *status == 429),
+        "{asked:?}"
+    );
+    believing.time.advance(Duration::from_secs(1));
+    let token = believing.token("read:order");
+    assert_eq!(believing.status("/version", Some(token)), 200);
+}
+
+#[test]
 fn who_asks_too_often_is_told_when_to_come_again_and_keeps_nobody_else_out() {
     let believing = Believing::start();
     let token = believing.token("read:order");
