@@ -9,7 +9,7 @@ use anabranch::model::TokenSeal;
 use anabranch::segment;
 use anabranch_server::{
     Certificate, Doors, Issuer, Listening, LogFiles, Presence, ServeError, Server, Transport,
-    first_key, token_key,
+    Versions, first_key, token_key,
 };
 use clap::Args;
 use tokio::net::TcpListener;
@@ -40,6 +40,9 @@ pub struct DoorArgs {
     /// The private key of that certificate, in a file of PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Speak TLS 1.2 too, with clients that know nothing newer
+    #[arg(long = "tls-1-2")]
+    tls_1_2: bool,
     /// Beside keys, let in who shows a token (JWT) that is signed by a key in this file, a JSON Web Key
     /// Set: EdDSA, ES256 or RS256
     #[arg(long, value_name = "FILE", requires_all = ["auth", "jwt_issuer", "jwt_audience"])]
@@ -75,6 +78,9 @@ impl DoorArgs {
         }
         if let Some(max) = self.requests_per_second {
             arguments.extend(["--requests-per-second".to_owned(), max.to_string()]);
+        }
+        if self.tls_1_2 {
+            arguments.push("--tls-1-2".to_owned());
         }
         if let Some((chain, key)) = self.tls_files(context)? {
             for (name, file) in [("--tls-cert", chain), ("--tls-key", key)] {
@@ -140,7 +146,11 @@ impl DoorArgs {
         };
         let env = &context.env;
         let now = env.clock.wall_micros() / 1_000_000;
-        let opened = Certificate::open(env.disk.clone(), chain, key, now);
+        let versions = match self.tls_1_2 {
+            true => Versions::Tls13And12,
+            false => Versions::Tls13,
+        };
+        let opened = Certificate::open(env.disk.clone(), chain, key, versions, now);
         let opened = opened.map_err(|error| {
             let failure = Failure::new(Exit::Failed, "bad-certificate", error.to_string());
             failure.safe("nothing was opened")

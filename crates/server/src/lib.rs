@@ -90,7 +90,7 @@ mod view;
 
 pub use anabranch_access::{Doors, Listening, Transport};
 pub use anabranch_jwt::{Issuer, IssuerError};
-pub use anabranch_tls::{Certificate, CertificateError};
+pub use anabranch_tls::{Certificate, CertificateError, Versions};
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
 pub use files::LogFiles;
 pub use keys::{FirstKeyError, first_key, key_append, read_keys};

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_env::Disk;
-use rustls::ServerConfig;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -112,6 +113,25 @@ struct Pair {
     not_after: Option<u64>,
 }
 
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Versions {
+    /// TLS 1.3.
+    #[default]
+    Tls13,
+    /// TLS 1.3, and TLS 1.2 with clients that know nothing newer.
+    Tls13And12,
+}
+
+impl Versions {
+    fn known(self) -> &'static [&'static SupportedProtocolVersion] {
+        match self {
+            Self::Tls13 => const { &[&TLS13] },
+            Self::Tls13And12 => rustls::ALL_VERSIONS,
+        }
+    }
+}
+
 impl Certificate {
     /// The chain of certificates in one file and the private key in another, both PEM. `now` is in seconds
     /// since 1970, UTC: what has expired is refused.
@@ -119,6 +139,7 @@ impl Certificate {
         disk: Arc<dyn Disk>,
         chain: &Path,
         key: &Path,
+        versions: Versions,
         now: u64,
     ) -> Result<Self, CertificateError> {
         let pair = read(&*disk, chain, key)?;
@@ -128,7 +149,7 @@ impl Certificate {
         }
         let shown = Arc::new(Shown(Mutex::new(pair)));
         let config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+            .with_protocol_versions(versions.known())
             .map_err(|error| mismatch(chain, key, &error))?;
         let mut config = config
             .with_no_client_auth()

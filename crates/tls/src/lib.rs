@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use certificate::{Certificate, CertificateError, Expiry, Looked};
+pub use certificate::{Certificate, CertificateError, Expiry, Looked, Versions};
 pub use connector::{ConnectError, Connector};
 pub use stream::Stream;
 pub use trust::{CA_VARIABLE, Trust, TrustError};

@@ -14,10 +14,14 @@ use anabranch_log_remote::{Options, RemoteLog};
 use anabranch_model::{EventId, EventType, NewEvent, StreamId};
 use anabranch_runtime::Time;
 use anabranch_server::client::Client;
-use anabranch_server::{Certificate, CertificateError, Doors, Server};
+use anabranch_server::{Certificate, CertificateError, Doors, Server, Versions};
 use anabranch_tls::{Looked, Trust};
 use futures_executor::block_on;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 use tokio::runtime::Builder;
 
 use crate::conformance::keeping;
@@ -79,8 +83,16 @@ fn write(path: &Path, text: &str) {
 }
 
 fn certificate(dir: &Path, now: u64) -> Result<Certificate, CertificateError> {
+    certificate_for(dir, Versions::default(), now)
+}
+
+fn certificate_for(
+    dir: &Path,
+    versions: Versions,
+    now: u64,
+) -> Result<Certificate, CertificateError> {
     let (chain, key) = (dir.join("server.pem"), dir.join("server.key"));
-    Certificate::open(Env::os().disk, &chain, &key, now)
+    Certificate::open(Env::os().disk, &chain, &key, versions, now)
 }
 
 /// A server that encrypts, and who has certified it.
@@ -98,12 +110,20 @@ impl Encrypted {
         Self::start_for(A_YEAR, Duration::from_secs(10))
     }
 
+    fn start_that_speaks(versions: Versions) -> Self {
+        Self::start_with(A_YEAR, versions, Duration::from_secs(10))
+    }
+
     /// With a certificate that is good for so many seconds.
     fn start_for(seconds: i64, patience: Duration) -> Self {
+        Self::start_with(seconds, Versions::default(), patience)
+    }
+
+    fn start_with(seconds: i64, versions: Versions, patience: Duration) -> Self {
         let dir = TempDir::new();
         let authority = Authority::new(&dir.0, "ca");
         authority.certify(&dir.0, seconds);
-        let certificate = Arc::new(certificate(&dir.0, 0).unwrap());
+        let certificate = Arc::new(certificate_for(&dir.0, versions, 0).unwrap());
         let shown = certificate.clone();
         let server = Served::start_with(
             Arc::new(MemoryLog::new(Env::os())),
@@ -122,6 +142,23 @@ impl Encrypted {
 
     fn url(&self) -> String {
         format!("https://{}", self.server.address)
+    }
+
+    /// Whether a client that speaks this version alone gets through.
+    fn speaks(&self, version: &'static SupportedProtocolVersion) -> bool {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_file(&self.authority.file).unwrap();
+        roots.add(authority).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut stream = TcpStream::connect(self.server.address).unwrap();
+        client.complete_io(&mut stream).is_ok() && !client.is_handshaking()
     }
 
     fn open(&self) -> Result<RemoteLog, OpenError> {
@@ -369,4 +406,14 @@ fn a_server_listens_beyond_this_machine_with_encryption_only_if_it_asks_who_call
     let error = bind(true, Transport::Plain).unwrap_err().to_string();
     assert!(error.contains("--tls-cert"), "{error}");
     assert!(bind(true, Transport::Tls).is_ok());
+}
+
+#[test]
+fn only_who_asks_for_it_speaks_what_is_older_than_tls_1_3() {
+    let newest = Encrypted::start();
+    assert!(newest.speaks(&TLS13));
+    assert!(!newest.speaks(&TLS12));
+    let both = Encrypted::start_that_speaks(Versions::Tls13And12);
+    assert!(both.speaks(&TLS13));
+    assert!(both.speaks(&TLS12));
 }
