@@ -35,6 +35,9 @@ use crate::upcasts::SchemaError;
 #[serde(transparent)]
 pub struct Downcasts(Vec<Downcast>);
 
+/// Whether a program knows events of this name at this version; `None`: at any.
+pub type IsKnown<'a> = dyn Fn(&str, Option<u32>) -> bool + 'a;
+
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Downcast {
@@ -261,10 +264,13 @@ impl Downcasts {
         self.0.is_empty()
     }
 
-    fn step(&self, name: &str, version: u32) -> Option<&Downcast> {
-        let fits =
-            |step: &&Downcast| step.name == name && step.version.is_none_or(|v| v == version);
-        self.0.iter().find(fits)
+    fn step(&self, name: &str, version: u32, is_known: &IsKnown<'_>) -> Option<&Downcast> {
+        let of = |version| {
+            let mut steps = self.0.iter();
+            steps.find(move |step| step.name == name && step.version == version)
+        };
+        // Who knows the name does not lose its newer events in silence.
+        of(Some(version)).or_else(|| of(None).filter(|_| !is_known(name, None)))
     }
 
     /// The steps that lead from `name` at `version` to what is known, and what that is.
@@ -272,11 +278,11 @@ impl Downcasts {
         &'a self,
         name: &'a str,
         version: u32,
-        is_known: &dyn Fn(&str, u32) -> bool,
+        is_known: &IsKnown<'_>,
     ) -> Option<Way<'a>> {
         let (mut at, mut steps) = ((name, version), Vec::new());
-        while !is_known(at.0, at.1) {
-            let step = self.step(at.0, at.1)?;
+        while !is_known(at.0, Some(at.1)) {
+            let step = self.step(at.0, at.1, is_known)?;
             // What goes round in a circle leads nowhere.
             if steps.len() >= self.0.len() {
                 return None;
@@ -295,7 +301,7 @@ impl Downcasts {
     }
 
     /// Whether older programs that know these read events of this name and version.
-    pub fn leads(&self, name: &str, version: u32, is_known: &dyn Fn(&str, u32) -> bool) -> bool {
+    pub fn leads(&self, name: &str, version: u32, is_known: &IsKnown<'_>) -> bool {
         self.way(name, version, is_known).is_some()
     }
 
@@ -305,7 +311,7 @@ impl Downcasts {
         &self,
         (name, version): (&str, u32),
         shape: &Shape,
-        is_known: &dyn Fn(&str, u32) -> bool,
+        is_known: &IsKnown<'_>,
     ) -> Option<Shape> {
         match self.way(name, version, is_known)? {
             Way::PassedOver => Some(Shape::Unknown),
@@ -422,7 +428,7 @@ impl Newer {
     }
 
     /// The names of newer events that are read as what is known.
-    pub(crate) fn names(&self, is_known: &dyn Fn(&str, u32) -> bool) -> Vec<String> {
+    pub(crate) fn names(&self, is_known: &IsKnown<'_>) -> Vec<String> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut names = Vec::new();
         for downcasts in known.values() {

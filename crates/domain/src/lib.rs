@@ -123,7 +123,7 @@ pub use command::{
     Command, CommandEnvelope, CommandError, Outcome, Outgoing, RecordedEvent, ReplyEnvelope, Role,
 };
 pub use command_reader::CommandReader;
-pub use downcasts::{Downcast, Downcasts, FieldChange, Lowered, Newer};
+pub use downcasts::{Downcast, Downcasts, FieldChange, IsKnown, Lowered, Newer};
 pub use effect::{Breaker, Call, CallEnvelope, CallPolicy, Effect, Repeat, WhenOpen};
 pub use entity::{Decide, Entity};
 pub use event::{DecodeError, EncodeError, Event, EventKind, NoEvent};

@@ -9,7 +9,7 @@ use anabranch_model::EventRef;
 use serde_json::Value;
 
 use crate::codec::EventKind;
-use crate::downcasts::{Downcasts, Lowered, Newer, Way};
+use crate::downcasts::{Downcasts, IsKnown, Lowered, Newer, Way};
 use crate::event::{DecodeError, Event};
 use crate::upcasts::{SchemaError, Upcasts};
 
@@ -36,10 +36,20 @@ impl<E: Event> Reader<E> {
     }
 
     /// Whether it reads this without what newer programs say.
-    fn is_known(&self, name: &str, version: u32) -> bool {
+    fn is_known(&self, name: &str, version: Option<u32>) -> bool {
+        let Some(version) = version else {
+            return self.has_name(name);
+        };
         E::version_of(name).is_some_and(|known| version <= known)
             || self.upcasts.retired.contains(name)
             || self.upcasts.steps.contains_key(&(name.to_owned(), version))
+    }
+
+    /// Whether it knows the name itself, at whatever version.
+    fn has_name(&self, name: &str) -> bool {
+        E::version_of(name).is_some()
+            || self.upcasts.retired.contains(name)
+            || self.upcasts.steps.keys().any(|(known, _)| known == name)
     }
 
     /// A stored event as this reader knows it: the event itself, or what newer programs say that it is
@@ -66,10 +76,7 @@ impl<E: Event> Reader<E> {
 
     /// Whether events of this name can be read.
     pub fn knows(&self, name: &str) -> bool {
-        E::version_of(name).is_some()
-            || self.upcasts.retired.contains(name)
-            || self.upcasts.steps.keys().any(|(known, _)| known == name)
-            || self.newer_names().iter().any(|newer| newer == name)
+        self.has_name(name) || self.newer_names().iter().any(|newer| newer == name)
     }
 
     fn newer_names(&self) -> Vec<String> {
@@ -123,7 +130,7 @@ fn lowered<'a>(
     newer: &Newer,
     event: &EventRef<'a>,
     room: &'a mut Lowered,
-    is_known: &dyn Fn(&str, u32) -> bool,
+    is_known: &IsKnown<'_>,
 ) -> Option<EventRef<'a>> {
     let Some(downcasts) = newer.of(event.category()) else {
         return Some(*event);

@@ -155,6 +155,29 @@ fn downcasts_that_begin_nowhere_or_twice_are_refused() {
     );
 }
 
+#[test]
+fn who_knows_a_name_does_not_pass_over_its_newer_versions() {
+    let event = stored("Placed", 3, json!({ "sum": { "pence": 5 }, "gift": true }));
+    // Said first, it does not win over the steps of versions.
+    let both = Downcasts::none().pass_over("Placed").and(downcasts());
+    let old = Old::Placed {
+        total: 5,
+        note: "none".to_owned(),
+    };
+    assert_eq!(read(both, &event), Ok(Some(old)));
+    let alone = Downcasts::none().pass_over("Placed");
+    let error = read(alone.clone(), &event).unwrap_err();
+    assert!(
+        error.contains("it was written by a newer program"),
+        "{error}"
+    );
+    // Known at a version above the first, it is known.
+    let knows =
+        |name: &str, version: Option<u32>| name == "Placed" && version.is_none_or(|v| v == 2);
+    assert!(!alone.leads("Placed", 3, &knows));
+    assert!(alone.leads("Placed", 3, &|_, _| false));
+}
+
 fn service<E: Event>() -> ServiceTypes {
     ServiceTypes {
         service: "orders".to_owned(),
@@ -232,6 +255,41 @@ fn a_downcast_that_leaves_a_field_out_is_found_before_the_roll_out() {
     let found = rollout(&next, vec![reader()]);
     let codes: Vec<_> = found.report.breaks.iter().map(|one| one.code).collect();
     assert!(codes.contains(&FindingCode::RequiredField), "{codes:?}");
+}
+
+#[test]
+fn a_build_that_stops_publishing_is_named_with_who_waits_for_it() {
+    let mut next = service::<Old>();
+    next.entities[0].category = "order-private".to_owned();
+    let mut view = reader();
+    let found = rollout(&next, vec![service::<Old>(), view.clone()]);
+    let breaks = &found.report.breaks;
+    assert_eq!(breaks.len(), 1, "{breaks:?}");
+    assert_eq!(breaks[0].code, FindingCode::NobodyWrites);
+    assert_eq!(breaks[0].whom, "view sales of service desk");
+    assert!(found.readers[0].breaks);
+    // What it reads besides does not hide that, when nobody writes it there either.
+    let mut held = held();
+    let quiet = Registered {
+        service: "other".to_owned(),
+        kinds: Vec::new(),
+        downcasts: Downcasts::none(),
+    };
+    held.registered.insert("a-foreign".to_owned(), vec![quiet]);
+    view.readers[0].categories.insert(0, "a-foreign".to_owned());
+    let mut running = Running {
+        services: vec![service::<Old>(), view],
+        ..Running::default()
+    };
+    let found = check_rollout(&next, &held, &running);
+    assert_eq!(found.report.breaks.len(), 1, "{:?}", found.report.breaks);
+    assert_eq!(found.report.breaks[0].event, "order/… Placed v1");
+    // Another service that has the category now writes it.
+    let mut heir = service::<Old>();
+    heir.service = "heir".to_owned();
+    running.services.push(heir);
+    let found = check_rollout(&next, &held, &running);
+    assert_eq!(found.report.breaks, []);
 }
 
 #[test]

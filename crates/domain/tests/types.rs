@@ -6,7 +6,7 @@ use anabranch_domain::types::{
     CategoryTypes, EventTypes, FindingCode, Held, ProgramTypes, ReaderTypes, Registered,
     ServiceTypes, Shape, check,
 };
-use anabranch_domain::{Downcasts, Event, Json, StreamId, Timestamp, Upcasts};
+use anabranch_domain::{Downcasts, Event, FieldChange, Json, StreamId, Timestamp, Upcasts};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -338,6 +338,45 @@ fn a_field_that_became_required_is_found() {
     let (code, _, what) = one(&program::<NoLongerOptional>(), &stored);
     assert_eq!(code, FindingCode::RequiredField);
     assert!(what.contains("`to`"), "{what}");
+}
+
+#[test]
+fn downcasts_of_a_category_do_not_hide_what_its_older_events_lack() {
+    #[derive(Serialize, Deserialize, Event)]
+    enum OneMore {
+        Placed { currency: String },
+    }
+    let mut stored = held::<Before>(&[("Placed", 1)]);
+    let said = stored.registered.get_mut("order").unwrap();
+    said[0].downcasts = Downcasts::none().change("Placed", 2, []);
+    let (code, _, what) = one(&program::<OneMore>(), &stored);
+    assert_eq!(code, FindingCode::RequiredField);
+    assert!(what.contains("`currency`"), "{what}");
+}
+
+#[test]
+fn stored_events_are_compared_as_downcasts_make_them() {
+    #[derive(Serialize, Deserialize, Event)]
+    enum Newer {
+        #[event(version = 2)]
+        Placed { sum: u32 },
+    }
+    #[derive(Serialize, Deserialize, Event)]
+    enum Older {
+        Placed { total: u32 },
+    }
+    let mut stored = held::<Newer>(&[("Placed", 2)]);
+    let mut say = |change| {
+        let said = stored.registered.get_mut("order").unwrap();
+        said[0].downcasts = Downcasts::none().change("Placed", 2, [change]);
+        stored.clone()
+    };
+    let fits = say(FieldChange::rename("sum", "total"));
+    assert_eq!(check(&program::<Older>(), &fits).breaks, []);
+    let lacks = say(FieldChange::drop("sum"));
+    let (code, _, what) = one(&program::<Older>(), &lacks);
+    assert_eq!(code, FindingCode::RequiredField);
+    assert!(what.contains("`total`"), "{what}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{EventTypes, Held, KindTypes, ProgramTypes, Shape};
-use crate::downcasts::Downcasts;
+use crate::downcasts::{Downcasts, Way};
 
 /// What would break, and what was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -189,13 +189,8 @@ impl Stored<'_> {
 
 fn can_read(reads: &Reads<'_>, event: &Stored<'_>, held: &Held) -> Vec<Finding> {
     let (name, version) = (event.name, event.version);
-    let said = held.registered.get(event.category).into_iter().flatten();
-    let is_read = |name: &str, version| reads.events.reads(name, version);
-    if said
-        .rev()
-        .any(|said| !said.downcasts.is_empty() && said.downcasts.leads(name, version, &is_read))
-    {
-        return Vec::new();
+    if let Some(found) = by_downcasts(reads, event, held) {
+        return found;
     }
     let Some(kind) = reads.events.kind(name) else {
         let is_older = reads.events.older.contains(&(name.to_owned(), version));
@@ -237,15 +232,46 @@ fn can_read(reads: &Reads<'_>, event: &Stored<'_>, held: &Held) -> Vec<Finding> 
             format!("add `.change({name:?}, {version}, …)` to the upcasts"),
         )];
     }
-    let registered = held.registered.get(event.category);
-    let shapes: Vec<&Shape> = registered
-        .into_iter()
-        .flatten()
-        .flat_map(|registered| &registered.kinds)
-        .filter(|old| old.name == name && old.version == version)
-        .map(|old| &old.shape)
-        .collect();
+    let shapes: Vec<&Shape> = shapes_of(event, held).collect();
     mismatches(reads.whom, kind, event, &shapes)
+}
+
+/// What services have said that these events look like.
+fn shapes_of<'a>(event: &'a Stored<'_>, held: &'a Held) -> impl Iterator<Item = &'a Shape> {
+    let said = held.registered.get(event.category).into_iter().flatten();
+    let kinds = said.flat_map(|said| &said.kinds);
+    let these = kinds.filter(|old| old.name == event.name && old.version == event.version);
+    these.map(|old| &old.shape)
+}
+
+/// What does not fit when events that they do not know are read by downcasts; `None` if they know them,
+/// or no downcasts lead there.
+fn by_downcasts(reads: &Reads<'_>, event: &Stored<'_>, held: &Held) -> Option<Vec<Finding>> {
+    let (name, version) = (event.name, event.version);
+    if reads.events.reads(name, version) {
+        return None;
+    }
+    let said = held.registered.get(event.category).into_iter().flatten();
+    let all = said.map(|said| said.downcasts.clone());
+    let downcasts = all.reduce(Downcasts::and)?;
+    let is_known = |name: &str, version| reads.events.knows(name, version);
+    let Way::To {
+        name: to,
+        version: at,
+        ..
+    } = downcasts.way(name, version, &is_known)?
+    else {
+        return Some(Vec::new());
+    };
+    // From an older version upcasts lead on.
+    let kind = reads.events.kind(to).filter(|kind| kind.version == at);
+    let lowered: Vec<Shape> = shapes_of(event, held)
+        .filter_map(|shape| downcasts.shape((name, version), shape, &is_known))
+        .collect();
+    let lowered: Vec<&Shape> = lowered.iter().collect();
+    Some(kind.map_or_else(Vec::new, |kind| {
+        mismatches(reads.whom, kind, event, &lowered)
+    }))
 }
 
 fn mismatches(whom: &str, kind: &KindTypes, event: &Stored<'_>, shapes: &[&Shape]) -> Vec<Finding> {
@@ -346,7 +372,7 @@ fn behind(
     if is_older {
         return Vec::new();
     }
-    let is_read = |name: &str, version| reads.events.reads(name, version);
+    let is_read = |name: &str, version| reads.events.knows(name, version);
     let lowered = downcasts.shape((&writes.name, writes.version), &writes.shape, &is_read);
     if let Some(lowered) = lowered {
         return mismatches(reads.whom, kind, event, &[&lowered]);

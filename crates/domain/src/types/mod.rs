@@ -134,6 +134,18 @@ impl EventTypes {
             || self.kind(name).is_some_and(|kind| kind.version == version)
     }
 
+    /// The same; without a version, whether it knows the name at any.
+    pub(crate) fn knows(&self, name: &str, version: Option<u32>) -> bool {
+        match version {
+            Some(version) => self.reads(name, version),
+            None => {
+                self.retired.contains(name)
+                    || self.kind(name).is_some()
+                    || self.older.iter().any(|(older, _)| older == name)
+            }
+        }
+    }
+
     /// The kind of this name, if it has one.
     pub fn kind(&self, name: &str) -> Option<&KindTypes> {
         self.kinds.iter().find(|kind| kind.name == name)

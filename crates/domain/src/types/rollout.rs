@@ -49,18 +49,24 @@ pub struct ReaderOf {
 /// Compares a new build of one service with what the log holds and with who runs on it.
 pub fn check_rollout(next: &ServiceTypes, held: &Held, running: &Running) -> Rollout {
     let mut report = check(&ProgramTypes(vec![next.clone()]), held);
-    let owned = owners(next, held);
-    let own: BTreeSet<&str> = next
-        .entities
-        .iter()
-        .map(|of| of.category.as_str())
-        .collect();
-    let mut readers = Vec::new();
-    for service in running
+    let mut owned = owners(next, held);
+    let mut own = categories_of(next);
+    let others = || {
+        let services = running.services.iter();
+        services.filter(|other| other.service != next.service)
+    };
+    let before = running
         .services
         .iter()
-        .filter(|other| other.service != next.service)
-    {
+        .find(|one| one.service == next.service);
+    for category in before.map(categories_of).unwrap_or_default() {
+        // What it wrote and does not write any more, nobody writes, unless another has it now.
+        if !others().any(|other| categories_of(other).contains(category)) && own.insert(category) {
+            owned.insert(category, EventTypes::default());
+        }
+    }
+    let mut readers = Vec::new();
+    for service in others() {
         for reader in &service.readers {
             let mut categories = reader.categories.clone();
             categories.retain(|category| own.contains(category.as_str()));
@@ -77,7 +83,10 @@ pub fn check_rollout(next: &ServiceTypes, held: &Held, running: &Running) -> Rol
                 must_know_all: false,
             };
             let mut found = Report::default();
-            written(&reads, &reader.categories, &owned, &mut found);
+            // Its own come first, by which it is named what nobody writes.
+            let mut sorted = reader.categories.clone();
+            sorted.sort_by_key(|category| !own.contains(category.as_str()));
+            written(&reads, &sorted, &owned, &mut found);
             // What others write was so before.
             found
                 .breaks
@@ -92,10 +101,6 @@ pub fn check_rollout(next: &ServiceTypes, held: &Held, running: &Running) -> Rol
             report.breaks.append(&mut found.breaks);
         }
     }
-    let before = running
-        .services
-        .iter()
-        .find(|one| one.service == next.service);
     let sagas = sagas(next, before, running, &mut report.breaks);
     if let Some(before) = before {
         commands(next, before, &mut report.breaks);
@@ -109,6 +114,11 @@ pub fn check_rollout(next: &ServiceTypes, held: &Held, running: &Running) -> Rol
         readers,
         sagas,
     }
+}
+
+fn categories_of(service: &ServiceTypes) -> BTreeSet<&str> {
+    let entities = service.entities.iter();
+    entities.map(|of| of.category.as_str()).collect()
 }
 
 /// What is written in each category: by the new build, and by the others as they have said last.
@@ -135,14 +145,14 @@ fn by_downcast(
     categories: &[String],
     owned: &BTreeMap<&str, EventTypes>,
 ) -> Vec<String> {
-    let is_read = |name: &str, version| reader.events.reads(name, version);
+    let is_read = |name: &str, version| reader.events.knows(name, version);
     let owners = categories
         .iter()
         .filter_map(|category| owned.get(category.as_str()));
     let kinds = owners.flat_map(|owner| owner.kinds.iter().map(move |kind| (owner, kind)));
     let lowered = kinds.filter(|(owner, kind)| {
         reader.events.kind(&kind.name).is_some()
-            && !is_read(&kind.name, kind.version)
+            && !reader.events.reads(&kind.name, kind.version)
             && owner.downcasts.leads(&kind.name, kind.version, &is_read)
     });
     lowered
