@@ -37,6 +37,8 @@ pub enum Answer {
     Stand(Vec<Standing>),
     /// The other build did not get ready, for this reason; the one before runs again, and stands so.
     WentBack(String, Standing),
+    /// It would not run: these, which it needs, are stopped. Nothing was changed.
+    Needs(Vec<String>),
     /// No service has this name; these are declared.
     Unknown(Vec<String>),
     /// All of them are being stopped.

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
 use std::process::{Child as Process, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -42,7 +43,7 @@ impl Child {
         lines: &Lines,
     ) -> std::io::Result<Self> {
         let program = match build.program.as_str() {
-            "anabranch" => std::env::current_exe()?,
+            "anabranch" => this_program(std::env::current_exe()?),
             other => other.into(),
         };
         let mut process = Command::new(program)
@@ -152,6 +153,14 @@ fn pass_on(
     };
     let thread = thread::Builder::new().name("up-output".to_owned());
     thread.spawn(read).map(drop)
+}
+
+/// This program, also when another file has taken the place of its own.
+fn this_program(path: PathBuf) -> PathBuf {
+    match path.to_string_lossy().ends_with(" (deleted)") {
+        true => "/proc/self/exe".into(),
+        false => path,
+    }
 }
 
 /// How a process has ended, in words.

@@ -14,10 +14,14 @@ use super::asked::{Answer, Asked, Deploy, Standing};
 use super::build::Build;
 use super::child::Lines;
 use super::keeper::{Keeper, State, Status, Wanted};
-use super::plan::{Declared, Plan};
+use super::plan::{Declared, Plan, Ready};
 
 /// How long after its time a service that does not get ready is waited for.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a new build runs before it has taken the place of the one before, if nothing else says that
+/// it is ready.
+const SOUND: Duration = Duration::from_secs(2);
 
 /// Services that are supervised. Dropped, they are killed.
 pub struct Supervisor {
@@ -154,22 +158,30 @@ impl Supervisor {
     async fn deploy(&self, deploy: &Deploy, service: &Supervised, time: &Time) -> Answer {
         let name = &deploy.service;
         let _one = service.deploys.lock().await;
+        let stopped: Vec<_> = self.stopped_of(&service.declared.needs).cloned().collect();
+        if !stopped.is_empty() {
+            return Answer::Needs(stopped);
+        }
         let before = service.build.borrow().clone();
-        let restarts = service.status.borrow().restarts;
         let build = Build::other(&service.declared, deploy);
         if !service.rest().await {
             return Answer::Ending;
         }
+        let restarts = service.status.borrow().restarts;
         service.build.send_replace(build);
         if !self.start_one(service, time).await {
             return Answer::Ending;
         }
+        let is_sound = service.is_sound(restarts, time).await;
         let standing = self.standing(name);
-        if standing.state == State::Ready.name() || !standing.waits_for.is_empty() {
+        if is_sound {
             return Answer::Stand(vec![standing]);
         }
         let why = match standing.last_end {
             Some(end) if standing.restarts > restarts => end,
+            _ if !standing.waits_for.is_empty() => {
+                format!("it waits for {}", standing.waits_for.join(", "))
+            }
             _ => format!("was not ready within {:?}", service.declared.ready_within),
         };
         if !service.rest().await {
@@ -260,6 +272,20 @@ impl Supervised {
             is_other
         });
         may_be
+    }
+
+    /// Whether it is ready and has not been started again since it was so often. What says nothing of
+    /// being ready has to run for a moment.
+    async fn is_sound(&self, restarts: u64, time: &Time) -> bool {
+        let mut status = self.status.clone();
+        let has_ended = |now: &Status| now.state != State::Ready || now.restarts > restarts;
+        if self.declared.ready == Ready::AtOnce {
+            tokio::select! {
+                now = status.wait_for(has_ended) => drop(now),
+                () = time.sleep(SOUND) => {}
+            }
+        }
+        !has_ended(&status.borrow())
     }
 
     /// Ends it in order. Whether that may be: not if all are being stopped.

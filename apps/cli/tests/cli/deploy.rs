@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::split::{orders, until};
+use crate::split::{TWO, orders, until};
 use crate::support::{Running, Scratch};
 
 /// The split shop under load. Gives its demo, and the address of its log.
@@ -99,6 +99,53 @@ fn pricing_is_deployed_and_goes_back_by_itself_while_orders_run_and_nothing_is_l
     let demo = demo.finish();
     let text = String::from_utf8_lossy(&demo.stdout).into_owned();
     assert_eq!(demo.code, Some(0), "{text}\n{}", demo.stderr);
+}
+
+#[test]
+fn a_build_that_ends_at_once_or_cannot_run_does_not_take_the_place_of_the_one_before() {
+    let scratch = Scratch::new("deploy-unsound");
+    scratch.file("two.toml", TWO);
+    let mut up = scratch.start("up two.toml");
+    until(&mut up, &["first  | up", "second | up"]);
+    // Nothing says when it is ready: it has to run for a moment.
+    let back = scratch.run("deploy second --program false --output json");
+    assert_eq!(back.code, Some(1), "{}", back.stderr);
+    assert!(back.stderr.contains("went-back"), "{}", back.stderr);
+    assert!(back.stderr.contains("ended with code 1"), "{}", back.stderr);
+    let deployed = scratch.run("deploy second --program sh --output json").ok();
+    let deployed: Vec<Value> = serde_json::from_str(&deployed).unwrap();
+    assert_eq!(deployed[0]["state"], "ready", "{deployed:?}");
+    // What would only wait is not tried.
+    scratch.run("service stop first").ok();
+    let refused = scratch.run("deploy second --program sh");
+    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+    let words = "second needs first, which is stopped";
+    assert!(refused.stderr.contains(words), "{}", refused.stderr);
+    scratch.run("service start first").ok();
+    let second = scratch.run("service start second --output json").ok();
+    let second: Vec<Value> = serde_json::from_str(&second).unwrap();
+    assert_eq!(second[0]["process"], deployed[0]["process"], "{second:?}");
+    up.terminate();
+    let done = up.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+}
+
+#[test]
+fn a_program_that_was_replaced_while_it_runs_still_starts_its_services() {
+    let scratch = Scratch::new("up-replaced");
+    let file = "[service.s]\nprogram = \"anabranch\"\nargs = [\"serve\", \"--listen\", \
+                \"127.0.0.1:0\", \"--log\", \"./log\"]\nready = \"./log\"\n";
+    scratch.file("s.toml", file);
+    let program = scratch.path("anabranch");
+    std::fs::hard_link(env!("CARGO_BIN_EXE_anabranch"), &program).unwrap();
+    let mut up = scratch.start_program(&program, "up s.toml");
+    until(&mut up, &["ready"]);
+    std::fs::remove_file(&program).unwrap();
+    let again = scratch.run("service restart s --output json").ok();
+    let again: Vec<Value> = serde_json::from_str(&again).unwrap();
+    assert_eq!(again[0]["state"], "ready", "{again:?}");
+    up.terminate();
+    up.finish().ok();
 }
 
 #[test]

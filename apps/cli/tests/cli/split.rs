@@ -83,7 +83,8 @@ fn services_in_processes_own_what_they_write_and_are_reached_through_any_of_them
     demo.finish().ok();
 }
 
-const TWO: &str = "\
+/// A declared set: one service, and one that needs it.
+pub const TWO: &str = "\
 [service.first]
 program = \"sh\"
 args = [\"-c\", \"trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done\"]

@@ -34,7 +34,11 @@ impl Scratch {
     /// The program with these arguments, parted by spaces. An argument with spaces, as JSON
     /// may be, is added by [`Command::arg`].
     pub fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_anabranch"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_anabranch")), arguments)
+    }
+
+    fn command_of(&self, program: &Path, arguments: &str) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments.split_whitespace())
             .current_dir(&self.0)
@@ -78,8 +82,13 @@ impl Scratch {
 
     /// Starts the program, to talk with it.
     pub fn start(&self, arguments: &str) -> Running {
+        self.start_program(Path::new(env!("CARGO_BIN_EXE_anabranch")), arguments)
+    }
+
+    /// Starts another file of the program, to talk with it.
+    pub fn start_program(&self, program: &Path, arguments: &str) -> Running {
         let mut child = self
-            .command(arguments)
+            .command_of(program, arguments)
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();

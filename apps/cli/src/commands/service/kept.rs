@@ -45,6 +45,14 @@ pub fn not_done(name: &str, path: &Path, answer: &Answer) -> Failure {
         Answer::Ending => {
             Failure::new(Exit::Conflict, "stopping", "all services are being stopped")
         }
+        Answer::Needs(stopped) => {
+            let all = stopped.join(", ");
+            let what = format!("{name} needs {all}, which is stopped: it would not run");
+            Failure::new(Exit::Conflict, "needs-stopped", what).remedy(format!(
+                "start it first: `anabranch service start {}`",
+                stopped[0]
+            ))
+        }
         Answer::Refused => {
             let what = format!("the word in {} does not open the door", path.display());
             Failure::new(Exit::Failed, "refused", what)
