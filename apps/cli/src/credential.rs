@@ -22,9 +22,7 @@ pub fn find(context: &Context) -> Result<Option<Key>, Failure> {
 
 /// The same for a program that serves the log in this directory.
 pub fn beside(dir: Option<&Path>, context: &Context) -> Result<Option<Key>, Failure> {
-    let given = Key::from_env(&context.env).map_err(|error| {
-        Failure::new(Exit::Usage, "bad-key", error.to_string()).safe("nothing was asked for")
-    })?;
+    let given = given(context)?;
     if let Some(file) = &context.settings.key_file {
         let key = Key::read(&context.env, file).map_err(|error| {
             Failure::new(Exit::Usage, "bad-key", error.to_string()).safe("nothing was asked for")
@@ -36,6 +34,14 @@ pub fn beside(dir: Option<&Path>, context: &Context) -> Result<Option<Key>, Fail
     };
     // Whoever may not read the file asks without a key, and is told if one is needed.
     Ok(Key::read(&context.env, &dir.join(FIRST_KEY_FILE)).ok())
+}
+
+/// The key that `ANABRANCH_TOKEN_FILE` or `ANABRANCH_KEY` gives, for a program that is named by its address
+/// alone.
+pub fn given(context: &Context) -> Result<Option<Key>, Failure> {
+    Key::from_env(&context.env).map_err(|error| {
+        Failure::new(Exit::Usage, "bad-key", error.to_string()).safe("nothing was asked for")
+    })
 }
 
 /// Whose certificates are believed: the CA that the settings name. `None`: whom this machine believes.

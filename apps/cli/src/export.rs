@@ -58,20 +58,7 @@ pub fn begin(own: &str, context: &Context) -> Result<Option<Export>, Failure> {
         has_failed: false,
     };
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(async move {
-        let mut stopped = std::pin::pin!(stopped);
-        loop {
-            tokio::select! {
-                () = time.sleep(EVERY) => sender.send_all().await,
-                // Nothing is ever sent: that it is dropped is the end.
-                _ = &mut stopped => break,
-            }
-        }
-        tokio::select! {
-            () = sender.send_all() => {}
-            () = time.sleep(LAST_WITHIN) => {}
-        }
-    });
+    let task = tokio::spawn(async move { sender.send_until(stopped, time).await });
     Ok(Some(Export { stop, task }))
 }
 
@@ -97,6 +84,25 @@ struct Sender {
 }
 
 impl Sender {
+    /// Sends again and again, and once more at the end, whatever is being waited for then.
+    async fn send_until(&mut self, stopped: oneshot::Receiver<()>, time: Time) {
+        let rounds = async {
+            loop {
+                time.sleep(EVERY).await;
+                self.send_all().await;
+            }
+        };
+        tokio::select! {
+            () = rounds => {}
+            // Nothing is ever sent: that it is dropped is the end.
+            _ = stopped => {}
+        }
+        tokio::select! {
+            () = self.send_all() => {}
+            () = time.sleep(LAST_WITHIN) => {}
+        }
+    }
+
     async fn send_all(&mut self) {
         while let Some(body) = self.spans.take() {
             if !self.send(TRACES, body).await {
@@ -134,5 +140,52 @@ impl Sender {
         }
         self.has_failed = failed.is_some();
         !self.has_failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use anabranch::env::Env;
+    use anabranch_runtime::ManualTime;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn the_end_does_not_wait_for_somebody_who_is_silent() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let env = Env::os();
+        let clock = ManualTime::new();
+        let time = Time::manual(&clock, env.rng.clone());
+        let context = Context {
+            settings: Settings::default(),
+            env: env.clone(),
+        };
+        let resource = Resource::named("test");
+        let (wall, rng) = (env.clock.clone(), env.rng.clone());
+        let mut sender = Sender {
+            collector: Client::new(&url, time.clone()).unwrap(),
+            own: Remote::at(&url, &context).unwrap(),
+            clock: env.clock.clone(),
+            spans: Spans::new(TELEMETRY_TARGET, resource.clone(), wall, rng),
+            resource,
+            has_failed: false,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move { sender.send_until(stopped, time).await });
+        tokio::task::yield_now().await;
+        clock.advance(EVERY);
+        // It has asked, and nobody answers.
+        let (_asked, _) = silent.accept().await.unwrap();
+        drop(stop);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(LAST_WITHIN);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(task.is_finished());
     }
 }

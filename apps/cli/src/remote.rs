@@ -42,13 +42,15 @@ impl Remote {
     pub fn find(args: &ServerArgs, context: &Context) -> Result<Self, Failure> {
         let time = Time::of(&context.env);
         let settings = &context.settings;
-        let key = credential::find(context)?;
         let trust = credential::trust(context)?;
         if let Some(url) = args.server.as_ref().or(settings.server.as_ref()) {
+            // The keys that are known are for the log; this may be anybody.
+            let key = credential::given(context)?;
             let client = Client::new(url, time).map_err(|e| Failure::usage(e.to_string()))?;
             let (client, found) = (client.with_key(key).with_trust(trust), Found::Told);
             return Ok(Self { client, found });
         }
+        let key = credential::find(context)?;
         if let Address::Server(url) = &settings.log {
             let client = Client::new(url, time).map_err(|e| Failure::usage(e.to_string()))?;
             let (client, found) = (client.with_key(key).with_trust(trust), Found::Told);
@@ -113,6 +115,22 @@ impl Remote {
             .with_trust(credential::trust(context)?);
         let found = Found::Told;
         Ok(Self { client, found })
+    }
+
+    /// The program at an address that others have named to the server of this log. The key is for that
+    /// server: it is shown where the same machine answers by the same scheme, and nowhere else.
+    pub fn named_by_others(&self, url: &str, context: &Context) -> Result<Self, Failure> {
+        let named = Self::at(url, context)?;
+        if named.client.is_beside(&self.client) {
+            return Ok(named);
+        }
+        let client = named.client.with_key(None);
+        Ok(Self { client, ..named })
+    }
+
+    /// Whether it is shown a key.
+    pub fn is_shown_key(&self) -> bool {
+        self.client.shows_key()
     }
 
     /// Where it is.
@@ -221,7 +239,9 @@ impl Remote {
 
     fn silent(&self, error: ClientError) -> Failure {
         let (what, dir) = match (&error, &self.found) {
-            (ClientError::Address(_), _) => return Failure::usage(error.to_string()),
+            (ClientError::Address(_) | ClientError::Secret, _) => {
+                return Failure::usage(error.to_string());
+            }
             (ClientError::Broken { .. }, _) => {
                 return Failure::new(Exit::Unavailable, "broken", error.to_string())
                     .happened(Happened::Maybe);
@@ -298,4 +318,54 @@ fn remedy(code: &str) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use anabranch::access::Key;
+    use anabranch::env::Env;
+    use anabranch_env::sim::{SimClock, SimDisk};
+
+    use super::*;
+    use crate::settings::Settings;
+
+    /// Where a context says that the log is at a server, with a key.
+    fn context() -> Context {
+        let disk = SimDisk::new(1, Arc::new(SimClock::new()));
+        let key = Key::generate(&*Env::os().rng);
+        let file = Path::new("/key");
+        disk.plant(file, key.reveal().as_bytes()).unwrap();
+        let mut settings = Settings::default();
+        settings.log = Address::Server("https://log.example:7400".to_owned());
+        settings.key_file = Some(file.to_owned());
+        Context {
+            settings,
+            env: disk.env(1),
+        }
+    }
+
+    #[test]
+    fn a_key_is_shown_to_the_machine_of_the_log_and_to_no_address_that_others_have_named() {
+        let context = context();
+        let log = Remote::find(&ServerArgs::default(), &context).unwrap();
+        assert!(log.is_shown_key());
+        for (url, expected) in [
+            ("https://log.example:7401", true),
+            ("http://log.example:7401", false),
+            ("https://evil.example:7400", false),
+        ] {
+            let named = log.named_by_others(url, &context).unwrap();
+            assert_eq!(named.is_shown_key(), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_named_by_its_address_is_not_shown_the_key_of_the_log() {
+        let server = Some("https://other.example:7400".to_owned());
+        let other = Remote::find(&ServerArgs { server }, &context()).unwrap();
+        assert!(!other.is_shown_key());
+    }
 }

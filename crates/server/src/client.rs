@@ -95,6 +95,11 @@ pub enum ClientError {
     /// Did not happen: not an address.
     #[error("{0:?} is not an address such as http://127.0.0.1:4077")]
     Address(String),
+    /// Did not happen: an address that holds a user or a password. Nothing of it is quoted.
+    #[error(
+        "an address holds no user and no password; a program takes its key from ANABRANCH_TOKEN_FILE"
+    )]
+    Secret,
     /// Did not happen: nobody is there.
     #[error("nothing answers at {address}: {reason}")]
     Nobody {
@@ -118,6 +123,9 @@ anabranch_model::debug_is_words!(ClientError);
 impl Client {
     /// A client of the server at this address.
     pub fn new(url: &str, time: Time) -> Result<Self, ClientError> {
+        if url.contains('@') {
+            return Err(ClientError::Secret);
+        }
         let wrong = || ClientError::Address(url.to_owned());
         let parsed: Uri = url.trim().parse().map_err(|_| wrong())?;
         let (scheme, port) = match parsed.scheme_str() {
@@ -167,6 +175,21 @@ impl Client {
     /// Where it asks.
     pub fn address(&self) -> String {
         format!("{}://{}", self.scheme, self.authority)
+    }
+
+    /// Whether it asks the same machine in the same way as another one: by its name, not by its port.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.scheme == other.scheme && self.host() == other.host()
+    }
+
+    fn host(&self) -> Option<String> {
+        let (host, _) = self.authority.rsplit_once(':')?;
+        Some(host.to_ascii_lowercase())
+    }
+
+    /// Whether it shows a key.
+    pub fn shows_key(&self) -> bool {
+        self.key.is_some()
     }
 
     /// Asks for what stands at this path; see [`path`].
@@ -310,6 +333,43 @@ fn encode(text: &str, out: &mut String) {
                 out.push(char::from(byte));
             }
             _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(url: &str) -> Result<Client, ClientError> {
+        let env = anabranch_env::Env::os();
+        Client::new(url, Time::of(&env))
+    }
+
+    #[test]
+    fn an_address_with_a_password_is_refused_and_not_quoted() {
+        for url in [
+            "http://me:hunter2@127.0.0.1:1",
+            "http://me:hunter2@x/y",
+            "hunter2@",
+        ] {
+            let error = client(url).unwrap_err().to_string();
+            assert!(error.contains("no password"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn clients_are_beside_each_other_by_scheme_and_host_whatever_the_port() {
+        let log = client("https://log.example:7400").unwrap();
+        for (url, expected) in [
+            ("https://LOG.example", true),
+            ("https://log.example:1", true),
+            ("http://log.example:7400", false),
+            ("https://log.example.evil.example:7400", false),
+            ("https://[::1]:7400", false),
+        ] {
+            assert_eq!(client(url).unwrap().is_beside(&log), expected, "{url}");
         }
     }
 }

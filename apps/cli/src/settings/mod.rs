@@ -96,7 +96,8 @@ impl Settings {
         (key.apply)(self, value.trim())
             .map_err(|reason| Failure::usage(format!("{} ({origin}): {reason}", key.name)))?;
         // A key is for the place that it was made for.
-        if key.name == "log" {
+        let is_elsewhere = key.name == "server" && self.server.is_some();
+        if key.name == "log" || is_elsewhere {
             self.key_file = None;
         }
         self.origins.insert(key.name, origin);
@@ -342,6 +343,11 @@ mod tests {
         // The key of a context is not shown elsewhere.
         let log = ("ANABRANCH_LOG", "http://other");
         assert_eq!(said(&[none, named, log], &plain), at("http://other", false));
+        let server = ("ANABRANCH_SERVER", "http://other");
+        assert_eq!(
+            said(&[none, named, server], &plain),
+            at("http://variable", false)
+        );
         let flag = flags(Some("flag"), None);
         assert_eq!(said(&[none, named, log], &flag), at("http://flag", true));
         let both = flags(Some("flag"), Some("./here"));

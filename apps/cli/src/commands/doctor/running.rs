@@ -45,15 +45,16 @@ pub async fn all_of(remote: &Remote, context: &Context) -> Vec<Check> {
             ));
         }
         if service.state == LeaseState::Held && !service.address.is_empty() {
-            checks.extend(of_registered(service, context).await);
+            checks.extend(of_registered(remote, service, context).await);
         }
     }
     checks
 }
 
-async fn of_registered(service: &Registration, context: &Context) -> Vec<Check> {
+/// Who registers says where it is, so that may be anywhere.
+async fn of_registered(log: &Remote, service: &Registration, context: &Context) -> Vec<Check> {
     let name = format!("service {} at {}", service.name, service.address);
-    let Ok(remote) = Remote::at(&service.address, context) else {
+    let Ok(remote) = log.named_by_others(&service.address, context) else {
         return vec![silent(&name)];
     };
     let server = Server {
@@ -81,7 +82,7 @@ impl Server<'_> {
     /// Whether it is ready, which version it has, what its clock says. `Err`: it does not answer.
     async fn itself(&self, context: &Context) -> Result<Vec<Check>, ()> {
         let ready = self.remote.reply("/readyz?verbose").await.map_err(drop)?;
-        let mut checks = vec![readiness(&self.name, &ready)];
+        let mut checks = vec![readiness(&self.name, &ready, self.remote.is_shown_key())];
         let now = context.env.clock.wall_micros();
         let said = ready.header("date");
         checks.extend(said.and_then(|said| time::beside_other(now, said, &self.name)));
@@ -115,11 +116,18 @@ impl Server<'_> {
     }
 }
 
-fn readiness(name: &str, ready: &Reply) -> Check {
+fn readiness(name: &str, ready: &Reply, is_shown_key: bool) -> Check {
     if ready.status.is_success() {
         return Check::ok("server", format!("{name} is ready"));
     }
     if [401, 403].contains(&ready.status.as_u16()) {
+        if !is_shown_key {
+            return Check::warning(
+                "server",
+                format!("{name} asks who calls, and was shown no key"),
+                "name the file of a key in ANABRANCH_TOKEN_FILE; one is shown to programs on the machine of the log's server alone, so look at others where they run",
+            );
+        }
         return Check::fault(
             "server",
             format!("{name} does not know who asks"),
