@@ -113,6 +113,12 @@ struct Pair {
     not_after: Option<u64>,
 }
 
+impl Pair {
+    fn has_expired(&self, now: u64) -> bool {
+        self.not_after.is_some_and(|end| end <= now)
+    }
+}
+
 /// What a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Versions {
@@ -143,9 +149,8 @@ impl Certificate {
         now: u64,
     ) -> Result<Self, CertificateError> {
         let pair = read(&*disk, chain, key)?;
-        if pair.not_after.is_some_and(|end| end <= now) {
-            let file = chain.display().to_string();
-            return Err(CertificateError::Expired { file });
+        if pair.has_expired(now) {
+            return Err(expired(chain));
         }
         let shown = Arc::new(Shown(Mutex::new(pair)));
         let config = ServerConfig::builder_with_provider(provider())
@@ -164,8 +169,9 @@ impl Certificate {
         })
     }
 
-    /// Looks at the files again.
-    pub fn look(&self) -> Looked {
+    /// Looks at the files again. `now` is in seconds since 1970, UTC: another certificate that has expired is
+    /// refused.
+    pub fn look(&self, now: u64) -> Looked {
         let pair = match read(&*self.disk, &self.chain, &self.key) {
             Ok(pair) => pair,
             Err(error) => return Looked::Failed(error),
@@ -173,6 +179,9 @@ impl Certificate {
         let mut shown = self.shown.pair();
         if shown.certified.cert == pair.certified.cert {
             return Looked::Same;
+        }
+        if pair.has_expired(now) {
+            return Looked::Failed(expired(&self.chain));
         }
         *shown = pair;
         Looked::Renewed
@@ -240,9 +249,20 @@ async fn tell(stream: &TcpStream, begins: &[u8]) -> io::Result<()> {
     // It fits into what the system buffers of a connection that is new.
     stream.try_write(&answer)?;
     // What has come and is not read would turn the end into a reset, which loses the answer.
-    let mut unread = [0; 4096];
-    while matches!(stream.try_read(&mut unread), Ok(1..)) {}
+    read_away(|unread| stream.try_read(unread));
     Ok(())
+}
+
+/// Who goes on sending for so many rounds does not wait for an answer.
+const ROUNDS_MAX: usize = 64;
+
+fn read_away(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) {
+    let mut unread = [0; 4096];
+    for _ in 0..ROUNDS_MAX {
+        if !matches!(read(&mut unread), Ok(1..)) {
+            return;
+        }
+    }
 }
 
 fn http1_answer() -> Vec<u8> {
@@ -298,10 +318,30 @@ fn read(disk: &dyn Disk, chain: &Path, key: &Path) -> Result<Pair, CertificateEr
     })
 }
 
+fn expired(chain: &Path) -> CertificateError {
+    let file = chain.display().to_string();
+    CertificateError::Expired { file }
+}
+
 fn mismatch(chain: &Path, key: &Path, error: &rustls::Error) -> CertificateError {
     CertificateError::Mismatch {
         chain: chain.display().to_string(),
         key: key.display().to_string(),
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_sends_without_end_is_not_read_to_its_end() {
+        let mut rounds = 0;
+        read_away(|_| {
+            rounds += 1;
+            Ok(usize::from(rounds < 10_000))
+        });
+        assert_eq!(rounds, ROUNDS_MAX);
     }
 }

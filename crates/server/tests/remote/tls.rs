@@ -253,7 +253,7 @@ fn a_server_that_is_certified_for_other_names_is_refused() {
     let encrypted = Encrypted::start();
     let authority = &encrypted.authority;
     authority.certify_as(&encrypted.dir.0, "log.example", A_YEAR);
-    assert!(matches!(encrypted.certificate.look(), Looked::Renewed));
+    assert!(matches!(encrypted.certificate.look(now()), Looked::Renewed));
     let error = refusal(encrypted.open());
     assert!(error.contains("is one for other names"), "{error}");
 }
@@ -284,9 +284,9 @@ fn a_certificate_is_renewed_without_a_restart_and_what_is_connected_goes_on() {
     append(&before);
     let next = Authority::new(&encrypted.dir.0, "next");
     refusal(open(&encrypted.url(), next.trust()));
-    assert!(matches!(encrypted.certificate.look(), Looked::Same));
+    assert!(matches!(encrypted.certificate.look(now()), Looked::Same));
     next.certify(&encrypted.dir.0, A_YEAR);
-    assert!(matches!(encrypted.certificate.look(), Looked::Renewed));
+    assert!(matches!(encrypted.certificate.look(now()), Looked::Renewed));
     append(&open(&encrypted.url(), next.trust()).unwrap());
     append(&before);
     refusal(encrypted.open());
@@ -303,7 +303,7 @@ fn files_that_cannot_be_used_leave_the_certificate_from_before() {
         "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n",
     ] {
         write(&key, broken);
-        let looked = encrypted.certificate.look();
+        let looked = encrypted.certificate.look(now());
         let Looked::Failed(error) = looked else {
             panic!("{looked:?}");
         };
@@ -314,12 +314,20 @@ fn files_that_cannot_be_used_leave_the_certificate_from_before() {
         );
         append(&encrypted.open().unwrap());
     }
+    // One that has expired, with its own key.
+    encrypted.authority.certify(&encrypted.dir.0, -60);
+    assert!(matches!(
+        encrypted.certificate.look(now()),
+        Looked::Failed(CertificateError::Expired { .. })
+    ));
+    append(&encrypted.open().unwrap());
+    encrypted.authority.certify(&encrypted.dir.0, A_YEAR);
     let swapped = Env::os().disk;
     swapped.remove(&key).unwrap();
     swapped.rename(&other.0.join("server.key"), &key).unwrap();
     // The key of another certificate.
     assert!(matches!(
-        encrypted.certificate.look(),
+        encrypted.certificate.look(now()),
         Looked::Failed(CertificateError::Mismatch { .. })
     ));
     append(&encrypted.open().unwrap());
@@ -357,7 +365,7 @@ fn a_certificate_that_expires_while_connected_ends_nothing_and_lets_nobody_in_an
     assert!(error.contains("has expired"), "{error}");
     // Who does the renewing is told without a restart.
     encrypted.authority.certify(&encrypted.dir.0, A_YEAR);
-    assert!(matches!(encrypted.certificate.look(), Looked::Renewed));
+    assert!(matches!(encrypted.certificate.look(now()), Looked::Renewed));
     append(&encrypted.open().unwrap());
 }
 
@@ -378,6 +386,16 @@ fn who_does_not_finish_the_handshake_in_time_is_given_up() {
         // It ends; nothing else is expected of it.
         assert_eq!(say(encrypted.server.address, begun), b"");
     }
+}
+
+#[test]
+fn however_many_connect_and_say_nothing_others_are_answered() {
+    let encrypted = Encrypted::start_for(A_YEAR, Duration::from_secs(60));
+    let silent: Vec<_> = (0..300)
+        .map(|_| TcpStream::connect(encrypted.server.address).unwrap())
+        .collect();
+    append(&encrypted.open().unwrap());
+    drop(silent);
 }
 
 #[test]
