@@ -201,7 +201,10 @@ impl<W: Words> EventSource<W> {
     async fn come(&mut self) -> Next {
         let is_wanted = self.credits != Some(0);
         if self.at_hand.is_some() && is_wanted {
-            return Next::Events;
+            return match self.shared.is_still_known(&self.caller) {
+                true => Next::Events,
+                false => Next::Dismissed,
+            };
         }
         let events = &mut self.events;
         let read = Box::pin(async move {

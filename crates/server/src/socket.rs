@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anabranch_model::record::RecordError;
-use anabranch_model::{Cut, EventRef, write_cloud_event};
+use anabranch_model::{Cut, EventRef, Limits, write_cloud_event};
 use anabranch_wire::LiveRequest;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::StatusCode;
@@ -38,6 +38,7 @@ pub fn upgrade(upgrade: WebSocketUpgrade, shared: &Shared, source: EventSource<L
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX)
         .write_buffer_size(WRITE_BYTES)
+        .max_write_buffer_size(kept_back_max(&shared.limits))
         .on_upgrade(|socket| {
             Box::pin(async move {
                 let mut conversation = Conversation {
@@ -49,6 +50,14 @@ pub fn upgrade(upgrade: WebSocketUpgrade, shared: &Shared, source: EventSource<L
                 conversation.close(goodbye).await;
             })
         })
+}
+
+/// The most that is kept back, in bytes: the largest event, as JSON, has room behind what waits. Who takes
+/// nothing and asks again and again whether the server is there is not answered each time.
+fn kept_back_max(limits: &Limits) -> usize {
+    // Data that is no JSON is base64; a character of a header takes six bytes at most.
+    let event = 2 * limits.data_bytes_max + 6 * limits.headers_bytes_max;
+    3 * WRITE_BYTES + event
 }
 
 struct Conversation {

@@ -11,7 +11,8 @@ use anabranch_server::Server;
 use anabranch_wire::LiveMessage;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -152,6 +153,30 @@ async fn a_message_that_is_too_large_or_not_understood_ends_the_socket() {
         assert_eq!(problem.code, "bad-json", "{wrong}");
         assert_eq!(socket.next().await, Err(CloseCode::Policy), "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn who_takes_no_answer_and_asks_again_and_again_is_not_answered_each_time() {
+    const PINGS: usize = 128 << 10;
+    let bank = bank_with(0).await;
+    let address = bank.client.address();
+    let address = address.trim_start_matches("http://");
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(address.parse().unwrap()).await.unwrap();
+    let request = format!("ws://{address}/events")
+        .into_client_request()
+        .unwrap();
+    let mut stream = client_async(request, stream).await.unwrap().0;
+    // With as much in it as a ping may have; masked with nothing.
+    let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+    ping.resize(ping.len() + 125, b'x');
+    let stream = stream.get_mut();
+    stream.write_all(&ping.repeat(PINGS)).await.unwrap();
+    stream.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
+    let mut answered = Vec::new();
+    stream.read_to_end(&mut answered).await.unwrap();
+    assert!(answered.len() < PINGS * 127 / 2, "{}", answered.len());
 }
 
 #[tokio::test]
