@@ -142,6 +142,15 @@ impl AuditChain {
         }
     }
 
+    /// Where an audit goes on whose event of this number, from 1, is no record that could stand there. What
+    /// is behind it is a chain of its own; the audit as a whole is broken at that number.
+    pub fn behind_break(number: u64) -> Self {
+        Self {
+            number,
+            hash: NOTHING.to_owned(),
+        }
+    }
+
     /// How many records were followed.
     pub fn number(&self) -> u64 {
         self.number

@@ -15,7 +15,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::calls;
+use crate::calls::{self, Refused};
 
 /// The most acts that wait to be written. Further ones are counted.
 const WAITING_MAX: usize = 1024;
@@ -31,6 +31,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 const REFUSED: &str = "refused";
 
+/// The most characters of a text of a record: who it was, what was done, and to what. Callers choose them.
+const WHO_MAX: usize = 256;
+const DID_MAX: usize = 64;
+const ABOUT_MAX: usize = 512;
+
 /// Writes the audit of a log.
 pub struct Audit {
     acts: mpsc::Sender<Act>,
@@ -38,7 +43,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Begins to write. Ends when the server does, and has written then what it was told.
+    /// Begins to write. Ends when `stopping` says so, and has written then what it was told.
     pub fn start(
         log: Arc<dyn Log>,
         time: Time,
@@ -59,9 +64,9 @@ impl Audit {
     /// Tells of an act. What there is no room for is counted.
     pub fn tell(&self, who: String, did: &str, about: &str, result: &str) {
         let act = Act {
-            who,
-            did: did.to_owned(),
-            about: about.to_owned(),
+            who: beginning(&who, WHO_MAX),
+            did: beginning(did, DID_MAX),
+            about: beginning(about, ABOUT_MAX),
             result: result.to_owned(),
         };
         if self.acts.try_send(act).is_err() {
@@ -71,32 +76,46 @@ impl Audit {
 
     /// Tells that somebody was refused. Strangers choose what they ask for, so of that the beginning is kept.
     pub fn refused(&self, who: String, did: &str, about: &str) {
-        let about: String = about.chars().take(64).collect();
-        self.tell(who, did, &about, REFUSED);
+        self.tell(who, did, &beginning(about, 64), REFUSED);
     }
 
     /// Tells what came of a request, if it matters: what operators and services that register did, and
     /// whom the server has refused.
     pub fn heard(&self, who: &Caller, method: &Method, path: &str, response: &Response) {
-        let is_refused = matches!(
-            response.status(),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
-        );
+        let status = response.status();
+        let is_refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status)
+            || response.extensions().get::<Refused>().is_some();
         // A call of gRPC says it in a header, if it has said nothing else.
         let of_grpc = response.headers().get("grpc-status");
         let is_refused = is_refused || of_grpc.is_some_and(|code| code == "7" || code == "16");
-        let is_act = path.starts_with("/operate/") && *method == Method::POST
-            || path.starts_with("/operate/log/files")
-            || path.starts_with(calls::REGISTRY_PATH)
-                && !READS.iter().any(|end| path.ends_with(end));
+        let is_known = matches!(who, Caller::Known(_));
+        let is_act = is_known
+            && (path.starts_with("/operate/") && *method == Method::POST
+                || path.starts_with("/operate/log/files")
+                || path.starts_with(calls::REGISTRY_PATH)
+                    && !READS.iter().any(|end| path.ends_with(end)));
+        // Of these a caller can make as many kinds as it likes.
+        let is_nothing = NOTHING_DONE.contains(&status);
+        let is_turned_away = !is_known && status == StatusCode::TOO_MANY_REQUESTS;
+        let is_refused = is_refused || is_turned_away || is_act && is_nothing;
         if is_refused {
             let part = path.split('/').nth(1).unwrap_or_default();
             self.refused(who.name(), method.as_str(), &format!("/{part}"));
         } else if is_act {
-            let status = response.status().as_u16().to_string();
-            self.tell(who.name(), method.as_str(), path, &status);
+            self.tell(who.name(), method.as_str(), path, status.as_str());
         }
     }
+}
+
+/// What is answered to an act of which nothing was done, because there is no such thing or not now.
+const NOTHING_DONE: [StatusCode; 3] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::TOO_MANY_REQUESTS,
+];
+
+fn beginning(text: &str, chars_max: usize) -> String {
+    text.chars().take(chars_max).collect()
 }
 
 /// Calls of the registry that change nothing, and one that says that a service is still there.
@@ -193,8 +212,13 @@ impl Writer {
                 self.chain = Some(next);
                 true
             }
+            // No try will be taken: the next record says how many these were.
+            Err(AppendError::Rejected(_)) => {
+                let times = acts.iter().map(|(_, times)| times).sum();
+                self.lost.fetch_add(times, Ordering::Relaxed);
+                true
+            }
             // It may have been written; then the next try finds it, and says it once more.
-            Err(AppendError::Rejected(_)) => true,
             Err(_) => false,
         }
     }
@@ -212,8 +236,11 @@ impl Writer {
         let chain = match read.next().await {
             None => AuditChain::default(),
             Some(Ok(last)) => {
-                let record: AuditRecord = serde_json::from_slice(last.data()).ok()?;
-                AuditChain::behind(&record)
+                let number = last.version + 1;
+                match serde_json::from_slice::<AuditRecord>(last.data()) {
+                    Ok(record) if record.number == number => AuditChain::behind(&record),
+                    _ => AuditChain::behind_break(number),
+                }
             }
             Some(Err(_)) => return None,
         };
@@ -280,6 +307,14 @@ impl Gathered {
 
 #[cfg(test)]
 mod tests {
+    use anabranch_access::{Key, Principal, Scopes};
+    use anabranch_env::Env;
+    use anabranch_log::MemoryLog;
+    use anabranch_model::Limits;
+    use axum::http::{HeaderMap, HeaderValue, header};
+    use axum::response::IntoResponse as _;
+    use connectrpc::ConnectError;
+
     use super::*;
 
     fn refusal(about: &str) -> Act {
@@ -289,6 +324,128 @@ mod tests {
             about: about.to_owned(),
             result: REFUSED.to_owned(),
         }
+    }
+
+    /// A writer before a log whose audit ends like this.
+    fn writer(log: MemoryLog) -> Writer {
+        Writer {
+            log: Arc::new(log),
+            time: Time::of(&Env::os()),
+            chain: None,
+            lost: Arc::default(),
+        }
+    }
+
+    /// The data of all events of the audit.
+    async fn written(writer: &Writer) -> Vec<Vec<u8>> {
+        let stream = stream().unwrap();
+        let mut read = writer
+            .log
+            .read_stream(&stream, VersionRange::ALL, Order::Forward);
+        let mut all = Vec::new();
+        while let Some(event) = read.next().await {
+            all.push(event.unwrap().data().to_vec());
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn an_audit_goes_on_behind_a_last_event_that_is_no_record_and_stays_broken_there() {
+        let wrong = |number| {
+            let mut record = AuditChain::default().next(refusal("/x"), 1, 1);
+            record.number = number;
+            record.data()
+        };
+        for bad in [b"{}".to_vec(), wrong(u64::MAX), wrong(7)] {
+            let mut writer = writer(MemoryLog::new(Env::os()));
+            let kind = EventType::new(AUDIT_TYPE).unwrap();
+            let event = NewEvent::new(EventId::from_u128(1), stream().unwrap(), kind, bad);
+            writer.log.append(Append::events([event])).await.unwrap();
+            assert!(writer.try_append(&[(refusal("/y"), 1)]).await);
+            // Also another one that begins there.
+            writer.chain = None;
+            assert!(writer.try_append(&[(refusal("/z"), 1)]).await);
+            let all = written(&writer).await;
+            let numbers = all[1..].iter().map(|data| {
+                let record: AuditRecord = serde_json::from_slice(data).unwrap();
+                record.number
+            });
+            assert_eq!(numbers.collect::<Vec<_>>(), [2, 3]);
+            let mut chain = AuditChain::default();
+            let mut events = all.iter();
+            let followed = events.try_for_each(|data| {
+                let followed = chain.follow_event(AUDIT_TYPE, data);
+                followed.map(|_| ())
+            });
+            assert_eq!(followed.unwrap_err().number, 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn acts_that_the_log_does_not_take_are_counted() {
+        let limits = Limits {
+            data_bytes_max: 1,
+            ..Limits::default()
+        };
+        let mut writer = writer(MemoryLog::with_limits(Env::os(), limits));
+        assert!(writer.try_append(&[(refusal("/y"), 5)]).await);
+        assert_eq!(writer.lost.load(Ordering::Relaxed), 5);
+    }
+
+    fn heard(who: &Caller, method: &Method, path: &str, response: &Response) -> Vec<Act> {
+        let (acts, mut told) = mpsc::channel(9);
+        let lost = Arc::default();
+        Audit { acts, lost }.heard(who, method, path, response);
+        std::iter::from_fn(|| told.try_recv().ok()).collect()
+    }
+
+    fn known() -> Caller {
+        let key = Key::generate(&*Env::os().rng);
+        Caller::Known(Arc::new(Principal {
+            name: "ada".to_owned(),
+            key: key.id().to_owned(),
+            scopes: Scopes::parse(["*:*"]).unwrap(),
+            until: None,
+        }))
+    }
+
+    #[test]
+    fn a_call_that_is_refused_is_heard_in_each_protocol() {
+        for kind in [
+            "application/connect+proto",
+            "application/grpc",
+            "application/json",
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            let error = ConnectError::permission_denied("no");
+            let refused = calls::refuse_call(&headers, &error);
+            let path = "/anabranch.log.v1.LogService/Read";
+            let acts = heard(&known(), &Method::POST, path, &refused);
+            assert_eq!(acts.len(), 1, "{kind}");
+            assert_eq!(acts[0].result, REFUSED, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_callers_choose_is_cut_and_acts_of_which_nothing_was_done_are_alike() {
+        let answered = |status: StatusCode| status.into_response();
+        let long = Method::from_bytes(&[b'M'; 4000]).unwrap();
+        let path = format!("/operate/log/files/{}", "x".repeat(4000));
+        let acts = heard(&known(), &long, &path, &answered(StatusCode::OK));
+        assert_eq!(acts[0].did.len(), DID_MAX);
+        assert_eq!(acts[0].about.len(), ABOUT_MAX);
+        for status in NOTHING_DONE {
+            let acts = heard(&known(), &Method::POST, &path, &answered(status));
+            assert_eq!((&*acts[0].about, &*acts[0].result), ("/operate", REFUSED));
+        }
+        let nobody = heard(
+            &Caller::Nobody,
+            &Method::POST,
+            &path,
+            &answered(StatusCode::OK),
+        );
+        assert_eq!(nobody, []);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{BufMut as _, BytesMut};
-use connectrpc::ConnectError;
+use connectrpc::{ConnectError, ErrorCode};
 
 /// What calls of the log are addressed to, and the beginning of their paths.
 pub const LOG: &str = "anabranch.log.v1.LogService";
@@ -29,9 +29,23 @@ pub fn is_call(path: &str) -> bool {
         .any(|calls| path.starts_with(calls))
 }
 
+/// Marks the answer to a call that was refused because of who sends it, however its protocol says so.
+#[derive(Debug, Clone, Copy)]
+pub struct Refused;
+
 /// A refusal before the call has come to whoever answers calls. Sources: the Connect protocol, "Error
 /// end-stream"; gRPC over HTTP/2, "Trailers-Only".
 pub fn refuse_call(headers: &HeaderMap, error: &ConnectError) -> Response {
+    let mut response = in_its_words(headers, error);
+    if let ErrorCode::Unauthenticated | ErrorCode::PermissionDenied | ErrorCode::ResourceExhausted =
+        error.code
+    {
+        response.extensions_mut().insert(Refused);
+    }
+    response
+}
+
+fn in_its_words(headers: &HeaderMap, error: &ConnectError) -> Response {
     let kind = headers.get(header::CONTENT_TYPE);
     let text = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let mut response = if text.starts_with("application/grpc") {

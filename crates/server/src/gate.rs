@@ -38,12 +38,6 @@ pub async fn let_in(
         request.extensions_mut().insert(Caller::Nobody);
         return next.run(request).await;
     }
-    if let Some(origin) = request.extensions().get::<Origin>() {
-        let taken = shared.origins.take(origin, shared.time.monotonic());
-        if let Err(wait) = taken {
-            return too_often(request.uri().path(), request.headers(), wait);
-        }
-    }
     let asked = (request.method().clone(), request.uri().path().to_owned());
     let (caller, response) = of_somebody(&shared, keys, request, next).await;
     if let Some(audit) = &shared.audit {
@@ -60,15 +54,28 @@ async fn of_somebody(
     mut request: Request,
     next: Next,
 ) -> (Caller, Response) {
+    let now = shared.time.monotonic();
+    let origin = request.extensions().get::<Origin>().copied();
     let shown = match one(request.headers(), &header::AUTHORIZATION) {
-        Ok(value) => keys.authenticate(value.map(HeaderValue::as_bytes)),
+        Ok(value) => {
+            let value = value.map(HeaderValue::as_bytes);
+            // Who guesses makes the server work no more. A key is looked up in no time, so callers with one
+            // are answered whoever else is at their address.
+            let origin = origin.filter(|_| keys.is_dear(value));
+            let over = origin.and_then(|origin| shared.origins.is_over(&origin, now));
+            if let Some(wait) = over {
+                let refused = too_often(request.uri().path(), request.headers(), wait);
+                return (Caller::Nobody, refused);
+            }
+            keys.authenticate(value)
+        }
         Err(_) => Err(Unauthenticated::Unknown),
     };
     match shown {
         Ok(principal) => {
             // What is not there cannot be passed on or written down.
             request.headers_mut().remove(header::AUTHORIZATION);
-            let taken = shared.rates.take(&principal.key, shared.time.monotonic());
+            let taken = shared.rates.take(&principal.key, now);
             let caller = Caller::Known(principal);
             if let Err(wait) = taken {
                 let path = request.uri().path();
@@ -78,7 +85,12 @@ async fn of_somebody(
             (caller, next.run(request).await)
         }
         Err(_) => {
-            let refused = unauthenticated(request.uri().path(), request.headers());
+            let (path, headers) = (request.uri().path(), request.headers());
+            let taken = origin.map_or(Ok(()), |origin| shared.origins.take(&origin, now));
+            let refused = match taken {
+                Ok(()) => unauthenticated(path, headers),
+                Err(wait) => too_often(path, headers, wait),
+            };
             (Caller::Nobody, refused)
         }
     }

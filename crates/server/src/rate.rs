@@ -15,9 +15,6 @@ const BURST: Duration = Duration::from_secs(1);
 /// The most callers that are remembered.
 const CALLERS_MAX: usize = 10_000;
 
-/// Several callers may stand behind one address, which asks this many times as often as one of them.
-pub const CALLERS_OF_AN_ADDRESS: u32 = 4;
-
 /// Requests of each caller, over time.
 pub struct Rates<K> {
     /// How much time one request takes up.
@@ -53,9 +50,8 @@ impl<K: Ord> Rates<K> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(until) = taken.until.get_mut(caller) {
             let from = now.max(*until);
-            let ahead = from - now;
-            if ahead >= BURST {
-                return Err(ahead - BURST + self.each);
+            if let Some(wait) = self.wait(from - now) {
+                return Err(wait);
             }
             *until = from + self.each;
             return Ok(());
@@ -70,6 +66,22 @@ impl<K: Ord> Rates<K> {
             taken.until.insert(caller.to_owned(), now + self.each);
         }
         Ok(())
+    }
+
+    /// How long this caller would have to wait, if it has asked too often. It counts for nothing.
+    pub fn is_over<Q>(&self, caller: &Q, now: Duration) -> Option<Duration>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = taken.until.get(caller)?;
+        self.wait(until.saturating_sub(now))
+    }
+
+    /// How long to wait who has taken up the time so far ahead.
+    fn wait(&self, ahead: Duration) -> Option<Duration> {
+        (ahead >= BURST).then(|| ahead - BURST + self.each)
     }
 }
 
@@ -88,7 +100,9 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(asked(&rates, "a", 100, second), 10);
         assert_eq!(asked(&rates, "b", 7, second), 7);
+        assert_eq!(rates.is_over("b", second), None);
         let wait = rates.take("a", second).unwrap_err();
+        assert_eq!(rates.is_over("a", second), Some(wait));
         assert_eq!(rates.take("a", second + wait), Ok(()));
         assert!(rates.take("a", second + wait).is_err());
         assert_eq!(asked(&rates, "a", 100, second * 10), 10);

@@ -27,7 +27,7 @@ use crate::entrance::{Entrance, Says, look_after};
 use crate::files::{Files, LogFiles};
 use crate::keys::Keys;
 use crate::policy::{Needs, Routes, Rule};
-use crate::rate::{CALLERS_OF_AN_ADDRESS, REQUESTS_A_SECOND, Rates};
+use crate::rate::{REQUESTS_A_SECOND, Rates};
 use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, READERS_MAX, Shared};
@@ -174,9 +174,8 @@ impl Server {
     }
 
     /// How many requests of one caller are answered in a second, where callers are asked who they are;
-    /// 20,000 if nothing is said, and four times as many of one address, before it is looked who they are.
-    /// Who asks for more is told when to come again. A call that goes on, such
-    /// as one of many appends, is one request.
+    /// 20,000 if nothing is said, and as many of one address that show nothing that is good. Who asks for more
+    /// is told when to come again. A call that goes on, such as one of many appends, is one request.
     #[must_use]
     pub fn requests_a_second(mut self, max: u32) -> Self {
         self.requests_a_second = max;
@@ -272,6 +271,8 @@ impl Server {
         };
         let (time, patience) = (self.time.clone(), self.patience);
         let (stop, stopping) = watch::channel(false);
+        // What is done while the server stops is written down too.
+        let (drain, drained) = watch::channel(false);
         if let Some(keys) = &keys {
             tokio::spawn(keys.clone().follow(stopping.clone()));
         }
@@ -285,7 +286,7 @@ impl Server {
             ));
         }
         let (audit, writing) = match (&keys, self.has_log) {
-            (Some(_), true) => Some(self.audit(stopping.clone())),
+            (Some(_), true) => Some(self.audit(drained)),
             _ => None,
         }
         .unzip();
@@ -334,8 +335,9 @@ impl Server {
         drop(listener);
         stop.send_replace(true);
         // Who has not been answered within the bound sees the connection end.
-        let drained = Box::pin(graceful.shutdown());
-        select(drained, time.sleep(DRAIN)).await;
+        let answered = Box::pin(graceful.shutdown());
+        select(answered, time.sleep(DRAIN)).await;
+        drain.send_replace(true);
         if let Some(writing) = writing {
             select(writing, time.sleep(DRAIN)).await;
         }
@@ -384,7 +386,7 @@ impl Server {
             certificate: self.certificate,
             audit: place.audit,
             rates: Rates::new(self.requests_a_second),
-            origins: Rates::new(self.requests_a_second.saturating_mul(CALLERS_OF_AN_ADDRESS)),
+            origins: Rates::new(self.requests_a_second),
             keys: place.keys,
             fleet: self.fleet,
             log: self.log,

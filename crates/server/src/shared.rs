@@ -52,7 +52,7 @@ pub struct Inner {
     pub audit: Option<Audit>,
     /// How often each caller may ask.
     pub rates: Rates<String>,
-    /// How often each address may ask, whoever it says it is.
+    /// How often each address may ask and show nothing that is good.
     pub origins: Rates<Origin>,
     /// The keys of callers, if they are asked for one.
     pub keys: Option<Arc<Keys>>,

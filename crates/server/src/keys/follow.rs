@@ -74,11 +74,15 @@ impl Keys {
         authorization: Option<&[u8]>,
     ) -> Result<Arc<Principal>, Unauthenticated> {
         let now = self.time.now().micros();
-        let is_key = |value| bearer(value).is_some_and(|text| Key::parse(text).is_some());
         match (&self.issuer, authorization) {
             (Some(issuer), Some(value)) if !is_key(value) => issuer.authenticate(value, now),
             _ => self.table().authenticate(authorization, now),
         }
+    }
+
+    /// Whether it takes a signature to find out whose what is shown is.
+    pub fn is_dear(&self, authorization: Option<&[u8]>) -> bool {
+        self.issuer.is_some() && authorization.is_some_and(|value| !is_key(value))
     }
 
     /// Whether somebody who was let in would be let in now.
@@ -93,6 +97,10 @@ impl Keys {
     fn table(&self) -> RwLockReadGuard<'_, KeyTable> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_key(authorization: &[u8]) -> bool {
+    bearer(authorization).is_some_and(|text| Key::parse(text).is_some())
 }
 
 /// The keys that a log speaks of.

@@ -1,5 +1,7 @@
 //! What a server writes down of who did what.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,7 +109,7 @@ fn who_makes_keys_who_operates_and_who_is_refused_is_written_down() {
     );
     assert!(record.who.contains("ada"), "{record:?}");
     // An operator does something.
-    let path = "/operate/processes/none/x/retry";
+    let path = "/operate/dead-letters/retry";
     ask(&server, Method::Post, path, Some(&admin));
     until(&*log, |record| {
         record.about == path && record.who.contains("ada")
@@ -162,4 +164,33 @@ fn a_server_that_asks_nobody_writes_nothing_down() {
     block_on(afar.append(Append::events([event]))).unwrap();
     drop((afar, server));
     assert!(audit(&*log).is_empty());
+}
+
+#[test]
+fn what_is_done_while_the_server_stops_is_written_down() {
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+    let admin = key(&*log, "ada", &["*:*", "*:$*"]);
+    let server = start(&log, true);
+    let address = server.address;
+    let path = "/anabranch.registry.v1.RegistryService/RegisterService";
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: {}\r\n\
+         content-type: application/json\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n",
+        admin.bearer()
+    )
+    .unwrap();
+    let mut goes_on = *b"HTTP/1.1 100 Continue\r\n\r\n";
+    stream.read_exact(&mut goes_on).unwrap();
+    let ending = std::thread::spawn(move || drop(server));
+    // When nobody is let in any more the server stops, and waits for the rest of this.
+    while TcpStream::connect(address).is_ok() {}
+    stream.write_all(b"{}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    ending.join().unwrap();
+    let records = audit(&*log);
+    let is_it = |record: &AuditRecord| record.about == path && record.who.contains("ada");
+    assert!(records.iter().any(is_it), "{answer}: {records:?}");
 }
