@@ -1,7 +1,7 @@
 //! How a service is declared and started.
 
 use std::any::{Any, TypeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anabranch_domain::saga::{Called, RegisterError, SagaType};
@@ -487,10 +487,15 @@ impl ServiceBuilder {
         if let Some(found) = self.private_beside.and_then(|look| look(&self.types)) {
             return Err(StartError::Private(found));
         }
+        each_category_once(&self.types)?;
         let diagnostics = Arc::new(Diagnostics::new(self.name.clone(), self.alerts));
         // What the log cannot tell now is looked up when an event cannot be read.
-        if let Err(why) = self.newer.look().await {
-            diagnostics.add(self.time.now(), why.to_string());
+        let wrong = match self.newer.look().await {
+            Ok(news) => news.unreadable.iter().map(ToString::to_string).collect(),
+            Err(why) => vec![why.to_string()],
+        };
+        for why in wrong {
+            diagnostics.add(self.time.now(), why);
         }
         let mut entities = BTreeMap::new();
         let mut hosts = BTreeMap::new();
@@ -565,6 +570,12 @@ impl ServiceBuilder {
             time: self.time.clone(),
             diagnostics: diagnostics.clone(),
             readers: self.types.readers.clone(),
+            written: self
+                .types
+                .entities
+                .iter()
+                .map(|of| of.category.clone())
+                .collect(),
             owned_beside: self.owned_beside,
         };
         unwritten.tell(&dispatcher, hosted.clone());
@@ -600,6 +611,19 @@ fn short(type_name: &str) -> &str {
     match plain.rfind("::") {
         Some(at) => &type_name[at + 2..],
         None => type_name,
+    }
+}
+
+/// Refuses two writers of one category. What is published has one of its own.
+fn each_category_once(types: &ServiceTypes) -> Result<(), StartError> {
+    let entities = types.entities.iter().map(|of| &of.category);
+    let mut known = BTreeSet::new();
+    match entities
+        .chain(&types.journals)
+        .find(|name| !known.insert(*name))
+    {
+        Some(name) => Err(StartError::category_twice(name)),
+        None => Ok(()),
     }
 }
 

@@ -92,8 +92,7 @@ impl Fleet {
                 if inner.elsewhere.is_some() {
                     return true;
                 }
-                let found = inner.find(Subject::Category(category));
-                !matches!(found, Whereabouts::Nowhere { .. })
+                inner.home_of(Subject::Category(category)).is_some()
             })
         })
     }
@@ -161,13 +160,10 @@ impl Fleet {
         self.inner.read().get(name).cloned()
     }
 
-    /// The name of the service that has this, be it here or away for now.
+    /// The name of the service that has this, be it here or away for now. Whoever publishes in a category
+    /// has that too, though nobody there can be asked for anything.
     pub fn home_of(&self, subject: Subject<'_>) -> Option<String> {
-        let here = self.inner.here(subject);
-        here.map_or_else(
-            || self.inner.homes().home_of(subject).cloned(),
-            |service| Some(service.name().to_owned()),
-        )
+        self.inner.home_of(subject)
     }
 
     /// Who owns this.
@@ -230,6 +226,22 @@ impl Inner {
     fn here(&self, subject: Subject<'_>) -> Option<Arc<Service>> {
         let services = self.read();
         services.values().find(|one| one.has(subject)).cloned()
+    }
+
+    fn home_of(&self, subject: Subject<'_>) -> Option<String> {
+        if let Some(service) = self.here(subject) {
+            return Some(service.name().to_owned());
+        }
+        let homes = self.homes();
+        if let Some(home) = homes.home_of(subject) {
+            return Some(home.clone());
+        }
+        let Subject::Category(category) = subject else {
+            return None;
+        };
+        let publishes = |types: &&ServiceTypes| types.writes(category);
+        let publisher = homes.types.values().find(publishes)?;
+        Some(publisher.service.clone())
     }
 
     fn find(&self, subject: Subject<'_>) -> Whereabouts {

@@ -3,9 +3,17 @@
 use std::sync::Arc;
 
 use anabranch_domain::Newer;
-use anabranch_log::Log;
+use anabranch_log::{Log, ReadError};
 
 use crate::registry::{self, RegistryError};
+
+/// What came of a look.
+pub struct News {
+    /// Whether something is new: an event that could not be read may be one that can.
+    pub is_news: bool,
+    /// What services have said and nobody here understands; it was passed over.
+    pub unreadable: Vec<RegistryError>,
+}
 
 /// What is known of newer events, and the log that knows more.
 #[derive(Clone)]
@@ -22,16 +30,18 @@ impl NewerTypes {
         Self { log, known }
     }
 
-    /// Looks what services have said. Whether something is new: an event that could not be read
-    /// may be one that can.
-    pub async fn look(&self) -> Result<bool, RegistryError> {
-        let said = registry::registered(&*self.log).await?;
+    /// Looks what services have said.
+    pub async fn look(&self) -> Result<News, ReadError> {
+        let (said, unreadable) = registry::readable(&*self.log).await?;
         let mut is_news = false;
         for (category, said) in said.registered {
             let all = said.into_iter().map(|said| said.downcasts);
             let all = all.reduce(|older, newer| older.and(newer));
             is_news |= self.known.learn(&category, all.unwrap_or_default());
         }
-        Ok(is_news)
+        Ok(News {
+            is_news,
+            unreadable,
+        })
     }
 }

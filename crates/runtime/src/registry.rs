@@ -87,7 +87,8 @@ pub(crate) async fn record_all(
             ));
         }
     }
-    if is_kept && !types.readers.is_empty() {
+    // Also who reads nothing: what it said before holds no longer, and it may take commands.
+    if is_kept {
         let service = &types.service;
         if let Err(why) = record(log, (READERS, READS), service, service, types).await {
             failed(format!("what it reads was not registered: {why}"));
@@ -182,18 +183,32 @@ pub async fn held(log: &dyn Log) -> Result<Held, RegistryError> {
 
 /// What services have said of the types that they write, without looking at the events.
 pub async fn registered(log: &dyn Log) -> Result<Held, RegistryError> {
-    let mut held = Held::default();
+    let (held, unreadable) = readable(log).await?;
+    match unreadable.into_iter().next() {
+        None => Ok(held),
+        Some(error) => Err(error),
+    }
+}
+
+/// The same, and what of it cannot be understood.
+pub(crate) async fn readable(log: &dyn Log) -> Result<(Held, Vec<RegistryError>), ReadError> {
+    let (mut held, mut wrong) = (Held::default(), Vec::new());
     let filter = Filter::category(CATEGORY);
     let mut read = log.read(&Cut::start(), filter, ReadMode::ToHead);
     while let Some(event) = read.next().await {
         let event = event?;
-        let entry: Registered =
-            serde_json::from_slice(event.data()).map_err(|error| unreadable(&event, &error))?;
+        let entry = match serde_json::from_slice::<Registered>(event.data()) {
+            Ok(entry) => entry,
+            Err(error) => {
+                wrong.push(unreadable(&event, &error));
+                continue;
+            }
+        };
         let (_, category) = event.stream().split_once('/').unwrap_or_default();
         let entries = held.registered.entry(category.to_owned()).or_default();
         entries.push(entry);
     }
-    Ok(held)
+    Ok((held, wrong))
 }
 
 /// Compares a program's types with what a log holds: which change would break whom.

@@ -1,6 +1,7 @@
 //! Tells of categories that somebody reads and nobody writes: most often one of the two names
 //! is mistyped, and a view of it would be caught up and empty for ever.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Unwritten {
     pub time: Time,
     pub diagnostics: Arc<Diagnostics>,
     pub readers: Vec<ReaderTypes>,
+    /// What the service itself writes, and publishes.
+    pub written: BTreeSet<String>,
     pub owned_beside: Option<Owned>,
 }
 
@@ -41,6 +44,7 @@ impl Unwritten {
                 categories.map(move |category| (who.clone(), category.clone()))
             })
             .filter(|(_, category)| !category.starts_with('$') && !hosted.owns(category))
+            .filter(|(_, category)| !self.written.contains(category))
             .collect();
         if suspects.is_empty() {
             return;

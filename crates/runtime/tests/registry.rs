@@ -129,6 +129,35 @@ async fn a_service_says_what_it_writes_and_again_only_when_that_changes() {
 }
 
 #[tokio::test]
+async fn a_service_that_reads_nothing_any_more_says_so_and_what_it_takes() {
+    let log = log();
+    let view = builder(&log).view(ViewSpec::<Sums>::new());
+    view.entity::<Before>().start().await.unwrap();
+    let said = registry::readers(&log).await.unwrap();
+    assert_eq!(said[0].readers.len(), 1);
+    for _ in 0..2 {
+        builder(&log).entity::<Before>().start().await.unwrap();
+    }
+    let said = registry::readers(&log).await.unwrap();
+    assert_eq!(said[0].readers, []);
+    assert!(said[0].commands.contains_key("ledger"), "{said:?}");
+    let entries = log.read(
+        &Cut::start(),
+        Filter::category("$readers"),
+        ReadMode::ToHead,
+    );
+    assert_eq!(count(entries).await, 2);
+}
+
+async fn count(mut events: EventStream) -> usize {
+    let mut count = 0;
+    while events.next().await.is_some() {
+        count += 1;
+    }
+    count
+}
+
+#[tokio::test]
 async fn two_services_that_start_at_once_say_it_once() {
     let log = log();
     let starts = (0..8).map(|_| builder(&log).entity::<Before>().start());

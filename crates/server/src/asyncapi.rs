@@ -27,7 +27,9 @@ fn document<'a>(
 ) -> Value {
     let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
     for service in services {
-        for entity in &service.entities {
+        // What a service keeps to itself is nothing for others to build on.
+        let offered = service.entities.iter();
+        for entity in offered.filter(|of| !service.keeps(&of.category)) {
             let category = &entity.category;
             let mut of_channel = Map::new();
             for kind in &entity.events.kinds {
@@ -181,7 +183,26 @@ fn schema(shape: &Shape) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use anabranch_domain::types::{CategoryTypes, EventTypes};
+
     use super::*;
+
+    #[test]
+    fn what_a_service_keeps_to_itself_is_not_offered() {
+        let of = |category: &str| CategoryTypes {
+            category: category.to_owned(),
+            events: EventTypes::default(),
+        };
+        let service = ServiceTypes {
+            entities: vec![of("price"), of("price-list")],
+            private: ["price".to_owned()].into(),
+            ..ServiceTypes::default()
+        };
+        let document = document("http", "here", [&service].into_iter());
+        let channels: Vec<_> = document["channels"].as_object().unwrap().keys().collect();
+        assert_eq!(channels, ["price-list"]);
+        assert!(document["operations"]["follow.price"].is_null());
+    }
 
     #[test]
     fn a_shape_is_the_schema_of_what_serde_writes() {

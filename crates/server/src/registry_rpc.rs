@@ -83,10 +83,8 @@ impl RegistryRpc {
                 port::Subject::View(view) => format!("view {view}"),
                 port::Subject::Category(c) | port::Subject::Process(c) => format!("category {c}"),
             };
-            match fleet.find(subject) {
-                Whereabouts::Here(service) => return held(what, service.name()),
-                Whereabouts::Away(service) => return held(what, &service),
-                Whereabouts::Nowhere { .. } => {}
+            if let Some(service) = fleet.home_of(subject) {
+                return held(what, &service);
             }
         }
         Ok(())

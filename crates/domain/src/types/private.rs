@@ -45,6 +45,11 @@ impl ServiceTypes {
         self.private.contains(category) || self.journals.iter().any(|journal| journal == category)
     }
 
+    /// Whether its entities write in this category.
+    pub fn writes(&self, category: &str) -> bool {
+        self.entities.iter().any(|of| of.category == category)
+    }
+
     /// The categories that it writes for others to read.
     pub fn published(&self) -> Vec<String> {
         let all = self.entities.iter().map(|of| &of.category);

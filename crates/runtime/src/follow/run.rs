@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_domain::{Poison, Retry, Timestamp};
-use anabranch_log::{BoxFuture, Log};
+use anabranch_log::{BoxFuture, Log, ReadError};
 use anabranch_model::{Cut, EventBatch, Filter};
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
@@ -150,6 +150,16 @@ enum Round {
     Poison(PoisonEvent),
 }
 
+/// What came of a look at the log.
+enum Learnt {
+    /// What could not be read may be read now.
+    News,
+    /// The event stays what it is.
+    Nothing,
+    /// It is looked again when the event is tried again.
+    Failed,
+}
+
 impl Follow {
     fn note(&self, text: String) {
         let FollowParts {
@@ -287,10 +297,12 @@ impl Follow {
                 return Ok(None);
             };
             // Who has written it may have said how older programs read it.
-            if let Some(newer) = newer.take()
-                && newer.look().await.map_err(|error| self.failed(error))?
-            {
-                continue;
+            if let Some(asked) = newer.take() {
+                match self.learn(&asked).await? {
+                    Learnt::News => continue,
+                    Learnt::Nothing => {}
+                    Learnt::Failed => newer = Some(asked),
+                }
             }
             let retry = self.parts.retry;
             if retry.goes_on_after(attempt) {
@@ -312,6 +324,32 @@ impl Follow {
             self.set_aside(poison).await?;
             attempt = 1;
         }
+    }
+
+    /// Looks how newer events are read. What the log does not tell to this reader leaves the event as
+    /// unreadable as it is: only a log that is away is waited for.
+    async fn learn(&self, newer: &NewerTypes) -> Result<Learnt, StoreError> {
+        let error = match newer.look().await {
+            Ok(news) => {
+                for error in news.unreadable {
+                    self.note(error.to_string());
+                }
+                return Ok(match news.is_news {
+                    true => Learnt::News,
+                    false => Learnt::Nothing,
+                });
+            }
+            Err(error @ ReadError::Unavailable(_)) => return Err(self.failed(error)),
+            Err(error) => error,
+        };
+        let of = &self.parts.of;
+        self.note(format!(
+            "{of} cannot look how newer events are read: {error}"
+        ));
+        Ok(match error {
+            ReadError::Io { .. } => Learnt::Failed,
+            _ => Learnt::Nothing,
+        })
     }
 
     fn failed(&self, reason: impl ToString) -> StoreError {

@@ -8,8 +8,12 @@ use anabranch_domain::{
     Rejection, Upcasts, View,
 };
 use anabranch_env::Env;
-use anabranch_log::{Log, MemoryLog, ReadMode};
-use anabranch_model::{Cut, Filter};
+use anabranch_log::{
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, MemoryLog, Order,
+    Placed, ReadError, ReadMode, VersionRange,
+};
+use anabranch_model::{Cut, EventId, Filter, NewEvent, StreamId};
+use anabranch_runtime::port::Subject;
 use anabranch_runtime::view::{Consistency, CopyState, ViewSpec};
 use anabranch_runtime::{EntityHandle, Fleet, Service, StartError, Time};
 use serde::{Deserialize, Serialize};
@@ -201,6 +205,84 @@ async fn commands_of_an_older_form_are_led_on_to_the_present_one() {
     assert_eq!(recorded[0].data.as_str(), r#"{"height":7}"#);
 }
 
+/// A log that does not show what services have said, as to somebody whose key has no scope for that.
+struct Reserved(Arc<dyn Log>);
+
+impl Log for Reserved {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        self.0.append(append)
+    }
+
+    fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
+        self.0.read_stream(stream, range, order)
+    }
+
+    fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
+        if filter
+            .categories
+            .iter()
+            .any(|category| category == "$schema")
+        {
+            // No log has such a place.
+            return self.0.read(&Cut::at(u64::MAX), filter, mode);
+        }
+        self.0.read(from, filter, mode)
+    }
+
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
+        self.0.find(id)
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
+        self.0.head()
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_see_what_services_say_stops_before_a_newer_event_and_says_why() {
+    let (log, time) = log();
+    let reserved: Arc<dyn Log> = Arc::new(Reserved(log.clone()));
+    let old = readers(&reserved, &time).start().await.unwrap();
+    let second = Service::builder("gauges", log, time).entity::<Second>();
+    let second = second.start().await.unwrap();
+    let gauge = second.entity::<Second>("a");
+    let sent = gauge.send(SecondCommand::Set { height: 2 }).await.unwrap();
+    let error = level(&old, sent.token.clone()).await.unwrap_err();
+    assert!(
+        error.contains("it was written by a newer program"),
+        "{error}"
+    );
+    let noted = old.diagnostics();
+    let is_noted = |text: &str| noted.iter().any(|note| note.text.contains(text));
+    assert!(is_noted("cannot look how newer events are read"));
+}
+
+#[tokio::test]
+async fn what_nobody_understands_of_what_services_say_is_passed_over_with_a_note() {
+    let (log, time) = log();
+    let stream = StreamId::system("$schema/gauge").unwrap();
+    let strange = NewEvent::new(
+        EventId::from_u128(1),
+        stream,
+        "$TypesRegistered".parse().unwrap(),
+        r#"{"form":"of a later time"}"#,
+    );
+    log.append(Append::event(strange)).await.unwrap();
+    let old = readers(&log, &time).start().await.unwrap();
+    let second = Service::builder("gauges", log.clone(), time).entity::<Second>();
+    let second = second.start().await.unwrap();
+    let gauge = second.entity::<Second>("a");
+    let sent = gauge.send(SecondCommand::Set { height: 2 }).await.unwrap();
+    assert_eq!(level(&old, sent.token.clone()).await, Ok(Some(2)));
+    let noted = old.diagnostics();
+    let is_noted = |text: &str| noted.iter().any(|note| note.text.contains(text));
+    assert!(is_noted("was it written by a newer program?"));
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
 enum GaugeNews {
     Overflowed { level: i64 },
@@ -299,6 +381,61 @@ async fn what_is_published_stands_in_the_same_append_and_one_token_covers_both()
         .collect();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].2, Some(own.3.to_string()));
+}
+
+/// An entity where another one publishes, which publishes where it keeps its own.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct InTheWay;
+
+impl Entity for InTheWay {
+    const CATEGORY: &'static str = "gauge-news";
+    type Command = GaugeNews;
+    type Event = GaugeNews;
+    type Rejection = Rejection;
+
+    fn decide(&self, command: &GaugeNews, _: &Decide) -> Result<Vec<GaugeNews>, Rejection> {
+        Ok(vec![command.clone()])
+    }
+
+    fn evolve(&mut self, _: &GaugeNews) {}
+}
+
+impl Publishes for InTheWay {
+    const PUBLISHED: &'static str = Self::CATEGORY;
+    type Published = GaugeNews;
+
+    fn publish(&self, event: &GaugeNews) -> Option<GaugeNews> {
+        Some(event.clone())
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_stands_in_no_category_of_entities() {
+    let (log, time) = log();
+    let builder = || Service::builder("gauges", log.clone(), time.clone());
+    for builder in [
+        builder().publishing_entity::<First>().entity::<InTheWay>(),
+        builder().publishing_entity::<InTheWay>(),
+    ] {
+        let error = builder.start().await.err().expect("two write there");
+        assert_eq!(
+            error.to_string(),
+            "category \"gauge-news\" is registered twice; each name means one thing"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_belongs_to_who_publishes_it() {
+    let (log, time) = log();
+    let fleet = Fleet::new();
+    let news = Subject::Category("gauge-news");
+    assert_eq!(fleet.home_of(news), None);
+    let gauges = Service::builder("gauges", log, time).publishing_entity::<First>();
+    fleet.join(gauges.start().await.unwrap());
+    assert_eq!(fleet.home_of(news).as_deref(), Some("gauges"));
+    fleet.kill("gauges");
+    assert_eq!(fleet.home_of(news).as_deref(), Some("gauges"));
 }
 
 #[tokio::test]

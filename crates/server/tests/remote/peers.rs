@@ -7,21 +7,24 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anabranch_domain::{Command as _, CommandEnvelope, CommandId, StreamId};
+use anabranch_domain::{
+    Command as _, CommandEnvelope, CommandId, Decide, Entity, Event, Publishes, StreamId,
+};
 use anabranch_env::Env;
 use anabranch_log::{Append, AppendError, BoxFuture, Expect, Log, MemoryLog, Rejection};
-use anabranch_log_remote::{Options, RemoteLog};
+use anabranch_log_remote::{Options, Registration, RemoteLog};
 use anabranch_model::{Cut, EventId, NewEvent, TokenKey, TokenSeal};
 use anabranch_peer::{Directory, FixedDirectory, PeerOptions, RemotePort};
 use anabranch_runtime::port::{Ask, Dispatch, Port, Problem, Subject};
 use anabranch_runtime::view::{Consistency, Question};
 use anabranch_runtime::{
-    Accepted, Delivered, EntityHandle, EntityOptions, Fleet, ManualTime, SendError, Time,
+    Accepted, Delivered, EntityHandle, EntityOptions, Fleet, ManualTime, SendError, Service, Time,
 };
 use anabranch_server::Server;
 use anabranch_server::client::{Client, Method};
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, join, join_all, select};
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
@@ -184,12 +187,17 @@ async fn an_entity_is_the_same_call_wherever_it_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_service_of_the_serving_program_owns_is_appended_to_by_nobody_else() {
     let bank = Bank::open().await;
+    let log: Arc<dyn Log> = bank.log.clone();
+    let signs = Service::builder("signs", log, Time::of(&bank.env)).publishing_entity::<Sign>();
+    bank.fleet.join(signs.start().await.unwrap());
     let stranger = RemoteLog::open(&bank.url, Options::default()).unwrap();
     let owned = [
-        StreamId::new("account/ada"),
-        StreamId::system("$schema/account"),
+        (StreamId::new("account/ada"), "bank"),
+        (StreamId::system("$schema/account"), "bank"),
+        // What is published is its publisher's.
+        (StreamId::new("sign-news/ada"), "signs"),
     ];
-    for stream in owned {
+    for (stream, by) in owned {
         let forged = NewEvent::new(
             EventId::from_u128(1),
             stream.unwrap(),
@@ -200,7 +208,45 @@ async fn what_a_service_of_the_serving_program_owns_is_appended_to_by_nobody_els
         let Err(AppendError::Rejected(Rejection::NotOwner { owner, .. })) = refused else {
             panic!("{refused:?}");
         };
-        assert_eq!(owner, "bank");
+        assert_eq!(owner, by);
+    }
+    let registry = stranger.registry();
+    let claim = Registration {
+        name: "forger".to_owned(),
+        owns: vec!["sign-news".to_owned()],
+        ..Registration::default()
+    };
+    let refused = registry.register(claim).await.err().expect("it is owned");
+    assert!(refused.to_string().contains("belongs to service signs"));
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Sign;
+
+#[derive(Clone, Serialize, Deserialize, Event)]
+enum Painted {
+    Painted {},
+}
+
+impl Entity for Sign {
+    const CATEGORY: &'static str = "sign";
+    type Command = Painted;
+    type Event = Painted;
+    type Rejection = anabranch_domain::Rejection;
+
+    fn decide(&self, c: &Painted, _: &Decide) -> Result<Vec<Painted>, Self::Rejection> {
+        Ok(vec![c.clone()])
+    }
+
+    fn evolve(&mut self, _: &Painted) {}
+}
+
+impl Publishes for Sign {
+    const PUBLISHED: &'static str = "sign-news";
+    type Published = Painted;
+
+    fn publish(&self, event: &Painted) -> Option<Painted> {
+        Some(event.clone())
     }
 }
 
