@@ -489,14 +489,7 @@ impl ServiceBuilder {
         }
         each_category_once(&self.types)?;
         let diagnostics = Arc::new(Diagnostics::new(self.name.clone(), self.alerts));
-        // What the log cannot tell now is looked up when an event cannot be read.
-        let wrong = match self.newer.look().await {
-            Ok(news) => news.unreadable.iter().map(ToString::to_string).collect(),
-            Err(why) => vec![why.to_string()],
-        };
-        for why in wrong {
-            diagnostics.add(self.time.now(), why);
-        }
+        learn(&self.newer, &diagnostics, &self.time).await;
         let mut entities = BTreeMap::new();
         let mut hosts = BTreeMap::new();
         let parts = HostParts {
@@ -570,12 +563,7 @@ impl ServiceBuilder {
             time: self.time.clone(),
             diagnostics: diagnostics.clone(),
             readers: self.types.readers.clone(),
-            written: self
-                .types
-                .entities
-                .iter()
-                .map(|of| of.category.clone())
-                .collect(),
+            written: categories_of(&self.types),
             owned_beside: self.owned_beside,
         };
         unwritten.tell(&dispatcher, hosted.clone());
@@ -611,6 +599,23 @@ fn short(type_name: &str) -> &str {
     match plain.rfind("::") {
         Some(at) => &type_name[at + 2..],
         None => type_name,
+    }
+}
+
+/// Where its entities write and publish.
+fn categories_of(types: &ServiceTypes) -> BTreeSet<String> {
+    let entities = types.entities.iter();
+    entities.map(|of| of.category.clone()).collect()
+}
+
+/// Looks how newer events are read. What the log cannot tell now is looked up when one cannot be read.
+async fn learn(newer: &NewerTypes, diagnostics: &Diagnostics, time: &Time) {
+    let wrong = match newer.look().await {
+        Ok(news) => news.unreadable.iter().map(ToString::to_string).collect(),
+        Err(why) => vec![why.to_string()],
+    };
+    for why in wrong {
+        diagnostics.add(time.now(), why);
     }
 }
 
