@@ -108,6 +108,10 @@ impl Help<'_> {
                 break;
             }
             if !commands.contains(word) {
+                // What is no command of its own may be what the command is about.
+                if takes_arguments(self.page(&path)?) {
+                    break;
+                }
                 return Err(format!(
                     "`anabranch {}` has no command {word:?}; it has {}",
                     path.join(" "),
@@ -117,7 +121,9 @@ impl Help<'_> {
             path.push(word.clone());
         }
         let page = self.page(&path)?;
-        for word in words.iter().filter(|word| word.starts_with("--")) {
+        // What stands behind `--` is for another program.
+        let own = words.iter().take_while(|word| *word != "--");
+        for word in own.filter(|word| word.starts_with("--")) {
             let flag = word.split('=').next().unwrap_or(word);
             let listed = page
                 .split(|c: char| !(c.is_alphanumeric() || c == '-'))
@@ -141,6 +147,10 @@ fn commands_of(page: &str) -> Vec<String> {
         .filter_map(|line| line.split_whitespace().next())
         .map(str::to_owned)
         .collect()
+}
+
+fn takes_arguments(page: &str) -> bool {
+    page.lines().any(|line| line.trim() == "Arguments:")
 }
 
 fn mentions(path: &str, document: &Document) -> Vec<Mention> {
@@ -222,10 +232,19 @@ mod tests {
         let mut help = Help {
             program: Path::new("never-started"),
             pages: BTreeMap::from([
-                (vec![], page("Commands:\n  read  Reads\n\n")),
+                (
+                    vec![],
+                    page("Commands:\n  read  Reads\n  deploy  Rolls\n\n"),
+                ),
                 (
                     vec!["read".to_owned()],
                     page("Options:\n      --limit <N>\n"),
+                ),
+                (
+                    vec!["deploy".to_owned()],
+                    page(
+                        "Commands:\n  check  Looks\n\nArguments:\n  [SERVICE]\n\n      --up <FILE>\n",
+                    ),
                 ),
             ]),
         };
@@ -234,6 +253,8 @@ mod tests {
             help.knows(&words)
         };
         assert_eq!(knows("read --limit=3"), Ok(()));
+        assert_eq!(knows("deploy pricing --up f -- --limit 3"), Ok(()));
+        assert!(knows("deploy pricing --limit 3").is_err());
         assert!(knows("write").unwrap_err().contains("no command \"write\""));
         assert!(knows("read --lim").unwrap_err().contains("has no --lim"));
     }
