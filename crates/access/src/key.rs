@@ -19,9 +19,9 @@ const FILE_BYTES_MAX: u64 = 8 << 10;
 const HASH_CONTEXT: &str = "anabranch 2026-11 hash of an API key";
 
 /// Names the file that holds a key.
-const FILE_VARIABLE: &str = "ANABRANCH_TOKEN_FILE";
+pub const KEY_FILE_VARIABLE: &str = "ANABRANCH_TOKEN_FILE";
 /// Holds a key.
-const KEY_VARIABLE: &str = "ANABRANCH_KEY";
+pub const KEY_VARIABLE: &str = "ANABRANCH_KEY";
 
 /// What a caller has: `ab_<id>_<secret>`. Whoever knows it may do what it may, so it shows itself
 /// nowhere: its `Debug` has only its id.
@@ -126,7 +126,7 @@ impl Key {
     /// `ANABRANCH_KEY`; `None` if neither is set.
     pub fn from_env(env: &Env) -> Result<Option<Self>, KeyError> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        if let Some(path) = set(FILE_VARIABLE) {
+        if let Some(path) = set(KEY_FILE_VARIABLE) {
             return Self::read(env, Path::new(&path)).map(Some);
         }
         let Some(text) = set(KEY_VARIABLE) else {

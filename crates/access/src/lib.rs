@@ -35,7 +35,7 @@ mod table;
 pub use audit::{AUDIT_STREAM, AUDIT_TYPE, Act, AuditBreak, AuditChain, AuditRecord};
 pub use caller::{Caller, Forbidden, Principal};
 pub use fact::{FactError, KeyAdded, KeyFact};
-pub use key::{Key, KeyError, KeyHash};
+pub use key::{KEY_FILE_VARIABLE, KEY_VARIABLE, Key, KeyError, KeyHash};
 pub use listen::{Doors, Exposed, Listening, Reach, Transport, may_listen};
 pub use scope::{Scope, ScopeError, Scopes, Verb};
 pub use table::{KeyTable, Known, Unauthenticated, bearer};

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch::access::{Key, KeyAdded, KeyFact, Known, Scopes};
 use anabranch::domain::Timestamp;
 use anabranch::env::{Env, OpenMode};
+use anabranch::log::Log;
 use anabranch::model::EventId;
 use anabranch_server::{key_append, read_keys};
 use clap::{Args, Subcommand};
@@ -15,7 +17,7 @@ use serde::Serialize;
 use super::Context;
 use crate::event_text::clean;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::logs::{self, Opened};
+use crate::logs;
 use crate::output::{Form, Output, note};
 use crate::settings::units::parse_duration;
 use crate::table::Table;
@@ -121,7 +123,7 @@ async fn add(args: AddArgs, context: &Context) -> Outcome {
         expires_at,
     });
     let opened = logs::open(context)?;
-    say(&opened, key.id(), &fact, env).await?;
+    say(&opened.log, key.id(), &fact, env).await?;
     opened.close()?;
     let mut out = Output::stdout();
     match (&args.file, context.settings.form) {
@@ -179,7 +181,7 @@ async fn revoke(args: &RevokeArgs, context: &Context) -> Outcome {
             .into());
     };
     if !known.is_revoked {
-        say(&opened, &args.id, &KeyFact::Revoked, &context.env).await?;
+        say(&opened.log, &args.id, &KeyFact::Revoked, &context.env).await?;
     }
     opened.close()?;
     note(&format!("key {} is revoked", args.id));
@@ -187,11 +189,11 @@ async fn revoke(args: &RevokeArgs, context: &Context) -> Outcome {
 }
 
 /// Says something about a key on the log, which every server of the log follows.
-async fn say(opened: &Opened, id: &str, fact: &KeyFact, env: &Env) -> Outcome {
+pub async fn say(log: &Arc<dyn Log>, id: &str, fact: &KeyFact, env: &Env) -> Outcome {
     let event = EventId::v7(env.clock.wall_micros() / 1000, env.rng.next_u128());
     let append = key_append(event, id, fact);
     let append = append.map_err(|error| Failure::new(Exit::Failed, "key", error))?;
-    opened.log.append(append).await?;
+    log.append(append).await?;
     Ok(())
 }
 
@@ -217,7 +219,8 @@ fn shown(key: &Known, now: u64) -> Shown {
     }
 }
 
-fn write(env: &Env, path: &Path, key: &Key) -> io::Result<()> {
+/// Writes a key to a new file, which its owner alone may read.
+pub fn write(env: &Env, path: &Path, key: &Key) -> io::Result<()> {
     if env.disk.exists(path)? {
         return Err(io::ErrorKind::AlreadyExists.into());
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use anabranch::access::{KEY_FILE_VARIABLE, KEY_VARIABLE};
 use anabranch_runtime::Time;
 
 use super::build::Build;
@@ -48,6 +49,9 @@ impl Child {
         };
         let mut process = Command::new(program)
             .args(&build.args)
+            // Of this program's keys a service is handed the one that is declared for it.
+            .env_remove(KEY_VARIABLE)
+            .env_remove(KEY_FILE_VARIABLE)
             .envs(&declared.env)
             .current_dir(&declared.dir)
             .stdin(Stdio::piped())

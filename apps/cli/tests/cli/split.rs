@@ -77,8 +77,62 @@ fn services_in_processes_own_what_they_write_and_are_reached_through_any_of_them
     let registered = scratch.run(&format!("service ls --log {log} --output json"));
     let registered: Value = serde_json::from_str(&registered.ok()).unwrap();
     assert_eq!(registered.as_array().map(Vec::len), Some(8), "{registered}");
+    let pricing = registered.as_array().unwrap().iter();
+    let kept = pricing.flat_map(|service| service["private"].as_array().into_iter().flatten());
+    let kept: Vec<_> = kept.filter_map(Value::as_str).collect();
+    assert!(
+        kept.contains(&"price") && kept.contains(&"checkout"),
+        "{kept:?}"
+    );
     let forged = scratch.run(&format!("append order/x --type OrderConfirmed --log {log}"));
     assert!(forged.stderr.contains("not-owner"), "{}", forged.stderr);
+    demo.terminate();
+    demo.finish().ok();
+}
+
+#[test]
+fn each_service_of_a_split_shop_has_a_key_of_its_own_and_reads_what_others_keep_by_none() {
+    let scratch = Scratch::new("split-keys");
+    scratch.file("orders.csv", orders(2));
+    let mut demo = scratch.start(
+        "demo --split --auth --orders orders.csv --provider reliable --listen 127.0.0.1:0 --keep",
+    );
+    let lines = until(&mut demo, &["the log: ", "stays open"]);
+    let log = lines.iter().find_map(|line| line.split_once("the log: "));
+    let (log, _) = log.and_then(|(_, log)| log.split_once(';')).unwrap();
+    let dir = scratch.path(".anabranch/demo");
+    let by = |service: &str, arguments: &str| {
+        let mut command = scratch.command(&format!("{arguments} --log {log}"));
+        let key = dir.join(format!("services/{service}/service.key"));
+        command.env("ANABRANCH_TOKEN_FILE", key);
+        crate::support::done(command)
+    };
+    // It reads what it has declared.
+    assert!(by("stock", "read -c stock -n 1").ok().contains("stock/"));
+    let refused = by("stock", "read -c payment");
+    assert!(refused.stderr.contains("read:payment"), "{refused:?}");
+    let refused = by("stock", "append note/1 --type T");
+    assert!(refused.stderr.contains("append:note"), "{refused:?}");
+    // By a key alone nobody is a service: what that keeps is shown to who has its lease.
+    let refused = by("pricing", "read -c price");
+    let words = "which is private to service pricing; read what it publishes: price-list";
+    assert!(refused.stderr.contains(words), "{refused:?}");
+    // Of a saga others see how it has ended.
+    let ends = by("storefront", "read -c checkout --output jsonl").ok();
+    let types = ends.lines().map(|line| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        event["type"].as_str().unwrap().to_owned()
+    });
+    let types: Vec<_> = types.collect();
+    assert_eq!(types, ["SagaCompleted", "SagaCompleted"], "{ends}");
+    // An operator sees everything, and who has registered by which key.
+    let local = "--log .anabranch/demo/log";
+    let all = scratch.run(&format!("read -c checkout {local}")).ok();
+    assert!(all.contains("SagaStarted"), "{all}");
+    let audit = scratch.run(&format!("audit ls {local}")).ok();
+    assert!(audit.contains("service pricing (key "), "{audit}");
+    let plan = std::fs::read_to_string(dir.join("up.toml")).unwrap();
+    assert!(!plan.contains("admin.key"), "{plan}");
     demo.terminate();
     demo.finish().ok();
 }

@@ -9,6 +9,7 @@ mod provider;
 mod service;
 mod split;
 mod split_floor;
+mod split_keys;
 
 pub use args::DemoArgs;
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anabranch::Address;
-use anabranch::access::FIRST_KEY_FILE;
+use anabranch::access::KEY_FILE_VARIABLE;
 use anabranch::peer::{PeerOptions, Registered, RemotePort};
 use anabranch::remote::{self, RemoteLog};
 use anabranch::runtime::Time;
@@ -29,6 +29,7 @@ use super::ending::{failure, read_work, stay_open, told};
 use super::place::Place;
 use super::provider;
 use super::split_floor::SplitFloor;
+use super::split_keys;
 use crate::commands::up::open_door;
 use crate::context::Context;
 use crate::credential;
@@ -68,6 +69,9 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
         said: place.dir().join("services.log"),
         provider,
     };
+    if args.doors.doors().auth {
+        split_keys::give(&split.services, &args.doors, args.build(), &context).await?;
+    }
     let text = split.declare(&args, &context)?;
     let plan_file = place.dir().join("up.toml");
     std::fs::write(&plan_file, &text)
@@ -174,10 +178,6 @@ impl Split {
         let provider = format!("http://{}", self.provider);
         let mut text = String::from("# Written by `anabranch demo --split`.\n");
         text += "\n[env]\n";
-        if args.doors.doors().auth {
-            let key = json_text(&format!("{dir}/{FIRST_KEY_FILE}"));
-            text += &format!("ANABRANCH_TOKEN_FILE = {key}\n");
-        }
         if let Some(ca) = &context.settings.tls_ca {
             let ca = json_text(&whole(ca).display().to_string());
             text += &format!("{CA_VARIABLE} = {ca}\n");
@@ -207,7 +207,12 @@ impl Split {
                 arguments.extend(["--listen", &args.listen]);
             }
             let ready = json_text(&own);
-            let rest = format!("needs = [\"backbone\"]\nready = {ready}\n");
+            let mut rest = format!("needs = [\"backbone\"]\nready = {ready}\n");
+            if args.doors.doors().auth {
+                let key = split_keys::file_of(&self.services, name);
+                let key = json_text(&key.display().to_string());
+                rest += &format!("env = {{ {KEY_FILE_VARIABLE} = {key} }}\n");
+            }
             table(name, &arguments, &rest);
         }
         Ok(text)
