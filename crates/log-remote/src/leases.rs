@@ -1,9 +1,14 @@
-//! The leases that a program appends by.
+//! The leases that a program appends and reads by.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_rpc::protocol as p;
+use connectrpc::client::CallOptions;
+use http::HeaderValue;
+
+/// The header that shows a lease.
+const LEASE_HEADER: &str = "anabranch-lease";
 
 /// Shared by who registers and who appends.
 #[derive(Clone, Default)]
@@ -35,8 +40,25 @@ impl Leases {
 
     pub fn remove(&self, number: u64) {
         let mut inner = self.lock();
-        inner.changes += 1;
-        inner.tokens.remove(&number);
+        if inner.tokens.remove(&number).is_some() {
+            inner.changes += 1;
+        }
+    }
+
+    /// A call that shows them.
+    pub fn options(&self) -> CallOptions {
+        let inner = self.lock();
+        let shown = inner.tokens.values();
+        shown.fold(CallOptions::default(), |options, token| {
+            match HeaderValue::from_str(token) {
+                Ok(mut token) => {
+                    token.set_sensitive(true);
+                    options.with_header(LEASE_HEADER, token)
+                }
+                // A server gives none such.
+                Err(_) => options,
+            }
+        })
     }
 
     /// Puts the leases into the next message of a call, if they are not what the call was told.

@@ -174,7 +174,7 @@ impl Log for RemoteLog {
     fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
         read::stream(
             &self.handle,
-            self.connection.clone(),
+            (self.connection.clone(), self.leases.clone()),
             stream.clone(),
             range,
             order,
@@ -184,7 +184,7 @@ impl Log for RemoteLog {
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
         read::all(
             &self.handle,
-            self.connection.clone(),
+            (self.connection.clone(), self.leases.clone()),
             from.clone(),
             filter,
             mode,
@@ -197,9 +197,10 @@ impl Log for RemoteLog {
                 id: id.to_string(),
                 ..Default::default()
             };
+            let leases = self.leases.clone();
             let asked = self.ask(move |client| {
-                let request = request.clone();
-                async move { Ok(client.find(request).await?.into_owned()) }
+                let (request, shown) = (request.clone(), leases.options());
+                async move { Ok(client.find_with_options(request, shown).await?.into_owned()) }
             });
             let placed = asked.await?.placed.as_option().map(placed_of).transpose();
             placed.map_err(|error| Lost::strange(&error).of_read())

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::connection::{Again, Connection, Lost};
+use crate::leases::Leases;
 
 /// How many batches wait for a slow reader; the rest waits in the network, and then at the
 /// server.
@@ -17,7 +18,7 @@ const BATCHES_MAX: usize = 4;
 /// Reads events of all streams.
 pub fn all(
     handle: &Handle,
-    connection: Connection,
+    (connection, leases): (Connection, Leases),
     from: Cut,
     filter: Filter,
     mode: ReadMode,
@@ -29,13 +30,13 @@ pub fn all(
         mode,
         until: None,
     };
-    start(handle, connection, place)
+    start(handle, connection, leases, place)
 }
 
 /// Reads events of one stream.
 pub fn stream(
     handle: &Handle,
-    connection: Connection,
+    (connection, leases): (Connection, Leases),
     stream: StreamId,
     range: VersionRange,
     order: Order,
@@ -46,12 +47,12 @@ pub fn stream(
         order,
         until: None,
     };
-    start(handle, connection, place)
+    start(handle, connection, leases, place)
 }
 
-fn start(handle: &Handle, connection: Connection, place: Place) -> EventStream {
+fn start(handle: &Handle, connection: Connection, leases: Leases, place: Place) -> EventStream {
     let (to, given) = mpsc::channel(BATCHES_MAX);
-    handle.spawn(run(connection, place, to));
+    handle.spawn(run(connection, leases, place, to));
     EventStream::new(Given(given))
 }
 
@@ -98,10 +99,10 @@ impl BatchSource for Given {
     }
 }
 
-async fn run(connection: Connection, mut place: Place, to: mpsc::Sender<Item>) {
+async fn run(connection: Connection, leases: Leases, mut place: Place, to: mpsc::Sender<Item>) {
     let mut again = Again::new(connection.patience());
     loop {
-        let once = once(&connection, &mut place, &to, &mut again);
+        let once = once(&connection, &leases, &mut place, &to, &mut again);
         let ended = tokio::select! {
             ended = once => ended,
             () = to.closed() => return,
@@ -136,12 +137,14 @@ enum Ended {
 /// One call: gives what comes, and moves the place on.
 async fn once(
     connection: &Connection,
+    leases: &Leases,
     place: &mut Place,
     to: &mpsc::Sender<Item>,
     again: &mut Again,
 ) -> Result<(), Ended> {
     let lost = |error| Ended::Lost(Lost::of(&error));
     let client = connection.client();
+    let shown = leases.options();
     let call = match &*place {
         Place::All {
             from, filter, mode, ..
@@ -153,7 +156,7 @@ async fn once(
                 packed: true,
                 ..Default::default()
             };
-            client.read(request).await
+            client.read_with_options(request, shown).await
         }
         Place::Stream {
             stream,
@@ -169,7 +172,7 @@ async fn once(
                 packed: true,
                 ..Default::default()
             };
-            client.read_stream(request).await
+            client.read_stream_with_options(request, shown).await
         }
     };
     let mut call = call.map_err(lost)?;

@@ -1,5 +1,6 @@
 //! The services on a log: registering one, and finding others.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ pub struct Registration {
     pub reads: Vec<String>,
     /// The categories of other services that it sends commands to.
     pub sends: Vec<String>,
+    /// Of what it owns, what it keeps to itself: it reads that by its lease, operators do, and nobody else. With
+    /// each category go the types of events in it that others may read all the same.
+    pub private: BTreeMap<String, BTreeSet<String>>,
     /// The secret of the lease, of 32 to 128 of the characters A-Z a-z 0-9 . _ - ; `None`: one is
     /// made. With that of the lease before, the service takes over from itself at once, for
     /// example when its process was killed and started again.
@@ -322,6 +326,8 @@ impl Lease {
 
     async fn end(mut self, give_up: bool) -> Result<(), RegistryError> {
         self.is_released = true;
+        // What is read on by other leases does not show one that has ended.
+        self.registry.leases.remove(self.carried);
         let request = self.request(give_up);
         let ended = self.registry.ask(move |client| {
             let request = request.clone();
@@ -404,6 +410,15 @@ fn service_to(of: Registration) -> r::Service {
         views: of.views,
         reads: of.reads,
         sends: of.sends,
+        private: of.private.into_iter().map(private_to).collect(),
+        ..Default::default()
+    }
+}
+
+fn private_to((category, open): (String, BTreeSet<String>)) -> r::Private {
+    r::Private {
+        category,
+        open_types: open.into_iter().collect(),
         ..Default::default()
     }
 }
@@ -420,6 +435,11 @@ fn found_of(message: r::Registered) -> Found {
             views: service.views,
             reads: service.reads,
             sends: service.sends,
+            private: service
+                .private
+                .into_iter()
+                .map(|one| (one.category, one.open_types.into_iter().collect()))
+                .collect(),
             secret: None,
             lease_time: None,
         },

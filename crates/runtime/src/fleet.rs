@@ -3,7 +3,7 @@ use std::future::ready;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use anabranch_domain::types::{PrivateRead, ServiceTypes, private_read};
+use anabranch_domain::types::{Privacy, PrivateRead, ServiceTypes};
 use anabranch_log::BoxFuture;
 use futures_util::future::join_all;
 
@@ -41,6 +41,8 @@ struct Homes {
     views: BTreeMap<String, String>,
     /// What each service writes and reads.
     types: BTreeMap<String, ServiceTypes>,
+    /// What each keeps to itself.
+    privacy: Arc<Privacy>,
 }
 
 impl Homes {
@@ -104,12 +106,20 @@ impl Fleet {
         Box::new(move |types| {
             let inner = inner.upgrade()?;
             let homes = inner.homes();
-            let found = homes
-                .types
-                .values()
-                .find_map(|other| private_read(types, other));
+            let mut own = Privacy::default();
+            own.keep_all(types);
+            let found = homes.privacy.refuses(&types.service, types.reads());
+            let found = found.or_else(|| {
+                let mut others = homes.types.values();
+                others.find_map(|other| own.refuses(&other.service, other.reads()))
+            });
             found.map(Box::new)
         })
+    }
+
+    /// What the services here keep to themselves, and those that have been here.
+    pub fn privacy(&self) -> Arc<Privacy> {
+        self.inner.homes().privacy.clone()
     }
 
     /// Delivers between the services; [`ServiceBuilder::beside`](crate::ServiceBuilder::beside) is the usual way
@@ -218,6 +228,7 @@ impl Inner {
             homes.categories.insert(category.to_owned(), home());
         }
         homes.types.insert(home(), service.types().clone());
+        Arc::make_mut(&mut homes.privacy).keep_all(service.types());
         for (view, _) in service.views() {
             homes.views.insert(view.to_owned(), home());
         }

@@ -9,15 +9,13 @@ use std::future::pending;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use anabranch_access::{Caller, Verb};
 use anabranch_log::{EventStream, ReadError};
 use anabranch_model::record::RecordError;
 use anabranch_model::{Cut, Event, EventBatchIntoIter, EventRef, Reach};
-use axum::http::StatusCode;
 use futures_util::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use crate::allowed;
+use crate::reading::{Gone, Reader, Sight};
 use crate::refusal::Refusal;
 use crate::session::token_of;
 use crate::shared::Shared;
@@ -73,7 +71,9 @@ pub enum Ends {
 pub struct EventSource<W> {
     shared: Shared,
     /// Who reads: what it may not read is not given.
-    caller: Caller,
+    reader: Reader,
+    /// What is kept from readers, as it was when the events at hand came.
+    sight: Sight,
     events: EventStream,
     /// Only events of this story.
     story: Option<String>,
@@ -108,8 +108,8 @@ enum Next {
     Failed(ReadError),
     Beat,
     Stop,
-    /// The reader's key is good no more.
-    Dismissed,
+    /// What the reader has shown is good no more.
+    Dismissed(Gone),
 }
 
 impl<W: Words> EventSource<W> {
@@ -117,7 +117,7 @@ impl<W: Words> EventSource<W> {
     /// reader goes away.
     pub fn new(
         shared: &Shared,
-        caller: Caller,
+        reader: Reader,
         events: EventStream,
         (from, until): (Cut, Cut),
         story: Option<String>,
@@ -127,7 +127,8 @@ impl<W: Words> EventSource<W> {
             beat_at: shared.time.monotonic() + BEAT,
             stopping: shared.stopping.clone(),
             shared: shared.clone(),
-            caller,
+            reader,
+            sight: Sight::now(shared),
             events,
             story,
             told: from.clone(),
@@ -181,17 +182,17 @@ impl<W: Words> EventSource<W> {
                         return Some(self.beat());
                     }
                 }
-                Next::Beat if !self.shared.is_still_known(&self.caller) => {
-                    return self.dismiss();
-                }
-                Next::Beat => return Some(self.beat()),
+                Next::Beat => match self.reader.gone(&self.shared) {
+                    Some(gone) => return self.dismiss(gone),
+                    None => return Some(self.beat()),
+                },
                 Next::Head => {
                     self.place.join(&self.until);
                     let end = W::head(&self.token(), &self.place);
                     return self.end(end, Ends::AtHead);
                 }
                 Next::Failed(error) => return self.fail(error),
-                Next::Dismissed => return self.dismiss(),
+                Next::Dismissed(gone) => return self.dismiss(gone),
                 Next::Stop => return self.end(W::stops(), Ends::Stops),
             }
         }
@@ -201,10 +202,8 @@ impl<W: Words> EventSource<W> {
     async fn come(&mut self) -> Next {
         let is_wanted = self.credits != Some(0);
         if self.at_hand.is_some() && is_wanted {
-            return match self.shared.is_still_known(&self.caller) {
-                true => Next::Events,
-                false => Next::Dismissed,
-            };
+            let gone = self.reader.gone(&self.shared);
+            return gone.map_or(Next::Events, Next::Dismissed);
         }
         let events = &mut self.events;
         let read = Box::pin(async move {
@@ -216,10 +215,11 @@ impl<W: Words> EventSource<W> {
         let stopped = Box::pin(self.stopping.wait_for(|is_stopping| *is_stopping));
         let late = self.shared.time.sleep_until(self.beat_at);
         match select(read, select(stopped, late)).await {
-            Either::Left((Some(Ok(_)), _)) if !self.shared.is_still_known(&self.caller) => {
-                Next::Dismissed
-            }
             Either::Left((Some(Ok(batch)), _)) => {
+                if let Some(gone) = self.reader.gone(&self.shared) {
+                    return Next::Dismissed(gone);
+                }
+                self.sight = Sight::now(&self.shared);
                 let reach = batch.reach();
                 self.at_hand = Some((batch.into_iter(), reach));
                 Next::Events
@@ -241,8 +241,7 @@ impl<W: Words> EventSource<W> {
             match events.next() {
                 Some(event) => {
                     let event = event.map_err(|error| unreadable(&error))?;
-                    self.give(&event, &mut out)
-                        .map_err(|error| unreadable(&error))?;
+                    self.give(&event, &mut out)?;
                 }
                 None => {
                     if let Some(Reach { partition, offsets }) = reach.take() {
@@ -256,14 +255,14 @@ impl<W: Words> EventSource<W> {
         Ok(out)
     }
 
-    fn give(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    fn give(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), ReadError> {
         self.place.join(&Cut::including(event.position));
         let event = event.as_ref();
-        if !self.caller.may(Verb::Read, event.category()) || !is_of(&event, self.story.as_deref())?
-        {
+        let is_of = |story| is_of(&event, story).map_err(|error| unreadable(&error));
+        if !self.reader.sees(&self.sight, &event)? || !is_of(self.story.as_deref())? {
             return Ok(());
         }
-        W::event(&self.token(), &event, out)?;
+        W::event(&self.token(), &event, out).map_err(|error| unreadable(&error))?;
         self.told.clone_from(&self.place);
         self.credits = self.credits.map(|credits| credits.saturating_sub(1));
         Ok(())
@@ -293,13 +292,8 @@ impl<W: Words> EventSource<W> {
         self.end(W::problem(&Refusal::from(error)), Ends::Failed)
     }
 
-    fn dismiss(&mut self) -> Option<Heard> {
-        let no_more = Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthenticated",
-            allowed::NO_MORE,
-        );
-        self.end(W::problem(&no_more), Ends::Dismissed)
+    fn dismiss(&mut self, gone: Gone) -> Option<Heard> {
+        self.end(W::problem(&gone.into()), Ends::Dismissed)
     }
 }
 

@@ -10,13 +10,13 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::IntoResponse as _;
 
-use crate::allowed;
 use crate::answer::Answer;
 use crate::event_source::EventSource;
 use crate::ingest;
 use crate::page;
 use crate::policy::{By, Needs, Routes};
 use crate::read::{Parameters, one};
+use crate::reading::{Reader, Sight};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::session::{place_of, token_of};
 use crate::shared::Shared;
@@ -46,7 +46,7 @@ async fn follow(
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Answer {
     let filter = filter(&mut parameters)?;
-    allowed::filter(&shared, &caller, &filter)?;
+    let reader = Reader::of(&shared, caller, &headers, &filter).await?;
     let story = parameters.take("correlation")?;
     let mode = mode(parameters.take("until")?)?;
     let asked = parameters.take("from")?;
@@ -75,7 +75,8 @@ async fn follow(
     };
     if let (Some(count), None) = (count, &socket) {
         let events = shared.log.read(&from, filter, ReadMode::ToHead);
-        let page = page::read(events, &caller, (from, head), story.as_deref(), count).await?;
+        let who = (&reader, &Sight::now(&shared));
+        let page = page::read(events, who, (from, head), story.as_deref(), count).await?;
         let token = token_of(&shared.seal, &page.place);
         let headers = [
             (header::CONTENT_TYPE, anabranch_wire::CLOUD_EVENT_BATCH),
@@ -91,7 +92,7 @@ async fn follow(
     })?;
     if let Some(upgrade) = socket {
         let events = shared.log.read(&from, filter, mode);
-        let source = EventSource::new(&shared, caller, events, (from, head), story, room);
+        let source = EventSource::new(&shared, reader, events, (from, head), story, room);
         let source = source.with_credits(credits);
         return Ok(socket::upgrade(upgrade, &shared, source));
     }
@@ -100,7 +101,7 @@ async fn follow(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let events = shared.log.read(&from, filter, mode);
-    let source = EventSource::new(&shared, caller, events, (from, head), story, room);
+    let source = EventSource::new(&shared, reader, events, (from, head), story, room);
     let headers = [
         (header::CONTENT_TYPE, anabranch_wire::EVENT_STREAM),
         (header::CACHE_CONTROL, "no-store"),

@@ -15,12 +15,11 @@ use crate::allowed;
 use crate::answer::{Answer, reply};
 use crate::policy::By;
 use crate::read::{AROUND_BYTES, Parameters, body, bytes, one};
+use crate::reading::LEASE;
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::registry::Shown;
 use crate::session::{header_of, session_of};
 use crate::shared::Shared;
-
-const LEASE: HeaderName = HeaderName::from_static(anabranch_wire::LEASE_HEADER);
 
 /// With what the headers begin that are attributes of a CloudEvent in binary mode.
 const ATTRIBUTE: &str = "ce-";

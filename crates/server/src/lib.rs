@@ -74,6 +74,7 @@ mod prefer;
 mod present;
 mod rate;
 mod read;
+mod reading;
 mod refusal;
 mod registry;
 mod registry_rpc;

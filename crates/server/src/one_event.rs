@@ -1,8 +1,6 @@
 //! `GET /events/{event}`: one event, by its id or its position.
 //! Source: CloudEvents 1.0.2, "HTTP Protocol Binding" 3.1 (binary) and 3.2 (structured).
 
-use anabranch_access::{Caller, Verb};
-use anabranch_log::ReadMode;
 use anabranch_model::{Event, EventId, Filter, Position, to_cloud_event};
 use anabranch_wire::CLOUD_EVENT;
 use axum::extract::{Path, State};
@@ -13,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::answer::Answer;
 use crate::policy::By;
 use crate::read::Parameters;
+use crate::reading::{self, Reader, Sight};
 use crate::refusal::Refusal;
 use crate::session::no_partition;
 use crate::shared::Shared;
@@ -26,10 +25,12 @@ pub async fn show(
     By(caller): By,
     Path(name): Path<String>,
     mut parameters: Parameters,
+    headers: HeaderMap,
 ) -> Answer {
     let mode = parameters.take("mode")?;
     parameters.finish()?;
-    let event = find(&shared, &caller, &name).await?;
+    let reader = Reader::of(&shared, caller, &headers, &Filter::all()).await?;
+    let event = find(&shared, &reader, &name).await?;
     let structured = to_cloud_event(&event.as_ref());
     let structured = structured.map_err(|error| Refusal::internal(error.to_string()))?;
     match mode.as_deref() {
@@ -48,7 +49,7 @@ pub async fn show(
     }
 }
 
-async fn find(shared: &Shared, caller: &Caller, name: &str) -> Result<Event, Refusal> {
+async fn find(shared: &Shared, reader: &Reader, name: &str) -> Result<Event, Refusal> {
     // Whether there is an event that the caller may not read is not told either.
     let none = || {
         let what = format!("there is no event {name} that may be read by who asks");
@@ -72,15 +73,9 @@ async fn find(shared: &Shared, caller: &Caller, name: &str) -> Result<Event, Ref
         let what = no_partition(position.partition.0, partitions);
         return Err(Refusal::bad_request("bad-place", what));
     }
-    let mut from = shared.log.head().await?;
-    if from.get(position.partition) <= position.offset {
-        return Err(none());
-    }
-    from.set(position.partition, position.offset);
-    let mut events = shared.log.read(&from, Filter::all(), ReadMode::ToHead);
-    let event = events.next().await.ok_or_else(none)??;
-    let is_it = event.position == position && caller.may(Verb::Read, event.category());
-    is_it.then_some(event).ok_or_else(none)
+    let event = reading::at(shared, position).await?.ok_or_else(none)?;
+    let is_seen = reader.sees(&Sight::now(shared), &event.as_ref())?;
+    is_seen.then_some(event).ok_or_else(none)
 }
 
 /// Its attributes as headers, its data as the body, byte for byte.

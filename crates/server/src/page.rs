@@ -1,10 +1,10 @@
 //! Events of a read as one batch of CloudEvents, for whoever wants them by the page.
 //! Source: CloudEvents 1.0.2, "JSON event format" 4.
 
-use anabranch_access::{Caller, Verb};
 use anabranch_log::EventStream;
 use anabranch_model::{Cut, write_cloud_event};
 
+use crate::reading::{Reader, Sight};
 use crate::refusal::Refusal;
 use crate::story::is_of;
 
@@ -27,7 +27,7 @@ pub struct Page {
 /// The first `count` of the events, or as many as there are.
 pub async fn read(
     mut events: EventStream,
-    caller: &Caller,
+    (reader, sight): (&Reader, &Sight),
     (from, until): (Cut, Cut),
     story: Option<&str>,
     count: u64,
@@ -48,7 +48,7 @@ pub async fn read(
             tokio::task::yield_now().await;
         }
         let event = event.as_ref();
-        if !caller.may(Verb::Read, event.category()) || !is_of(&event, story).map_err(damaged)? {
+        if !reader.sees(sight, &event)? || !is_of(&event, story).map_err(damaged)? {
             continue;
         }
         if given > 0 {

@@ -1,5 +1,6 @@
 //! The registry over the network: what `anabranch-rpc` describes, for Connect, gRPC and gRPC-Web.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use connectrpc::{ConnectError, RequestContext, Response, ServiceRequest, Service
 use crate::calls::{REGISTRY_BYTES_MAX, REGISTRY_PATH};
 use crate::policy::{self, Needs, Routes, denied as forbidden};
 use crate::registry::{
-    About, Denied, Known, Registry, State, Subject, about_of, lease_time, token,
+    About, Denied, Known, Registry, State, Subject, about_of, check_reads, lease_time, token,
 };
 use crate::rpc;
 use crate::seal;
@@ -60,7 +61,7 @@ impl RegistryRpc {
     {
         let done = tokio::spawn(what(self.shared.registry.clone())).await;
         let done = done.map_err(|error| ConnectError::internal(error.to_string()))?;
-        done.map_err(denied)
+        done.map_err(ConnectError::from)
     }
 
     /// Refuses what services of this very program have.
@@ -71,6 +72,7 @@ impl RegistryRpc {
                 "{what} belongs to service {by}, which runs in the program that serves the log"
             )))
         };
+        check_reads(&fleet.privacy(), name, about)?;
         if fleet.service(name).is_some() {
             return held(format!("the name {name}"), name);
         }
@@ -114,6 +116,7 @@ impl RegistryRpc {
             address: self.shared.url.clone(),
             owns: owns.map(str::to_owned).collect(),
             views: service.views().map(|(name, _)| name.to_owned()).collect(),
+            private: service.types().kept().into_iter().map(private_to).collect(),
             ..Default::default()
         };
         r::Registered {
@@ -124,15 +127,11 @@ impl RegistryRpc {
     }
 }
 
-fn denied(denied: Denied) -> ConnectError {
-    let words = denied.to_string();
-    match denied {
-        Denied::Malformed(_) => ConnectError::invalid_argument(words),
-        Denied::Held(_) => ConnectError::already_exists(words),
-        Denied::WrongSecret(_) => ConnectError::permission_denied(words),
-        Denied::Lost(_) => ConnectError::failed_precondition(words),
-        Denied::Unknown(_) => ConnectError::not_found(words),
-        Denied::Unavailable(_) => ConnectError::unavailable(words),
+fn private_to((category, open): (String, BTreeSet<String>)) -> r::Private {
+    r::Private {
+        category,
+        open_types: open.into_iter().collect(),
+        ..Default::default()
     }
 }
 
@@ -165,6 +164,7 @@ fn registered(known: Known) -> r::Registered {
         views: about.views.into_iter().collect(),
         reads: about.reads.into_iter().collect(),
         sends: about.sends.into_iter().collect(),
+        private: about.private.into_iter().map(private_to).collect(),
         ..Default::default()
     };
     r::Registered {
@@ -187,14 +187,15 @@ impl r::RegistryService for RegistryRpc {
         self.shared.check_log(&context)?;
         let message = request.to_owned_message();
         let service = message.service.into_option().unwrap_or_default();
-        let (name, about) = about_of(service).map_err(denied)?;
+        let (name, about) = about_of(service).map_err(ConnectError::from)?;
         let caller = policy::of(context.extensions());
         for category in &about.owns {
             let may = caller.check(Verb::Append, category);
             may.map_err(|error| forbidden(&error))?;
         }
-        let lasts = lease_time(message.lease_ms).map_err(denied)?;
-        self.check_beside(&name, &about).map_err(denied)?;
+        let lasts = lease_time(message.lease_ms).map_err(ConnectError::from)?;
+        self.check_beside(&name, &about)
+            .map_err(ConnectError::from)?;
         let secret = message.secret;
         let registering = async move |registry: Arc<Registry>| {
             let granted = registry.register(&name, &about, &secret, lasts).await?;
@@ -222,7 +223,7 @@ impl r::RegistryService for RegistryRpc {
         self.shared.check_log(&context)?;
         let renewed = self.shared.registry.renew(request.view().lease).await;
         Response::ok(r::RenewResponse {
-            expires_in_ms: ms(renewed.map_err(denied)?),
+            expires_in_ms: ms(renewed.map_err(ConnectError::from)?),
             ..Default::default()
         })
     }
@@ -261,7 +262,7 @@ impl r::RegistryService for RegistryRpc {
             Some(service) => Some(self.registered_beside(&service)),
             None => {
                 let found = self.shared.registry.find(subject).await;
-                found.map_err(denied)?.map(registered)
+                found.map_err(ConnectError::from)?.map(registered)
             }
         };
         Response::ok(r::FindResponse {
@@ -276,7 +277,12 @@ impl r::RegistryService for RegistryRpc {
         _: ServiceRequest<'_, r::ListRequest>,
     ) -> ServiceResult<r::ListResponse> {
         self.shared.check_log(&context)?;
-        let all = self.shared.registry.list().await.map_err(denied)?;
+        let all = self
+            .shared
+            .registry
+            .list()
+            .await
+            .map_err(ConnectError::from)?;
         let beside = self.shared.fleet.services();
         let beside = beside.iter().map(|service| self.registered_beside(service));
         let mut services: Vec<_> = all.into_iter().map(registered).chain(beside).collect();

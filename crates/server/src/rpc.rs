@@ -9,7 +9,7 @@ use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, EventStream, Order, ReadError, ReadMode, Rejection,
     VersionRange,
 };
-use anabranch_model::{Cut, Limits};
+use anabranch_model::{Cut, EventBatch, Filter, Limits};
 use anabranch_rpc::protocol as p;
 use anabranch_rpc::{
     Malformed, PROTOCOL, append_error_to, append_of, appended_to, capabilities_to, check_json,
@@ -35,6 +35,7 @@ use crate::allowed;
 use crate::calls::{LOG_PATH, REGISTRY_BYTES_MAX, REGISTRY_PATH, refuse_call};
 use crate::policy::{self, Needs, Routes, denied};
 use crate::read::{collected, in_time};
+use crate::reading::{NO_MORE, Reader, Sight};
 use crate::registry::{Registry, Shown};
 use crate::seal::log_name;
 use crate::session::no_partition;
@@ -179,7 +180,7 @@ impl LogRpc {
     /// Gives the events of a read; before them where it ends, if that is known.
     fn events(
         &self,
-        context: &RequestContext,
+        reader: Reader,
         events: EventStream,
         until: Option<Cut>,
         packed: bool,
@@ -203,7 +204,7 @@ impl LogRpc {
         });
         let reading = Reading {
             shared: self.shared.clone(),
-            caller: policy::of(context.extensions()),
+            reader,
             events,
             packed,
             _room: room,
@@ -215,16 +216,13 @@ impl LogRpc {
             // Whoever follows a server that stops comes again elsewhere.
             let stopped = Box::pin(reading.stopping.wait_for(|is_stopping| *is_stopping));
             let message = match select(next, stopped).await {
-                Either::Left((Some(Ok(_)), _))
-                    if !reading.shared.is_still_known(&reading.caller) =>
-                {
-                    let error = ConnectError::unauthenticated(allowed::NO_MORE);
-                    return Some((Err(error), None));
-                }
                 Either::Left((next, _)) => match next? {
-                    Ok(batch) => allowed::of_batch(batch, &reading.caller)
-                        .and_then(|batch| step_to(&batch, reading.packed))
-                        .map_err(|error| unreadable(&error)),
+                    Ok(batch) => {
+                        if let Some(gone) = reading.reader.gone(&reading.shared) {
+                            return Some((Err(gone.into()), None));
+                        }
+                        step(&reading.reader, &reading.shared, batch, reading.packed)
+                    }
                     Err(error) => Err(error),
                 },
                 Either::Right(_) => {
@@ -244,13 +242,24 @@ impl LogRpc {
 /// A read under way.
 struct Reading {
     shared: Shared,
-    caller: Caller,
+    reader: Reader,
     events: EventStream,
     /// Whether events may go packed.
     packed: bool,
     /// Counts it among the readers.
     _room: OwnedSemaphorePermit,
     stopping: watch::Receiver<bool>,
+}
+
+/// What a reader may see of a batch.
+fn step(
+    reader: &Reader,
+    shared: &Shared,
+    batch: EventBatch,
+    packed: bool,
+) -> Result<p::ReadResponse, ReadError> {
+    let batch = reader.of_batch(batch, &Sight::now(shared))?;
+    step_to(&batch, packed).map_err(|error| unreadable(&error))
 }
 
 fn failed(error: &ReadError) -> p::ReadResponse {
@@ -383,7 +392,7 @@ impl p::LogService for LogRpc {
         let filter = request.filter.into_option().map(filter_of).transpose();
         let filter = filter.map_err(malformed)?.unwrap_or_default();
         let caller = policy::of(context.extensions());
-        allowed::filter(&self.shared, &caller, &filter).map_err(|error| denied(&error))?;
+        let reader = Reader::of(&self.shared, caller, context.headers(), &filter).await?;
         let from = match (request.from.as_option(), mode) {
             (Some(cut), _) => self.cut_of_request(cut)?,
             (None, ReadMode::Backward) => {
@@ -400,7 +409,7 @@ impl p::LogService for LogRpc {
             ReadMode::Follow | ReadMode::Backward => None,
         };
         let events = self.shared.log.read(&from, filter, mode);
-        self.events(&context, events, until, request.packed)
+        self.events(reader, events, until, request.packed)
     }
 
     async fn read_stream(
@@ -412,8 +421,8 @@ impl p::LogService for LogRpc {
         let request = request.to_owned_message();
         let stream = stream_of(&request.stream).map_err(malformed)?;
         let caller = policy::of(context.extensions());
-        let may = caller.check(Verb::Read, stream.category());
-        may.map_err(|error| denied(&error))?;
+        let filter = Filter::stream(stream.clone());
+        let reader = Reader::of(&self.shared, caller, context.headers(), &filter).await?;
         let range = VersionRange(request.from..request.to.unwrap_or(u64::MAX));
         let order = if request.backward {
             Order::Backward
@@ -424,7 +433,7 @@ impl p::LogService for LogRpc {
         let head = self.shared.log.head().await;
         let head = head.map_err(|error| read_failed(&error))?;
         let events = self.shared.log.read_stream(&stream, range, order);
-        self.events(&context, events, Some(head), request.packed)
+        self.events(reader, events, Some(head), request.packed)
     }
 
     async fn find(
@@ -434,8 +443,16 @@ impl p::LogService for LogRpc {
     ) -> ServiceResult<p::FindResponse> {
         self.shared.check_log(&context)?;
         let id = id_of(request.view().id).map_err(malformed)?;
+        let caller = policy::of(context.extensions());
+        let reader = Reader::of(&self.shared, caller, context.headers(), &Filter::all()).await?;
         let found = self.shared.log.find(id).await;
-        let found = found.map_err(|error| read_failed(&error))?;
+        let mut found = found.map_err(|error| read_failed(&error))?;
+        if let Some(placed) = found {
+            let kept = reader.is_kept_at(&self.shared, placed.position).await;
+            if kept.map_err(|error| read_failed(&error))? {
+                found = None;
+            }
+        }
         Response::ok(p::FindResponse {
             placed: found
                 .map(placed_to)
@@ -514,7 +531,7 @@ impl Many {
     /// Why an append is not even begun.
     fn refuses(&self, append: &Append) -> Option<String> {
         if !self.shared.is_still_known(&self.caller) {
-            return Some(allowed::NO_MORE.to_owned());
+            return Some(NO_MORE.to_owned());
         }
         let forbidden = allowed::append(&self.shared, &self.caller, &append.events).err()?;
         Some(forbidden.to_string())

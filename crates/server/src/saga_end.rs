@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anabranch_domain::saga::{Phase, SagaEvent, SagaState};
+use anabranch_domain::saga::{SAGA_ENDS, SagaEvent};
 use anabranch_domain::{Event as _, StreamId};
 use anabranch_log::{Order, ReadMode, VersionRange};
-use anabranch_model::{Event, Filter};
+use anabranch_model::{Event, EventType, Filter};
 use anabranch_wire::{SagaEnded, SagaOutcome};
 use futures_util::future::{Either, select};
 
@@ -30,47 +30,50 @@ pub async fn within(
 
 async fn end(shared: &Shared, saga: &StreamId) -> Result<SagaEnded, Refusal> {
     let head = shared.log.head().await?;
-    let mut state = SagaState::new(saga.clone());
+    let mut reason = None;
     let mut journal = shared
         .log
         .read_stream(saga, VersionRange::ALL, Order::Forward);
     while let Some(event) = journal.next().await {
-        take_in(&mut state, &event?)?;
-    }
-    // What was appended since then comes once more, or for the first time.
-    let filter = Filter::stream(saga.clone());
-    let mut news = shared.log.read(&head, filter, ReadMode::Follow);
-    loop {
-        if let Some(end) = end_of(&state) {
+        if let Some(end) = said_by(&event?, &mut reason)? {
             return Ok(end);
         }
-        match news.next().await {
-            Some(event) => take_in(&mut state, &event?)?,
-            None => return Err(Refusal::unavailable("the log has ended the read")),
+    }
+    // What was appended since then comes once more, or for the first time.
+    let types = SAGA_ENDS.map(EventType::new).into_iter();
+    let filter = Filter {
+        types: types
+            .collect::<Result<_, _>>()
+            .map_err(|error| Refusal::internal(error.to_string()))?,
+        ..Filter::stream(saga.clone())
+    };
+    let mut news = shared.log.read(&head, filter, ReadMode::Follow);
+    while let Some(event) = news.next().await {
+        if let Some(end) = said_by(&event?, &mut reason)? {
+            return Ok(end);
         }
     }
+    Err(Refusal::unavailable("the log has ended the read"))
 }
 
-fn take_in(state: &mut SagaState, event: &Event) -> Result<(), Refusal> {
-    if event.version < state.length() {
-        return Ok(());
+/// How the saga has ended, if this event says so. Another service reads nothing else of the journal.
+fn said_by(event: &Event, reason: &mut Option<String>) -> Result<Option<SagaEnded>, Refusal> {
+    if !SAGA_ENDS.contains(&event.event_type()) {
+        return Ok(None);
     }
     let decoded = SagaEvent::decode(event.event_type(), event.schema_version, event.data());
-    let decoded = decoded.map_err(|error| Refusal::internal(error.to_string()))?;
-    state.evolve(&decoded);
-    Ok(())
-}
-
-fn end_of(state: &SagaState) -> Option<SagaEnded> {
-    match state.phase() {
-        Phase::Completed => Some(SagaEnded {
-            outcome: SagaOutcome::Completed,
-            reason: None,
-        }),
-        Phase::Compensated => Some(SagaEnded {
-            outcome: SagaOutcome::Compensated,
-            reason: state.abort_reason().map(str::to_owned),
-        }),
-        Phase::New | Phase::Running | Phase::Aborting => None,
-    }
+    let outcome = match decoded.map_err(|error| Refusal::internal(error.to_string()))? {
+        SagaEvent::AbortRequested { why, .. } => {
+            *reason = Some(why);
+            return Ok(None);
+        }
+        SagaEvent::SagaCompleted => SagaOutcome::Completed,
+        SagaEvent::SagaCompensated => SagaOutcome::Compensated,
+        _ => return Ok(None),
+    };
+    let reason = match outcome {
+        SagaOutcome::Completed => None,
+        SagaOutcome::Compensated => reason.take(),
+    };
+    Ok(Some(SagaEnded { outcome, reason }))
 }

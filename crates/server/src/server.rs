@@ -390,6 +390,7 @@ impl Server {
             keys: place.keys,
             fleet: self.fleet,
             log: self.log,
+            has_log,
             time: self.time,
             seal: self.seal,
             files: self.files,

@@ -58,6 +58,8 @@ pub struct Inner {
     pub keys: Option<Arc<Keys>>,
     pub fleet: Arc<Fleet>,
     pub log: Arc<dyn Log>,
+    /// Whether this is the server of the log, and not one of a service in a process of its own.
+    pub has_log: bool,
     /// Who owns what on the log.
     pub registry: Arc<Registry>,
     pub time: Time,

@@ -118,6 +118,11 @@ impl Endpoint {
     }
 }
 
+const LEASE_OF_READER: (&str, &str) = (
+    "Anabranch-Lease",
+    "The token of a lease: reads as its service, with what that keeps to itself and without what others do",
+);
+
 /// Every request that the server answers. Those who supervise it ask `/livez`, `/readyz` and `/metrics`
 /// too, which answer in plain text.
 pub const ENDPOINTS: &[Endpoint] = &[
@@ -177,13 +182,15 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ])
     .headers(&[
         ("Last-Event-ID", "The id of the event that was read last: goes on behind it, whatever from says"),
+        LEASE_OF_READER,
     ]),
     get("/events/{event}", "showEvent", "One event, by its id or its position, as a CloudEvent", of::<Raw>)
         .gives(crate::CLOUD_EVENT)
         .parameters(&[(
             "mode",
             "structured: as JSON, if it is not given; binary: its attributes are headers (ce-id, ce-type …), its data is the body",
-        )]),
+        )])
+        .headers(&[LEASE_OF_READER]),
     post(
         "/events",
         "appendEvents",

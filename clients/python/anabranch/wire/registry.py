@@ -74,6 +74,16 @@ class ListResponse(s.Record):
 
 
 @dataclass(frozen=True)
+class Private(s.Record):
+    """A category that a service keeps to itself."""
+
+    category: str = s.part("category", s.text())
+
+    open_types: List[str] = s.part("openTypes", s.many(s.text()))
+    """The types of its events that others may read all the same."""
+
+
+@dataclass(frozen=True)
 class RegisterRequest(s.Record):
     """RegisterRequest of the protocol."""
 
@@ -174,3 +184,8 @@ class Service(s.Record):
 
     sends: List[str] = s.part("sends", s.many(s.text()))
     """The categories of other services that it sends commands to."""
+
+    private: List[Private] = s.part("private", s.many(s.ref(lambda: Private)))
+    """Of the categories that it owns, those that it keeps to itself: who shows its lease reads
+    them, operators do, and nobody else. It stays so while the service is away.
+    """

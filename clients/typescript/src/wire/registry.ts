@@ -78,6 +78,17 @@ export const ListResponse: RecordShape<ListResponse> = record(() => [
   ["services", "services", many(ref(() => Registered)), true],
 ]);
 
+/** A category that a service keeps to itself. */
+export interface Private {
+  category: string;
+  /** The types of its events that others may read all the same. */
+  openTypes: string[];
+}
+export const Private: RecordShape<Private> = record(() => [
+  ["category", "category", text(), true],
+  ["openTypes", "openTypes", many(text()), true],
+]);
+
 export interface RegisterRequest {
   service?: Service | undefined;
   /**
@@ -174,6 +185,11 @@ export interface Service {
   reads: string[];
   /** The categories of other services that it sends commands to. */
   sends: string[];
+  /**
+   * Of the categories that it owns, those that it keeps to itself: who shows its lease reads
+   * them, operators do, and nobody else. It stays so while the service is away.
+   */
+  private: Private[];
 }
 export const Service: RecordShape<Service> = record(() => [
   ["name", "name", text(), true],
@@ -184,4 +200,5 @@ export const Service: RecordShape<Service> = record(() => [
   ["views", "views", many(text()), true],
   ["reads", "reads", many(text()), true],
   ["sends", "sends", many(text()), true],
+  ["private", "private", many(ref(() => Private)), true],
 ]);

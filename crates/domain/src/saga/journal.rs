@@ -194,6 +194,10 @@ pub enum SagaEvent {
     SagaCompensated,
 }
 
+/// Of a journal's events those that others than the saga's service may read too: that it goes back and why, and
+/// how it has ended.
+pub const SAGA_ENDS: [&str; 3] = ["AbortRequested", "SagaCompleted", "SagaCompensated"];
+
 /// The most branches of all steps together: each takes memory from the start.
 pub const BRANCHES_MAX: usize = 1 << 20;
 

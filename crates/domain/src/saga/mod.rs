@@ -112,7 +112,7 @@ pub use crate::step_id::{ParseStepIdError, StepId};
 
 pub use definition::{Called, Definition, Promise, Request, StepBuilder, StepContext, StepKind};
 pub use instance::{SagaCommand, SagaInstance, Sent, start_id};
-pub use journal::{BRANCHES_MAX, Operator, Parent, SagaEvent, StepDeclared, Undo};
+pub use journal::{BRANCHES_MAX, Operator, Parent, SAGA_ENDS, SagaEvent, StepDeclared, Undo};
 pub use machine::{
     CIRCUIT_OPEN, Decision, Dispatch, ID_TAKEN, OperatorCommand, SagaInput, SagaTimer, Settlement,
     outputs,

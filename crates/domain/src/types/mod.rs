@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use compare::{Finding, FindingCode, Report, check};
-pub use private::{PrivateRead, private_read};
+pub use private::{Kept, Privacy, PrivateRead, Reads};
 pub use rollout::{ReaderOf, Rollout, Running, check_rollout};
 
 use crate::codec::EventKind;

@@ -108,6 +108,7 @@ fn registration(known: Known) -> wire::Registration {
         views: about.views.into_iter().collect(),
         reads: about.reads.into_iter().collect(),
         sends: about.sends.into_iter().collect(),
+        private: about.private.into_keys().collect(),
         lease: known.lease,
         state,
         expires_in_ms,

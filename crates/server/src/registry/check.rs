@@ -1,6 +1,6 @@
 //! What a service may say of itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anabranch_model::StreamId;
@@ -39,8 +39,30 @@ pub fn about_of(message: r::Service) -> Result<(String, About), Denied> {
         views: names("views", message.views)?,
         reads: categories("reads", message.reads, NAMES_MAX)?,
         sends: categories("sends", message.sends, NAMES_MAX)?,
+        private: private(message.private)?,
     };
+    if let Some(category) = about.private.keys().find(|c| !about.owns.contains(*c)) {
+        return Err(malformed(format!(
+            "private names {category}, which is not in owns: a service keeps to itself what it owns"
+        )));
+    }
     Ok((name, about))
+}
+
+/// What it keeps to itself.
+fn private(list: Vec<r::Private>) -> Result<BTreeMap<String, BTreeSet<String>>, Denied> {
+    let mut all = BTreeMap::new();
+    for r::Private {
+        category,
+        open_types,
+        ..
+    } in list
+    {
+        let named = categories("private", vec![category], OWNS_MAX)?;
+        let open = names("the open types of private", open_types)?;
+        all.extend(named.into_iter().map(|category| (category, open.clone())));
+    }
+    Ok(all)
 }
 
 /// How long a lease is to last.
@@ -102,7 +124,7 @@ fn text(what: &str, text: String) -> Result<String, Denied> {
 
 fn names(what: &str, list: Vec<String>) -> Result<BTreeSet<String>, Denied> {
     check_count(what, &list, NAMES_MAX)?;
-    let named = list.into_iter().map(|name| match text("view", name) {
+    let named = list.into_iter().map(|name| match text("name", name) {
         Ok(name) if name.is_empty() => Err(malformed(format!("a name in {what} is empty"))),
         checked => checked,
     });

@@ -5,12 +5,12 @@
 //! | `$service/NAME` | `$Registered` | what the service is; its version is the number of the lease |
 //! | | `$Released` | that the lease ended in order |
 //! | | `$Replaced` | that another service claimed what it owned, after its lease had ended |
-//! | `$owner/CATEGORY` | `$Owned` | whose it is, by which lease |
-//! | | `$Freed` | that nobody owns it |
+//! | `$owner/CATEGORY` | `$Owned` | whose it is, by which lease, and whether that keeps it to itself |
+//! | | `$Freed` | that nobody owns it; what was kept stays so |
 //!
 //! The last event of `$owner/CATEGORY` fences: an append of the owner names its version.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_log::ReadError;
 use anabranch_model::{EventId, EventRef, EventType, NameError, NewEvent, StreamId, Version};
@@ -31,6 +31,18 @@ pub struct About {
     pub views: BTreeSet<String>,
     pub reads: BTreeSet<String>,
     pub sends: BTreeSet<String>,
+    /// What of that it owns it keeps to itself. With each, the types of events that others read all the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub private: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl About {
+    /// The categories that it writes for others to read.
+    pub fn published(&self) -> Vec<String> {
+        let owned = self.owns.iter();
+        let published = owned.filter(|category| !self.private.contains_key(*category));
+        published.cloned().collect()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +69,9 @@ pub struct Replaced {
 pub struct Owned {
     pub service: String,
     pub lease: Version,
+    /// Set if the service keeps it to itself: the types of events that others read all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private: Option<BTreeSet<String>>,
 }
 
 /// Something that has become so.

@@ -26,6 +26,6 @@ pub use check::{about_of, lease_time};
 pub use denied::Denied;
 pub use fact::About;
 pub use guarded::guarded;
-pub use lease::token;
+pub use lease::{Lease, token};
 pub use registrar::{Known, Registry, Subject};
-pub use table::{Shown, State};
+pub use table::{Shown, State, check_reads, private};

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use anabranch_domain::types::Privacy;
 use anabranch_log::{
     Append, AppendError, Appended, Condition, Log, ReadError, ReadMode, Rejection,
 };
@@ -13,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::denied::Denied;
 use super::fact::{About, Fact, OWNER, SERVICE};
-use super::lease::check_secret;
+use super::lease::{Lease, check_secret};
 use super::table::{Entry, Shown, State, Table, Wanted, belongs_to, governing};
 
 /// How often somebody else may have written first before this gives up.
@@ -243,6 +244,29 @@ impl Registry {
             }
         }
         shown
+    }
+
+    /// The services that a client proves to be, which reads: all that it has shown, or it would be given less than it
+    /// believes. [`Registry::ready`] was there before.
+    pub fn prove(&self, tokens: &[String]) -> Result<Vec<Lease>, Denied> {
+        if tokens.len() > SHOWN_MAX {
+            let most = format!("a client shows {SHOWN_MAX} leases at the most");
+            return Err(Denied::Malformed(most));
+        }
+        let table = self.table();
+        tokens.iter().map(|token| table.prove(token)).collect()
+    }
+
+    /// Why one of these leases is good no more, if that is so.
+    pub fn lost(&self, leases: &[Lease]) -> Option<String> {
+        let table = self.table();
+        let lost = leases.iter().find(|lease| !table.is_current(lease))?;
+        Some(table.lost(lost))
+    }
+
+    /// What services that have registered keep to themselves.
+    pub fn privacy(&self) -> Arc<Privacy> {
+        self.table().privacy().clone()
     }
 
     /// Appends for a client, if it may. [`Registry::ready`] was there before.

@@ -2,8 +2,10 @@
 //! and times come from outside.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_domain::types::{Kept, Privacy, PrivateRead, Reads};
 use anabranch_log::{Append, Condition, Expect, Rejection};
 use anabranch_model::{NameError, StreamId, Version};
 
@@ -22,6 +24,8 @@ pub struct Table {
     services: BTreeMap<String, Entry>,
     owners: BTreeMap<String, Owner>,
     views: BTreeMap<String, String>,
+    /// What services keep to themselves, whether or not they are there.
+    privacy: Arc<Privacy>,
 }
 
 /// A service that has registered.
@@ -148,6 +152,23 @@ impl Table {
     fn owned(&mut self, stream: &StreamId, by: Option<Owned>, last: Version) {
         let stream = stream.clone();
         let category = stream.key().to_owned();
+        // What nobody owns any more is not for everybody because of that.
+        if let Some(Owned {
+            service, private, ..
+        }) = &by
+        {
+            let about = self.services.get(service).map(|entry| &entry.about);
+            let kept = private.clone().map(|open| Kept {
+                owner: service.clone(),
+                open,
+                published: about.map(About::published).unwrap_or_default(),
+            });
+            let privacy = Arc::make_mut(&mut self.privacy);
+            match kept {
+                Some(kept) => privacy.keep(&category, kept),
+                None => privacy.open(&category),
+            }
+        }
         self.owners.insert(category, Owner { stream, by, last });
     }
 
@@ -186,7 +207,7 @@ impl Table {
     }
 
     /// Why a lease is none any more, in words.
-    fn lost(&self, lease: &Lease) -> String {
+    pub fn lost(&self, lease: &Lease) -> String {
         let Lease { service, number } = lease;
         let what = match self.services.get(service) {
             None => "it is not known on this log".to_owned(),
@@ -226,7 +247,27 @@ impl Table {
             }
         }
         self.check_room(wanted)?;
+        self.check_private(wanted, now)?;
         self.facts(wanted, replaced).map_err(unnamed)
+    }
+
+    /// Refuses who reads what another service keeps to itself, and who begins to keep what another one that
+    /// is there reads.
+    fn check_private(&self, wanted: &Wanted<'_>, now: Duration) -> Result<(), Denied> {
+        let Wanted { name, about, .. } = wanted;
+        check_reads(&self.privacy, name, about)?;
+        let mut own = Privacy::default();
+        for (category, open) in &about.private {
+            let kept = Kept {
+                owner: (*name).to_owned(),
+                open: open.clone(),
+                published: about.published(),
+            };
+            own.keep(category, kept);
+        }
+        let there = self.services.iter();
+        let mut there = there.filter(|(_, entry)| matches!(entry.state(now), State::Held(_)));
+        there.try_for_each(|(other, entry)| check_reads(&own, other, &entry.about))
     }
 
     /// Who has the name itself.
@@ -298,8 +339,11 @@ impl Table {
             facts.push(Fact::of_service(other, What::Replaced(Replaced { by }))?);
         }
         for category in &about.owns {
-            let service = (*name).to_owned();
-            let owned = What::Owned(Owned { service, lease });
+            let owned = What::Owned(Owned {
+                service: (*name).to_owned(),
+                lease,
+                private: about.private.get(category).cloned(),
+            });
             facts.push(Fact::of_category(category, owned)?);
         }
         for category in self.owned_by(name) {
@@ -425,9 +469,15 @@ impl Table {
         Err(belongs_to(category, &by.service))
     }
 
-    fn is_current(&self, lease: &Lease) -> bool {
+    /// Whether a lease is held, for all that is known here.
+    pub fn is_current(&self, lease: &Lease) -> bool {
         let entry = self.services.get(&lease.service);
         entry.is_some_and(|entry| entry.is_current(lease.number))
+    }
+
+    /// What services keep to themselves.
+    pub fn privacy(&self) -> &Arc<Privacy> {
+        &self.privacy
     }
 
     /// Why an append by leases that are all lost is refused.
@@ -489,6 +539,23 @@ impl Table {
     pub fn state_of(&self, entry: &Entry, now: Duration) -> State {
         entry.state(now)
     }
+}
+
+/// Refuses a service that reads what another one keeps to itself.
+pub fn check_reads(privacy: &Privacy, name: &str, about: &About) -> Result<(), Denied> {
+    let reads = about.reads.iter().map(|category| Reads {
+        reader: None,
+        category,
+    });
+    match privacy.refuses(name, reads) {
+        None => Ok(()),
+        Some(read) => Err(private(&read)),
+    }
+}
+
+/// The refusal of a read.
+pub fn private(read: &PrivateRead) -> Denied {
+    Denied::Private(read.to_string())
 }
 
 /// The category whose owner writes to a stream: its own, or for a stream that is kept about a

@@ -12,6 +12,7 @@ mod health;
 mod json;
 mod large;
 mod peers;
+mod private;
 #[path = "../http/reader.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod reader;

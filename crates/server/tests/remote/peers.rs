@@ -11,7 +11,9 @@ use anabranch_domain::{
     Command as _, CommandEnvelope, CommandId, Decide, Entity, Event, Publishes, StreamId,
 };
 use anabranch_env::Env;
-use anabranch_log::{Append, AppendError, BoxFuture, Expect, Log, MemoryLog, Rejection};
+use anabranch_log::{
+    Append, AppendError, BoxFuture, Expect, Log, MemoryLog, Order, Rejection, VersionRange,
+};
 use anabranch_log_remote::{Options, Registration, RemoteLog};
 use anabranch_model::{Cut, EventId, NewEvent, TokenKey, TokenSeal};
 use anabranch_peer::{Directory, FixedDirectory, PeerOptions, RemotePort};
@@ -300,6 +302,44 @@ async fn a_client_waits_for_the_end_of_a_saga_that_another_process_runs() {
     assert_eq!(reply.status, 200, "{}", reply.json());
     assert_eq!(reply.json()["ended"]["outcome"], "completed");
     assert_eq!(bank.balance("till").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_the_journal_of_a_saga_another_service_sees_how_it_ended_and_no_more() {
+    let bank = Bank::open().await;
+    let till = deposit_at("till", 1, 5);
+    done(bank.fleet.port().deliver(till).await.unwrap());
+    let log = || RemoteLog::open(&bank.url, Options::default()).unwrap();
+    let log = Arc::new(tokio::task::block_in_place(log));
+    let gateway = Registration {
+        name: "gateway".to_owned(),
+        ..Registration::default()
+    };
+    let _lease = log.registry().register(gateway).await.unwrap();
+    let directory = FixedDirectory {
+        categories: BTreeMap::from([("lending".to_owned(), bank.url.clone())]),
+        views: BTreeMap::new(),
+    };
+    let far = port(Arc::new(directory), PeerOptions::default());
+    let fleet = Arc::new(Fleet::and_elsewhere(far));
+    let listener = Server::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let time = Time::of(&bank.env);
+    let gateway = Server::new(fleet, log.clone(), time.clone()).without_log();
+    tokio::spawn(gateway.serve(listener, std::future::pending()));
+    let client = Client::new(&url, time).unwrap();
+    let start = "/commands/lending/1?type=StartSaga";
+    let wait = [("prefer", "wait=30")];
+    let sent = client.send(Method::Post, start, &wait, r#"{"input":5}"#.into());
+    let reply = sent.await.unwrap();
+    assert_eq!(reply.json()["ended"]["outcome"], "completed");
+    let journal = StreamId::of("lending", "1").unwrap();
+    let mut read = log.read_stream(&journal, VersionRange::ALL, Order::Forward);
+    let mut types = Vec::new();
+    while let Some(event) = read.next().await {
+        types.push(event.unwrap().event_type().to_owned());
+    }
+    assert_eq!(types, ["SagaCompleted"]);
 }
 
 #[tokio::test]

@@ -20,6 +20,9 @@ pub struct Registration {
     pub reads: Vec<String>,
     /// The categories of other services that it sends commands to.
     pub sends: Vec<String>,
+    /// The categories that it owns and keeps to itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private: Vec<String>,
     /// The number of its newest lease.
     pub lease: u64,
     /// How that lease is.

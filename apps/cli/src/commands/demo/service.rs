@@ -197,6 +197,7 @@ fn registration(types: &ServiceTypes, address: &str, secret: String) -> Registra
         reads: reads.into_iter().cloned().collect(),
         sends: sends.iter().map(|&category| category.to_owned()).collect(),
         views: views.map(|view| view.name.clone()).collect(),
+        private: types.kept(),
         owns,
         secret: Some(secret),
         ..Registration::default()

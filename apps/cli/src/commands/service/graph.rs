@@ -256,6 +256,7 @@ mod tests {
             views: Vec::new(),
             reads: names(reads),
             sends: names(sends),
+            private: Vec::new(),
             lease: 0,
             state: LeaseState::Released,
             expires_in_ms: None,
