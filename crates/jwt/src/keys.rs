@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use anabranch_env::{Env, OpenMode};
+use anabranch_env::{Disk, Env, OpenMode};
 use jsonwebtoken::jwk::{
     AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse,
 };
@@ -18,10 +19,18 @@ const FILE_BYTES_MAX: u64 = 256 << 10;
 
 /// Whoever signs tokens that are believed.
 pub struct Issuer {
-    keys: Vec<Key>,
+    disk: Arc<dyn Disk>,
+    file: PathBuf,
+    known: RwLock<Known>,
     pub(crate) issuer: String,
     pub(crate) audience: String,
     pub(crate) scopes: String,
+}
+
+/// What the file held when it was read last.
+struct Known {
+    bytes: Vec<u8>,
+    keys: Vec<Arc<Key>>,
 }
 
 /// One of its public keys.
@@ -64,66 +73,99 @@ impl Issuer {
         audience: &str,
         scopes: &str,
     ) -> Result<Self, IssuerError> {
-        let file = path.display().to_string();
-        let read = || {
-            let file = env.disk.open(path, OpenMode::Read)?;
-            let length = file.len()?;
-            if length > FILE_BYTES_MAX {
-                return Err(io::Error::other("it is too long to hold keys"));
-            }
-            let mut bytes = vec![0; length as usize];
-            file.read_exact_at(&mut bytes, 0)?;
-            Ok(bytes)
-        };
-        let bytes = read().map_err(|source| IssuerError::File {
-            file: file.clone(),
-            source,
-        })?;
-        let wrong = |reason: String| IssuerError::Keys {
-            file: file.clone(),
-            reason,
-        };
-        let set: JwkSet = serde_json::from_slice(&bytes)
-            .map_err(|_| wrong("it is no JSON Web Key Set, {\"keys\": […]}".to_owned()))?;
-        let keys: Result<Vec<_>, _> = set.keys.iter().map(Key::of).collect();
-        let keys = keys.map_err(wrong)?;
-        for (at, key) in keys.iter().enumerate() {
-            if keys.len() > 1 && key.id.is_none() {
-                return Err(wrong("one of several keys has no kid".to_owned()));
-            }
-            if keys[..at].iter().any(|other| other.id == key.id) {
-                return Err(wrong("two keys have the same kid".to_owned()));
-            }
-        }
-        if keys.is_empty() {
-            return Err(wrong("it holds no key".to_owned()));
-        }
+        let known = Known::read(&*env.disk, path)?;
         for (what, text) in [
             ("issuer", issuer),
             ("audience", audience),
             ("claim", scopes),
         ] {
             if text.is_empty() {
-                return Err(wrong(format!("the {what} has no name")));
+                return Err(IssuerError::Keys {
+                    file: path.display().to_string(),
+                    reason: format!("the {what} has no name"),
+                });
             }
         }
         provider::install();
         Ok(Self {
-            keys,
+            disk: env.disk.clone(),
+            file: path.to_owned(),
+            known: RwLock::new(known),
             issuer: issuer.to_owned(),
             audience: audience.to_owned(),
             scopes: scopes.to_owned(),
         })
     }
 
+    /// Reads the file again, and says whether it holds other keys than before: these are believed from now
+    /// on, and no others. Where it cannot be used, the keys from before stay.
+    pub fn look(&self) -> Result<bool, IssuerError> {
+        let read = Known::read(&*self.disk, &self.file)?;
+        if read.bytes == self.known().bytes {
+            return Ok(false);
+        }
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(true)
+    }
+
     /// The key that a token names; one that names none may mean the only one.
-    pub(crate) fn key(&self, id: Option<&str>) -> Option<&Key> {
+    pub(crate) fn key(&self, id: Option<&str>) -> Option<Arc<Key>> {
+        let known = self.known();
         match id {
-            Some(_) => self.keys.iter().find(|key| key.id.as_deref() == id),
-            None if self.keys.len() == 1 => self.keys.first(),
+            Some(_) => known.keys.iter().find(|key| key.id.as_deref() == id),
+            None if known.keys.len() == 1 => known.keys.first(),
             None => None,
         }
+        .cloned()
     }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn read(disk: &dyn Disk, path: &Path) -> Result<Self, IssuerError> {
+        let file = path.display().to_string();
+        let bytes = whole(disk, path).map_err(|source| IssuerError::File {
+            file: file.clone(),
+            source,
+        })?;
+        let keys = keys(&bytes).map_err(|reason| IssuerError::Keys { file, reason })?;
+        Ok(Self { bytes, keys })
+    }
+}
+
+fn whole(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let length = file.len()?;
+    if length > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is too long to hold keys"));
+    }
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// The keys of a JSON Web Key Set, or why it cannot be used.
+fn keys(bytes: &[u8]) -> Result<Vec<Arc<Key>>, String> {
+    let set: JwkSet = serde_json::from_slice(bytes)
+        .map_err(|_| "it is no JSON Web Key Set, {\"keys\": […]}".to_owned())?;
+    let mut keys: Vec<Arc<Key>> = Vec::with_capacity(set.keys.len());
+    for jwk in &set.keys {
+        let key = Key::of(jwk)?;
+        if set.keys.len() > 1 && key.id.is_none() {
+            return Err("one of several keys has no kid".to_owned());
+        }
+        if keys.iter().any(|other| other.id == key.id) {
+            return Err("two keys have the same kid".to_owned());
+        }
+        keys.push(Arc::new(key));
+    }
+    if keys.is_empty() {
+        return Err("it holds no key".to_owned());
+    }
+    Ok(keys)
 }
 
 impl Key {
@@ -171,6 +213,7 @@ impl Key {
 
 impl fmt::Debug for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Issuer({}, {} keys)", self.issuer, self.keys.len())
+        let keys = self.known().keys.len();
+        write!(f, "Issuer({}, {keys} keys)", self.issuer)
     }
 }

@@ -1,7 +1,7 @@
 //! Callers that show a token which somebody else has signed: a JWT.
 //!
-//! A server has the public keys of whoever signs, from a file ([`Issuer::read`]); nothing is asked of the
-//! network. What a token says of itself decides nothing but which of these keys is tried:
+//! A server has the public keys of whoever signs, from a file ([`Issuer::read`]), which
+//! [`Issuer::look`] reads again; nothing is asked of the network. What a token says of itself decides nothing but which of these keys is tried:
 //!
 //! * the algorithm is the one of the key: EdDSA, ES256 or RS256; no other, and never `none`;
 //! * where a key might be found (`jku`, `x5u`, `jwk`, `x5c`) is not looked at;

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anabranch_access::{Principal, Unauthenticated, Verb};
-use anabranch_env::OpenMode;
 use anabranch_env::sim::{SimClock, SimDisk};
+use anabranch_env::{Env, OpenMode};
 use anabranch_jwt::{Issuer, IssuerError, LEEWAY, TOKEN_BYTES_MAX};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
@@ -108,12 +108,47 @@ fn claims_with(name: &str, value: Value) -> Value {
     claims
 }
 
-fn issuer(keys: &Value) -> Result<Issuer, IssuerError> {
-    let env = SimDisk::new(1, Arc::new(SimClock::new())).env(1);
-    let path = Path::new("/keys.json");
+const KEYS: &str = "/keys.json";
+
+fn machine() -> Env {
+    SimDisk::new(1, Arc::new(SimClock::new())).env(1)
+}
+
+fn write(env: &Env, keys: &str) {
+    let path = Path::new(KEYS);
+    if env.disk.exists(path).unwrap() {
+        env.disk.remove(path).unwrap();
+    }
     let file = env.disk.open(path, OpenMode::Create).unwrap();
-    file.write_all_at(keys.to_string().as_bytes(), 0).unwrap();
-    Issuer::read(&env, path, "https://who.example", "anabranch", "scope")
+    file.write_all_at(keys.as_bytes(), 0).unwrap();
+}
+
+fn issuer(keys: &Value) -> Result<Issuer, IssuerError> {
+    let env = machine();
+    write(&env, &keys.to_string());
+    read(&env)
+}
+
+fn read(env: &Env) -> Result<Issuer, IssuerError> {
+    let path = Path::new(KEYS);
+    Issuer::read(env, path, "https://who.example", "anabranch", "scope")
+}
+
+#[test]
+fn a_new_file_of_keys_counts_from_the_next_look_on_and_one_that_cannot_be_used_changes_nothing() {
+    let (before, after) = (Signer::new(), Signer::new());
+    let env = machine();
+    write(&env, &json!({"keys": [before.ed_key()]}).to_string());
+    let issuer = read(&env).unwrap();
+    assert!(!issuer.look().unwrap());
+    write(&env, r#"{"keys": []}"#);
+    assert!(issuer.look().is_err());
+    assert!(shown(&issuer, &before.good(), NOW).is_ok());
+    write(&env, &json!({"keys": [after.ed_key()]}).to_string());
+    assert!(shown(&issuer, &after.good(), NOW).is_err());
+    assert!(issuer.look().unwrap());
+    assert!(shown(&issuer, &after.good(), NOW).is_ok());
+    assert!(shown(&issuer, &before.good(), NOW).is_err());
 }
 
 fn shown(issuer: &Issuer, token: &str, now: u64) -> Result<Arc<Principal>, Unauthenticated> {

@@ -236,14 +236,16 @@ fn read_rels(
     while next < frames.len() {
         let (block, done) = store.read_frames(part, &frames[next..], BytesMut::new())?;
         next += done;
-        for event in EventBatch::of_block(Arc::new(block), 0, u64::MAX, None) {
+        let batch = EventBatch::of_block(Arc::new(block), 0, u64::MAX, None);
+        for event in &batch {
             let event = event.map_err(|e| ReadError::Io {
                 what: "decoding stored events".to_owned(),
                 reason: e.to_string(),
             })?;
             let rel = event.position.offset - part.first;
-            if rels.binary_search(&(rel as u32)).is_ok() && wanted(&event.as_ref()) {
-                events.push(event);
+            if rels.binary_search(&(rel as u32)).is_ok() && wanted(&event) {
+                // Copied: what is wanted may be little of the appends that it stands in.
+                events.push(event.to_event());
             }
         }
     }

@@ -1,7 +1,6 @@
 //! What comes before the first request of a connection: encryption, and who says nothing.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anabranch_log::BoxFuture;
 use anabranch_runtime::Time;
 use anabranch_tls::{Certificate, Expiry, Looked, Stream};
 use axum::Router;
@@ -24,6 +22,8 @@ use hyper_util::server::graceful::Watcher;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, watch};
+
+use crate::until::until_stopped;
 
 /// How often a connection of many requests is asked whether somebody is there, and how long that
 /// may take.
@@ -235,13 +235,9 @@ pub async fn look_after(
     certificate: Arc<Certificate>,
     time: Time,
     says: Says,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
 ) {
-    let stopped: BoxFuture<'_, ()> = Box::pin(async move {
-        // It cannot be told any more when the server has gone already.
-        drop(stopping.wait_for(|is_stopping| *is_stopping).await);
-    });
-    let looking: BoxFuture<'_, Infallible> = Box::pin(async {
+    let looking = async {
         let mut failed = None;
         let mut said_at: Option<Duration> = None;
         loop {
@@ -268,11 +264,8 @@ pub async fn look_after(
             }
             time.sleep(LOOK_EVERY).await;
         }
-    });
-    match select(stopped, looking).await {
-        Either::Left(((), _)) => {}
-        Either::Right((never, _)) => match never {},
-    }
+    };
+    until_stopped(stopping, looking).await;
 }
 
 /// In words, that a certificate has ended or will soon.

@@ -87,6 +87,7 @@ mod shared;
 mod socket;
 mod sse;
 mod story;
+mod until;
 mod view;
 
 pub use anabranch_access::{Doors, Listening, Transport};

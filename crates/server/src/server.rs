@@ -25,7 +25,7 @@ use crate::answer::{Answer, reply};
 use crate::audit::Audit;
 use crate::entrance::{Entrance, Says, look_after};
 use crate::files::{Files, LogFiles};
-use crate::keys::Keys;
+use crate::keys::{Keys, follow_issuer};
 use crate::policy::{Needs, Routes, Rule};
 use crate::rate::{REQUESTS_A_SECOND, Rates};
 use crate::refusal::Refusal;
@@ -276,15 +276,7 @@ impl Server {
         if let Some(keys) = &keys {
             tokio::spawn(keys.clone().follow(stopping.clone()));
         }
-        if let Some(certificate) = &self.certificate {
-            let (certificate, says) = (certificate.clone(), self.says.clone());
-            tokio::spawn(look_after(
-                certificate,
-                time.clone(),
-                says,
-                stopping.clone(),
-            ));
-        }
+        self.look_after_files(&stopping);
         let (audit, writing) = match (&keys, self.has_log) {
             (Some(_), true) => Some(self.audit(drained)),
             _ => None,
@@ -342,6 +334,24 @@ impl Server {
             select(writing, time.sleep(DRAIN)).await;
         }
         Ok(())
+    }
+
+    /// Looks again and again at the files that may change while it runs.
+    fn look_after_files(&self, stopping: &watch::Receiver<bool>) {
+        let (time, says) = (&self.time, &self.says);
+        if let Some(issuer) = &self.issuer {
+            let (time, says) = (time.clone(), says.clone());
+            tokio::spawn(follow_issuer(issuer.clone(), time, says, stopping.clone()));
+        }
+        if let Some(certificate) = &self.certificate {
+            let (time, says) = (time.clone(), says.clone());
+            tokio::spawn(look_after(
+                certificate.clone(),
+                time,
+                says,
+                stopping.clone(),
+            ));
+        }
     }
 
     /// Begins to write down who does what.

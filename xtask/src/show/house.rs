@@ -148,7 +148,8 @@ struct Measured {
     arguments: &'static [&'static str],
     /// The ratio that we aim for.
     aim: f64,
-    /// The least: what was reached, with some room for a busy machine. Where it is below the aim,
+    /// The least: what was reached on the worse of two machines, with some room for a busy one. The
+    /// faster the disk, the more of it is the processor's time. Where it is below the aim,
     /// docs/benchmarks.md says what bounds it.
     least: f64,
 }
@@ -165,20 +166,20 @@ const RATIOS: [Measured; 6] = [
     measured(
         &["bench", "log", "--clients", "1", "--batch", "1"],
         0.95,
-        0.9,
+        0.8,
     ),
     measured(
         &["bench", "log", "--clients", "128", "--batch", "1"],
         0.8,
-        0.7,
+        0.55,
     ),
     measured(
         &["bench", "log", "--clients", "16", "--batch", "100"],
         0.6,
-        0.4,
+        0.3,
     ),
-    measured(&["bench", "entity", "--entities", "1"], 0.7, 0.6),
-    measured(&["bench", "entity", "--entities", "100000"], 0.7, 0.35),
+    measured(&["bench", "entity", "--entities", "1"], 0.7, 0.4),
+    measured(&["bench", "entity", "--entities", "100000"], 0.7, 0.25),
     measured(&["bench", "saga"], 0.0, 0.0),
 ];
 
@@ -195,6 +196,7 @@ fn speed(workspace: &Workspace) -> Outcome<String> {
         let mut arguments = measured.arguments.to_vec();
         if arguments[1] == "log" {
             arguments.extend(["--peer", "redis", "--peer", "sqlite", "--peer", "postgres"]);
+            arguments.extend(["--seconds", "6"]);
         }
         let report = json(&program, &arguments, &dir)?;
         let ratio = number(&report, RATIO)?;

@@ -20,7 +20,7 @@ use crate::telemetry;
 
 /// The most bytes that batches of several machines share an append with: who reads one of their
 /// streams reads the appends around its events.
-const TOGETHER_BYTES_MAX: usize = 32 << 10;
+const TOGETHER_BYTES_MAX: usize = 8 << 10;
 
 impl Shard {
     /// Decides what waits at a machine, as far as that is possible now.

@@ -8,8 +8,9 @@ use anabranch_jwt::Issuer;
 use anabranch_log::{EventStream, Log, ReadError, ReadMode};
 use anabranch_model::{Cut, EventRef, Filter};
 use anabranch_runtime::Time;
-use futures_util::future::{Either, select};
 use tokio::sync::watch;
+
+use crate::until::until_stopped;
 
 /// When the log is followed again after that has failed.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -41,12 +42,8 @@ impl Keys {
 
     /// Takes in what the log says of keys, until the server stops. What comes twice changes nothing, so
     /// after a failure it begins at the start.
-    pub async fn follow(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        let stopped = Box::pin(async move {
-            // It cannot be told any more when the server has gone already.
-            drop(stopping.wait_for(|is_stopping| *is_stopping).await);
-        });
-        let following = Box::pin(async {
+    pub async fn follow(self: Arc<Self>, stopping: watch::Receiver<bool>) {
+        let following = async {
             loop {
                 let mut read = read(&self.log, ReadMode::Follow);
                 while let Some(Ok(batch)) = read.next_batch().await {
@@ -61,11 +58,8 @@ impl Keys {
                 }
                 self.time.sleep(AGAIN).await;
             }
-        });
-        match select(stopped, following).await {
-            Either::Left(((), _)) => {}
-            Either::Right((never, _)) => never,
-        }
+        };
+        until_stopped(stopping, following).await;
     }
 
     /// Whose key a request shows, by its header `Authorization`.
