@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anabranch::Address;
 use anabranch::access::{FIRST_KEY_FILE, Key};
-use anabranch::tls::Trust;
+use anabranch::tls::{CA_VARIABLE, Trust};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -44,12 +44,17 @@ pub fn given(context: &Context) -> Result<Option<Key>, Failure> {
     })
 }
 
-/// Whose certificates are believed: the CA that the settings name. `None`: whom this machine believes.
+/// Whose certificates are believed: the CA that the settings name. `None`: whom this machine believes,
+/// which is looked up when it is needed.
 pub fn trust(context: &Context) -> Result<Option<Trust>, Failure> {
-    let Some(file) = &context.settings.tls_ca else {
-        return Ok(None);
+    let set = || std::env::var_os(CA_VARIABLE).is_some_and(|file| !file.is_empty());
+    let trust = match &context.settings.tls_ca {
+        Some(file) => Trust::of_file(&context.env, file),
+        // A context that names no CA has set aside the one of the environment.
+        None if set() => Trust::of_machine_if_any(&context.env),
+        None => return Ok(None),
     };
-    let trust = Trust::of_file(&context.env, file).map_err(|error| {
+    let trust = trust.map_err(|error| {
         Failure::new(Exit::Usage, "bad-ca", error.to_string()).safe("nothing was asked for")
     })?;
     Ok(Some(trust))

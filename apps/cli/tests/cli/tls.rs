@@ -1,6 +1,6 @@
 //! Servers that encrypt, as people start and use them.
 
-use crate::support::{Running, Scratch};
+use crate::support::{Running, Scratch, done};
 
 /// Makes the files of a server, `server.pem` and `server.key`, and of whoever has certified it, `ca.pem`.
 fn certify(scratch: &Scratch) {
@@ -45,6 +45,34 @@ fn commands_use_a_server_that_encrypts_and_believe_the_ca_that_is_named() {
     let refused = scratch.run(&append);
     assert_ne!(refused.code, Some(0));
     assert!(refused.stderr.contains("--tls-ca"), "{}", refused.stderr);
+    server.terminate();
+    server.finish().ok();
+}
+
+#[test]
+fn a_context_without_a_ca_sets_aside_that_of_the_environment_and_of_the_context_in_use() {
+    let scratch = Scratch::new("tls-contexts");
+    certify(&scratch);
+    let (server, url) = serve(&scratch);
+    let add = format!("--log {url}");
+    scratch.run(&format!("context add bare {add}")).ok();
+    let known = format!("context add known {add} --tls-ca ca.pem");
+    scratch.run(&known).ok();
+    scratch.run("context use known").ok();
+    scratch.run("read").ok();
+    let by_variable = |arguments: &str| {
+        let mut command = scratch.command(arguments);
+        command.env("ANABRANCH_TLS_CA", scratch.path("ca.pem"));
+        done(command)
+    };
+    by_variable(&format!("read --log {url}")).ok();
+    for refused in [
+        scratch.run("read --context bare"),
+        by_variable("read --context bare"),
+    ] {
+        let told = refused.stderr;
+        assert!(told.contains("has not proved who it is"), "{told}");
+    }
     server.terminate();
     server.finish().ok();
 }
