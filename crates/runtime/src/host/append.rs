@@ -252,7 +252,7 @@ impl Shard {
             _ => None,
         };
         let was_written = |decided: &Decided| {
-            let behind = decided.settled.map(|index| batch.events.len() + index);
+            let behind = decided.behind.clone().map(|i| batch.events.len() + i);
             let mut own = decided.events.clone().chain(behind);
             match taken {
                 Some((id, _)) => own.any(|index| batch.event(index).is_some_and(|e| e.id == id)),

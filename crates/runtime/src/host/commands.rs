@@ -108,7 +108,7 @@ impl Shard {
             };
             // An empty stream has recorded no command.
             let may_be_known = durable.is_some() || item.ask.as_ref().is_some_and(Ask::is_settled);
-            match range.is_empty() && one.settled.is_none() && may_be_known {
+            match range.is_empty() && one.behind.is_empty() && may_be_known {
                 true => self.answer_from_log(item, stream, outcome),
                 false => self.answer(*item, outcome),
             }

@@ -249,7 +249,7 @@ fn join(shared: &Shared, live: &mut Live, stream: &StreamId, item: Box<Item>, mu
     open.decided.push(Decided {
         item,
         events: first..open.events.len(),
-        settled: settled.is_some().then_some(index),
+        behind: index..index + usize::from(settled.is_some()) + made.beside.len(),
         verdict: made.verdict,
     });
     open.settled.extend(settled);

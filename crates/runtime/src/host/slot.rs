@@ -107,7 +107,7 @@ pub struct Flight {
 #[derive(Default)]
 pub struct Batch {
     pub events: Vec<NewEvent>,
-    /// What became of commands that record nothing. They are appended behind the events.
+    /// What became of commands that record nothing, and what is published: appended behind the events.
     pub settled: Vec<NewEvent>,
     pub decided: Vec<Decided>,
     /// What to send once the events are durable, and whether an earlier runtime may have.
@@ -122,8 +122,8 @@ pub struct Decided {
     pub item: Box<Item>,
     /// Which of the batch's events it has led to.
     pub events: Range<usize>,
-    /// Which of the batch's settled outcomes is its own.
-    pub settled: Option<usize>,
+    /// Which of what is appended behind the events is its own.
+    pub behind: Range<usize>,
     pub verdict: Verdict,
 }
 

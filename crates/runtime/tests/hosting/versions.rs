@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_domain::{
-    Decide, Downcasts, Entity, Event, EventRef, FieldChange, HandleError, Publishes, Query,
-    Rejection, Upcasts, View,
+    CommandId, Decide, Downcasts, Entity, Event, EventRef, FieldChange, HandleError, Publishes,
+    Query, Rejection, Upcasts, View,
 };
 use anabranch_env::Env;
 use anabranch_log::{
@@ -15,7 +15,7 @@ use anabranch_log::{
 use anabranch_model::{Cut, EventId, Filter, NewEvent, StreamId};
 use anabranch_runtime::port::Subject;
 use anabranch_runtime::view::{Consistency, CopyState, ViewSpec};
-use anabranch_runtime::{EntityHandle, Fleet, Service, StartError, Time};
+use anabranch_runtime::{EntityHandle, Fleet, SendError, SendOptions, Service, StartError, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -381,6 +381,47 @@ async fn what_is_published_stands_in_the_same_append_and_one_token_covers_both()
         .collect();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].2, Some(own.3.to_string()));
+}
+
+#[tokio::test]
+async fn a_command_whose_published_event_has_an_id_that_is_taken_is_refused_at_once() {
+    let set = || {
+        let options = SendOptions {
+            id: Some(CommandId::from_u128(7)),
+            ..SendOptions::default()
+        };
+        (FirstCommand::Set { level: 11 }, options)
+    };
+    // What it publishes has this id.
+    let (other, time) = log();
+    let gauges = Service::builder("gauges", other.clone(), time.clone());
+    let gauges = gauges.publishing_entity::<First>().start().await.unwrap();
+    let (command, options) = set();
+    let gauge = gauges.entity::<First>("a");
+    gauge.send_with(command, options).await.unwrap();
+    let mut read = other.read(
+        &Cut::start(),
+        Filter::category("gauge-news"),
+        ReadMode::ToHead,
+    );
+    let id = read.next().await.unwrap().unwrap().id;
+
+    let (log, _) = log();
+    let stream = StreamId::new("note/1").unwrap();
+    let taken = NewEvent::new(id, stream, "Noted".parse().unwrap(), "{}");
+    log.append(Append::event(taken)).await.unwrap();
+    let gauges = Service::builder("gauges", log.clone(), time);
+    let gauges = gauges.publishing_entity::<First>().start().await.unwrap();
+    let gauge = gauges.entity::<First>("a");
+    let (command, options) = set();
+    let refused = gauge.send_with(command, options).await.unwrap_err();
+    let SendError::Invalid(why) = &refused else {
+        panic!("{refused:?}");
+    };
+    assert!(why.contains(&format!("event id {id} is taken")), "{why}");
+    // The others go on.
+    let sent = gauge.send(FirstCommand::Set { level: 12 }).await.unwrap();
+    assert_eq!(sent.version, Some(0));
 }
 
 /// An entity where another one publishes, which publishes where it keeps its own.
