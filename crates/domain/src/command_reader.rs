@@ -50,8 +50,10 @@ impl<C: Command> CommandReader<C> {
     pub fn new(upcasts: Upcasts) -> Result<Self, SchemaError> {
         let named = C::names().iter().map(|&name| split(name));
         let current: BTreeMap<_, _> = named.collect();
-        // A struct has no names, and no versions.
-        if !current.is_empty() {
+        // A struct has no names, and no versions: what older steps lead to is one all the same.
+        if current.is_empty() {
+            upcasts.check_steps()?;
+        } else {
             let kinds = current.iter();
             let kinds = kinds.map(|(&name, &version)| EventKind { name, version });
             upcasts.check(&kinds.collect::<Vec<_>>())?;

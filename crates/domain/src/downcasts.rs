@@ -114,8 +114,7 @@ impl FieldChange {
             }
             Self::Drop { field } => drop(take(data, field)),
             Self::Default { field, value } => {
-                let pointer = format!("/{}", field.replace('.', "/"));
-                if data.pointer(&pointer).is_none() {
+                if !has(data, field) {
                     put(data, field, value.clone());
                 }
             }
@@ -173,6 +172,13 @@ fn put_field(shape: &mut Shape, field: &str, new: Field) {
             put_field(&mut outer.shape, inner, new);
         }
         None => drop(fields.insert(field.to_owned(), new)),
+    }
+}
+
+fn has(data: &Value, field: &str) -> bool {
+    match field.split_once('.') {
+        Some((outer, inner)) => data.get(outer).is_some_and(|outer| has(outer, inner)),
+        None => data.get(field).is_some(),
     }
 }
 

@@ -112,9 +112,7 @@ impl Upcasts {
     /// Checks that every older version of every kind leads to the present one.
     pub(crate) fn check(&self, kinds: &[EventKind]) -> Result<(), SchemaError> {
         let current: BTreeMap<&str, u32> = kinds.iter().map(|k| (k.name, k.version)).collect();
-        if let Some((name, version)) = self.repeated.first().cloned() {
-            return Err(SchemaError::Repeated { name, version });
-        }
+        self.check_repeated()?;
         if let Some(name) = self
             .retired
             .iter()
@@ -147,12 +145,22 @@ impl Upcasts {
         Ok(())
     }
 
-    fn check_chain(
-        &self,
-        name: &str,
-        version: u32,
-        current: &BTreeMap<&str, u32>,
-    ) -> Result<(), SchemaError> {
+    fn check_repeated(&self) -> Result<(), SchemaError> {
+        match self.repeated.first().cloned() {
+            Some((name, version)) => Err(SchemaError::Repeated { name, version }),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that each step leads on in one way and to an end, whatever is known there.
+    pub(crate) fn check_steps(&self) -> Result<(), SchemaError> {
+        self.check_repeated()?;
+        let mut steps = self.steps.keys();
+        steps.try_for_each(|(name, version)| self.end_of(name, *version).map(drop))
+    }
+
+    /// Where the steps from here end.
+    fn end_of(&self, name: &str, version: u32) -> Result<(String, u32), SchemaError> {
         let (name, version) = (name.to_owned(), version);
         let mut at = (name.clone(), version);
         let mut steps = 0;
@@ -163,6 +171,17 @@ impl Upcasts {
                 return Err(SchemaError::Circle { name, version });
             }
         }
+        Ok(at)
+    }
+
+    fn check_chain(
+        &self,
+        name: &str,
+        version: u32,
+        current: &BTreeMap<&str, u32>,
+    ) -> Result<(), SchemaError> {
+        let at = self.end_of(name, version)?;
+        let name = name.to_owned();
         let ends_well = current.get(at.0.as_str()) == Some(&at.1) || self.retired.contains(&at.0);
         if ends_well {
             Ok(())

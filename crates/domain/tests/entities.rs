@@ -2,8 +2,8 @@
 
 use anabranch_domain::testkit::{entity, given};
 use anabranch_domain::{
-    Asked, Command, CommandId, Decide, Decided, DecodeError, Entity, EntityInstance, Event,
-    EventKind, Json, Reader, Rejection, Remembered, Role, SchemaError, StreamId, Timestamp,
+    Asked, Command, CommandId, CommandReader, Decide, Decided, DecodeError, Entity, EntityInstance,
+    Event, EventKind, Json, Reader, Rejection, Remembered, Role, SchemaError, StreamId, Timestamp,
     Upcasts,
 };
 use serde::{Deserialize, Serialize};
@@ -205,6 +205,36 @@ fn upcasts_that_do_not_fit_are_refused_before_anything_is_read() {
         Upcasts::none().change("Placed", 1, Ok).retire("Placed") =>
             "Placed is retired, but the event type has a variant of this name; remove one of them";
     }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename = "Pay@2")]
+struct Pay {
+    pence: u64,
+}
+
+#[test]
+fn upcasts_of_a_command_that_is_a_struct_are_checked_too() {
+    let refused = |upcasts| {
+        let reader = CommandReader::<Pay>::new(upcasts);
+        reader.err().expect("it is refused").to_string()
+    };
+    let circle = Upcasts::none()
+        .rename(("A", 1), ("B", 1))
+        .rename(("B", 1), ("A", 1));
+    assert_eq!(
+        refused(circle),
+        "the upcasts from A v1 go round in a circle"
+    );
+    let twice = Upcasts::none().change("Pay", 1, Ok).change("Pay", 1, Ok);
+    assert_eq!(refused(twice), "two upcasts lead from Pay v1; keep one");
+    let pounds = Upcasts::none().change("Pay", 1, |data| {
+        let pounds = data["pounds"].as_u64().ok_or("`pounds` is no number")?;
+        Ok(json!({ "pence": pounds * 100 }))
+    });
+    let reader = CommandReader::<Pay>::new(pounds).unwrap();
+    let read = reader.read("Pay", br#"{"pounds":2}"#);
+    assert_eq!(read, Ok(Pay { pence: 200 }));
 }
 
 #[derive(Debug, Serialize, Deserialize, Event)]

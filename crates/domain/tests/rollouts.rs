@@ -115,6 +115,44 @@ fn without_a_downcast_a_newer_event_is_refused_in_clear_words() {
 }
 
 #[test]
+fn a_default_is_given_where_a_field_is_missing_whatever_signs_its_name_has() {
+    for (name, there) in [
+        ("a/b", json!({ "a/b": "there" })),
+        ("a~b", json!({ "a~b": "there" })),
+        ("a~1b", json!({ "a~1b": "there" })),
+        ("a.b/c", json!({ "a": { "b/c": "there" } })),
+    ] {
+        let old = |data: Value| {
+            let change = FieldChange::default(name, "given");
+            let casts = Downcasts::none().change("Placed", 2, [change]);
+            read_plain(casts, &stored("Placed", 2, data)).unwrap()
+        };
+        assert_eq!(old(there.clone()), there, "{name}");
+        let given = there.to_string().replace("there", "given");
+        assert_eq!(old(json!({})).to_string(), given, "{name}");
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Event)]
+enum Plain {
+    Placed(Value),
+}
+
+/// What an older program sees of the data.
+fn read_plain(newer: Downcasts, event: &Stored) -> Result<Value, String> {
+    let known = Arc::new(Newer::default());
+    known.learn("order", newer);
+    let reader = Reader::<Plain>::taught(known).unwrap();
+    let mut room = Lowered::default();
+    let known = reader.known(&event.as_ref(), &mut room).unwrap();
+    let read = reader.read(known.event_type, known.schema_version, known.data);
+    match read.map_err(|error| error.to_string())? {
+        Some(Plain::Placed(data)) => Ok(data),
+        None => Err("it is passed over".to_owned()),
+    }
+}
+
+#[test]
 fn downcasts_that_begin_nowhere_or_twice_are_refused() {
     macro_rules! refused {
         ($name:ident, $downcasts:expr, $why:literal) => {{
