@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, InvalidMessage};
 use thiserror::Error;
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 use tower_service::Service;
 
@@ -57,6 +58,9 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.set_connect_timeout(Some(within));
         tcp.set_nodelay(true);
+        // The system may give this end the very port that a server was killed at. With this, that server
+        // can listen there again.
+        tcp.set_reuse_address(true);
         tcp.enforce_http(false);
         Self {
             tcp,
@@ -114,6 +118,9 @@ impl Service<Uri> for Connector {
         let stream = self.tcp.call(uri);
         Box::pin(async move {
             let stream = stream.await.map_err(|error| nobody(&error))?.into_inner();
+            if is_itself(&stream) {
+                return Err(ConnectError::Nobody(format!("nobody listens at {host}")));
+            }
             let Some(config) = tls else {
                 return Ok(TokioIo::new(Stream::Plain(stream)));
             };
@@ -129,6 +136,13 @@ impl Service<Uri> for Connector {
             Ok(TokioIo::new(Stream::Tls(stream)))
         })
     }
+}
+
+/// Whether both ends are one. Where nobody listens, the system may give this end the port that it looks
+/// for somebody at, and then it has found itself.
+fn is_itself(stream: &TcpStream) -> bool {
+    let ends = (stream.local_addr(), stream.peer_addr());
+    matches!(ends, (Ok(here), Ok(there)) if here == there)
 }
 
 /// Why a handshake has failed, and what to do about it.
@@ -174,4 +188,35 @@ fn nobody(error: &dyn std::error::Error) -> ConnectError {
         source = error.source();
     }
     ConnectError::Nobody(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_finds_itself_where_nobody_listens_has_found_nobody() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        assert!(is_itself(&socket.connect(own).await.unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = TcpStream::connect(listener.local_addr().unwrap()).await;
+        assert!(!is_itself(&other.unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_server_can_listen_where_a_connection_to_another_has_its_own_end() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", other.local_addr().unwrap());
+        let mut connector = Connector::new(None, Duration::from_secs(5));
+        let stream = connector.call(url.parse().unwrap()).await.unwrap();
+        let Stream::Plain(stream) = stream.into_inner() else {
+            panic!("nobody encrypts");
+        };
+        let own = stream.local_addr().unwrap();
+        TcpListener::bind(own).await.unwrap();
+    }
 }
