@@ -26,7 +26,7 @@ const CATEGORY: &str = "$schema";
 const REGISTERED: &str = "$TypesRegistered";
 
 /// The category of the streams in which services say what they read, by their names.
-const READERS: &str = "$readers";
+pub const READERS: &str = "$readers";
 
 /// The type of its events.
 const READS: &str = "$ReadersRegistered";
@@ -128,6 +128,27 @@ async fn record<T: Serialize + DeserializeOwned + PartialEq + Sync>(
         }
     }
     Err(format!("gave up after {ATTEMPTS_MAX} attempts"))
+}
+
+/// Lets a service that is gone for good read nothing, and take no commands; false if it has never said
+/// what it reads.
+pub async fn forget_reader(log: &dyn Log, service: &str) -> Result<bool, String> {
+    let stream = StreamId::system(format!("{READERS}/{service}"));
+    let Ok(stream) = stream else {
+        // What is no name has said nothing.
+        return Ok(false);
+    };
+    let mut read = log.read_stream(&stream, VersionRange::ALL, Order::Backward);
+    let last = read.next().await.transpose().map_err(|e| e.to_string())?;
+    if last.is_none() {
+        return Ok(false);
+    }
+    let nothing = ServiceTypes {
+        service: service.to_owned(),
+        ..ServiceTypes::default()
+    };
+    let recorded = record(log, (READERS, READS), service, service, &nothing).await;
+    recorded.map(|()| true)
 }
 
 fn append(

@@ -71,7 +71,9 @@ async fn forget(State(shared): State<Shared>, Names(name): Names<String>) -> Ans
     // To its end, whether or not who asked waits: what the log takes is not forgotten here.
     let done = tokio::spawn(async move {
         registry.forget(&name).await?;
-        registry.find(Subject::Service(&name)).await
+        let known = registry.find(Subject::Service(&name)).await?;
+        // One that has never registered has only said what it reads.
+        Ok(known.unwrap_or_else(|| Known::unregistered(name)))
     });
     let done = done
         .await
@@ -81,7 +83,7 @@ async fn forget(State(shared): State<Shared>, Names(name): Names<String>) -> Ans
         Denied::Held(words) => Refusal::not_now(words),
         other => Refusal::unavailable(other.to_string()),
     })?;
-    reply(&known.map(registration))
+    reply(&registration(known))
 }
 
 fn registration(known: Known) -> wire::Registration {
@@ -110,6 +112,7 @@ fn registration(known: Known) -> wire::Registration {
         sends: about.sends.into_iter().collect(),
         private: about.private.into_keys().collect(),
         lease: known.lease,
+        since: known.since.map(|since| since.to_string()),
         state,
         expires_in_ms,
         taken_by,

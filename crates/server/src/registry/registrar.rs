@@ -4,18 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use anabranch_domain::Timestamp;
 use anabranch_domain::types::Privacy;
 use anabranch_log::{
     Append, AppendError, Appended, Condition, Log, ReadError, ReadMode, Rejection,
 };
 use anabranch_model::{Cut, EventId, Filter, Version};
-use anabranch_runtime::{Fleet, Time, port};
+use anabranch_runtime::{Fleet, Time, port, registry};
 use tokio::sync::Mutex;
 
 use super::denied::Denied;
 use super::fact::{About, Fact, OWNER, SERVICE};
 use super::lease::{Lease, check_secret};
-use super::table::{Entry, Shown, State, Table, Wanted, belongs_to, governing};
+use super::table::{
+    Entry, Governed, Shown, State, Table, Wanted, belongs_to, governing, says_itself,
+};
 
 /// How often somebody else may have written first before this gives up.
 const ATTEMPTS_MAX: u32 = 4;
@@ -47,7 +50,22 @@ pub struct Known {
     pub name: String,
     pub about: About,
     pub lease: Version,
+    /// When it got that.
+    pub since: Option<Timestamp>,
     pub state: State,
+}
+
+impl Known {
+    /// One that has never registered.
+    pub fn unregistered(name: String) -> Self {
+        Self {
+            name,
+            about: About::default(),
+            lease: 0,
+            since: None,
+            state: State::Released,
+        }
+    }
 }
 
 /// By what a service is looked for.
@@ -104,7 +122,8 @@ impl Registry {
                     what: "decoding stored events".to_owned(),
                     reason: error.to_string(),
                 })?;
-                table.take_in(&Fact::said_by(&event)?, event.version, now);
+                let said_at = Timestamp::from_micros(event.recorded_at);
+                table.take_in(&Fact::said_by(&event)?, event.version, (now, said_at));
             }
         }
         Ok(table)
@@ -163,9 +182,23 @@ impl Registry {
         self.change(|table, _| table.release(token, give_up)).await
     }
 
-    /// Lets what a service owned have no owner any more, if the service is gone.
+    /// Lets what a service owned have no owner any more, and lets it read nothing, if the service is gone.
     pub async fn forget(&self, name: &str) -> Result<(), Denied> {
-        self.change(|table, now| table.forget(name, now)).await
+        if self.beside.service(name).is_some() {
+            return Err(Denied::Held(format!(
+                "service {name} runs in this program; nothing was changed"
+            )));
+        }
+        let forgotten = self.change(|table, now| table.forget(name, now)).await;
+        // One that has never registered may have said what it reads.
+        if !matches!(forgotten, Ok(()) | Err(Denied::Unknown(_))) {
+            return forgotten;
+        }
+        let has_read = registry::forget_reader(&*self.log, name).await;
+        match has_read.map_err(Denied::Unavailable)? {
+            true => Ok(()),
+            false => forgotten,
+        }
     }
 
     /// Says on the log what `plan` wants to be said, and takes it in.
@@ -187,7 +220,7 @@ impl Registry {
             };
             match self.surely(append).await {
                 Ok(appended) => {
-                    let now = self.time.monotonic();
+                    let now = (self.time.monotonic(), self.time.now());
                     let mut table = self.table_mut();
                     for (fact, placed) in facts.iter().zip(&appended.places) {
                         table.take_in(fact, placed.version, now);
@@ -289,12 +322,20 @@ impl Registry {
     fn check_beside(&self, append: &Append) -> Result<(), Rejection> {
         let mut checked = None;
         for event in &append.events {
-            let category = governing(&event.stream);
-            if checked.replace(category) == Some(category) {
+            let governed = governing(&event.stream);
+            if checked.replace(governed) == Some(governed) {
                 continue;
             }
-            if let Some(service) = self.beside.home_of(port::Subject::Category(category)) {
-                return Err(belongs_to(category, &service));
+            match governed {
+                Governed::Category(category) => {
+                    if let Some(service) = self.beside.home_of(port::Subject::Category(category)) {
+                        return Err(belongs_to(category, &service));
+                    }
+                }
+                Governed::Service(name) if self.beside.service(name).is_some() => {
+                    return Err(says_itself(name));
+                }
+                Governed::Service(_) => {}
             }
         }
         Ok(())
@@ -349,6 +390,7 @@ fn known(name: &str, entry: &Entry, state: State) -> Known {
         name: name.to_owned(),
         about: entry.about.clone(),
         lease: entry.lease,
+        since: Some(entry.since),
         state,
     }
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_domain::Timestamp;
 use anabranch_domain::types::{Kept, Privacy, PrivateRead, Reads};
 use anabranch_log::{Append, Condition, Expect, Rejection};
 use anabranch_model::{NameError, StreamId, Version};
+use anabranch_runtime::registry::READERS;
 
 use super::denied::Denied;
 use super::fact::{About, Fact, OWNER, Owned, Registered, Released, Replaced, SERVICE, What};
@@ -34,6 +36,8 @@ pub struct Entry {
     pub about: About,
     /// The number of its newest lease.
     pub lease: Version,
+    /// When it got that, by the clock of whoever wrote it down.
+    pub since: Timestamp,
     /// The last event of its stream.
     last: Version,
     secret_hash: String,
@@ -104,9 +108,9 @@ impl Entry {
 }
 
 impl Table {
-    /// Takes in what an event of the log says. A lease lasts from `now`: who was there before a
-    /// restart has time to renew it.
-    pub fn take_in(&mut self, fact: &Fact, version: Version, now: Duration) {
+    /// Takes in what an event of the log says, and since when. A lease lasts from `now`: who was there
+    /// before a restart has time to renew it.
+    pub fn take_in(&mut self, fact: &Fact, version: Version, now: (Duration, Timestamp)) {
         let key = fact.stream.key();
         match &fact.what {
             What::Registered(said) => self.registered(key, said, version, now),
@@ -132,7 +136,13 @@ impl Table {
         }
     }
 
-    fn registered(&mut self, name: &str, said: &Registered, version: Version, now: Duration) {
+    fn registered(
+        &mut self,
+        name: &str,
+        said: &Registered,
+        version: Version,
+        (now, since): (Duration, Timestamp),
+    ) {
         self.views.retain(|_, service| service != name);
         for view in &said.about.views {
             self.views.insert(view.clone(), name.to_owned());
@@ -141,6 +151,7 @@ impl Table {
         let entry = Entry {
             about: said.about.clone(),
             lease: version,
+            since,
             last: version,
             secret_hash: said.secret_hash.clone(),
             lease_time,
@@ -425,11 +436,14 @@ impl Table {
         let Append { conditions, events } = append;
         let mut checked = None;
         for event in &*events {
-            let category = governing(&event.stream);
-            if checked.replace(category) == Some(category) {
+            let governed = governing(&event.stream);
+            if checked.replace(governed) == Some(governed) {
                 continue;
             }
-            let fence = self.check_owner(shown, category)?;
+            let fence = match governed {
+                Governed::Category(category) => self.check_owner(shown, category)?,
+                Governed::Service(name) => self.check_service(shown, name).map(|()| None)?,
+            };
             if let Some((stream, last)) = fence.filter(|_| fences) {
                 let fence = Condition::Stream(stream.clone(), Expect::At(last));
                 if !conditions.contains(&fence) {
@@ -469,6 +483,20 @@ impl Table {
         Err(belongs_to(category, &by.service))
     }
 
+    /// Refuses who says what a service reads, and is not that service. One that has ended in order, or has
+    /// never registered, may be anybody.
+    fn check_service(&self, shown: &Shown, name: &str) -> Result<(), Rejection> {
+        let entry = self.services.get(name);
+        let Some(entry) = entry.filter(|entry| matches!(entry.end, End::At(_))) else {
+            return Ok(());
+        };
+        let is_its = |lease: &Lease| lease.number == entry.lease && lease.service == name;
+        match shown.leases.iter().any(is_its) {
+            true => Ok(()),
+            false => Err(says_itself(name)),
+        }
+    }
+
     /// Whether a lease is held, for all that is known here.
     pub fn is_current(&self, lease: &Lease) -> bool {
         let entry = self.services.get(&lease.service);
@@ -483,7 +511,10 @@ impl Table {
     /// Why an append by leases that are all lost is refused.
     fn fenced(&self, shown: &Shown, append: &Append) -> Rejection {
         let first = append.events.first();
-        let category = first.map_or("", |event| governing(&event.stream));
+        let category = first.map_or("", |event| match governing(&event.stream) {
+            Governed::Category(category) => category,
+            Governed::Service(_) => event.stream.category(),
+        });
         let by = self
             .owners
             .get(category)
@@ -558,15 +589,36 @@ pub fn private(read: &PrivateRead) -> Denied {
     Denied::Private(read.to_string())
 }
 
-/// The category whose owner writes to a stream: its own, or for a stream that is kept about a
-/// category (`$schema/order`: what its events look like) that one.
-pub fn governing(stream: &StreamId) -> &str {
-    let category = stream.category();
-    if !category.starts_with('$') || category == SERVICE || category == OWNER {
-        return category;
+/// By whom a stream is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Governed<'a> {
+    /// By the owner of this category.
+    Category(&'a str),
+    /// By this service.
+    Service(&'a str),
+}
+
+/// By whom a stream is written: by the owner of its category, or for a stream that is kept about a
+/// category (`$schema/order`: what its events look like) of that one; what a service reads
+/// (`$readers/orders`) is said by that service.
+pub fn governing(stream: &StreamId) -> Governed<'_> {
+    let (category, about) = (stream.category(), stream.key());
+    if category == READERS {
+        return Governed::Service(about);
     }
-    let about = stream.key();
-    about.split_once('/').map_or(about, |(about, _)| about)
+    if !category.starts_with('$') || category == SERVICE || category == OWNER {
+        return Governed::Category(category);
+    }
+    Governed::Category(about.split_once('/').map_or(about, |(about, _)| about))
+}
+
+/// The refusal of an append that says what another service reads.
+pub fn says_itself(service: &str) -> Rejection {
+    Rejection::NotOwner {
+        category: READERS.to_owned(),
+        owner: service.to_owned(),
+        why: format!("what service {service} reads is said by that service alone"),
+    }
 }
 
 /// The refusal of an append to what another service owns.

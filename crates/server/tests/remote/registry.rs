@@ -147,6 +147,72 @@ fn what_is_kept_about_a_category_is_its_owners_too() {
 }
 
 #[test]
+fn what_a_service_reads_is_said_by_itself_whoever_owns_a_category_of_its_name() {
+    let backbone = Backbone::start();
+    let (pricing, shop, stranger) = (backbone.open(), backbone.open(), backbone.open());
+    let _shop = register(&shop, "shop", &["pricing"]).unwrap();
+    let said = |log: &RemoteLog, number: u128, service: &str| {
+        let mut event = event(number, "a/b");
+        event.stream = StreamId::system(format!("$readers/{service}")).unwrap();
+        block_on(log.append(Append::event(event)))
+    };
+    // Nobody has that name yet.
+    said(&stranger, 1, "pricing").unwrap();
+    let lease = register(&pricing, "pricing", &["price"]).unwrap();
+    said(&pricing, 2, "pricing").unwrap();
+    for other in [&stranger, &shop] {
+        let (owner, why) = not_owner(said(other, 3, "pricing"));
+        assert_eq!(owner, "pricing");
+        assert!(why.contains("said by that service alone"), "{why}");
+    }
+    said(&shop, 4, "shop").unwrap();
+    block_on(lease.release()).unwrap();
+    said(&stranger, 5, "pricing").unwrap();
+}
+
+#[test]
+fn a_service_that_is_forgotten_reads_nothing_any_more_registered_or_not() {
+    let backbone = Backbone::start();
+    let log = backbone.open();
+    let _lease = register(&log, "shop", &["order"]).unwrap();
+    for (number, service) in ["ghost", "shop"].into_iter().enumerate() {
+        let mut said = event(number as u128 + 1, "a/b");
+        said.stream = StreamId::system(format!("$readers/{service}")).unwrap();
+        let reads = json!({"what": "view", "name": "all", "categories": ["order"],
+            "events": {"kinds": []}});
+        let types = json!({"service": service, "entities": [], "readers": [reads], "journals": []});
+        said.data = types.to_string().into();
+        block_on(log.append(Append::event(said))).unwrap();
+    }
+    let forget = |service: &str| {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let client = Client::new(&backbone.server.url(), Time::of(&Env::os())).unwrap();
+        let path = format!("/operate/registry/{service}/forget");
+        let sent = client.send(Method::Post, &path, &[], Default::default());
+        let reply = runtime.block_on(sent).unwrap();
+        (reply.status.as_u16(), reply.json())
+    };
+    let reads = || {
+        let all = block_on(anabranch_runtime::registry::readers(&log)).unwrap();
+        let reading = all.into_iter().filter(|one| !one.readers.is_empty());
+        reading.map(|one| one.service).collect::<Vec<_>>()
+    };
+    let (status, answer) = forget("ghost");
+    assert_eq!(
+        (status, &answer["name"]),
+        (200, &json!("ghost")),
+        "{answer}"
+    );
+    assert_eq!(reads(), ["shop"]);
+    assert_eq!(forget("shop").0, 409, "it is there");
+    assert_eq!(reads(), ["shop"]);
+    backbone.time.advance(Duration::from_secs(11));
+    assert_eq!(forget("shop").0, 200);
+    assert!(reads().is_empty());
+    assert_eq!(forget("nobody").0, 404);
+}
+
+#[test]
 fn a_category_without_an_owner_takes_appends_of_whoever_may_write() {
     let backbone = Backbone::start();
     let (orders, stranger) = (backbone.open(), backbone.open());

@@ -25,6 +25,9 @@ pub struct Registration {
     pub private: Vec<String>,
     /// The number of its newest lease.
     pub lease: u64,
+    /// When it got that lease, which is when it was started: RFC 3339, by the clock of the log's server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// How that lease is.
     pub state: LeaseState,
     /// How long it lasts yet, in milliseconds, if it is held.

@@ -258,6 +258,7 @@ mod tests {
             sends: names(sends),
             private: Vec::new(),
             lease: 0,
+            since: None,
             state: LeaseState::Released,
             expires_in_ms: None,
             taken_by: None,

@@ -78,7 +78,8 @@ that are not answered yet.
 
 Then those that have registered at the log, from other processes. Lease: held: the service is there;
 expired: it has not said so in time; released: it has ended in order; taken: another service has
-claimed what it owned. As JSON they have `lease` and `state`.
+claimed what it owned. Since: when it was started, by the clock of the log's server. As JSON they
+have `lease`, `since` and `state`.
 
 Examples:
   anabranch service ls
@@ -92,7 +93,8 @@ pub struct LsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A category stays owned when its service ends, until that or another one registers. This is for a
-service that will not come back. One that is there is refused: stop it first.
+service that will not come back. One that is there is refused: stop it first. What it has said
+that it reads is forgotten too: `anabranch deploy check` asks nothing more for its sake.
 
 Examples:
   anabranch service forget orders")]
@@ -210,9 +212,16 @@ async fn forget(args: &ForgetArgs, context: &Context) -> Outcome {
 }
 
 fn print_registered(all: &[Registration], out: &mut Output) -> Outcome {
-    let mut table = Table::new(["service", "address", "owns", "views", "program", "lease"]);
+    let mut table = Table::new([
+        "service", "address", "owns", "views", "program", "lease", "since",
+    ]);
     for service in all {
         let program = format!("{} {}", service.program, service.version);
+        // To the second.
+        let since = service.since.as_deref().unwrap_or_default();
+        let since = since
+            .split_once('.')
+            .map_or(since.to_owned(), |(to, _)| format!("{to}Z"));
         table.row([
             &service.name,
             &service.address,
@@ -220,6 +229,7 @@ fn print_registered(all: &[Registration], out: &mut Output) -> Outcome {
             &service.views.join(", "),
             program.trim(),
             &lease_of(service),
+            &since,
         ]);
     }
     table.print("no service has registered", out)
