@@ -17,7 +17,7 @@ mod port;
 pub mod problem;
 
 pub use directory::{Directory, FixedDirectory};
-pub use port::{PeerOptions, RemotePort};
+pub use port::{Declared, PeerOptions, RemotePort};
 
 /// The beginning of the paths that one service asks another by.
 pub const PATH: &str = "/peer/";

@@ -1,10 +1,11 @@
 //! A port whose other side is a server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anabranch_domain::CommandEnvelope;
 use anabranch_log::BoxFuture;
 use anabranch_runtime::port::{Problem, Reply, Request, Subject};
 use anabranch_runtime::view::Policy;
@@ -64,6 +65,20 @@ pub struct PeerOptions {
     /// How long requests wait for a service that has gone, so that one that is started again
     /// fails nobody. Who comes when it has been away for longer is told at once.
     pub away: Duration,
+    /// What the service has declared that it sends to. `None`: nobody looks.
+    pub declared: Option<Declared>,
+}
+
+/// What a service has declared that it sends to, and who is told of what else it sends to.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// The service.
+    pub service: String,
+    /// The categories.
+    pub sends: BTreeSet<String>,
+    /// Is told once of each other category that one of its processes or sagas sends to. It is sent all the
+    /// same.
+    pub tell: fn(&str),
 }
 
 impl Default for PeerOptions {
@@ -76,6 +91,7 @@ impl Default for PeerOptions {
             trust: None,
             patience: Duration::from_secs(40),
             away: Duration::from_secs(5),
+            declared: None,
         }
     }
 }
@@ -89,6 +105,8 @@ pub struct RemotePort {
     options: PeerOptions,
     known: Mutex<BTreeMap<Key, Known>>,
     away: Mutex<BTreeMap<Key, Away>>,
+    /// The categories that were told of.
+    undeclared: Mutex<BTreeSet<String>>,
     /// Held by who asks the directory: others wait for what it says.
     asking: tokio::sync::Mutex<()>,
 }
@@ -165,6 +183,7 @@ impl RemotePort {
             options,
             known: Mutex::default(),
             away: Mutex::default(),
+            undeclared: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         }
     }
@@ -438,10 +457,34 @@ impl RemotePort {
         }
     }
 
+    /// Tells, once for each category, that something is sent there which was not declared. What is only
+    /// handed on for somebody else is waited for by nobody here.
+    fn check_declared(&self, command: &CommandEnvelope) {
+        let category = command.to.category();
+        let (Some(declared), Some(_)) = (&self.options.declared, &command.reply_to) else {
+            return;
+        };
+        if declared.sends.contains(category) {
+            return;
+        }
+        let mut told = self
+            .undeclared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if told.len() < NAMES_MAX && told.insert(category.to_owned()) {
+            (declared.tell)(&format!(
+                "service {} sends to {category}, which it has not declared: name it in `sends` where \
+                 the service registers; `anabranch service graph` shows what each sends",
+                declared.service
+            ));
+        }
+    }
+
     async fn call(&self, request: Request) -> Result<Reply, Problem> {
         let subject = request.subject();
         match &request {
             Request::Command(dispatch) => {
+                self.check_declared(&dispatch.command);
                 let within = dispatch.timeout.unwrap_or(self.options.patience) + GRACE;
                 let letter = letter(COMMANDS, &convert::command(dispatch), within)?;
                 let told: wire::PeerDelivered = self.tell(subject, &letter).await?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anabranch_domain::{
-    Command as _, CommandEnvelope, CommandId, Decide, Entity, Event, Publishes, StreamId,
+    Command as _, CommandEnvelope, CommandId, Decide, Entity, Event, Publishes, StreamId, Timestamp,
 };
 use anabranch_env::Env;
 use anabranch_log::{
@@ -16,7 +16,7 @@ use anabranch_log::{
 };
 use anabranch_log_remote::{Options, Registration, RemoteLog};
 use anabranch_model::{Cut, EventId, NewEvent, TokenKey, TokenSeal};
-use anabranch_peer::{Directory, FixedDirectory, PeerOptions, RemotePort};
+use anabranch_peer::{Declared, Directory, FixedDirectory, PeerOptions, RemotePort};
 use anabranch_runtime::port::{Ask, Dispatch, Port, Problem, Subject};
 use anabranch_runtime::view::{Consistency, Question};
 use anabranch_runtime::{
@@ -100,6 +100,32 @@ fn port_to(url: &str) -> Arc<dyn Port> {
     port(all_at(url), PeerOptions::default())
 }
 
+#[tokio::test]
+async fn what_a_process_sends_and_its_service_has_not_declared_is_told_once() {
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let bank = Bank::open().await;
+    let mut options = PeerOptions::default();
+    options.declared = Some(Declared {
+        service: "till".to_owned(),
+        sends: ["price".to_owned()].into(),
+        tell: |text| TOLD.lock().unwrap().push(text.to_owned()),
+    });
+    let port = port(all_at(&bank.url), options);
+    let told = || TOLD.lock().unwrap().clone();
+    // Handed on for somebody else.
+    port.deliver(deposit(1, 5)).await.unwrap();
+    assert!(told().is_empty(), "{:?}", told());
+    for id in [2, 3] {
+        let mut sent = deposit(id, 5);
+        sent.command.reply_to = Some(StreamId::of("charging", "1").unwrap());
+        port.deliver(sent).await.unwrap();
+    }
+    let told = told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let words = "service till sends to account, which it has not declared";
+    assert!(told[0].starts_with(words), "{told:?}");
+}
+
 /// Nobody waits for who is away.
 fn at_once() -> PeerOptions {
     let mut options = PeerOptions::default();
@@ -173,6 +199,25 @@ async fn a_command_to_another_process_says_what_it_would_say_here() {
         assert_eq!(near.deliver(refused).await.unwrap_err(), said);
     }
     assert_eq!(bank.balance("ada").await, 5);
+}
+
+#[tokio::test]
+async fn clocks_that_are_an_hour_apart_change_nothing_between_services() {
+    const HOUR: u64 = 3_600_000_000;
+    let bank = Bank::open().await;
+    let now = Time::of(&bank.env).now().micros();
+    for (id, wall) in [(1, now - HOUR), (2, now + HOUR)] {
+        let clock = ManualTime::new();
+        clock.set_wall(Timestamp::from_micros(wall));
+        let time = Time::manual(&clock, bank.env.rng.clone());
+        let port = RemotePort::new(all_at(&bank.url), time, PeerOptions::default());
+        let port: Arc<dyn Port> = Arc::new(port);
+        let mut sent = deposit(id, 5);
+        sent.timeout = Some(Duration::from_secs(5));
+        let done = done(port.deliver(sent).await.unwrap());
+        assert!(!done.repeated, "{done:?}");
+    }
+    assert_eq!(bank.balance("ada").await, 10);
 }
 
 #[tokio::test]

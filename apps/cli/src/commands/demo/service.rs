@@ -8,7 +8,7 @@ use std::time::Duration;
 use anabranch::Address;
 use anabranch::domain::types::ServiceTypes;
 use anabranch::log::OpenError;
-use anabranch::peer::{PeerOptions, Registered, RemotePort};
+use anabranch::peer::{Declared, PeerOptions, Registered, RemotePort};
 use anabranch::remote::{self, Registration, RegistryError, RemoteLog};
 use anabranch::runtime::snapshot::DiskSnapshots;
 use anabranch::runtime::{Fleet, Time};
@@ -79,6 +79,12 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
     options.log = Some(log.name().to_owned());
     options.key = key;
     options.trust = trust;
+    let sends = Shop::sends_of(name).iter();
+    options.declared = Some(Declared {
+        service: name.to_owned(),
+        sends: sends.map(|&category| category.to_owned()).collect(),
+        tell: note,
+    });
     let registry = log.registry();
     let directory = Registered(registry.clone());
     let port = RemotePort::new(Arc::new(directory), time.clone(), options);
