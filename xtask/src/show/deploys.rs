@@ -1,6 +1,6 @@
 //! Another build of one service, while the others run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -74,6 +74,19 @@ impl Rig {
         json(&self.program, &send, &self.dir)
     }
 
+    /// The views of the shop's page that have stopped, once what stands at this position is behind all.
+    fn stopped(&self, named: &[&str], position: &str) -> Outcome<Vec<String>> {
+        for _ in 0..400 {
+            let ask = ["view", "ls", "--server", &self.shop.page];
+            let views = json(&self.program, &ask, &self.dir)?;
+            if let Some(stopped) = settled(&views, named, position) {
+                return Ok(stopped);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        Err("not all views have come so far in time".to_owned())
+    }
+
     /// The services that were started again since.
     fn started_again(&self, before: &[(String, u64)]) -> Outcome<Vec<String>> {
         let after = self.shop.leases(&self.program, &self.dir)?;
@@ -113,7 +126,7 @@ pub fn deploy(workspace: &Workspace) -> Outcome<String> {
     if raised["events"][0]["schema_version"] != 2 {
         return Err(format!("the new build does not answer: {raised}"));
     }
-    let back = rig.run(&["deploy", "pricing", "--program", "false"])?;
+    let back = rig.run(&["deploy", "pricing", "--program", "false", "--force"])?;
     if back.status.success() || !said(&back).contains("went-back") {
         return Err(format!(
             "a build that fails did not go back: {}",
@@ -145,17 +158,20 @@ pub fn contract(workspace: &Workspace) -> Outcome<String> {
     if check.status.success() || named.is_empty() {
         return Err(format!("a breaking build passes the check: {report}"));
     }
-    rig.run(&[
-        "deploy",
-        "pricing",
-        "--program",
-        "anabranch",
-        "--",
-        "--build",
-        "3",
-    ])?;
-    rig.send("RaisePrice", r#"{"percent":10}"#)?;
-    let stopped = stopped(&rig.program, &rig.dir, &rig.shop.page)?;
+    let deploy = ["deploy", "pricing", "--program", "anabranch"];
+    let build = ["--", "--build", "3"];
+    let refused = rig.run(&[&deploy[..], &build[..]].concat())?;
+    if refused.status.success() || !said(&refused).contains("breaks") {
+        return Err(format!(
+            "a breaking build is rolled out: {}",
+            said(&refused)
+        ));
+    }
+    rig.run(&[&deploy[..], &["--force"], &build[..]].concat())?;
+    let raised = rig.send("RaisePrice", r#"{"percent":10}"#)?;
+    // What is published stands right behind it.
+    let position = raised["events"][0]["position"].as_str().unwrap_or_default();
+    let stopped = rig.stopped(&named, position)?;
     if stopped != named {
         let (named, stopped) = (named.join(", "), stopped.join(", "));
         return Err(format!("named: {named}; stopped: {stopped}"));
@@ -166,18 +182,51 @@ pub fn contract(workspace: &Workspace) -> Outcome<String> {
     ))
 }
 
-/// The views that have stopped, once one has.
-fn stopped(program: &Path, dir: &Path, page: &str) -> Outcome<Vec<String>> {
-    for _ in 0..100 {
-        let views = json(program, &["view", "ls", "--server", page], dir)?;
-        let views = views.as_array().into_iter().flatten();
-        let stopped = views.filter(|view| view["view"]["serving"]["state"] == "stopped");
-        let names = stopped.filter_map(|view| Some(view["view"]["name"].as_str()?.to_owned()));
-        let names: Vec<_> = names.collect();
-        if !names.is_empty() {
-            return Ok(names);
+/// The views that have stopped of these, if all that were named have, and all others have taken in the
+/// event behind this position; `None`: not yet.
+fn settled(views: &Value, named: &[&str], position: &str) -> Option<Vec<String>> {
+    let (partition, offset) = position.split_once(':')?;
+    let behind = offset.parse::<u64>().ok()? + 2;
+    let mut stopped = Vec::new();
+    for view in views.as_array()? {
+        let view = &view["view"];
+        let (name, copy) = (view["name"].as_str()?, &view["serving"]);
+        if copy["state"] == "stopped" {
+            stopped.push(name.to_owned());
+        } else if named.contains(&name) || copy["cut"][partition].as_u64()? < behind {
+            return None;
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    Ok(Vec::new())
+    Some(stopped)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn it_waits_until_the_named_views_have_stopped_and_the_others_have_passed() {
+        let view = |name: &str, state: &str, cut: u64| json!({"view": {"name": name, "serving": {"state": state, "cut": {"0": cut}}}});
+        let named = ["catalogue"];
+        for (catalogue, orders, stopped) in [
+            (("live", 9), ("live", 9), None),
+            (("stopped", 5), ("live", 6), None),
+            (("stopped", 5), ("live", 7), Some(vec!["catalogue"])),
+            (
+                ("stopped", 5),
+                ("stopped", 5),
+                Some(vec!["catalogue", "orders"]),
+            ),
+        ] {
+            let views = json!([
+                view("catalogue", catalogue.0, catalogue.1),
+                view("orders", orders.0, orders.1),
+            ]);
+            let found = settled(&views, &named, "0:5");
+            let stopped = stopped.map(|all| all.into_iter().map(str::to_owned).collect());
+            assert_eq!(found, stopped, "{views}");
+        }
+    }
 }

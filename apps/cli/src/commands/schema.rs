@@ -148,9 +148,14 @@ pub fn read_types(path: &Path) -> Result<ProgramTypes, Failure> {
         fs::File::open(path).and_then(|file| file.take(TYPES_BYTES_MAX).read_to_string(&mut text))
     };
     read.map_err(|error| Failure::file("read", &name, &error))?;
-    let types = match serde_json::from_str::<ServiceTypes>(&text) {
+    parse_types(&text, &name)
+}
+
+/// What a program has printed of its types, at the place of this name.
+pub fn parse_types(text: &str, name: &str) -> Result<ProgramTypes, Failure> {
+    let types = match serde_json::from_str::<ServiceTypes>(text) {
         Ok(one) => return Ok(ProgramTypes(vec![one])),
-        Err(_) => serde_json::from_str(&text),
+        Err(_) => serde_json::from_str(text),
     };
     types.map_err(|error| {
         Failure::new(

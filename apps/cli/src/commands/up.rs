@@ -40,6 +40,7 @@ service that ends is started again, at first after 100 ms and at most after 30 s
   needs = [\"backbone\"]
   ready = \"./orders.d\"               # or: when its server.json there says where it serves
   ready_within = \"60s\"
+  print_types = [\"--types\"]          # told so besides, it prints its types, for `deploy`
   env = { RUST_LOG = \"info\" }
 
 What services write goes to the standard error, each line with its service's name. While it runs,
@@ -106,7 +107,7 @@ pub async fn open_door(
     clippy::disallowed_methods,
     reason = "this is about a file that the user names"
 )]
-fn read(path: &Path) -> Result<Plan, Failure> {
+pub fn read(path: &Path) -> Result<Plan, Failure> {
     let name = path.display().to_string();
     let failed = |error: &std::io::Error| Failure::file("read", &name, error);
     let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;

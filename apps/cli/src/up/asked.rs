@@ -35,7 +35,8 @@ pub struct Deploy {
 pub enum Answer {
     /// How the services that it was about stand now.
     Stand(Vec<Standing>),
-    /// The other build did not get ready, for this reason; the one before runs again, and stands so.
+    /// The other build did not get ready, for this reason; the one before runs again, or is stopped as it
+    /// was, and stands so.
     WentBack(String, Standing),
     /// It would not run: these, which it needs, are stopped. Nothing was changed.
     Needs(Vec<String>),

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
 use std::process::{Child as Process, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use anabranch::access::{KEY_FILE_VARIABLE, KEY_VARIABLE};
 use anabranch_runtime::Time;
 
+use super::below;
 use super::build::Build;
 use super::plan::Declared;
 
@@ -35,31 +35,27 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts a service. What it writes goes to `lines`. Its input ends when this process does, which
-    /// tells those that watch it.
+    /// Starts a service. What it writes goes to `lines`. When this process ends, however that is, its
+    /// input ends too, which tells those that watch it, and the system asks it to end.
     pub fn start(
         name: &str,
         declared: &Declared,
         build: &Build,
         lines: &Lines,
     ) -> std::io::Result<Self> {
-        let program = match build.program.as_str() {
-            "anabranch" => this_program(std::env::current_exe()?),
-            other => other.into(),
-        };
-        let mut process = Command::new(program)
+        let mut command = below::command(&build.program, &declared.dir)?;
+        command
             .args(&build.args)
             // Of this program's keys a service is handed the one that is declared for it.
             .env_remove(KEY_VARIABLE)
             .env_remove(KEY_FILE_VARIABLE)
             .envs(&declared.env)
-            .current_dir(&declared.dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // Ctrl-C is for the supervisor, which stops its services in order.
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        let mut process = below::start(command)?;
         let reading = Arc::new(());
         if let Some(stdout) = process.stdout.take() {
             pass_on(name, stdout, lines, &reading)?;
@@ -157,14 +153,6 @@ fn pass_on(
     };
     let thread = thread::Builder::new().name("up-output".to_owned());
     thread.spawn(read).map(drop)
-}
-
-/// This program, also when another file has taken the place of its own.
-fn this_program(path: PathBuf) -> PathBuf {
-    match path.to_string_lossy().ends_with(" (deleted)") {
-        true => "/proc/self/exe".into(),
-        false => path,
-    }
 }
 
 /// How a process has ended, in words.

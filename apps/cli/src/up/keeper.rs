@@ -95,6 +95,8 @@ pub struct Keeper {
     pub needed_by: Vec<watch::Receiver<Status>>,
     pub say: watch::Sender<Status>,
     pub kills: mpsc::Receiver<()>,
+    /// Whether it was killed on purpose, which is no failure of its own.
+    pub was_struck: bool,
     pub wanted: watch::Receiver<Wanted>,
     pub time: Time,
     /// Whose certificates are believed.
@@ -137,7 +139,8 @@ impl Keeper {
                 Err(error) => End::Ended(format!("cannot be started: {error}")),
             };
             let End::Ended(how) = end else { continue };
-            if self.time.monotonic().saturating_sub(began) >= SOUND {
+            let was_struck = std::mem::take(&mut self.was_struck);
+            if was_struck || self.time.monotonic().saturating_sub(began) >= SOUND {
                 failures = 0;
             }
             let wait = AGAIN_FIRST
@@ -189,7 +192,10 @@ impl Keeper {
                     // From now on only its end is waited for.
                     is_ready = true;
                 }
-                Some(()) = self.kills.recv() => self.kill(&child),
+                Some(()) = self.kills.recv() => {
+                    self.was_struck = true;
+                    self.kill(&child);
+                }
                 _ = wanted.wait_for(|wanted| *wanted != Wanted::Run) => break,
             }
         }

@@ -2,12 +2,14 @@
 //! again when it ends, and ends all of them in order.
 
 pub mod asked;
-mod build;
+pub mod below;
+pub mod build;
 mod child;
 pub mod control;
 mod keeper;
 mod listener;
 pub mod plan;
+pub mod printed;
 mod supervisor;
 pub mod systemd;
 

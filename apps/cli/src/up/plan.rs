@@ -30,6 +30,8 @@ pub struct Declared {
     pub ready: Ready,
     /// How long it may take to get ready before it is started again.
     pub ready_within: Duration,
+    /// With which arguments besides its program prints its types; none: it does not.
+    pub print_types: Vec<String>,
     /// What is set in its environment.
     pub env: BTreeMap<String, String>,
     /// Where it runs.
@@ -73,6 +75,8 @@ struct Table {
     ready: Option<String>,
     ready_within: Option<String>,
     #[serde(default)]
+    print_types: Vec<String>,
+    #[serde(default)]
     env: BTreeMap<String, String>,
     dir: Option<PathBuf>,
 }
@@ -107,6 +111,7 @@ impl Plan {
                     Some(path) => Ready::Directory(dir.join(path)),
                 },
                 ready_within,
+                print_types: table.print_types,
                 env,
                 dir: table
                     .dir

@@ -34,8 +34,8 @@ struct Supervised {
     status: watch::Receiver<Status>,
     wanted: watch::Sender<Wanted>,
     kill: mpsc::Sender<()>,
-    /// One at a time.
-    deploys: tokio::sync::Mutex<()>,
+    /// Held by who changes what it does: one at a time.
+    changing: tokio::sync::Mutex<()>,
     task: JoinHandle<()>,
 }
 
@@ -71,6 +71,7 @@ impl Supervisor {
                 needed_by: status_of(&heard, needed_by),
                 say,
                 kills,
+                was_struck: false,
                 wanted,
                 time: time.clone(),
                 lines: lines.clone(),
@@ -82,7 +83,7 @@ impl Supervisor {
                 wanted: want,
                 status: heard[name.as_str()].clone(),
                 kill,
-                deploys: tokio::sync::Mutex::default(),
+                changing: tokio::sync::Mutex::default(),
                 task: tokio::spawn(keeper.keep()),
             };
             services.insert(name.clone(), supervised);
@@ -140,6 +141,8 @@ impl Supervisor {
         let Some(service) = self.services.get(name) else {
             return Answer::Unknown(self.services.keys().cloned().collect());
         };
+        // Who stops it while another build is tried stops the one that stays.
+        let _one = service.changing.lock().await;
         let done = match asked {
             Asked::Stop(_) => service.rest().await,
             Asked::Restart(_) => service.rest().await && self.start_one(service, time).await,
@@ -157,12 +160,12 @@ impl Supervisor {
     /// sent to the service meanwhile waits for it.
     async fn deploy(&self, deploy: &Deploy, service: &Supervised, time: &Time) -> Answer {
         let name = &deploy.service;
-        let _one = service.deploys.lock().await;
         let stopped: Vec<_> = self.stopped_of(&service.declared.needs).cloned().collect();
         if !stopped.is_empty() {
             return Answer::Needs(stopped);
         }
         let before = service.build.borrow().clone();
+        let was_stopped = *service.wanted.borrow() == Wanted::Rest;
         let build = Build::other(&service.declared, deploy);
         if !service.rest().await {
             return Answer::Ending;
@@ -188,7 +191,7 @@ impl Supervisor {
             return Answer::Ending;
         }
         service.build.send_replace(before);
-        match self.start_one(service, time).await {
+        match was_stopped || self.start_one(service, time).await {
             true => Answer::WentBack(why, self.standing(name)),
             false => Answer::Ending,
         }
@@ -202,14 +205,17 @@ impl Supervisor {
         if !service.want(Wanted::Run) {
             return false;
         }
-        // One whose keeper is gone has ended, here and below.
-        drop(status.wait_for(|now| now.state != State::Stopped).await);
-        if self.stopped_of(&service.declared.needs).next().is_none() {
-            let has_come = |now: &Status| now.state == State::Ready || now.restarts > before;
-            tokio::select! {
-                now = status.wait_for(has_come) => drop(now),
-                () = time.sleep(service.declared.ready_within + GRACE) => {}
+        let come = async {
+            // One whose keeper is gone has ended, here and below.
+            drop(status.wait_for(|now| now.state != State::Stopped).await);
+            if self.stopped_of(&service.declared.needs).next().is_none() {
+                let has_come = |now: &Status| now.state == State::Ready || now.restarts > before;
+                drop(status.wait_for(has_come).await);
             }
+        };
+        tokio::select! {
+            () = come => {}
+            () = time.sleep(service.declared.ready_within + GRACE) => {}
         }
         true
     }

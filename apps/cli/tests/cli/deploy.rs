@@ -79,7 +79,10 @@ fn pricing_is_deployed_and_goes_back_by_itself_while_orders_run_and_nothing_is_l
     }
 
     // One that does not get ready does not stay.
-    let back = scratch.run("deploy pricing --program false");
+    let blind = scratch.run("deploy pricing --program false");
+    let blind = blind.fails(1);
+    assert!(blind.contains("does not print its types"), "{blind}");
+    let back = scratch.run("deploy pricing --program false --force");
     assert_eq!(back.code, Some(1), "{}", back.stderr);
     assert!(back.stderr.contains("error[went-back]"), "{}", back.stderr);
     assert!(back.stderr.contains("ended with code 1"), "{}", back.stderr);
@@ -115,6 +118,17 @@ fn a_build_that_ends_at_once_or_cannot_run_does_not_take_the_place_of_the_one_be
     let deployed = scratch.run("deploy second --program sh --output json").ok();
     let deployed: Vec<Value> = serde_json::from_str(&deployed).unwrap();
     assert_eq!(deployed[0]["state"], "ready", "{deployed:?}");
+    // One that was stopped is stopped again.
+    scratch.run("service stop second").ok();
+    let back = scratch.run("deploy second --program false");
+    assert_eq!(back.code, Some(1), "{}", back.stderr);
+    assert!(
+        back.stderr.contains("stopped, as it was"),
+        "{}",
+        back.stderr
+    );
+    let second = scratch.run("service start second --output json").ok();
+    let deployed: Vec<Value> = serde_json::from_str(&second).unwrap();
     // What would only wait is not tried.
     scratch.run("service stop first").ok();
     let refused = scratch.run("deploy second --program sh");
@@ -128,6 +142,29 @@ fn a_build_that_ends_at_once_or_cannot_run_does_not_take_the_place_of_the_one_be
     up.terminate();
     let done = up.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
+}
+
+#[test]
+fn who_is_stopped_while_another_build_is_tried_is_stopped_when_that_has_ended() {
+    let scratch = Scratch::new("deploy-stopped");
+    scratch.file("two.toml", TWO);
+    let mut up = scratch.start("up two.toml");
+    until(&mut up, &["second | up"]);
+    let deploy = scratch.start("deploy second --program sh --output json");
+    until(&mut up, &["second | bye", "second | up"]);
+    let stopped = scratch.run("service stop second --output json").ok();
+    let stopped: Vec<Value> = serde_json::from_str(&stopped).unwrap();
+    assert_eq!(stopped[0]["state"], "stopped", "{stopped:?}");
+    let deployed = deploy.finish().ok();
+    let deployed: Vec<Value> = serde_json::from_str(&deployed).unwrap();
+    assert_eq!(deployed[0]["state"], "ready", "{deployed:?}");
+    // It stays so.
+    let first = scratch.run("service restart first --output json").ok();
+    assert!(first.contains("ready"), "{first}");
+    up.terminate();
+    let done = up.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(!done.stderr.contains("second | up"), "{}", done.stderr);
 }
 
 #[test]
@@ -169,8 +206,17 @@ fn a_breaking_contract_names_its_readers_and_forced_stops_only_them() {
     assert_eq!(breaks[0]["code"], "reader-behind");
     assert_eq!(breaks[0]["whom"], "view catalogue of service storefront");
 
+    // Rolling it out looks at that too.
+    let refused = scratch.run("deploy pricing --program anabranch --output json -- --build 3");
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("breaks"), "{}", refused.stderr);
+    let report: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    let whom = &report["breaks"][0]["whom"];
+    assert_eq!(whom, "view catalogue of service storefront", "{report}");
+    let done = send(&scratch, &page, "RaisePrice", r#"{"percent":5}"#);
+    assert_eq!(done["events"][0]["schema_version"], 1, "{done}");
     scratch
-        .run("deploy pricing --program anabranch -- --build 3")
+        .run("deploy pricing --program anabranch --force -- --build 3")
         .ok();
     send(&scratch, &page, "RaisePrice", r#"{"percent":10}"#);
     // It stops in a moment, and says why; all others go on.

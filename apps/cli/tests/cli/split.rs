@@ -177,6 +177,46 @@ fn services_start_behind_what_they_need_and_end_before_it() {
 }
 
 #[test]
+fn services_end_with_an_up_that_was_killed() {
+    let scratch = Scratch::new("up-killed");
+    let alive = scratch.path("alive");
+    let made = std::process::Command::new("mkfifo").arg(&alive).status();
+    assert!(made.unwrap().success());
+    // It holds the other end as long as it lives, and looks at nothing.
+    scratch.file(
+        "s.toml",
+        "[service.s]\nprogram = \"sh\"\nargs = [\"-c\", \"exec sleep 1000 > alive\"]\n",
+    );
+    let up = scratch.start("up s.toml");
+    let mut alive = std::fs::File::open(alive).unwrap();
+    up.kill();
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut said = Vec::new();
+        let read = std::io::Read::read_to_end(&mut alive, &mut said);
+        ended.send(read.map(|_| said)).unwrap();
+    });
+    let end = end.recv_timeout(std::time::Duration::from_secs(30));
+    let end = end.expect("the service outlives who has started it");
+    assert_eq!(end.unwrap(), b"");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told_by_its_name() {
+    let scratch = Scratch::new("up-absent");
+    for (program, told) in [
+        ("./absent", "cannot be started"),
+        ("absent-program", "absent-program cannot be started"),
+    ] {
+        scratch.file("s.toml", format!("[service.s]\nprogram = \"{program}\"\n"));
+        let mut up = scratch.start("up s.toml");
+        until(&mut up, &[told]);
+        up.terminate();
+        up.finish().ok();
+    }
+}
+
+#[test]
 fn a_service_that_ends_is_started_again() {
     let scratch = Scratch::new("up-again");
     let file = "[service.s]\nprogram = \"sh\"\nargs = [\"-c\", \"echo here; exit 7\"]\n";
@@ -241,6 +281,48 @@ fn a_service_needs_the_address_of_its_log_alone_and_its_tokens_are_good_at_the_o
         running.terminate();
         running.finish().ok();
     }
+}
+
+#[test]
+fn a_service_that_was_paused_for_longer_than_its_lease_ends_when_another_has_followed() {
+    let scratch = Scratch::new("paused");
+    let (log, url) = serving(&scratch, "serve --listen 127.0.0.1:0 --log ./log");
+    let start = |dir: &str| {
+        let service = format!("demo --service stock --log {url} --dir {dir}");
+        serving(&scratch, &service)
+    };
+    let stock = || {
+        let all = scratch.run(&format!("service ls --log {url} --output json"));
+        let all: Vec<Value> = serde_json::from_str(&all.ok()).unwrap();
+        all[0].clone()
+    };
+    let signal = |name: &str, running: &Running| {
+        let pid = running.child.id().to_string();
+        let sent = std::process::Command::new("kill")
+            .args([name, &pid])
+            .status();
+        assert!(sent.unwrap().success());
+    };
+    let (first, _) = start("first");
+    signal("-STOP", &first);
+    // As long as the lease lasts, and no longer.
+    while stock()["state"] == "held" {}
+    assert_eq!(stock()["state"], "expired");
+    let (second, address) = start("second");
+    signal("-CONT", &first);
+    let first = first.finish();
+    assert_eq!(first.code, Some(4), "{}", first.stderr);
+    assert!(first.stderr.contains("lease-lost"), "{}", first.stderr);
+    let now = stock();
+    assert_eq!(
+        (&now["state"], &now["address"]),
+        (&"held".into(), &address.into())
+    );
+    assert!(now["since"].as_str().unwrap().ends_with('Z'), "{now}");
+    second.terminate();
+    second.finish().ok();
+    log.terminate();
+    log.finish().ok();
 }
 
 #[test]

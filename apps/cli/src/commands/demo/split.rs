@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,6 +47,9 @@ use crate::up::{Lines, State, Supervisor};
 /// How long all may take to get ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
+/// How long the log may be away, which is killed too: who watches does not give up before the services.
+const LOG_PATIENCE: Duration = Duration::from_secs(300);
+
 /// Runs the command.
 pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     let work = read_work(args.orders.as_deref())?;
@@ -62,8 +66,8 @@ pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     let provider = provider::address(args.provider, &time).await?;
     let split = Split {
         backbone: match args.doors.transport(&context)? {
-            Transport::Tls => format!("https://{}", free_port()?),
-            Transport::Plain => format!("http://{}", free_port()?),
+            Transport::Tls => format!("https://{}", free_port(&time)?),
+            Transport::Plain => format!("http://{}", free_port(&time)?),
         },
         services: services_in(place.dir(), &context)?,
         said: place.dir().join("services.log"),
@@ -139,6 +143,7 @@ impl Split {
         let mut options = remote::Options::default();
         options.key.clone_from(&key);
         options.trust.clone_from(&trust);
+        options.patience = LOG_PATIENCE;
         let log = RemoteLog::open(&self.backbone, options);
         let log = log.map_err(Failure::from)?;
         let mut options = PeerOptions::default();
@@ -178,10 +183,10 @@ impl Split {
         let provider = format!("http://{}", self.provider);
         let mut text = String::from("# Written by `anabranch demo --split`.\n");
         text += "\n[env]\n";
-        if let Some(ca) = &context.settings.tls_ca {
-            let ca = json_text(&whole(ca).display().to_string());
-            text += &format!("{CA_VARIABLE} = {ca}\n");
-        }
+        // If none, also not that of the environment, which a context may have set aside.
+        let ca = context.settings.tls_ca.as_deref().map(whole);
+        let ca = json_text(&ca.unwrap_or_default().display().to_string());
+        text += &format!("{CA_VARIABLE} = {ca}\n");
         let doors = args.doors.arguments(context)?;
         let doors: Vec<_> = doors.iter().map(String::as_str).collect();
         let mut table = |name: &str, arguments: &[&str], rest: &str| {
@@ -197,7 +202,9 @@ impl Split {
         let mut serve = vec!["serve", "--log", &dir, "--listen", listen, "--while-input"];
         serve.extend(&doors);
         let head = json_text(&format!("{}/openapi.json", self.backbone));
-        table("backbone", &serve, &format!("ready = {head}\n"));
+        // One that was killed has a long log to look through.
+        let rest = format!("ready = {head}\nready_within = \"300s\"\n");
+        table("backbone", &serve, &rest);
         for name in SERVICES {
             let own = format!("{services}/{name}");
             let mut arguments = vec!["demo", "--service", name, "--log", &self.backbone];
@@ -207,7 +214,9 @@ impl Split {
                 arguments.extend(["--listen", &args.listen]);
             }
             let ready = json_text(&own);
-            let mut rest = format!("needs = [\"backbone\"]\nready = {ready}\n");
+            let mut rest = format!(
+                "needs = [\"backbone\"]\nready = {ready}\nprint_types = [\"--print-types\"]\n"
+            );
             if args.doors.doors().auth {
                 let key = split_keys::file_of(&self.services, name);
                 let key = json_text(&key.display().to_string());
@@ -249,10 +258,35 @@ fn services_in(place: &Path, context: &Context) -> Result<PathBuf, Failure> {
 }
 
 /// A port of this machine that nobody has now. The log is served there also when its process is
-/// started again.
-fn free_port() -> Result<SocketAddr, Failure> {
-    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|bound| bound.local_addr());
-    bound.map_err(|error| Failure::new(Exit::Failed, "io", format!("no port is free: {error}")))
+/// started again; so it is none of those that the system gives to whoever asks for any, which somebody
+/// else could have by then.
+fn free_port(time: &Time) -> Result<SocketAddr, Failure> {
+    let given = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let given = given_ports(&given.unwrap_or_default());
+    let chosen = (0..PORT_TRIES).map(|_| {
+        let span = u128::from(PORTS.end - PORTS.start);
+        PORTS.start + (time.random() % span) as u16
+    });
+    let mut ports = chosen.filter(|port| !given.contains(port)).chain([0]);
+    let free = ports.find_map(|port| {
+        let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        bound.and_then(|bound| bound.local_addr()).ok()
+    });
+    free.ok_or_else(|| Failure::new(Exit::Failed, "io", "no port is free"))
+}
+
+/// From these one is chosen.
+const PORTS: Range<u16> = 10_000..60_000;
+/// How many are tried.
+const PORT_TRIES: usize = 200;
+
+/// The ports that the system gives to whoever asks for any, as it says itself; or as it usually is.
+fn given_ports(said: &str) -> RangeInclusive<u16> {
+    let mut ports = said.split_whitespace().map(str::parse);
+    match (ports.next(), ports.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => first..=last,
+        _ => 32_768..=60_999,
+    }
 }
 
 /// Writes what the services say into a file.
@@ -265,4 +299,22 @@ fn to_file(path: &Path) -> Result<Lines, Failure> {
         // What a full disk does not take is lost; the services go on.
         drop(writeln!(file, "{name:<10} | {line}"));
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_of_the_log_is_none_that_the_system_gives_to_others() {
+        assert_eq!(given_ports("32768\t60999\n"), 32_768..=60_999);
+        assert_eq!(given_ports(""), 32_768..=60_999);
+        let said = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let given = given_ports(&said);
+        let time = Time::of(&anabranch::env::Env::os());
+        for _ in 0..50 {
+            let port = free_port(&time).unwrap().port();
+            assert!(!given.contains(&port), "{port} {given:?}");
+        }
+    }
 }

@@ -1,16 +1,18 @@
 //! `anabranch deploy`.
 
+mod vet;
+
 use std::path::PathBuf;
 
-use anabranch::domain::types::{Rollout, ServiceTypes};
+use anabranch::domain::types::{ProgramTypes, Rollout, ServiceTypes};
 use anabranch_runtime::registry;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Context;
 use super::log::text::counted;
 use super::schema::{print_breaks, read_types, unreadable};
 use super::service::kept;
+use crate::context::Context;
 use crate::event_text::clean;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs;
@@ -31,12 +33,23 @@ pub struct DeployArgs {
     /// The file that `anabranch up` runs [default: the one that runs here]
     #[arg(long, value_name = "FILE")]
     up: Option<PathBuf>,
+    /// The file of the types of the new build, for the check, if the file of `anabranch up` does not say
+    /// how they are printed
+    #[arg(long, value_name = "FILE", conflicts_with = "force")]
+    types: Option<PathBuf>,
+    /// Roll it out whatever it would break
+    #[arg(long)]
+    force: bool,
     /// What the program is told besides
     #[arg(last = true, value_name = "ARGUMENT")]
     args: Vec<String>,
 }
 
 const ROLL: &str = "\
+First it is looked at what the new build would break, as `deploy check` does; if that is anything, the
+exit code is 1 and nothing is rolled out, but with --force. Its types are in --types FILE, or are what
+it prints with the arguments that `print_types` of the service says; without both nobody looks.
+
 The build that runs is ended in order, as by `service stop`; the new one is started, and has to get
 ready within the file's ready_within. If it ends before, or takes longer, the one before is started
 again, and the exit code is 1. What the others send to the service meanwhile waits for up to five
@@ -94,6 +107,14 @@ pub async fn run(args: DeployArgs, context: &Context) -> Outcome {
         program: seen_from_here(program),
         args: args.args,
     };
+    if !args.force {
+        vet::vet(
+            &deploy,
+            (args.up.as_deref(), args.types.as_deref()),
+            context,
+        )
+        .await?;
+    }
     let asked = Asked::Deploy(deploy);
     let (path, answer) = kept::ask(args.up.as_deref(), &asked, context).await?;
     let form = context.settings.form;
@@ -127,10 +148,10 @@ fn went_back(why: &str, standing: &Standing) -> Failure {
         "the new build of {} did not get ready: {why}",
         standing.service
     );
-    let is_back = standing.state == "ready";
-    let safe = match is_back {
-        true => "the build before runs again",
-        false => "the build before was started again, and is not ready yet",
+    let safe = match standing.state.as_str() {
+        "ready" => "the build before runs again",
+        "stopped" => "the service is stopped, as it was",
+        _ => "the build before was started again, and is not ready yet",
     };
     Failure::new(Exit::Failed, "went-back", what)
         .safe(safe)
@@ -138,38 +159,40 @@ fn went_back(why: &str, standing: &Standing) -> Failure {
 }
 
 async fn check(args: &CheckArgs, context: &Context) -> Outcome {
-    let types = types_of(args)?;
+    let types = read_types(&args.types)?;
+    let types = own(types, &args.service, &args.types.display().to_string())?;
     let opened = logs::open_read_only(context)?;
     let rollout = registry::check_rollout(&types, &*opened.log).await;
     let rollout = rollout.map_err(unreadable)?;
     opened.close()?;
-    let mut out = Output::stdout();
-    match context.settings.form {
-        Form::Text => print(&rollout, &mut out)?,
-        Form::Json | Form::Jsonl => out.line(&json!(rollout).to_string())?,
-    }
-    out.flush()?;
-    let breaks = rollout.report.breaks.len() as u64;
-    if breaks == 0 {
-        return Ok(());
-    }
-    let what = format!("{} would break somebody", counted(breaks, "change"));
-    Err(Failure::new(Exit::Failed, "breaks", what)
-        .safe("nothing was rolled out")
-        .into())
+    show(&rollout, context.settings.form)?;
+    Ok(breaks(&rollout).map_or(Ok(()), Err)?)
 }
 
-fn types_of(args: &CheckArgs) -> Result<ServiceTypes, Failure> {
-    let all = read_types(&args.types)?.0;
-    let names: Vec<_> = all.iter().map(|one| one.service.clone()).collect();
-    let own = all.into_iter().find(|one| one.service == args.service);
+fn show(rollout: &Rollout, form: Form) -> Outcome {
+    let mut out = Output::stdout();
+    match form {
+        Form::Text => print(rollout, &mut out)?,
+        Form::Json | Form::Jsonl => out.line(&json!(rollout).to_string())?,
+    }
+    out.flush()
+}
+
+/// That it would break somebody, if it would.
+fn breaks(rollout: &Rollout) -> Option<Failure> {
+    let breaks = rollout.report.breaks.len() as u64;
+    let what = format!("{} would break somebody", counted(breaks, "change"));
+    let failure = Failure::new(Exit::Failed, "breaks", what).safe("nothing was rolled out");
+    (breaks > 0).then_some(failure)
+}
+
+/// The types of one service, of those that `place` describes.
+fn own(all: ProgramTypes, service: &str, place: &str) -> Result<ServiceTypes, Failure> {
+    let names: Vec<_> = all.0.iter().map(|one| one.service.clone()).collect();
+    let own = all.0.into_iter().find(|one| one.service == service);
     own.ok_or_else(|| {
-        let file = args.types.display();
-        let what = format!(
-            "{file} does not describe service {:?}, but {}",
-            args.service,
-            names.join(", ")
-        );
+        let names = names.join(", ");
+        let what = format!("{place} does not describe service {service:?}, but {names}");
         Failure::new(Exit::NotFound, "no-such-service", what).safe("nothing was compared")
     })
 }
