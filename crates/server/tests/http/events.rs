@@ -24,18 +24,9 @@ async fn read(bank: &Bank, path: &str, headers: &[(&str, &str)]) -> Reader {
     Reader::open(&bank.client.address(), path, headers).await
 }
 
-/// A bank with so many deposits.
-async fn bank_with(deposits: u64) -> Bank {
-    let bank = Bank::open().await;
-    for amount in 1..=deposits {
-        good(&bank.deposit("a", amount).await);
-    }
-    bank
-}
-
 #[tokio::test]
 async fn events_are_cloud_events_and_come_as_they_are_appended() {
-    let bank = bank_with(1).await;
+    let bank = Bank::with(1).await;
     let mut reader = read(&bank, "/events", &[]).await;
     assert_eq!(reader.status, 200);
     assert_eq!(reader.headers["content-type"], "text/event-stream");
@@ -53,7 +44,7 @@ async fn events_are_cloud_events_and_come_as_they_are_appended() {
 
 #[tokio::test]
 async fn a_reader_that_comes_again_misses_nothing_and_gets_nothing_twice() {
-    let bank = bank_with(6).await;
+    let bank = Bank::with(6).await;
     let path = "/events?category=account&until=head";
     let mut ids = Vec::new();
     let mut reader = read(&bank, path, &[]).await;
@@ -75,7 +66,7 @@ async fn a_reader_that_comes_again_misses_nothing_and_gets_nothing_twice() {
 
 #[tokio::test]
 async fn a_reader_to_the_head_is_told_that_it_is_there_and_not_to_come_again() {
-    let bank = bank_with(2).await;
+    let bank = Bank::with(2).await;
     let mut reader = read(&bank, "/events?until=head&from=0:1", &[]).await;
     assert_eq!(reader.event().await.unwrap().json()["position"], "0:1");
     let head = reader.event().await.unwrap();
@@ -90,7 +81,7 @@ async fn a_reader_to_the_head_is_told_that_it_is_there_and_not_to_come_again() {
 
 #[tokio::test]
 async fn the_id_of_an_event_is_a_token_with_which_a_view_shows_it() {
-    let bank = bank_with(0).await;
+    let bank = Bank::with(0).await;
     let mut reader = read(&bank, "/events", &[]).await;
     good(&bank.deposit("a", 5).await);
     let sent = reader.event().await.unwrap();
@@ -101,7 +92,7 @@ async fn the_id_of_an_event_is_a_token_with_which_a_view_shows_it() {
 
 #[tokio::test]
 async fn only_events_that_are_wanted_come() {
-    let bank = bank_with(1).await;
+    let bank = Bank::with(1).await;
     good(&bank.deposit("b", 2).await);
     let story = good(&bank.post("/commands/account/a?type=Close", "").await);
     let tagged = NewEvent::new(
@@ -145,7 +136,7 @@ async fn only_events_that_are_wanted_come() {
 
 #[tokio::test]
 async fn whoever_accepts_a_batch_gets_the_events_by_the_page() {
-    let bank = bank_with(5).await;
+    let bank = Bank::with(5).await;
     let accept = ("accept", "application/cloudevents-batch+json");
     let (mut from, mut came) = ("0:0".to_owned(), Vec::new());
     for expected in [2, 2, 1, 0] {
@@ -171,7 +162,7 @@ async fn whoever_accepts_a_batch_gets_the_events_by_the_page() {
 
 #[tokio::test]
 async fn a_reader_from_the_head_sees_what_is_appended_from_now_on() {
-    let bank = bank_with(3).await;
+    let bank = Bank::with(3).await;
     let mut reader = read(&bank, "/events?from=head", &[]).await;
     good(&bank.deposit("a", 9).await);
     assert_eq!(reader.event().await.unwrap().json()["position"], "0:3");
@@ -179,7 +170,7 @@ async fn a_reader_from_the_head_sees_what_is_appended_from_now_on() {
 
 #[tokio::test]
 async fn a_place_that_is_none_of_this_log_is_refused() {
-    let bank = bank_with(1).await;
+    let bank = Bank::with(1).await;
     for nowhere in ["7:0", "0:1,7:0", "0:1,0:2"] {
         let path = format!("/events?from={nowhere}");
         problem(&bank.get(&path).await, 400, "bad-place");
@@ -235,7 +226,7 @@ async fn a_reader_without_room_is_told_when_to_come_again() {
 
 #[tokio::test]
 async fn a_reader_knows_where_it_began_before_there_is_an_event() {
-    let bank = bank_with(1).await;
+    let bank = Bank::with(1).await;
     let mut reader = read(&bank, "/events?from=head", &[]).await;
     let place = reader.any().await.unwrap().id.unwrap();
     drop(reader);
@@ -246,7 +237,7 @@ async fn a_reader_knows_where_it_began_before_there_is_an_event() {
 
 #[tokio::test]
 async fn a_server_that_stops_ends_its_readers_in_order() {
-    let bank = bank_with(1).await;
+    let bank = Bank::with(1).await;
     let server = Timeless::open(&bank).await;
     let mut reader = Reader::open(&server.client.address(), "/events", &[]).await;
     reader.event().await.unwrap();

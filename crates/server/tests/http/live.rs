@@ -73,18 +73,9 @@ impl Socket {
     }
 }
 
-/// A bank with so many deposits.
-async fn bank_with(deposits: u64) -> Bank {
-    let bank = Bank::open().await;
-    for amount in 1..=deposits {
-        good(&bank.deposit("a", amount).await);
-    }
-    bank
-}
-
 #[tokio::test]
 async fn events_come_as_messages_and_a_reader_that_comes_again_misses_nothing() {
-    let bank = bank_with(3).await;
+    let bank = Bank::with(3).await;
     let url = bank.client.address();
     let mut socket = Socket::open(&url, "/events?category=account").await;
     let (first, token) = socket.event().await;
@@ -105,7 +96,7 @@ async fn events_come_as_messages_and_a_reader_that_comes_again_misses_nothing() 
 
 #[tokio::test]
 async fn a_reader_to_the_head_is_told_where_that_is_and_the_socket_closes() {
-    let bank = bank_with(1).await;
+    let bank = Bank::with(1).await;
     let mut socket = Socket::open(&bank.client.address(), "/events?until=head").await;
     socket.event().await;
     assert_eq!(socket.next().await.unwrap().head.as_deref(), Some("0:1"));
@@ -114,7 +105,7 @@ async fn a_reader_to_the_head_is_told_where_that_is_and_the_socket_closes() {
 
 #[tokio::test]
 async fn a_reader_that_counts_gets_as_many_events_as_it_has_asked_for() {
-    let bank = bank_with(5).await;
+    let bank = Bank::with(5).await;
     let url = bank.client.address();
     let mut socket = Socket::open(&url, "/events?credits=2").await;
     for position in ["0:0", "0:1"] {
@@ -134,7 +125,7 @@ async fn a_reader_that_counts_gets_as_many_events_as_it_has_asked_for() {
 
 #[tokio::test]
 async fn a_message_that_is_too_large_or_not_understood_ends_the_socket() {
-    let bank = bank_with(0).await;
+    let bank = Bank::with(0).await;
     let url = bank.client.address();
     let mut socket = Socket::open(&url, "/events").await;
     socket.next().await.unwrap();
@@ -158,7 +149,7 @@ async fn a_message_that_is_too_large_or_not_understood_ends_the_socket() {
 #[tokio::test]
 async fn who_takes_no_answer_and_asks_again_and_again_is_not_answered_each_time() {
     const PINGS: usize = 128 << 10;
-    let bank = bank_with(0).await;
+    let bank = Bank::with(0).await;
     let address = bank.client.address();
     let address = address.trim_start_matches("http://");
     let socket = TcpSocket::new_v4().unwrap();
@@ -181,7 +172,7 @@ async fn who_takes_no_answer_and_asks_again_and_again_is_not_answered_each_time(
 
 #[tokio::test]
 async fn a_page_of_a_stranger_and_a_place_that_is_not_there_get_no_socket() {
-    let bank = bank_with(0).await;
+    let bank = Bank::with(0).await;
     let url = bank.client.address();
     for (path, headers, status) in [
         ("/events", ("origin", "http://evil.example"), 403),
@@ -198,7 +189,7 @@ async fn a_page_of_a_stranger_and_a_place_that_is_not_there_get_no_socket() {
 
 #[tokio::test]
 async fn a_server_that_stops_says_so() {
-    let bank = bank_with(1).await;
+    let bank = Bank::with(1).await;
     let server = Timeless::open(&bank).await;
     let mut socket = Socket::open(&server.client.address(), "/events").await;
     socket.event().await;

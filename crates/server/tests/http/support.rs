@@ -30,6 +30,15 @@ impl Bank {
         Self::open_with(EntityOptions::default(), |server| server).await
     }
 
+    /// A bank with so many deposits.
+    pub async fn with(deposits: u64) -> Self {
+        let bank = Self::open().await;
+        for amount in 1..=deposits {
+            good(&bank.deposit("a", amount).await);
+        }
+        bank
+    }
+
     /// A bank whose server is set up further.
     pub async fn open_with(options: EntityOptions, set: impl FnOnce(Server) -> Server) -> Self {
         let bank = Self::closed_with(set).await;

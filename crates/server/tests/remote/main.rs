@@ -11,6 +11,7 @@ mod grpc;
 mod health;
 mod json;
 mod large;
+mod network;
 mod peers;
 mod private;
 #[path = "../http/reader.rs"]

@@ -1,12 +1,14 @@
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anabranch_env::Env;
+use anabranch_env::{Env, sim};
 use anabranch_log::{Append, AppendError, Expect, Log, MemoryLog, OpenError, ReadError, ReadMode};
 use anabranch_log_remote::{Options, RemoteLog};
+use anabranch_log_segment::SegmentLog;
 use anabranch_model::{Cut, EventId, Filter, NewEvent, StreamId};
 use futures_executor::block_on;
 
@@ -106,6 +108,49 @@ fn what_was_never_sent_did_not_happen_when_nobody_answers() {
     assert!(error.to_string().contains(&url), "{error}");
     let error = block_on(remote.head()).unwrap_err();
     assert!(matches!(error, ReadError::Unavailable(_)), "{error}");
+}
+
+#[test]
+fn a_log_whose_disk_is_full_takes_nothing_shows_everything_and_goes_on_when_there_is_room() {
+    let (mut env, disk, _) = sim::env(1);
+    env.clock = Env::os().clock;
+    let small = anabranch_log_segment::Options {
+        segment_bytes: 64 << 10,
+        first_segment_bytes: Some(64 << 10),
+        ..Default::default()
+    };
+    let log = SegmentLog::open(env, Path::new("log"), small).unwrap();
+    let server = Served::start(Arc::new(log));
+    let remote = RemoteLog::open(&server.url(), impatient()).unwrap();
+    let large = |number: u128| {
+        let mut event = event(number);
+        event.data = format!("\"{}\"", "x".repeat(8_000)).into();
+        Append::event(event)
+    };
+    disk.set_capacity(Some(0));
+    let mut taken = 0;
+    let refused = loop {
+        match block_on(remote.append(large(taken + 1))) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(taken < 1_000, "the disk takes more than there is room for");
+    };
+    assert!(refused.to_string().contains("full"), "{refused}");
+    let shown = || {
+        let mut read = remote.read(&Cut::start(), Filter::all(), ReadMode::ToHead);
+        let mut shown = 0;
+        while let Some(event) = block_on(read.next()) {
+            shown += 1;
+            assert_eq!(event.unwrap().id, EventId::from_u128(shown));
+        }
+        shown
+    };
+    assert_eq!(shown(), taken);
+    disk.set_capacity(None);
+    // It looks for itself whether there is room again.
+    while block_on(remote.append(large(taken + 1))).is_err() {}
+    assert_eq!(shown(), taken + 1);
 }
 
 #[test]

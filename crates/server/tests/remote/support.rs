@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use anabranch_env::Env;
@@ -86,15 +86,38 @@ impl Drop for Served {
 }
 
 /// A network between a client and a server that breaks each connection after some bytes from
-/// either side, whatever they are a part of.
+/// either side, whatever they are a part of, or does worse.
 pub struct Network {
     pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
+    /// Is told when what a client has said was said again and answered.
+    pub repeated: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy)]
+pub enum Fate {
+    /// It breaks after so many bytes.
+    Breaks(u64),
+    /// After so many bytes nothing passes any more, and neither side hears of it.
+    FallsSilent(u64),
+    /// After so many bytes the server's side is gone, of which the client does not hear.
+    HalfOpen(u64),
+    /// Each byte comes by itself.
+    Trickles,
+    /// When the client has gone, all that it has said is said again on a connection of its own.
+    Twice,
 }
 
 impl Network {
     /// Lets so many bytes through each connection before it breaks, in turn.
-    pub fn start(server: SocketAddr, allowed: &'static [u64]) -> Self {
+    pub fn start(server: SocketAddr, allowed: &[u64]) -> Self {
+        Self::start_with(server, allowed.iter().copied().map(Fate::Breaks).collect())
+    }
+
+    /// The connections have these fates, in turn.
+    pub fn start_with(server: SocketAddr, fates: Vec<Fate>) -> Self {
+        let (repeats, repeated) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let (say, heard) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -103,14 +126,19 @@ impl Network {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 say.send(listener.local_addr().unwrap()).unwrap();
                 let accept = async {
-                    for allowed in allowed.iter().cycle() {
+                    for fate in fates.into_iter().cycle() {
                         let Ok((client, _)) = listener.accept().await else {
                             return;
                         };
-                        let allowed = *allowed;
+                        let repeats = repeats.clone();
                         tokio::spawn(async move {
-                            if let Ok(server) = TcpStream::connect(server).await {
-                                pass(client, server, allowed).await;
+                            if let Ok(to) = TcpStream::connect(server).await {
+                                let said = pass(client, to, fate).await;
+                                if let Fate::Twice = fate {
+                                    say_again(server, &said).await;
+                                    // A test that has ended waits for nothing.
+                                    repeats.send(()).unwrap_or_default();
+                                }
                             }
                         });
                     }
@@ -124,6 +152,7 @@ impl Network {
         Self {
             address: heard.recv().unwrap(),
             stop: Some(stop),
+            repeated: Mutex::new(repeated),
         }
     }
 
@@ -138,26 +167,64 @@ impl Drop for Network {
     }
 }
 
-/// Carries bytes both ways until so many have passed or one side ends; then resets both.
-async fn pass(mut client: TcpStream, mut server: TcpStream, mut allowed: u64) {
+/// Carries bytes both ways until so many have passed or one side ends; then resets both, or what else its
+/// fate is. Gives what the client has said.
+async fn pass(mut client: TcpStream, mut server: TcpStream, fate: Fate) -> Vec<u8> {
+    let mut allowed = match fate {
+        Fate::Breaks(bytes) | Fate::FallsSilent(bytes) | Fate::HalfOpen(bytes) => bytes,
+        Fate::Trickles | Fate::Twice => u64::MAX,
+    };
+    let piece = match fate {
+        Fate::Trickles => 1,
+        _ => 16 << 10,
+    };
+    for side in [&client, &server] {
+        side.set_nodelay(true).unwrap();
+    }
+    let mut said = Vec::new();
     let mut up = vec![0; 16 << 10];
     let mut down = vec![0; 16 << 10];
     while allowed > 0 {
-        let (from, to, part) = tokio::select! {
-            read = client.read(&mut up) => (read, &mut server, &up),
-            read = server.read(&mut down) => (read, &mut client, &down),
+        let (from, to, part, is_up) = tokio::select! {
+            read = client.read(&mut up[..piece]) => (read, &mut server, &up, true),
+            read = server.read(&mut down[..piece]) => (read, &mut client, &down, false),
         };
         let Ok(read @ 1..) = from else { break };
         let goes = (read as u64).min(allowed);
         allowed -= goes;
-        if to.write_all(&part[..goes as usize]).await.is_err() {
+        let part = &part[..goes as usize];
+        if is_up {
+            said.extend_from_slice(part);
+        }
+        if to.write_all(part).await.is_err() {
             break;
         }
     }
-    for side in [client, server] {
-        // A reset, not an end: nothing that is on its way arrives.
-        drop(side.set_zero_linger());
+    let spent = allowed == 0;
+    match fate {
+        Fate::FallsSilent(_) if spent => std::future::pending().await,
+        Fate::HalfOpen(_) if spent => {
+            drop(server.set_zero_linger());
+            drop(server);
+            // The client goes on saying what nobody hears.
+            while let Ok(1..) = client.read(&mut up).await {}
+        }
+        _ => {
+            for side in [client, server] {
+                // A reset, not an end: nothing that is on its way arrives.
+                drop(side.set_zero_linger());
+            }
+        }
     }
+    said
+}
+
+/// Says to a server what another has said to it before, and waits for the answer.
+async fn say_again(server: SocketAddr, said: &[u8]) {
+    let mut again = TcpStream::connect(server).await.unwrap();
+    again.write_all(said).await.unwrap();
+    let read = again.read(&mut [0; 1024]).await.unwrap();
+    assert!(read > 0, "the server says nothing");
 }
 
 /// A directory of the test's own, removed at its end.
