@@ -79,12 +79,7 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
     options.log = Some(log.name().to_owned());
     options.key = key;
     options.trust = trust;
-    let sends = Shop::sends_of(name).iter();
-    options.declared = Some(Declared {
-        service: name.to_owned(),
-        sends: sends.map(|&category| category.to_owned()).collect(),
-        tell: note,
-    });
+    options.declared = Some(declared(name));
     let registry = log.registry();
     let directory = Registered(registry.clone());
     let port = RemotePort::new(Arc::new(directory), time.clone(), options);
@@ -138,6 +133,16 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
     }
     lease.release().await.map_err(not_registered)?;
     Ok(())
+}
+
+/// What it has declared that it sends to.
+fn declared(name: &str) -> Declared {
+    let sends = Shop::sends_of(name).iter();
+    Declared {
+        service: name.to_owned(),
+        sends: sends.map(|&category| category.to_owned()).collect(),
+        tell: note,
+    }
 }
 
 /// Where a service is wanted, and which place is usual: people look for the page where it always is;

@@ -11,7 +11,7 @@ use anabranch::runtime::Time;
 use anabranch::tls::{CA_VARIABLE, Trust};
 use anabranch_runtime::registry;
 
-use super::{breaks, own, show};
+use super::report::{breaks, own, show};
 use crate::commands::schema::{parse_types, read_types, unreadable};
 use crate::commands::service::kept;
 use crate::commands::up;
