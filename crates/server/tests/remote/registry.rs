@@ -193,7 +193,8 @@ fn a_service_that_is_forgotten_reads_nothing_any_more_registered_or_not() {
         (reply.status.as_u16(), reply.json())
     };
     let reads = || {
-        let all = block_on(anabranch_runtime::registry::readers(&log)).unwrap();
+        // Whose lease is lost reads nothing any more.
+        let all = block_on(anabranch_runtime::registry::readers(&backbone.open())).unwrap();
         let reading = all.into_iter().filter(|one| !one.readers.is_empty());
         reading.map(|one| one.service).collect::<Vec<_>>()
     };
