@@ -1,15 +1,19 @@
 //! Appends of all callers over one call, and again over the next one when it breaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anabranch_log::{Append, AppendError, Appended, Rejection};
 use anabranch_rpc::protocol as p;
 use anabranch_rpc::protocol::__buffa::oneof::numbered_outcome::Outcome;
-use anabranch_rpc::{append_error_of, append_to, appended_of, parts_bytes};
+use anabranch_rpc::{
+    append_error_of, append_to, appended_of, pack_append, parts_bytes, unpack_appended,
+};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::connection::{Again, Connection, Lost};
 use crate::leases::Leases;
@@ -22,6 +26,11 @@ const ROOM_KIB: usize = 32 << 10;
 const MESSAGE_APPENDS_MAX: usize = 1024;
 const MESSAGE_BYTES: usize = 1 << 20;
 
+/// While so many messages are not answered, what comes waits and goes together when one is: while the
+/// log writes what one brought, it has those of the other to write next. Not for longer than this.
+const UNANSWERED_MAX: usize = 2;
+const WAITS_MOST: Duration = Duration::from_millis(5);
+
 /// Where callers put their appends.
 pub struct Appends {
     room: Arc<Semaphore>,
@@ -31,6 +40,7 @@ pub struct Appends {
 /// An append and who waits for it.
 struct Waiting {
     append: Append,
+    size: usize,
     reply: oneshot::Sender<Result<Appended, AppendError>>,
     /// Whether it may have come to the server.
     was_sent: bool,
@@ -71,7 +81,8 @@ impl Appends {
     }
 
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        let kib = 1 + (size(&append) >> 10).min(ROOM_KIB - 1);
+        let size = size(&append);
+        let kib = 1 + (size >> 10).min(ROOM_KIB - 1);
         let closed = || AppendError::Unavailable {
             reason: "the log was closed".to_owned(),
             retry_after: None,
@@ -80,6 +91,7 @@ impl Appends {
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting {
             append,
+            size,
             reply,
             was_sent: false,
             _room: room.map_err(|_| closed())?,
@@ -151,36 +163,44 @@ impl Worker {
         let waiting = &mut self.waiting;
         let leases = &self.leases;
         let mut told = 0;
+        let (takes_packed, answered) = (AtomicBool::new(false), Notify::new());
         let send = async {
             // What the call before has not answered goes first.
             let mut last = None;
+            let mut unanswered = VecDeque::new();
             loop {
-                let (mut message, end) = message_of(&mut lock(under_way), last);
-                let Some(end) = end else { break };
-                last = Some(end);
-                leases.tell(&mut told, &mut message);
-                if let Err(error) = out.send(message).await {
-                    return Lost::of(&error);
-                }
-            }
-            loop {
-                let Some(first) = waiting.recv().await else {
-                    // The log was dropped; what is under way is answered still.
-                    return std::future::pending().await;
-                };
-                put(&mut lock(under_way), first);
-                while let Ok(next) = waiting.try_recv() {
-                    put(&mut lock(under_way), next);
-                }
                 loop {
-                    let (mut message, end) = message_of(&mut lock(under_way), last);
+                    let packs = takes_packed.load(Ordering::Relaxed);
+                    let (mut message, end) = message_of(&mut lock(under_way), last, packs);
                     let Some(end) = end else { break };
                     last = Some(end);
+                    unanswered.push_back(end);
                     leases.tell(&mut told, &mut message);
                     if let Err(error) = out.send(message).await {
                         return Lost::of(&error);
                     }
                 }
+                let Some(first) = waiting.recv().await else {
+                    // The log was dropped; what is under way is answered still.
+                    return std::future::pending().await;
+                };
+                put(&mut lock(under_way), first);
+                drop_answered(&mut unanswered, &lock(under_way));
+                if unanswered.len() >= UNANSWERED_MAX {
+                    let mut late = pin!(soon());
+                    while unanswered.len() >= UNANSWERED_MAX {
+                        tokio::select! {
+                            () = answered.notified() => {}
+                            () = &mut late => break,
+                        }
+                        drop_answered(&mut unanswered, &lock(under_way));
+                    }
+                }
+                let mut under_way = lock(under_way);
+                while let Ok(next) = waiting.try_recv() {
+                    put(&mut under_way, next);
+                }
+                drop_answered(&mut unanswered, &under_way);
             }
         };
         let receive = async {
@@ -188,10 +208,23 @@ impl Worker {
                 match back.message().await {
                     Ok(Some(message)) => {
                         again.reset();
-                        let mut under_way = lock(under_way);
-                        for outcome in message.to_owned_message().outcomes {
-                            answer(&mut under_way, outcome);
+                        let view = message.view();
+                        if view.takes_packed {
+                            takes_packed.store(true, Ordering::Relaxed);
                         }
+                        let mut under_way = lock(under_way);
+                        if !view.outcomes.is_empty() {
+                            for outcome in message.to_owned_message().outcomes {
+                                answer(&mut under_way, outcome.number, answer_of(outcome));
+                            }
+                        }
+                        let written = unpack_appended(view.packed, |number, appended| {
+                            answer(&mut under_way, number, Ok(appended));
+                        });
+                        if let Err(error) = written {
+                            return Lost::strange(&error);
+                        }
+                        answered.notify_one();
                     }
                     Ok(None) => return Lost::Connection("the server ended the call".to_owned()),
                     Err(error) => return Lost::of(&error),
@@ -259,39 +292,61 @@ fn put(under_way: &mut UnderWay, waiting: Waiting) {
     under_way.by_number.insert(number, waiting);
 }
 
+/// Forgets the messages whose appends are all answered, and those of the messages before them.
+fn drop_answered(unanswered: &mut VecDeque<u64>, under_way: &UnderWay) {
+    let oldest = under_way.by_number.keys().next();
+    while unanswered
+        .front()
+        .is_some_and(|end| oldest.is_none_or(|oldest| end < oldest))
+    {
+        unanswered.pop_front();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server is slow in real time; nothing here is simulated"
+)]
+async fn soon() {
+    tokio::time::sleep(WAITS_MOST).await;
+}
+
 /// The next appends behind `last`, and the number of the last one of them.
-fn message_of(under_way: &mut UnderWay, last: Option<u64>) -> (p::AppendManyRequest, Option<u64>) {
+fn message_of(
+    under_way: &mut UnderWay,
+    last: Option<u64>,
+    packs: bool,
+) -> (p::AppendManyRequest, Option<u64>) {
     let mut message = p::AppendManyRequest::default();
     let mut end = None;
-    let mut bytes = 0;
+    let (mut count, mut bytes) = (0, 0);
     let from = last.map_or(0, |last| last + 1);
     for (number, waiting) in under_way.by_number.range_mut(from..) {
-        let more = size(&waiting.append);
         // A large one travels alone: the server bounds what a message takes.
-        if end.is_some() && bytes + more > MESSAGE_BYTES {
+        if end.is_some() && bytes + waiting.size > MESSAGE_BYTES {
             break;
         }
-        bytes += more;
+        bytes += waiting.size;
         waiting.was_sent = true;
-        message.appends.push(p::NumberedAppend {
-            number: *number,
-            append: buffa::MessageField::some(append_to(&waiting.append)),
-            ..Default::default()
-        });
+        if !(packs && pack_append(&mut message.packed, *number, &waiting.append)) {
+            message.appends.push(p::NumberedAppend {
+                number: *number,
+                append: buffa::MessageField::some(append_to(&waiting.append)),
+                ..Default::default()
+            });
+        }
         end = Some(*number);
-        if message.appends.len() >= MESSAGE_APPENDS_MAX {
+        count += 1;
+        if count >= MESSAGE_APPENDS_MAX {
             break;
         }
     }
     (message, end)
 }
 
-fn answer(under_way: &mut UnderWay, outcome: p::NumberedOutcome) {
-    // One that was given up, or a number that nobody asked by.
-    let Some(waiting) = under_way.by_number.remove(&outcome.number) else {
-        return;
-    };
-    let answer = match outcome.outcome {
+/// What the server says of one append.
+fn answer_of(outcome: p::NumberedOutcome) -> Result<Appended, AppendError> {
+    match outcome.outcome {
         Some(Outcome::Appended(appended)) => {
             appended_of(&appended).map_err(|error| AppendError::Unknown {
                 reason: format!("the server's answer cannot be read: {error}"),
@@ -301,7 +356,13 @@ fn answer(under_way: &mut UnderWay, outcome: p::NumberedOutcome) {
         None => Err(AppendError::Unknown {
             reason: "the server's answer says nothing that is known here".to_owned(),
         }),
-    };
-    // Whoever asked may have gone.
-    drop(waiting.reply.send(answer));
+    }
+}
+
+fn answer(under_way: &mut UnderWay, number: u64, answer: Result<Appended, AppendError>) {
+    // One that was given up, or a number that nobody asked by.
+    if let Some(waiting) = under_way.by_number.remove(&number) {
+        // Whoever asked may have gone.
+        drop(waiting.reply.send(answer));
+    }
 }

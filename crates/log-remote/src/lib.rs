@@ -191,6 +191,18 @@ impl Log for RemoteLog {
         )
     }
 
+    fn watch(&self, from: &Cut) -> EventStream {
+        read::watch(
+            &self.handle,
+            (self.connection.clone(), self.leases.clone()),
+            from.clone(),
+        )
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
         Box::pin(async move {
             let request = p::FindRequest {

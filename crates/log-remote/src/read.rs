@@ -4,16 +4,17 @@ use std::task::{Context, Poll};
 
 use anabranch_log::{BatchSource, EventStream, Order, ReadError, ReadMode, VersionRange};
 use anabranch_model::{Cut, Event, EventBatch, Filter, StreamId};
-use anabranch_rpc::{cut_to, filter_to, mode_to, protocol as p, step_of};
+use anabranch_rpc::{cut_to, filter_to, join_steps, mode_to, protocol as p, step_bytes, step_of};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::connection::{Again, Connection, Lost};
 use crate::leases::Leases;
 
-/// How many batches wait for a slow reader; the rest waits in the network, and then at the
-/// server.
-const BATCHES_MAX: usize = 4;
+/// How many batches wait for a slow reader. What comes meanwhile is made one batch, of about so many
+/// bytes; the rest waits in the network, and then at the server.
+const BATCHES_MAX: usize = 1;
+const BATCH_BYTES: usize = 64 << 10;
 
 /// Reads events of all streams.
 pub fn all(
@@ -29,6 +30,23 @@ pub fn all(
         filter,
         mode,
         until: None,
+        reach_only: false,
+    };
+    start(handle, connection, leases, place)
+}
+
+/// Follows how far the log goes.
+pub fn watch(
+    handle: &Handle,
+    (connection, leases): (Connection, Leases),
+    from: Cut,
+) -> EventStream {
+    let place = Place::All {
+        from,
+        filter: p::Filter::default(),
+        mode: ReadMode::Follow,
+        until: None,
+        reach_only: true,
     };
     start(handle, connection, leases, place)
 }
@@ -65,6 +83,8 @@ enum Place {
         /// Where a read to the head ends, as the first call that got through has said. A later
         /// call gives what came since, too.
         until: Option<Cut>,
+        /// Whether events need not come.
+        reach_only: bool,
     },
     Stream {
         stream: StreamId,
@@ -147,13 +167,18 @@ async fn once(
     let shown = leases.options();
     let call = match &*place {
         Place::All {
-            from, filter, mode, ..
+            from,
+            filter,
+            mode,
+            reach_only,
+            ..
         } => {
             let request = p::ReadRequest {
                 from: buffa::MessageField::some(cut_to(from)),
                 filter: buffa::MessageField::some(filter.clone()),
                 mode: mode_to(*mode),
                 packed: true,
+                reach_only: *reach_only,
                 ..Default::default()
             };
             client.read_with_options(request, shown).await
@@ -176,23 +201,49 @@ async fn once(
         }
     };
     let mut call = call.map_err(lost)?;
-    while let Some(message) = call.message().await.map_err(lost)? {
-        again.reset();
-        let step = step_of(message.to_owned_message());
-        let step = step.map_err(|error| Ended::Lost(Lost::strange(&error)))?;
-        if let Some(error) = step.problem {
-            return Err(Ended::Failed(error));
-        }
-        place.ends_at(step.until);
-        if let Some(batch) = step.batch {
-            let Some(batch) = place.before_the_end(batch)? else {
+    let mut waiting: Option<p::ReadResponse> = None;
+    loop {
+        let has_room = waiting
+            .as_ref()
+            .is_none_or(|waiting| step_bytes(waiting) < BATCH_BYTES);
+        let message = tokio::select! {
+            biased;
+            room = to.reserve(), if waiting.is_some() => {
+                let room = room.map_err(|_| Ended::Unheard)?;
+                if let Some(batch) = place.take(waiting.take())? {
+                    room.send(Item::Batch(batch));
+                }
                 continue;
-            };
-            place.pass(&batch)?;
-            to.send(Item::Batch(batch))
-                .await
-                .map_err(|_| Ended::Unheard)?;
+            }
+            message = call.message(), if has_room => message,
+        };
+        let message = match message {
+            Ok(Some(message)) => message,
+            ended => {
+                give(place, waiting, to).await?;
+                return ended.map(drop).map_err(lost);
+            }
+        };
+        again.reset();
+        let mut next = Some(message.to_owned_message());
+        if let Some(before) = &mut waiting {
+            next = next.and_then(|next| join_steps(before, next));
         }
+        if next.is_some() {
+            give(place, std::mem::replace(&mut waiting, next), to).await?;
+        }
+    }
+}
+
+/// Gives a batch to the reader once there is room.
+async fn give(
+    place: &mut Place,
+    message: Option<p::ReadResponse>,
+    to: &mpsc::Sender<Item>,
+) -> Result<(), Ended> {
+    if let Some(batch) = place.take(message)? {
+        let given = to.send(Item::Batch(batch)).await;
+        given.map_err(|_| Ended::Unheard)?;
     }
     Ok(())
 }
@@ -205,6 +256,25 @@ fn undecodable(error: anabranch_model::record::RecordError) -> Ended {
 }
 
 impl Place {
+    /// What a message gives to the reader; moves behind it.
+    fn take(&mut self, message: Option<p::ReadResponse>) -> Result<Option<EventBatch>, Ended> {
+        let Some(message) = message else {
+            return Ok(None);
+        };
+        let step = step_of(message);
+        let step = step.map_err(|error| Ended::Lost(Lost::strange(&error)))?;
+        if let Some(error) = step.problem {
+            return Err(Ended::Failed(error));
+        }
+        self.ends_at(step.until);
+        let batch = step.batch.map(|batch| self.before_the_end(batch));
+        let batch = batch.transpose()?.flatten();
+        if let Some(batch) = &batch {
+            self.pass(batch)?;
+        }
+        Ok(batch)
+    }
+
     /// Takes in where the read ends, when that is said for the first time.
     fn ends_at(&mut self, said: Option<Cut>) {
         let (Self::All { until, .. } | Self::Stream { until, .. }) = self;

@@ -15,6 +15,7 @@
 //! * an index is written after its events are durable, and checked against them when used.
 
 mod admin;
+mod appending;
 mod beside;
 mod buffer;
 mod catalog;
@@ -52,7 +53,7 @@ use std::thread::JoinHandle;
 use anabranch_env::Env;
 use anabranch_log::{
     Append, AppendError, Appended, AtomicBatches, BoxFuture, Capabilities, EventStream, Log,
-    OpenError, Order, Placed, ReadError, ReadMode, Rejection, VersionRange,
+    OpenError, Order, Placed, ReadError, ReadMode, Rejection, VersionRange, all_of,
 };
 use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
 
@@ -310,6 +311,16 @@ impl Log for SegmentLog {
         match &self.role {
             Role::Writer(writer) => Box::pin(writer.append(append)),
             Role::Reader(_) => Box::pin(async { Err(Rejection::ReadOnly.into()) }),
+        }
+    }
+
+    fn append_all(
+        &self,
+        appends: Vec<Append>,
+    ) -> BoxFuture<'_, Vec<Result<Appended, AppendError>>> {
+        match &self.role {
+            Role::Writer(writer) => Box::pin(writer.append_all(appends)),
+            Role::Reader(_) => all_of(appends.into_iter().map(|append| self.append(append))),
         }
     }
 

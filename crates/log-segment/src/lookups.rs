@@ -52,7 +52,7 @@ impl Writer {
             let Some(completion) = pending else {
                 return self.store.find(id, self.store.published());
             };
-            self.drive().await;
+            self.drive(1).await;
             let settled = self.in_time(&mut ticket, |cx| completion.poll_settled(cx));
             settled.await.map_err(|reason| ReadError::Io {
                 what: format!("finding event {id}"),

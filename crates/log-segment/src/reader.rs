@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use anabranch_log::{BatchSource, Order, ReadError, VersionRange};
-use anabranch_model::{Block, Event, EventBatch, Filter, StreamId};
+use anabranch_model::{Block, Event, EventBatch, Filter, PartitionId, Reach, StreamId};
 use bytes::BytesMut;
 
 use crate::index::{FramePlace, Lookup, StreamSpan, lookups};
@@ -86,6 +86,16 @@ impl ForwardSource {
         self.given_to = end;
         self.given = Some(block.clone());
         EventBatch::of_block(block, from, end, self.filter.clone())
+    }
+
+    /// A batch of no events that stands for what the index has passed over.
+    fn give_nothing(&mut self) -> EventBatch {
+        let reach = Reach {
+            partition: PartitionId(0),
+            offsets: self.given_to..self.position,
+        };
+        self.given_to = self.position;
+        EventBatch::of_run(Vec::new(), reach, Vec::new())
     }
 
     fn next(&mut self, limit: u64) -> Result<Option<EventBatch>, ReadError> {
@@ -199,7 +209,8 @@ impl ForwardSource {
                 }
                 match self.next(published) {
                     Ok(Some(batch)) => return Poll::Ready(Some(Ok(batch))),
-                    Ok(None) => continue,
+                    // An index has said that there is nothing: who follows learns how far.
+                    Ok(None) => return Poll::Ready(Some(Ok(self.give_nothing()))),
                     Err(error) => return Poll::Ready(Some(Err(error))),
                 }
             }

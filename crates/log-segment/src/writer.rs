@@ -15,13 +15,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anabranch_env::{DiskLock, File, OpenMode};
-use anabranch_log::{Append, AppendError, Appended, Rejection};
-use anabranch_model::Position;
+use anabranch_log::AppendError;
 
 use crate::buffer::AlignedBuf;
 use crate::catalog::MergeJob;
 use crate::format::{DATA_START, Live, Mark, SegmentHeader};
-use crate::group::{Group, NewSegment, Prepared, Spare, Step};
+use crate::group::{Group, NewSegment, Spare};
 use crate::index::Scratch;
 use crate::options::{Background, Durability, Options, WriteMethod};
 use crate::sequencer::{BROKEN, Sequencer};
@@ -59,7 +58,7 @@ pub(crate) struct Writer {
     synced: Mutex<DurablePoint>,
     /// Appends that wait for something else than their own group, with the time they began to.
     patience: Mutex<VecDeque<(Duration, Arc<Completion>)>>,
-    space: WakerSet,
+    pub space: WakerSet,
     last_group_appends: AtomicUsize,
     slow: AtomicBool,
     /// Appends that committed in place, each believing itself alone.
@@ -176,81 +175,6 @@ impl Writer {
         self.store.bug(bug)
     }
 
-    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        append
-            .check(&self.options.limits)
-            .map_err(Rejection::from)?;
-        let mut prepared = Prepared::new(&self.store, &append);
-        let mut ticket = None;
-        loop {
-            let step = self
-                .sequencer()
-                .sequence(&append, &mut prepared, &self.spares);
-            match step {
-                Step::Placed { completion, places } => {
-                    self.drive().await;
-                    let (outcome, reason) = completion.wait().await;
-                    return match outcome {
-                        Outcome::Durable => Ok(Appended {
-                            places,
-                            repeated: false,
-                        }),
-                        Outcome::NotWritten => Err(AppendError::Unavailable {
-                            reason,
-                            retry_after: Some(RETRY_AFTER),
-                        }),
-                        Outcome::Unknown | Outcome::TimedOut => {
-                            Err(AppendError::Unknown { reason })
-                        }
-                    };
-                }
-                Step::Repeated(positions) => {
-                    let found = positions.into_iter().enumerate().collect::<Vec<_>>();
-                    return Ok(Appended {
-                        places: self.confirm_written(&append, &found)?,
-                        repeated: true,
-                    });
-                }
-                Step::PartlyWritten(found) => {
-                    self.confirm_written(&append, &found)?;
-                    let (i, position) = found[0];
-                    return Err(Rejection::PartlyWritten {
-                        id: append.events[i].id,
-                        position: Position::at(position),
-                    }
-                    .into());
-                }
-                Step::Lookup => self.ask_sealed(&append, &mut prepared)?,
-                Step::WaitFor(completion) => {
-                    self.drive().await;
-                    let settled = self.in_time(&mut ticket, |cx| completion.poll_settled(cx));
-                    if let Err(reason) = settled.await {
-                        // The same append, perhaps, may yet reach the disk.
-                        return Err(AppendError::Unknown { reason });
-                    }
-                }
-                Step::Full => {
-                    self.drive().await;
-                    let space = |cx: &mut Context<'_>| {
-                        self.space.register(cx);
-                        if lock(&self.sequencer).is_full() {
-                            Poll::Pending
-                        } else {
-                            Poll::Ready(())
-                        }
-                    };
-                    if let Err(reason) = self.in_time(&mut ticket, space).await {
-                        return Err(AppendError::Unavailable {
-                            reason,
-                            retry_after: Some(RETRY_AFTER),
-                        });
-                    }
-                }
-                Step::Refused(error) => return Err(error),
-            }
-        }
-    }
-
     /// The sequencer; breaks the log off if a panic left it in the middle of a change.
     pub fn sequencer(&self) -> MutexGuard<'_, Sequencer> {
         let mut sequencer = lock(&self.sequencer);
@@ -289,8 +213,8 @@ impl Writer {
         .await
     }
 
-    /// Sees to it that what is pending gets written.
-    pub async fn drive(&self) {
+    /// Sees to it that what is pending gets written, which is so many appends of the caller's.
+    pub async fn drive(&self, appends: usize) {
         match self.options.background {
             Background::Manual => {
                 // Others may join the group first.
@@ -298,6 +222,7 @@ impl Writer {
                 let mut committer = lock(&self.committer);
                 while self.commit_one(&mut committer) {}
             }
+            Background::Threads if appends > 1 => self.commit_bell.ring(),
             Background::Threads => {
                 let alone = self.last_group_appends.load(Ordering::Relaxed) <= 1
                     && !self.slow.load(Ordering::Relaxed);

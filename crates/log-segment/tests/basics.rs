@@ -194,3 +194,22 @@ fn what_the_disk_says_again_and_again_is_noted_once_with_its_count() {
     assert!(note.contains("disk full"), "{note}");
     assert!(note.ends_with("(3 times)"), "{note}");
 }
+
+#[test]
+fn a_follower_that_wants_nothing_of_what_there_is_learns_how_far_it_goes() {
+    let dir = TempDir::new();
+    let log = SegmentLog::open(Env::os(), &dir.0, small()).unwrap();
+    for i in 0..1000 {
+        block_on(log.append(Append::event(event(i)))).unwrap();
+    }
+    let mut follower = log.read(&Cut::start(), Filter::category("nothing"), ReadMode::Follow);
+    let mut reached = 0;
+    while reached < 1000 {
+        let batch = block_on(follower.next_batch()).unwrap().unwrap();
+        assert_eq!(batch.iter().count(), 0);
+        let reach = batch.reach().unwrap();
+        assert_eq!(reach.offsets.start, reached);
+        reached = reach.offsets.end;
+    }
+    assert_eq!(reached, 1000);
+}

@@ -6,7 +6,7 @@ use anabranch_model::{
 
 use crate::error::{AppendError, ReadError};
 use crate::expect::Expect;
-use crate::stream::{BoxFuture, EventStream};
+use crate::stream::{BoxFuture, EventStream, all_of};
 
 /// A durable log of events.
 ///
@@ -34,6 +34,16 @@ pub trait Log: Send + Sync + 'static {
     /// taken id is told: it is the mistake that appending the rest apart would not mend.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
+    /// Hands over many appends at once, each of which is taken or refused as by [`Log::append`];
+    /// answers when it knows what became of all of them, in their order. An engine that writes
+    /// several appends together does that cheaper than with one call for each.
+    fn append_all(
+        &self,
+        appends: Vec<Append>,
+    ) -> BoxFuture<'_, Vec<Result<Appended, AppendError>>> {
+        all_of(appends.into_iter().map(|append| self.append(append)))
+    }
+
     /// Reads the events of one stream that there are at the time of the call, in the order
     /// of their versions or backward. A stream or a version that does not exist gives none.
     fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream;
@@ -49,6 +59,19 @@ pub trait Log: Send + Sync + 'static {
     /// A cut beyond the head is [`ReadError::CutBeyondHead`]: following it would silently
     /// pass over events that are yet to come.
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream;
+
+    /// Follows how far the log goes, from a cut on: the batches say their
+    /// [reach](anabranch_model::EventBatch::reach), if the engine does, and need not have events.
+    fn watch(&self, from: &Cut) -> EventStream {
+        self.read(from, Filter::all(), ReadMode::Follow)
+    }
+
+    /// Whether each call goes a long way, and every forward batch says its
+    /// [reach](anabranch_model::EventBatch::reach), also where nothing passes the filter: then whoever
+    /// would read to the head again and again follows instead.
+    fn is_far(&self) -> bool {
+        false
+    }
 
     /// Where the event with this id stands; `None` if it was not written. Asks every
     /// partition.

@@ -68,4 +68,4 @@ pub use contract::{
 pub use error::{AppendError, OpenError, ReadError, Rejection};
 pub use expect::Expect;
 pub use memory::MemoryLog;
-pub use stream::{BatchSource, BoxFuture, EventStream};
+pub use stream::{BatchSource, BoxFuture, EventStream, all_of};

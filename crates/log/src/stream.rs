@@ -10,6 +10,32 @@ use crate::error::ReadError;
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Waits for all of them; what they give, in their order.
+pub fn all_of<'a, T: Send + Unpin + 'a>(
+    futures: impl Iterator<Item = BoxFuture<'a, T>>,
+) -> BoxFuture<'a, Vec<T>> {
+    let mut waiting: Vec<_> = futures.map(Some).collect();
+    let mut given: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
+    Box::pin(poll_fn(move |cx| {
+        let mut is_whole = true;
+        for (waiting, given) in waiting.iter_mut().zip(&mut given) {
+            if let Some(future) = waiting {
+                match future.as_mut().poll(cx) {
+                    Poll::Ready(it) => {
+                        *given = Some(it);
+                        *waiting = None;
+                    }
+                    Poll::Pending => is_whole = false,
+                }
+            }
+        }
+        if !is_whole {
+            return Poll::Pending;
+        }
+        Poll::Ready(given.iter_mut().filter_map(Option::take).collect())
+    }))
+}
+
 /// Where an [`EventStream`] gets its events: what an engine implements.
 pub trait BatchSource: Send {
     /// The next events, never an empty batch for long; `None` at the end. After an error

@@ -56,6 +56,11 @@ impl<'a> MetaRef<'a> {
         self.0.is_empty()
     }
 
+    /// How many fields it has: tags, headers and causes count one each.
+    pub fn count(&self) -> usize {
+        meta_fields(self.0).count()
+    }
+
     /// All of it, decoded.
     pub fn decode(&self) -> Result<Meta, RecordError> {
         decode_meta(self.0)

@@ -16,14 +16,18 @@
 //! data     := varint(length) bytes
 //! ```
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
 use crate::event::{EventRef, NewEvent};
 use crate::meta::MetaRef;
-use crate::name::EventId;
+use crate::name::{EventId, EventType, NameError, StreamId};
 use crate::place::{Position, Version};
-use crate::varint::{Cursor, put_bytes, put_varint};
 
 pub use crate::meta::encode_meta;
-pub use crate::varint::RecordError;
+pub use crate::varint::{Cursor, RecordError, put_bytes, put_varint};
 
 const SAME_STREAM: u8 = 0x01;
 const SAME_TYPE: u8 = 0x02;
@@ -85,9 +89,21 @@ fn put(out: &mut Vec<u8>, before: Option<&Said<'_>>, event: &Said<'_>, meta: Opt
 /// Appends the records of `events` to `out`. `versions` has one entry for each event.
 pub fn encode(out: &mut Vec<u8>, events: &[NewEvent], versions: &[Version]) {
     assert_eq!(events.len(), versions.len(), "one version for each event");
+    encode_by(out, events, |at| versions[at]);
+}
+
+/// Appends the records of events that have no versions yet to `out`, for a log elsewhere:
+/// [`decode_new`] reads them.
+pub fn encode_new(out: &mut Vec<u8>, events: &[NewEvent]) {
+    // So that a stream is left out where it repeats.
+    encode_by(out, events, |at| at as Version);
+}
+
+#[inline]
+fn encode_by(out: &mut Vec<u8>, events: &[NewEvent], version: impl Fn(usize) -> Version) {
     let mut before: Option<Said<'_>> = None;
     let mut meta = Vec::new();
-    for (event, &version) in events.iter().zip(versions) {
+    for (at, event) in events.iter().enumerate() {
         meta.clear();
         if let Some(of_it) = &event.meta {
             encode_meta(of_it, &mut meta);
@@ -95,7 +111,7 @@ pub fn encode(out: &mut Vec<u8>, events: &[NewEvent], versions: &[Version]) {
         let said = Said {
             id: event.id.as_u128(),
             stream: event.stream.as_str(),
-            version,
+            version: version(at),
             event_type: event.event_type.as_str(),
             schema_version: event.schema_version,
             data: &event.data,
@@ -104,6 +120,62 @@ pub fn encode(out: &mut Vec<u8>, events: &[NewEvent], versions: &[Version]) {
         put(out, before.as_ref(), &said, meta);
         before = Some(said);
     }
+}
+
+/// Why records are no events to append.
+#[derive(Clone, PartialEq, Eq, Error)]
+pub enum NewEventError {
+    /// They are no records.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A stream or a type is called as none can be.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// They would take more memory than they may.
+    #[error("the events take more memory than one message may: split it")]
+    TooLarge,
+}
+
+crate::debug_is_words!(NewEventError);
+
+/// The events that [`encode_new`] has written. Their data shares the memory of `body`. `room` bounds,
+/// in bytes of memory, what their parts take; `weight` says how much that is of an event with so many
+/// fields of metadata, and is taken off it.
+pub fn decode_new(
+    body: &Bytes,
+    room: &mut usize,
+    weight: fn(usize) -> usize,
+) -> Result<Vec<NewEvent>, NewEventError> {
+    let mut events: Vec<NewEvent> = Vec::new();
+    for event in Records::new(body, Position::at(0), 0) {
+        let event = event?;
+        let left = room.checked_sub(weight(event.meta.count()));
+        *room = left.ok_or(NewEventError::TooLarge)?;
+        let before = events.last();
+        let stream = match before {
+            Some(before) if before.stream.as_str() == event.stream => before.stream.clone(),
+            // Services write streams of the platform, such as `$checkpoint/…`, by the same way.
+            _ => StreamId::system(event.stream)?,
+        };
+        let event_type = match before {
+            Some(before) if before.event_type.as_str() == event.event_type => {
+                before.event_type.clone()
+            }
+            _ => EventType::new(event.event_type)?,
+        };
+        events.push(NewEvent {
+            id: event.id,
+            stream,
+            event_type,
+            schema_version: event.schema_version.max(1),
+            data: body.slice_ref(event.data),
+            meta: match event.meta.is_empty() {
+                true => None,
+                false => Some(Arc::new(event.meta.decode()?)),
+            },
+        });
+    }
+    Ok(events)
 }
 
 /// Appends the record of a stored event to `out`, behind that of `before`; none: it is the first of

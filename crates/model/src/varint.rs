@@ -10,7 +10,8 @@ pub struct RecordError(pub &'static str);
 
 crate::debug_is_words!(RecordError);
 
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+/// Appends a number: seven bits in a byte, the lowest first.
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -18,18 +19,22 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends a run of bytes behind its length.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Reads them one after another.
-pub(crate) struct Cursor<'a> {
+pub struct Cursor<'a> {
+    /// What is read.
     pub bytes: &'a [u8],
+    /// Where it goes on.
     pub at: usize,
 }
 
 impl<'a> Cursor<'a> {
+    /// One byte.
     #[inline]
     pub fn byte(&mut self) -> Result<u8, RecordError> {
         let byte = *self
@@ -40,6 +45,7 @@ impl<'a> Cursor<'a> {
         Ok(byte)
     }
 
+    /// A number, as [`put_varint`] writes it.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, RecordError> {
         let first = self.byte()?;
@@ -57,6 +63,7 @@ impl<'a> Cursor<'a> {
         Err(RecordError("a number is too long"))
     }
 
+    /// So many bytes.
     #[inline]
     pub fn take(&mut self, len: u64) -> Result<&'a [u8], RecordError> {
         let end = usize::try_from(len)
@@ -71,12 +78,14 @@ impl<'a> Cursor<'a> {
         Ok(run)
     }
 
+    /// A run of bytes, as [`put_bytes`] writes it.
     #[inline]
     pub fn run(&mut self) -> Result<&'a [u8], RecordError> {
         let len = self.varint()?;
         self.take(len)
     }
 
+    /// The same, if it is text.
     #[inline]
     pub fn text(&mut self) -> Result<&'a str, RecordError> {
         std::str::from_utf8(self.run()?).map_err(|_| RecordError("a name is not UTF-8"))

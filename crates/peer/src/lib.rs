@@ -13,6 +13,7 @@
 
 pub mod convert;
 mod directory;
+pub mod line;
 mod port;
 pub mod problem;
 
@@ -30,6 +31,9 @@ pub const ANSWERS: &str = "/peer/answers";
 pub const FORGET: &str = "/peer/forget";
 /// Where questions to views go.
 pub const QUERIES: &str = "/peer/queries";
+
+/// Where all of these go together, one behind another; see [`line`].
+pub const MANY: &str = "/peer/many";
 
 /// The code of the refusal of a server that does not have what is asked for: the address is old.
 pub const NOT_HERE: &str = "not-here";

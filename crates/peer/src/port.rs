@@ -15,6 +15,7 @@ use anabranch_wire as wire;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -23,7 +24,8 @@ use serde::de::DeserializeOwned;
 
 use crate::convert::{self, Malformed};
 use crate::directory::Directory;
-use crate::{ANSWERS, COMMANDS, FORGET, NOT_HERE, QUERIES, problem};
+use crate::line::{Ended, Http, KINDS, Line, Sent};
+use crate::{MANY, NOT_HERE, problem};
 
 /// How long connecting may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -43,6 +45,9 @@ const TOLD_FRESH: Duration = Duration::from_millis(100);
 
 /// About how many names are kept that nobody has.
 const NAMES_MAX: usize = 4096;
+
+/// How soon a line is begun again that has ended. Until then each request goes alone.
+const LINE_AGAIN: Duration = Duration::from_secs(1);
 
 /// When whoever is away is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -99,7 +104,8 @@ impl Default for PeerOptions {
 /// The way to services in other processes. One connection to each, made when it is needed and again
 /// when it breaks; requests share it.
 pub struct RemotePort {
-    http: Client<Connector, Full<Bytes>>,
+    http: Http,
+    lines: Mutex<BTreeMap<String, Kept>>,
     directory: Arc<dyn Directory>,
     time: Time,
     options: PeerOptions,
@@ -109,6 +115,12 @@ pub struct RemotePort {
     undeclared: Mutex<BTreeSet<String>>,
     /// Held by who asks the directory: others wait for what it says.
     asking: tokio::sync::Mutex<()>,
+}
+
+/// A line to an address.
+struct Kept {
+    line: Line,
+    begun_at: Duration,
 }
 
 /// A [`Subject`] that is kept.
@@ -160,7 +172,8 @@ enum Asked {
 
 /// A request as it is sent.
 struct Letter {
-    path: &'static str,
+    /// As in [`KINDS`].
+    kind: u8,
     body: Bytes,
     within: Duration,
 }
@@ -178,6 +191,7 @@ impl RemotePort {
             .build(connector);
         Self {
             http,
+            lines: Mutex::default(),
             directory,
             time,
             options,
@@ -370,13 +384,11 @@ impl RemotePort {
         }
     }
 
-    async fn ask_once(&self, address: &str, letter: &Letter) -> Asked {
-        let nobody = |error: &dyn std::fmt::Display| {
-            Asked::Nobody(format!("nothing answers at {address}: {error}"))
-        };
+    /// A request to an address, without its body.
+    fn head(&self, address: &str, path: &str) -> hyper::http::request::Builder {
         let mut request = hyper::Request::builder()
             .method(hyper::Method::POST)
-            .uri(format!("{}{}", address.trim_end_matches('/'), letter.path))
+            .uri(format!("{}{path}", address.trim_end_matches('/')))
             .header(CONTENT_TYPE, HeaderValue::from_static(wire::JSON));
         if let Some(log) = &self.options.log {
             request = request.header(wire::LOG_HEADER, log);
@@ -387,34 +399,63 @@ impl RemotePort {
             shown.set_sensitive(true);
             request = request.header(AUTHORIZATION, shown);
         }
-        let request = match request.body(Full::new(letter.body.clone())) {
+        request
+    }
+
+    /// The line to an address. `None`: one has ended a moment ago, perhaps because the server is older and
+    /// has none.
+    fn line(&self, address: &str) -> Option<Line> {
+        let now = self.time.monotonic();
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = lines.get(address) {
+            if !kept.line.is_over() {
+                return Some(kept.line.clone());
+            }
+            if now.saturating_sub(kept.begun_at) < LINE_AGAIN {
+                return None;
+            }
+        }
+        lines.retain(|_, kept| !kept.line.is_over());
+        let kept = Kept {
+            line: Line::start(
+                self.http.clone(),
+                self.head(address, MANY),
+                ANSWER_BYTES_MAX,
+            ),
+            begun_at: now,
+        };
+        let line = kept.line.clone();
+        lines.insert(address.to_owned(), kept);
+        Some(line)
+    }
+
+    async fn ask_once(&self, address: &str, letter: &Letter) -> Asked {
+        let broken = |why: String| Asked::Broken(format!("{address} did not answer: {why}"));
+        if let Some(line) = self.line(address) {
+            match line.ask(letter.kind, letter.body.clone()).await {
+                Ended::Answer(status, body) => return said(address, status, body),
+                Ended::Broken(why) => return broken(why),
+                Ended::Alone => {}
+            }
+        }
+        let nobody = |error: &dyn std::fmt::Display| {
+            Asked::Nobody(format!("nothing answers at {address}: {error}"))
+        };
+        let path = KINDS.get(usize::from(letter.kind)).copied();
+        let request = self.head(address, path.unwrap_or_default());
+        let request = match request.body(Sent::Whole(Full::new(letter.body.clone()))) {
             Ok(request) => request,
             Err(error) => return nobody(&error),
         };
         let response = match self.http.request(request).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return nobody(&causes(&error)),
-            Err(error) => {
-                return Asked::Broken(format!("{address} did not answer: {}", causes(&error)));
-            }
+            Err(error) => return broken(causes(&error)),
         };
         let (parts, body) = response.into_parts();
-        let body = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => {
-                return Asked::Broken(format!("{address} did not answer whole: {error}"));
-            }
-        };
-        if parts.status.is_success() {
-            return Asked::Answer(body);
-        }
-        match serde_json::from_slice::<wire::Problem>(&body) {
-            // Somebody else has got the address.
-            Ok(problem) if problem.code == NOT_HERE || problem.code == "other-log" => {
-                Asked::Nobody(format!("{address}: {}", problem.detail))
-            }
-            Ok(problem) => Asked::Refused(Box::new(problem)),
-            Err(_) => Asked::Broken(format!("{address} answered {}", parts.status)),
+        match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
+            Ok(body) => said(address, parts.status, body.to_bytes()),
+            Err(error) => Asked::Broken(format!("{address} did not answer whole: {error}")),
         }
     }
 
@@ -486,20 +527,20 @@ impl RemotePort {
             Request::Command(dispatch) => {
                 self.check_declared(&dispatch.command);
                 let within = dispatch.timeout.unwrap_or(self.options.patience) + GRACE;
-                let letter = letter(COMMANDS, &convert::command(dispatch), within)?;
+                let letter = letter(0, &convert::command(dispatch), within)?;
                 let told: wire::PeerDelivered = self.tell(subject, &letter).await?;
                 let delivered = convert::delivered_of(&told).map_err(strange)?;
                 Ok(Reply::Delivered(delivered))
             }
             Request::Answer(reply) => {
                 let within = self.options.patience;
-                let letter = letter(ANSWERS, &convert::answer(reply), within)?;
+                let letter = letter(1, &convert::answer(reply), within)?;
                 let wire::PeerHeard {} = self.tell(subject, &letter).await?;
                 Ok(Reply::Heard)
             }
             Request::Forget { at, saga } => {
                 let within = self.options.patience;
-                let letter = letter(FORGET, &convert::forget(at, saga), within)?;
+                let letter = letter(2, &convert::forget(at, saga), within)?;
                 let wire::PeerHeard {} = self.tell(subject, &letter).await?;
                 Ok(Reply::Heard)
             }
@@ -508,10 +549,25 @@ impl RemotePort {
                     Policy::Wait(wait) => wait,
                     Policy::Fail | Policy::AllowStale => Duration::ZERO,
                 };
-                let letter = letter(QUERIES, &convert::query(ask), wait + self.options.patience)?;
+                let letter = letter(3, &convert::query(ask), wait + self.options.patience)?;
                 self.query(subject, &letter).await
             }
         }
+    }
+}
+
+/// What an answer says.
+fn said(address: &str, status: StatusCode, body: Bytes) -> Asked {
+    if status.is_success() {
+        return Asked::Answer(body);
+    }
+    match serde_json::from_slice::<wire::Problem>(&body) {
+        // Somebody else has got the address.
+        Ok(problem) if problem.code == NOT_HERE || problem.code == "other-log" => {
+            Asked::Nobody(format!("{address}: {}", problem.detail))
+        }
+        Ok(problem) => Asked::Refused(Box::new(problem)),
+        Err(_) => Asked::Broken(format!("{address} answered {status}")),
     }
 }
 
@@ -521,14 +577,10 @@ impl Port for RemotePort {
     }
 }
 
-fn letter<T: Serialize>(
-    path: &'static str,
-    message: &T,
-    within: Duration,
-) -> Result<Letter, SendError> {
+fn letter<T: Serialize>(kind: u8, message: &T, within: Duration) -> Result<Letter, SendError> {
     let body = serde_json::to_vec(message);
     Ok(Letter {
-        path,
+        kind,
         body: body
             .map_err(|error| SendError::Invalid(error.to_string()))?
             .into(),

@@ -28,8 +28,8 @@ pub fn message_bytes_max(limits: &Limits) -> usize {
 
 /// What an event, and what each of its headers, tags and causes, takes at most in a message that
 /// was read, in bytes, its text aside.
-const EVENT_PARTS_BYTES: usize = 1024;
-const PART_BYTES: usize = 64;
+pub(crate) const EVENT_PARTS_BYTES: usize = 1024;
+pub(crate) const PART_BYTES: usize = 64;
 
 /// About how many bytes the parts of an append take in memory once its message is read: not more
 /// than this. See [`message_bytes_max`].

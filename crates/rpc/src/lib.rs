@@ -11,6 +11,7 @@ mod append;
 mod event;
 mod made;
 mod malformed;
+mod many;
 mod names;
 mod packed;
 mod places;
@@ -26,9 +27,13 @@ pub use append::{
     message_bytes_max, parts_bytes,
 };
 pub use event::{id_of, stream_of};
+pub use many::{Numbered, pack_append, pack_appended, unpack_appended, unpack_appends};
 pub use places::{cut_of, cut_to, placed_of, placed_to};
 pub use problem::{append_error_of, append_error_to, read_error_of, read_error_to};
-pub use read::{Step, filter_of, filter_to, mode_of, mode_to, step_of, step_to};
+pub use read::{
+    Step, filter_of, filter_to, join_steps, mode_of, mode_to, reach_to, step_bytes, step_of,
+    step_to,
+};
 pub use shape::check_json;
 
 /// The version of the protocol that this program speaks. One that speaks the version before

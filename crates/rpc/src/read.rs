@@ -45,14 +45,66 @@ pub fn step_to(batch: &EventBatch, packed: bool) -> Result<p::ReadResponse, Reco
         }
     }
     if let Some(reach) = reach {
-        message.reach = MessageField::some(p::Reach {
-            partition: reach.partition.0,
-            from: reach.offsets.start,
-            to: reach.offsets.end,
-            ..Default::default()
-        });
+        message.reach = MessageField::some(message_of_reach(&reach));
     }
     Ok(message)
+}
+
+/// The same without its events; `None` if the log does not say what they stand for.
+pub fn reach_to(batch: &EventBatch) -> Option<p::ReadResponse> {
+    let reach = batch.reach()?;
+    Some(p::ReadResponse {
+        reach: MessageField::some(message_of_reach(&reach)),
+        ..Default::default()
+    })
+}
+
+/// About how many bytes of events a message has.
+pub fn step_bytes(message: &p::ReadResponse) -> usize {
+    let packed = message.packed.as_option();
+    packed.map_or(0, |packed| packed.records.len())
+}
+
+/// Puts the next message of a read behind this one; gives it back if it cannot: both have to say their reach
+/// and no events but packed ones.
+pub fn join_steps(
+    before: &mut p::ReadResponse,
+    mut next: p::ReadResponse,
+) -> Option<p::ReadResponse> {
+    let (Some(reach), Some(to)) = (before.reach.as_option_mut(), next.reach.as_option()) else {
+        return Some(next);
+    };
+    let goes_on = reach.partition == to.partition
+        && reach.to == to.from
+        && before.events.is_empty()
+        && next.events.is_empty()
+        && before.packed.is_set() == next.packed.is_set();
+    if !goes_on {
+        return Some(next);
+    }
+    reach.to = to.to;
+    before.appends.append(&mut next.appends);
+    if let (Some(packed), Some(mut more)) =
+        (before.packed.as_option_mut(), next.packed.into_option())
+        && !more.firsts.is_empty()
+    {
+        packed.partition = more.partition;
+        packed.records.append(&mut more.records);
+        packed.lengths.append(&mut more.lengths);
+        packed.firsts.append(&mut more.firsts);
+        packed.counts.append(&mut more.counts);
+        packed.recorded_at_us.append(&mut more.recorded_at_us);
+    }
+    None
+}
+
+fn message_of_reach(reach: &Reach) -> p::Reach {
+    p::Reach {
+        partition: reach.partition.0,
+        from: reach.offsets.start,
+        to: reach.offsets.end,
+        ..Default::default()
+    }
 }
 
 /// What a message says.

@@ -12,7 +12,8 @@ use anabranch_model::{
 use anabranch_rpc::protocol as p;
 use anabranch_rpc::{
     append_error_of, append_error_to, append_of, append_to, appended_of, appended_to, filter_of,
-    filter_to, read_error_of, read_error_to, step_of, step_to,
+    filter_to, join_steps, pack_append, pack_appended, read_error_of, read_error_to, step_of,
+    step_to, unpack_appended, unpack_appends,
 };
 use buffa::Message;
 use proptest::collection::vec;
@@ -204,6 +205,61 @@ proptest! {
     }
 
     #[test]
+    fn appends_that_are_packed_come_out_as_they_were(
+        appends in vec((any::<u64>(), vec(event(), 0..4), vec(condition(), 0..3)), 0..4),
+    ) {
+        let (mut packed, mut sent) = (Vec::new(), Vec::new());
+        for (number, mut events, conditions) in appends {
+            let append = Append { conditions, events: events.clone() };
+            let has_room = pack_append(&mut packed, number, &append);
+            let is_stream = |condition: &Condition| matches!(condition, Condition::Stream(..));
+            prop_assert_eq!(has_room, append.conditions.iter().all(is_stream));
+            if has_room {
+                // Metadata that says nothing is none.
+                for event in &mut events {
+                    event.meta = event.meta.take().filter(|meta| !meta.is_empty());
+                }
+                sent.push((number, Ok(Append { events, ..append })));
+            }
+        }
+        let unpacked = unpack_appends(&packed.into(), 1 << 20);
+        prop_assert_eq!(unpacked, Ok(sent));
+    }
+
+    #[test]
+    fn what_appends_have_done_comes_out_of_its_packed_form_as_it_was(
+        all in vec((any::<u64>(), vec((0..2_u32, any::<u64>(), any::<u64>()), 0..4)), 0..4),
+        repeated in any::<bool>(),
+    ) {
+        let (mut packed, mut sent, mut read) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, places) in all {
+            let places = places.into_iter().map(|(partition, offset, version)| Placed {
+                position: Position { partition: PartitionId(partition), offset },
+                version,
+            });
+            let appended = Appended { places: places.collect(), repeated };
+            if pack_appended(&mut packed, number, &appended) {
+                sent.push((number, appended));
+            }
+        }
+        let unpacked = unpack_appended(&packed, |number, appended| read.push((number, appended)));
+        prop_assert_eq!(unpacked, Ok(()));
+        prop_assert_eq!(read, sent);
+    }
+
+    #[test]
+    fn appends_that_would_take_more_room_than_there_is_are_refused(
+        events in vec(event(), 1..4),
+        room in 0..1024_usize,
+    ) {
+        let mut packed = Vec::new();
+        prop_assert!(pack_append(&mut packed, 7, &Append::events(events)));
+        let unpacked = unpack_appends(&packed.into(), room);
+        let is_refused = unpacked.is_err() || unpacked.is_ok_and(|all| all[0].1.is_err());
+        prop_assert!(is_refused);
+    }
+
+    #[test]
     fn why_an_append_failed_comes_out_as_it_was(error in append_error(), as_json in any::<bool>()) {
         let message: p::AppendProblem = sent(&append_error_to(&error), as_json);
         prop_assert_eq!(append_error_of(message), error);
@@ -263,6 +319,46 @@ proptest! {
     }
 
     #[test]
+    fn messages_that_are_joined_say_what_they_say_apart(
+        news in vec((event(), any::<u64>(), any::<u64>()), 2..6),
+        wanted in vec(any::<bool>(), 6),
+        first in 0..FAR,
+        cut in 1..6_usize,
+        packed in any::<bool>(),
+    ) {
+        let run = |range: std::ops::Range<usize>| {
+            let offset = |at: usize| first + at as u64;
+            let events = range.clone().filter(|&at| wanted[at]).map(|at| {
+                let (new, version, recorded_at) = &news[at];
+                Event::stored(new, Position::at(offset(at)), *version, *recorded_at)
+            });
+            let reach = Reach {
+                partition: PartitionId(0),
+                offsets: offset(range.start)..offset(range.end),
+            };
+            let appends = range.clone().filter(|&at| wanted[at]).map(offset).collect();
+            EventBatch::of_run(events.collect(), reach, appends)
+        };
+        let cut = cut.min(news.len());
+        let whole = run(0..news.len());
+        let mut joined = step_to(&run(0..cut), packed).unwrap();
+        let rest = step_to(&run(cut..news.len()), packed).unwrap();
+        // What goes as messages is not joined, unless there is none.
+        let is_joined = join_steps(&mut joined, rest).is_none();
+        prop_assert!(is_joined || !packed);
+        if is_joined {
+            let read = step_of(joined).unwrap().batch.unwrap();
+            prop_assert_eq!(read.reach(), whole.reach());
+            for event in &whole {
+                let at = event.unwrap().position;
+                prop_assert_eq!(read.append_start(at), whole.append_start(at));
+            }
+            let events = |batch: EventBatch| batch.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+            prop_assert_eq!(events(read), events(whole));
+        }
+    }
+
+    #[test]
     fn what_is_packed_wrongly_is_refused(
         news in vec(event(), 1..5),
         first in 0..FAR,
@@ -301,5 +397,7 @@ proptest! {
         if let Ok(message) = p::AppendProblem::decode_from_slice(&bytes) {
             append_error_of(message);
         }
+        drop(unpack_appended(&bytes, |_, _| {}));
+        drop(unpack_appends(&bytes.into(), 1 << 20));
     }
 }

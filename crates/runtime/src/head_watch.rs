@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use anabranch_log::{Log, ReadError, ReadMode};
-use anabranch_model::{Cut, Filter};
+use anabranch_log::{Log, ReadError};
+use anabranch_model::Cut;
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -81,17 +82,29 @@ impl Drop for HeadWatch {
 }
 
 async fn follow(log: &Arc<dyn Log>, sender: &watch::Sender<Cut>) -> Result<(), ReadError> {
-    let head = log.head().await?;
-    let mut news = log.read(&head, Filter::all(), ReadMode::Follow);
-    sender.send_replace(head);
+    let mut head = log.head().await?;
+    let mut news = log.watch(&head);
+    sender.send_replace(head.clone());
     while let Some(batch) = news.next_batch().await {
-        batch?;
-        // The head is often beyond the batch: then the next batch brings no news.
-        let head = log.head().await?;
+        let mut batch = batch?;
+        loop {
+            match batch.reach() {
+                Some(reach) => {
+                    let end = head.get(reach.partition).max(reach.offsets.end);
+                    head.set(reach.partition, end);
+                }
+                None => head = log.head().await?,
+            }
+            // Of all that is there already is told once.
+            match news.next_batch().now_or_never() {
+                Some(Some(next)) => batch = next?,
+                Some(None) | None => break,
+            }
+        }
         sender.send_if_modified(|known| {
             let has_news = *known != head;
             if has_news {
-                *known = head;
+                known.clone_from(&head);
             }
             has_news
         });

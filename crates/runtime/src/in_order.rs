@@ -10,6 +10,11 @@ impl InOrder {
         Self(from.clone())
     }
 
+    /// How far what was checked goes.
+    pub fn reached(&self) -> &Cut {
+        &self.0
+    }
+
     /// Checks the next batch of the read; an error says what is wrong with it.
     pub fn check(&mut self, batch: &EventBatch) -> Result<(), String> {
         if let Some(position) = batch.first_out_of_order() {

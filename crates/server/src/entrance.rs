@@ -34,6 +34,9 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(20);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
+/// The largest frame of a request: a message of many appends is one.
+const FRAME_BYTES: u32 = 128 << 10;
+
 /// The most requests of one connection at a time: one for each of its readers.
 const STREAMS_MAX: u32 = 4096;
 
@@ -154,6 +157,7 @@ impl Entrance {
             .keep_alive_timeout(ALIVE_WITHIN)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_BYTES)
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .max_concurrent_streams(STREAMS_MAX);
         Self {

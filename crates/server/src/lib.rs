@@ -62,11 +62,13 @@ mod health_rpc;
 mod host;
 mod ingest;
 mod keys;
+mod many;
 mod one_event;
 mod operate;
 mod owner;
 mod page;
 mod peer;
+mod peer_line;
 mod policy;
 #[cfg(test)]
 mod policy_tests;

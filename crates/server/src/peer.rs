@@ -3,72 +3,91 @@
 
 use anabranch_access::{Caller, Verb};
 use anabranch_peer::convert::{self, Malformed};
-use anabranch_peer::{ANSWERS, COMMANDS, FORGET, NOT_HERE, QUERIES};
+use anabranch_peer::{ANSWERS, COMMANDS, FORGET, MANY, NOT_HERE, QUERIES};
 use anabranch_runtime::Whereabouts;
 use anabranch_runtime::port::{Reply, Request, Subject};
 use anabranch_wire::{PeerAnswer, PeerCommand, PeerForget, PeerHeard, PeerQuery};
 use axum::extract::State;
 use axum::http::StatusCode;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
-use crate::answer::{Answer, reply};
+use crate::answer::{Answer, reply_with};
+use crate::peer_line;
 use crate::policy::{By, Needs, Routes};
-use crate::read::Message;
+use crate::read::{self, AROUND_BYTES, Content};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 
 pub fn routes() -> Routes {
+    let each = Needs::Each(Verb::Command);
     Routes::default()
-        .post(COMMANDS, Needs::Each(Verb::Command), command)
-        .post(ANSWERS, Needs::Each(Verb::Command), answer)
-        .post(FORGET, Needs::Each(Verb::Command), forget)
-        .post(QUERIES, Needs::Each(Verb::Query), query)
+        .post(COMMANDS, each, alone::<0>)
+        .post(ANSWERS, each, alone::<1>)
+        .post(FORGET, each, alone::<2>)
+        .post(QUERIES, Needs::Each(Verb::Query), alone::<3>)
+        // Each request on it gets an answer of its own.
+        .post(MANY, Needs::Known, peer_line::many)
 }
 
-async fn command(
+/// The largest body of a request. It may bring all that a command has recorded.
+pub fn body_max(shared: &Shared) -> usize {
+    shared.limits.batch_bytes_max.saturating_mul(2) + AROUND_BYTES
+}
+
+/// One request by itself, whose path has this place among the kinds.
+async fn alone<const KIND: u8>(
     State(shared): State<Shared>,
     By(caller): By,
-    Message(command): Message<PeerCommand>,
+    request: axum::extract::Request,
 ) -> Answer {
-    let dispatch = convert::dispatch_of(&command).map_err(malformed)?;
-    match carry_out(&shared, &caller, Request::command(dispatch)).await? {
-        Reply::Delivered(delivered) => {
-            let delivered = convert::delivered(&delivered);
-            reply(&delivered.map_err(|error| Refusal::internal(error.to_string()))?)
+    let max = body_max(&shared);
+    let body = read::body(request, &shared, max).await?;
+    reply_with(answer(&shared, &caller, KIND, body).await?)
+}
+
+/// What is answered to a request of this kind.
+pub async fn answer(
+    shared: &Shared,
+    caller: &Caller,
+    kind: u8,
+    body: Bytes,
+) -> Result<Vec<u8>, Refusal> {
+    let content = Content(body);
+    let request = match kind {
+        0 => convert::dispatch_of(&parsed::<PeerCommand>(&content)?).map(Request::command),
+        1 => convert::reply_of(&parsed::<PeerAnswer>(&content)?).map(Request::answer),
+        2 => convert::forget_of(&parsed::<PeerForget>(&content)?)
+            .map(|(at, saga)| Request::Forget { at, saga }),
+        3 => {
+            convert::ask_of(parsed::<PeerQuery>(&content)?).map(|ask| Request::Query(Box::new(ask)))
         }
-        _ => Err(strange()),
-    }
+        _ => {
+            return Err(Refusal::not_found(
+                "not-found",
+                "nothing is asked like that",
+            ));
+        }
+    };
+    let request = request.map_err(malformed)?;
+    let said = match (kind, carry_out(shared, caller, request).await?) {
+        (0, Reply::Delivered(delivered)) => {
+            let delivered = convert::delivered(&delivered);
+            let delivered = delivered.map_err(|error| Refusal::internal(error.to_string()))?;
+            serde_json::to_vec(&delivered)
+        }
+        (3, Reply::Shown(answer)) => serde_json::to_vec(&convert::shown(&answer)),
+        (1 | 2, _) => serde_json::to_vec(&PeerHeard {}),
+        _ => return Err(strange()),
+    };
+    said.map_err(|error| Refusal::internal(error.to_string()))
 }
 
-async fn answer(
-    State(shared): State<Shared>,
-    By(caller): By,
-    Message(answer): Message<PeerAnswer>,
-) -> Answer {
-    let brought = convert::reply_of(&answer).map_err(malformed)?;
-    carry_out(&shared, &caller, Request::answer(brought)).await?;
-    reply(&PeerHeard {})
-}
-
-async fn forget(
-    State(shared): State<Shared>,
-    By(caller): By,
-    Message(forget): Message<PeerForget>,
-) -> Answer {
-    let (at, saga) = convert::forget_of(&forget).map_err(malformed)?;
-    carry_out(&shared, &caller, Request::Forget { at, saga }).await?;
-    reply(&PeerHeard {})
-}
-
-async fn query(
-    State(shared): State<Shared>,
-    By(caller): By,
-    Message(query): Message<PeerQuery>,
-) -> Answer {
-    let ask = convert::ask_of(query).map_err(malformed)?;
-    match carry_out(&shared, &caller, Request::Query(Box::new(ask))).await? {
-        Reply::Shown(answer) => reply(&convert::shown(&answer)),
-        _ => Err(strange()),
-    }
+fn parsed<T: DeserializeOwned>(content: &Content) -> Result<T, Refusal> {
+    let json = content.json()?;
+    let json = json.ok_or_else(|| Refusal::bad_request("bad-json", "the body is empty"))?;
+    json.parse()
+        .map_err(|error| Refusal::bad_request("bad-json", format!("the body: {error}")))
 }
 
 /// By a service that is here. Who asks for what none has been told an old address, and may ask

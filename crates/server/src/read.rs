@@ -186,23 +186,6 @@ impl FromRequest<Shared> for Content {
     }
 }
 
-/// The message of another service. It may bring all that a command has recorded.
-pub struct Message<T>(pub T);
-
-impl<T: serde::de::DeserializeOwned> FromRequest<Shared> for Message<T> {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Refusal> {
-        let max = shared.limits.batch_bytes_max.saturating_mul(2) + AROUND_BYTES;
-        let content = Content(body(request, shared, max).await?);
-        let json = content.json()?;
-        let json = json.ok_or_else(|| Refusal::bad_request("bad-json", "the body is empty"))?;
-        json.parse()
-            .map(Self)
-            .map_err(|error| Refusal::bad_request("bad-json", format!("the body: {error}")))
-    }
-}
-
 /// A body that is JSON.
 pub async fn body(request: Request, shared: &Shared, max: usize) -> Result<Bytes, Refusal> {
     let headers = check_encoding(request.headers());

@@ -1,20 +1,17 @@
 //! The log over the network: what `anabranch-rpc` describes, for Connect, gRPC and gRPC-Web.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use anabranch_access::{Caller, Verb};
+use anabranch_access::Verb;
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, EventStream, Order, ReadError, ReadMode, Rejection,
-    VersionRange,
+    AppendError, EventStream, Order, ReadError, ReadMode, Rejection, VersionRange,
 };
 use anabranch_model::{Cut, EventBatch, Filter, Limits};
 use anabranch_rpc::protocol as p;
 use anabranch_rpc::{
     Malformed, PROTOCOL, append_error_to, append_of, appended_to, capabilities_to, check_json,
-    cut_of, cut_to, filter_of, id_of, message_bytes_max, mode_of, placed_to, read_error_to,
-    step_to, stream_of,
+    cut_of, cut_to, filter_of, id_of, join_steps, message_bytes_max, mode_of, placed_to, reach_to,
+    read_error_to, step_bytes, step_to, stream_of,
 };
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -27,26 +24,19 @@ use connectrpc::{
     ServiceRequest, ServiceResult, ServiceStream,
 };
 use futures_util::future::{Either, select};
-use futures_util::stream::{FuturesUnordered, Stream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::allowed;
 use crate::calls::{LOG_PATH, REGISTRY_BYTES_MAX, REGISTRY_PATH, refuse_call};
+use crate::many::Many;
 use crate::policy::{self, Needs, Routes, denied};
 use crate::read::{collected, in_time};
-use crate::reading::{NO_MORE, Reader, Sight};
+use crate::reading::{Reader, Sight};
 use crate::registry::{Registry, Shown};
 use crate::seal::log_name;
 use crate::session::no_partition;
 use crate::shared::{Held, Shared};
-
-/// The most appends of one call that are under way at a time; then no more are taken in.
-const UNDER_WAY_MAX: usize = 4096;
-/// The same in bytes of data.
-const UNDER_WAY_BYTES_MAX: usize = 32 << 20;
-/// The most answers of one message.
-const ANSWERS_MAX: usize = 1024;
 
 /// What it answers, as a part of the server's routes.
 pub fn routes(shared: &Shared) -> Routes {
@@ -183,7 +173,7 @@ impl LogRpc {
         reader: Reader,
         events: EventStream,
         until: Option<Cut>,
-        packed: bool,
+        form: EventForm,
     ) -> ServiceResult<ServiceStream<p::ReadResponse>> {
         let room = self
             .shared
@@ -206,33 +196,19 @@ impl LogRpc {
             shared: self.shared.clone(),
             reader,
             events,
-            packed,
+            form,
+            ahead: None,
             _room: room,
             stopping: self.shared.stopping.clone(),
         };
         let steps = futures_util::stream::unfold(Some(reading), |reading| async move {
             let mut reading = reading?;
-            let next = Box::pin(reading.events.next_batch());
-            // Whoever follows a server that stops comes again elsewhere.
-            let stopped = Box::pin(reading.stopping.wait_for(|is_stopping| *is_stopping));
-            let message = match select(next, stopped).await {
-                Either::Left((next, _)) => match next? {
-                    Ok(batch) => {
-                        if let Some(gone) = reading.reader.gone(&reading.shared) {
-                            return Some((Err(gone.into()), None));
-                        }
-                        step(&reading.reader, &reading.shared, batch, reading.packed)
-                    }
-                    Err(error) => Err(error),
-                },
-                Either::Right(_) => {
-                    let error = ConnectError::unavailable("the server stops; ask again");
-                    return Some((Err(error), None));
+            match reading.step().await? {
+                Ok(message) => {
+                    let is_last = message.problem.is_set();
+                    Some((Ok(message), (!is_last).then_some(reading)))
                 }
-            };
-            match message {
-                Ok(message) => Some((Ok(message), Some(reading))),
-                Err(error) => Some((Ok(failed(&error)), None)),
+                Err(error) => Some((Err(error), None)),
             }
         });
         Response::ok(Box::pin(futures_util::stream::iter(first).chain(steps)))
@@ -244,22 +220,84 @@ struct Reading {
     shared: Shared,
     reader: Reader,
     events: EventStream,
-    /// Whether events may go packed.
-    packed: bool,
+    form: EventForm,
+    /// What was read already, and did not go with what came before it.
+    ahead: Option<Taken>,
     /// Counts it among the readers.
     _room: OwnedSemaphorePermit,
     stopping: watch::Receiver<bool>,
 }
 
-/// What a reader may see of a batch.
-fn step(
-    reader: &Reader,
-    shared: &Shared,
-    batch: EventBatch,
+/// How events may go.
+#[derive(Clone, Copy)]
+struct EventForm {
     packed: bool,
-) -> Result<p::ReadResponse, ReadError> {
-    let batch = reader.of_batch(batch, &Sight::now(shared))?;
-    step_to(&batch, packed).map_err(|error| unreadable(&error))
+    /// Not at all, where the log says what they stand for.
+    reach_only: bool,
+}
+
+/// What was read next; `None`: nothing comes after it.
+type Taken = Option<Result<p::ReadResponse, ReadError>>;
+
+/// What is at hand goes in one message, until it has so many bytes of events.
+const STEP_BYTES: usize = 64 << 10;
+
+impl Reading {
+    /// The next message; `None` at the end.
+    async fn step(&mut self) -> Option<Result<p::ReadResponse, ConnectError>> {
+        let taken = match self.ahead.take() {
+            Some(taken) => taken,
+            None => {
+                let next = Box::pin(self.events.next_batch());
+                // Whoever follows a server that stops comes again elsewhere.
+                let stopped = Box::pin(self.stopping.wait_for(|is_stopping| *is_stopping));
+                let next = match select(next, stopped).await {
+                    Either::Left((next, _)) => next,
+                    Either::Right(_) => {
+                        let error = ConnectError::unavailable("the server stops; ask again");
+                        return Some(Err(error));
+                    }
+                };
+                self.message_of(next)
+            }
+        };
+        let mut message = match taken? {
+            Ok(message) => message,
+            Err(error) => return Some(Ok(failed(&error))),
+        };
+        if let Some(gone) = self.reader.gone(&self.shared) {
+            return Some(Err(gone.into()));
+        }
+        while step_bytes(&message) < STEP_BYTES
+            && let Some(next) = self.events.next_batch().now_or_never()
+        {
+            match self.message_of(next) {
+                Some(Ok(next)) => {
+                    if let Some(next) = join_steps(&mut message, next) {
+                        self.ahead = Some(Some(Ok(next)));
+                        break;
+                    }
+                }
+                ended => {
+                    self.ahead = Some(ended);
+                    break;
+                }
+            }
+        }
+        Some(Ok(message))
+    }
+
+    fn message_of(&self, next: Option<Result<EventBatch, ReadError>>) -> Taken {
+        let step = |batch: EventBatch| {
+            let reach = self.form.reach_only.then(|| reach_to(&batch)).flatten();
+            if let Some(message) = reach {
+                return Ok(message);
+            }
+            let batch = self.reader.of_batch(batch, &Sight::now(&self.shared))?;
+            step_to(&batch, self.form.packed).map_err(|error| unreadable(&error))
+        };
+        Some(next?.and_then(step))
+    }
 }
 
 fn failed(error: &ReadError) -> p::ReadResponse {
@@ -369,16 +407,14 @@ impl p::LogService for LogRpc {
         requests: InboundStream<p::AppendManyRequest>,
     ) -> ServiceResult<ServiceStream<p::AppendManyResponse>> {
         self.shared.check_log(&context)?;
-        Response::ok(Box::pin(Many {
-            shared: self.shared.clone(),
-            caller: policy::of(context.extensions()),
-            registry: self.registry().await?.clone(),
-            shown: Arc::default(),
-            requests: Some(requests),
-            stopping: stopping(self.shared.stopping.clone()),
-            under_way: FuturesUnordered::new(),
-            bytes: 0,
-        }))
+        let registry = self.registry().await?.clone();
+        let caller = policy::of(context.extensions());
+        Response::ok(Box::pin(Many::new(
+            self.shared.clone(),
+            caller,
+            registry,
+            requests,
+        )))
     }
 
     async fn read(
@@ -409,7 +445,11 @@ impl p::LogService for LogRpc {
             ReadMode::Follow | ReadMode::Backward => None,
         };
         let events = self.shared.log.read(&from, filter, mode);
-        self.events(reader, events, until, request.packed)
+        let form = EventForm {
+            packed: request.packed,
+            reach_only: request.reach_only,
+        };
+        self.events(reader, events, until, form)
     }
 
     async fn read_stream(
@@ -433,7 +473,11 @@ impl p::LogService for LogRpc {
         let head = self.shared.log.head().await;
         let head = head.map_err(|error| read_failed(&error))?;
         let events = self.shared.log.read_stream(&stream, range, order);
-        self.events(reader, events, Some(head), request.packed)
+        let form = EventForm {
+            packed: request.packed,
+            reach_only: false,
+        };
+        self.events(reader, events, Some(head), form)
     }
 
     async fn find(
@@ -473,137 +517,5 @@ impl p::LogService for LogRpc {
             head: buffa::MessageField::some(cut_to(&head)),
             ..Default::default()
         })
-    }
-}
-
-/// The appends of one call of `AppendMany`: so many are under way at a time, and those that come
-/// meanwhile wait in the network.
-struct Many {
-    shared: Shared,
-    caller: Caller,
-    registry: Arc<Registry>,
-    /// The leases that the client acts by.
-    shown: Arc<Shown>,
-    requests: Option<InboundStream<p::AppendManyRequest>>,
-    /// Ends when the server is about to: then no more are taken in.
-    stopping: BoxFuture<'static, ()>,
-    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Of the data that is under way.
-    bytes: usize,
-}
-
-fn stopping(mut stopping: watch::Receiver<bool>) -> BoxFuture<'static, ()> {
-    Box::pin(async move {
-        // It cannot be told any more when the server has gone already.
-        drop(stopping.wait_for(|is_stopping| *is_stopping).await);
-    })
-}
-
-struct Done {
-    number: u64,
-    bytes: usize,
-    outcome: Result<Appended, AppendError>,
-}
-
-impl Many {
-    fn take_in(&mut self, message: p::AppendManyRequest) {
-        if !message.leases.is_empty() {
-            self.shown = Arc::new(self.registry.show(&message.leases));
-        }
-        for numbered in message.appends {
-            let number = numbered.number;
-            let append = numbered.append.into_option().unwrap_or_default();
-            match append_of(append) {
-                Ok(append) => self.begin(number, append),
-                Err(error) => {
-                    let outcome = Err(Rejection::Other(error.to_string()).into());
-                    let done = Done {
-                        number,
-                        bytes: 0,
-                        outcome,
-                    };
-                    self.under_way.push(Box::pin(std::future::ready(done)));
-                }
-            }
-        }
-    }
-
-    /// Why an append is not even begun.
-    fn refuses(&self, append: &Append) -> Option<String> {
-        if !self.shared.is_still_known(&self.caller) {
-            return Some(NO_MORE.to_owned());
-        }
-        let forbidden = allowed::append(&self.shared, &self.caller, &append.events).err()?;
-        Some(forbidden.to_string())
-    }
-
-    fn begin(&mut self, number: u64, append: Append) {
-        if let Some(why) = self.refuses(&append) {
-            let done = Done {
-                number,
-                bytes: 0,
-                outcome: Err(Rejection::Other(why).into()),
-            };
-            self.under_way.push(Box::pin(std::future::ready(done)));
-            return;
-        }
-        let bytes = append.events.iter().map(|event| event.data.len()).sum();
-        self.bytes += bytes;
-        let (registry, shown) = (self.registry.clone(), self.shown.clone());
-        self.under_way.push(Box::pin(async move {
-            Done {
-                number,
-                bytes,
-                outcome: registry.append(&shown, append).await,
-            }
-        }));
-    }
-}
-
-impl Stream for Many {
-    type Item = Result<p::AppendManyResponse, ConnectError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let mut answer = p::AppendManyResponse::default();
-        if this.requests.is_some() && this.stopping.poll_unpin(cx).is_ready() {
-            this.requests = None;
-        }
-        loop {
-            // What is under way goes on first: it makes room.
-            while answer.outcomes.len() < ANSWERS_MAX
-                && let Poll::Ready(Some(done)) = this.under_way.poll_next_unpin(cx)
-            {
-                this.bytes -= done.bytes;
-                answer.outcomes.push(p::NumberedOutcome {
-                    number: done.number,
-                    outcome: match &done.outcome {
-                        Ok(appended) => appended_to(appended).into(),
-                        Err(error) => append_error_to(error).into(),
-                    },
-                    ..Default::default()
-                });
-            }
-            let has_room = this.under_way.len() < UNDER_WAY_MAX && this.bytes < UNDER_WAY_BYTES_MAX;
-            let Some(requests) = this.requests.as_mut().filter(|_| has_room) else {
-                break;
-            };
-            match requests.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(message))) => {
-                    let message = message.to_owned_message();
-                    this.take_in(message);
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(None) => this.requests = None,
-                Poll::Pending => break,
-            }
-        }
-        if !answer.outcomes.is_empty() {
-            Poll::Ready(Some(Ok(answer)))
-        } else if this.requests.is_none() && this.under_way.is_empty() {
-            Poll::Ready(None)
-        } else {
-            Poll::Pending
-        }
     }
 }

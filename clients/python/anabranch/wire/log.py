@@ -475,6 +475,11 @@ class ReadRequest(s.Record):
     packed: bool = s.part("packed", s.boolean())
     """Whether events may come as `Packed`."""
 
+    reach_only: bool = s.part("reachOnly", s.boolean())
+    """Whether events need not come where the log says their reach: for who wants to know how far
+    it goes.
+    """
+
 
 @dataclass(frozen=True)
 class ReadResponse(s.Record):

@@ -501,12 +501,18 @@ export interface ReadRequest {
   mode: ReadMode;
   /** Whether events may come as `Packed`. */
   packed: boolean;
+  /**
+   * Whether events need not come where the log says their reach: for who wants to know how far
+   * it goes.
+   */
+  reachOnly: boolean;
 }
 export const ReadRequest: RecordShape<ReadRequest> = record(() => [
   ["from", "from", optional(ref(() => Cut)), true],
   ["filter", "filter", optional(ref(() => Filter)), true],
   ["mode", "mode", ref(() => ReadMode), true],
   ["packed", "packed", boolean(), true],
+  ["reachOnly", "reachOnly", boolean(), true],
 ]);
 
 /** Events, in the order of the read. */

@@ -183,6 +183,7 @@ macro_rules! __conformance_cases {
                 a_batch_over_several_streams_is_written_whole [AtomicBatches];
                 a_batch_over_many_streams_is_written_whole [AtomicBatches];
                 a_batch_of_many_events_is_written_whole;
+                of_appends_handed_over_together_each_is_taken_or_refused_as_alone;
                 a_refused_batch_writes_nothing;
                 a_refused_batch_over_several_streams_writes_nothing [AtomicBatches];
                 an_acknowledged_event_is_visible_to_every_read;

@@ -105,21 +105,36 @@ impl<'a> Stage<'a> {
     pub fn append(&self, append: Append) -> Result<Appended, AppendError> {
         let events = append.events.clone();
         let answer = self.driver().wait("append", self.log().append(append));
-        if let Ok(appended) = &answer {
-            assert_eq!(
-                appended.places.len(),
-                events.len(),
-                "an append answers one place for each event"
-            );
-            let mut acknowledged = lock(&self.acknowledged);
-            for (new, &placed) in events.into_iter().zip(&appended.places) {
-                let before = acknowledged
-                    .entry(new.id)
-                    .or_insert(Written { new, placed });
-                assert_eq!(before.placed, placed, "one event has two places");
-            }
-        }
+        self.remember(events, &answer);
         answer
+    }
+
+    /// Hands over many appends at once, and remembers what was acknowledged.
+    pub fn append_all(&self, appends: Vec<Append>) -> Vec<Result<Appended, AppendError>> {
+        let events: Vec<_> = appends.iter().map(|a| a.events.clone()).collect();
+        let appending = self.log().append_all(appends);
+        let answers = self.driver().wait("append of many", appending);
+        assert_eq!(answers.len(), events.len(), "each append has an answer");
+        for (events, answer) in events.into_iter().zip(&answers) {
+            self.remember(events, answer);
+        }
+        answers
+    }
+
+    fn remember(&self, events: Vec<NewEvent>, answer: &Result<Appended, AppendError>) {
+        let Ok(appended) = answer else { return };
+        assert_eq!(
+            appended.places.len(),
+            events.len(),
+            "an append answers one place for each event"
+        );
+        let mut acknowledged = lock(&self.acknowledged);
+        for (new, &placed) in events.into_iter().zip(&appended.places) {
+            let before = acknowledged
+                .entry(new.id)
+                .or_insert(Written { new, placed });
+            assert_eq!(before.placed, placed, "one event has two places");
+        }
     }
 
     /// Appends what must succeed and must be new.

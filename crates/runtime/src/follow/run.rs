@@ -18,6 +18,10 @@ use crate::time::Time;
 /// How long it waits before it tries again what the store or the log has refused.
 const REST: Duration = Duration::from_secs(1);
 
+/// After this a log that is far is read to its head, because it says nothing although there is something:
+/// a server that is older may say nothing of events that nobody here wants.
+const STALLED: Duration = Duration::from_secs(3);
+
 /// What is done each time that everything was taken in.
 pub type CaughtUp = Box<dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
 
@@ -172,8 +176,10 @@ impl Follow {
     async fn run(mut self) {
         let mut head = self.parts.head.clone();
         let mut told = None;
+        // What has read to the head, if it can go on from there.
+        let mut kept = None;
         loop {
-            match self.catch_up().await {
+            match self.catch_up(&mut kept).await {
                 Round::CaughtUp => {
                     self.show(|shown| shown.state = FollowState::CaughtUp);
                     if let Some(caught_up) = &self.parts.caught_up
@@ -232,10 +238,9 @@ impl Follow {
     }
 
     /// Takes in everything there is now.
-    async fn catch_up(&mut self) -> Round {
+    async fn catch_up(&mut self, kept: &mut Option<ToHead>) -> Round {
         let from = self.intake.progress().await.cut;
-        let FollowParts { log, filter, .. } = &self.parts;
-        let mut reading = match ToHead::begin(log, &from, filter.clone()).await {
+        let mut reading = match self.reading(kept.take(), &from).await {
             Ok(reading) => reading,
             Err(reason) => return Round::Failed(reason),
         };
@@ -250,7 +255,7 @@ impl Follow {
         if missing > 1000 {
             self.show(|shown| shown.state = FollowState::CatchingUp);
         }
-        while let Some(batch) = reading.next().await {
+        while let Some(batch) = self.next_of(&mut reading).await {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(reason) => return Round::Failed(reason),
@@ -282,11 +287,45 @@ impl Follow {
             }
             tokio::task::yield_now().await;
         }
+        let head = reading.head().clone();
         if let Err(error) = self.intake.advance(head.clone()).await {
             return Round::Failed(error.to_string());
         }
         self.show(|shown| shown.cut.join(&head));
+        *kept = Some(reading);
         Round::CaughtUp
+    }
+
+    /// What reads everything that there is now behind `from`.
+    async fn reading(&self, kept: Option<ToHead>, from: &Cut) -> Result<ToHead, String> {
+        let FollowParts { log, filter, .. } = &self.parts;
+        let known = self.parts.head.borrow().clone();
+        match filter {
+            // Before anything is known of the head, it is asked for.
+            Some(filter) if log.is_far() && known != Cut::start() => {
+                let again = kept.and_then(|kept| kept.again(from, &known));
+                Ok(again.unwrap_or_else(|| ToHead::follow(log, from, filter.clone(), known)))
+            }
+            _ => ToHead::begin(log, from, filter.clone()).await,
+        }
+    }
+
+    /// The next events.
+    async fn next_of(&self, reading: &mut ToHead) -> Option<Result<EventBatch, String>> {
+        let FollowParts {
+            log, filter, time, ..
+        } = &self.parts;
+        while reading.follows() {
+            match select(pin!(reading.next()), time.sleep(STALLED)).await {
+                Either::Left((batch, _)) => return batch,
+                Either::Right(_) => {}
+            }
+            match ToHead::begin(log, reading.reached(), filter.clone()).await {
+                Ok(begun) => *reading = begun,
+                Err(reason) => return Some(Err(reason)),
+            }
+        }
+        reading.next().await
     }
 
     async fn take_in(&mut self, batch: EventBatch) -> Result<Option<PoisonEvent>, StoreError> {

@@ -303,19 +303,50 @@ impl Registry {
     }
 
     /// Appends for a client, if it may. [`Registry::ready`] was there before.
-    pub async fn append(&self, shown: &Shown, mut append: Append) -> Result<Appended, AppendError> {
-        let admitted = self
-            .check_beside(&append)
-            .and_then(|()| self.table().admit(shown, &mut append, self.fences));
-        if let Err(rejection) = admitted {
-            return self.refuse(rejection, append).await;
-        }
-        match self.log.append(append).await {
-            Err(AppendError::Conflict { stream, .. }) if stream.category() == OWNER => {
-                Err(self.table().overtaken(&stream).into())
+    pub async fn append(&self, shown: &Shown, append: Append) -> Result<Appended, AppendError> {
+        let mut answers = self.append_all(shown, vec![append]).await;
+        answers.pop().unwrap_or_else(|| {
+            Err(AppendError::Unknown {
+                reason: "the log says nothing of it".to_owned(),
+            })
+        })
+    }
+
+    /// Appends many for a client, each if it may; what became of them, in their order.
+    pub async fn append_all(
+        &self,
+        shown: &Shown,
+        mut appends: Vec<Append>,
+    ) -> Vec<Result<Appended, AppendError>> {
+        let mut refused = Vec::new();
+        {
+            let table = self.table();
+            let mut at = 0;
+            let mut number = 0;
+            while at < appends.len() {
+                let append = &mut appends[at];
+                let admitted = self
+                    .check_beside(append)
+                    .and_then(|()| table.admit(shown, append, self.fences));
+                match admitted {
+                    Ok(()) => at += 1,
+                    Err(rejection) => refused.push((number, rejection, appends.remove(at))),
+                }
+                number += 1;
             }
-            other => other,
         }
+        let mut answers = self.log.append_all(appends).await;
+        for answer in &mut answers {
+            if let Err(AppendError::Conflict { stream, .. }) = answer
+                && stream.category() == OWNER
+            {
+                *answer = Err(self.table().overtaken(stream).into());
+            }
+        }
+        for (number, rejection, append) in refused {
+            answers.insert(number, self.refuse(rejection, append).await);
+        }
+        answers
     }
 
     /// What a service that runs here owns is appended to by nobody who asks by the network.

@@ -11,6 +11,7 @@ mod grpc;
 mod health;
 mod json;
 mod large;
+mod many;
 mod network;
 mod peers;
 mod private;

@@ -24,8 +24,12 @@ use anabranch_runtime::{
 };
 use anabranch_server::Server;
 use anabranch_server::client::{Client, Method};
+use anabranch_wire::PeerDelivered;
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, join, join_all, select};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -596,4 +600,56 @@ async fn who_comes_when_a_service_has_been_away_for_long_is_told_at_once() {
     // No time passes.
     let told = far.deliver(deposit(2, 1)).await;
     assert!(told.unwrap_err().did_not_happen());
+}
+
+#[tokio::test]
+async fn a_server_that_is_a_version_older_is_asked_by_requests_alone() {
+    let told = PeerDelivered {
+        taken: true,
+        version: None,
+        repeated: false,
+        events: Vec::new(),
+        token: BTreeMap::new(),
+    };
+    let told = serde_json::to_string(&told).unwrap();
+    let routes = axum::Router::new().route(
+        "/peer/commands",
+        axum::routing::post(move || async move { told }),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let far = port_to(&format!("http://{}", listener.local_addr().unwrap()));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let routes = TowerToHyperService::new(routes.clone());
+            tokio::spawn(async move {
+                let http = auto::Builder::new(TokioExecutor::new());
+                let served = http.serve_connection(TokioIo::new(stream), routes);
+                // It ends with the test.
+                drop(served.await);
+            });
+        }
+    });
+    for id in 1..4 {
+        let delivered = far.deliver(deposit(id, 1)).await.unwrap();
+        assert!(matches!(delivered, Delivered::Taken));
+    }
+}
+
+#[tokio::test]
+async fn many_requests_at_once_are_each_answered_as_alone() {
+    let bank = Bank::open().await;
+    let far = port_to(&bank.url);
+    let asked = (0..500).map(|id| far.deliver(deposit(id / 2 + 1, 1)));
+    let answers = join_all(asked).await;
+    let repeated = answers.into_iter().filter(|answer| match answer {
+        Ok(Delivered::Done(accepted)) => accepted.repeated,
+        other => panic!("{other:?}"),
+    });
+    // Each was sent twice, and done once.
+    assert_eq!(repeated.count(), 250);
+    assert_eq!(bank.balance("ada").await, 250);
+    let mut wrong = deposit(9_000, 1);
+    wrong.command.name = "Plunder".to_owned();
+    far.deliver(wrong).await.unwrap_err();
+    far.deliver(deposit(9_001, 1)).await.unwrap();
 }

@@ -8,7 +8,7 @@ use crate::conformance::check::{count, just_these, no_gap};
 use crate::conformance::drive::{together, while_writing};
 use crate::conformance::make::{Written, stream};
 use crate::conformance::stage::Stage;
-use crate::{Append, AtomicBatches, Expect, Order, ReadMode, VersionRange};
+use crate::{Append, AppendError, AtomicBatches, Expect, Order, ReadMode, VersionRange};
 
 pub fn capabilities_are_consistent_and_constant(stage: &mut Stage<'_>) {
     let before = stage.capabilities();
@@ -104,6 +104,39 @@ pub fn a_batch_over_many_streams_is_written_whole(stage: &mut Stage<'_>) {
 pub fn a_batch_of_many_events_is_written_whole(stage: &mut Stage<'_>) {
     let count = stage.limits().batch_events_max.min(10_000);
     let written = stage.put_all(stage.events("order/1", count));
+    just_these(&stage.read_all(), &written);
+}
+
+pub fn of_appends_handed_over_together_each_is_taken_or_refused_as_alone(stage: &mut Stage<'_>) {
+    let known = stage.put(stage.event("order/1"));
+    let conflicts =
+        || Append::event(stage.event("order/1")).expect(stream("order/1"), Expect::Empty);
+    let mut appends: Vec<_> = (0..40)
+        .map(|n| Append::events(stage.events(&format!("order/{}", n % 7), 1 + n % 3)))
+        .collect();
+    appends.insert(3, conflicts());
+    appends.insert(20, Append::event(known.new.clone()));
+    appends.insert(21, Append::default());
+    appends.push(conflicts());
+    let answers = stage.append_all(appends.clone());
+    let mut written = vec![known.clone()];
+    for (at, (append, answer)) in appends.into_iter().zip(answers).enumerate() {
+        match (at, answer) {
+            (3 | 43, Err(AppendError::Conflict { .. })) => {}
+            (21, Err(AppendError::Rejected(_))) => {}
+            (20, Ok(appended)) => {
+                assert!(appended.repeated, "the repeat is no repeat");
+                assert_eq!(appended.places, [known.placed]);
+            }
+            (at, Ok(appended)) if ![3, 21, 43].contains(&at) => {
+                let both = append.events.into_iter().zip(appended.places);
+                written.extend(both.map(|(new, placed)| Written { new, placed }));
+            }
+            (at, other) => panic!("append {at} of many: {other:?}"),
+        }
+    }
+    assert!(stage.append_all(Vec::new()).is_empty());
+    written.sort_by_key(|written| written.placed.position);
     just_these(&stage.read_all(), &written);
 }
 

@@ -1,0 +1,169 @@
+//! What another service asks one request behind another: `POST /peer/many`. See
+//! [`line`](anabranch_peer::line) for its form.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use anabranch_access::Caller;
+use anabranch_log::BoxFuture;
+use anabranch_peer::line::{NoRequest, put_answer, take_request};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{FuturesUnordered, Stream};
+use futures_util::{FutureExt as _, StreamExt as _};
+use hyper::body::Body as _;
+
+use crate::many::stopping;
+use crate::peer::{answer, body_max};
+use crate::policy::By;
+use crate::reading::NO_MORE;
+use crate::refusal::Refusal;
+use crate::shared::{Held, Shared};
+
+/// The most requests of one line that are under way at a time; then no more are taken in.
+const UNDER_WAY_MAX: usize = 1024;
+
+/// The most bytes of answers that go in one piece.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Answers all that comes, for as long as it does.
+pub async fn many(State(shared): State<Shared>, By(caller): By, request: Request) -> Response {
+    Body::from_stream(Lines {
+        stopping: stopping(shared.stopping.clone()),
+        body: Some(request.into_body()),
+        came: BytesMut::new(),
+        held: Held::default(),
+        under_way: FuturesUnordered::new(),
+        shared,
+        caller,
+    })
+    .into_response()
+}
+
+/// By the client's number.
+type Answered = (u64, Result<Vec<u8>, Refusal>);
+
+struct Lines {
+    shared: Shared,
+    caller: Caller,
+    /// `None`: nothing more comes, or is taken in.
+    body: Option<Body>,
+    /// What has come of a request that is not whole yet.
+    came: BytesMut,
+    /// The room for that.
+    held: Held,
+    under_way: FuturesUnordered<BoxFuture<'static, Answered>>,
+    stopping: BoxFuture<'static, ()>,
+}
+
+impl Lines {
+    /// Takes the requests in that have come whole. An error: what came is none, or there is no room for it.
+    fn take_in(&mut self) -> Result<(), NoRequest> {
+        let max = body_max(&self.shared);
+        if !self.held.grow(&self.shared.lanes, self.came.len()) {
+            return Err(NoRequest);
+        }
+        while self.under_way.len() < UNDER_WAY_MAX
+            && let Some((number, kind, body)) = take_request(&mut self.came, max)?
+        {
+            let (shared, caller) = (self.shared.clone(), self.caller.clone());
+            self.under_way.push(Box::pin(async move {
+                (number, answered(&shared, &caller, kind, body).await)
+            }));
+        }
+        Ok(())
+    }
+}
+
+/// What is answered, if there is room for the request beside those of others.
+async fn answered(
+    shared: &Shared,
+    caller: &Caller,
+    kind: u8,
+    body: Bytes,
+) -> Result<Vec<u8>, Refusal> {
+    if !shared.is_still_known(caller) {
+        return Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            NO_MORE,
+        ));
+    }
+    let held = Held::default();
+    let room = shared.lanes.peers.try_acquire();
+    if room.is_err() || !held.grow(&shared.lanes, body.len()) {
+        let full =
+            "too many requests of other services are being answered already; nothing was changed";
+        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", full);
+        return Err(refusal.again_in(std::time::Duration::from_millis(250)));
+    }
+    let answered = answer(shared, caller, kind, body).await;
+    if let (Some(audit), Err(refusal)) = (&shared.audit, &answered)
+        && refusal.problem.status == StatusCode::FORBIDDEN.as_u16()
+    {
+        audit.refused(caller.name(), "POST", "/peer");
+    }
+    drop((room, held));
+    answered
+}
+
+impl Stream for Lines {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let mut piece = BytesMut::new();
+        if this.body.is_some() && this.stopping.poll_unpin(cx).is_ready() {
+            this.body = None;
+        }
+        loop {
+            while piece.len() < PIECE_BYTES
+                && let Poll::Ready(Some((number, answered))) = this.under_way.poll_next_unpin(cx)
+            {
+                match answered {
+                    Ok(body) => put_answer(&mut piece, number, 200, &body),
+                    Err(Refusal { problem, .. }) => {
+                        let body = serde_json::to_vec(&problem).unwrap_or_default();
+                        put_answer(&mut piece, number, problem.status, &body);
+                    }
+                }
+            }
+            let has_room = piece.len() < PIECE_BYTES && this.under_way.len() < UNDER_WAY_MAX;
+            let Some(body) = this.body.as_mut().filter(|_| has_room) else {
+                break;
+            };
+            let before = this.under_way.len();
+            // Who sends what is no request is not listened to any more.
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        this.came.extend_from_slice(&data);
+                    }
+                    if this.take_in().is_err() {
+                        this.body = None;
+                    }
+                }
+                Poll::Ready(_) => this.body = None,
+                Poll::Pending => {
+                    if this.take_in().is_err() {
+                        this.body = None;
+                    }
+                    if this.under_way.len() == before {
+                        break;
+                    }
+                }
+            }
+        }
+        if !piece.is_empty() {
+            Poll::Ready(Some(Ok(piece.freeze())))
+        } else if this.body.is_none() && this.under_way.is_empty() {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
+    }
+}
