@@ -25,3 +25,24 @@ impl Directory for Registered {
         })
     }
 }
+
+#[cfg(feature = "server")]
+impl anabranch_server::Registrations for Registered {
+    fn key_of<'a>(&'a self, service: &'a str) -> BoxFuture<'a, Result<Option<String>, String>> {
+        Box::pin(async move {
+            let found = self.0.find(Sought::Service(service.to_owned())).await;
+            let found = found.map_err(|error| error.to_string())?;
+            Ok(found.and_then(|found| found.key))
+        })
+    }
+}
+
+#[cfg(feature = "server")]
+impl anabranch_server::Reports for Registered {
+    fn report(&self, acts: Vec<(anabranch_access::Act, u64)>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let told = self.0.report(acts).await;
+            told.map_err(|error| error.to_string())
+        })
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use anabranch_access::Act;
 use anabranch_env::Env;
 use anabranch_rpc::registry as r;
 use anabranch_rpc::registry::__buffa::oneof::find_request::Subject;
@@ -106,6 +107,8 @@ pub enum Sought {
 pub struct Found {
     /// What it says of itself; never its secret.
     pub service: Registration,
+    /// The id of the key by which it has registered; `None`: the server asks nobody for one.
+    pub key: Option<String>,
     /// The number of its newest lease.
     pub lease: u64,
     /// Whether it is there.
@@ -152,6 +155,9 @@ pub struct Lease {
     _renewing: oneshot::Sender<()>,
     is_released: bool,
 }
+
+/// The most acts of a report.
+const ACTS_MAX: usize = 256;
 
 impl Registry {
     pub(crate) fn new(connection: Connection, handle: Handle, leases: Leases) -> Self {
@@ -236,6 +242,33 @@ impl Registry {
             Ok(answer.into_owned())
         });
         Ok(answer.await?.services.into_iter().map(found_of).collect())
+    }
+
+    /// Has the server write down who did what at the services that have registered by this log, each so many times:
+    /// in the audit, if it has one. Told again, acts stand there twice.
+    pub async fn report(&self, acts: Vec<(Act, u64)>) -> Result<(), RegistryError> {
+        let acts = acts.into_iter().map(|(act, times)| r::Act {
+            who: act.who,
+            did: act.did,
+            about: act.about,
+            result: act.result,
+            times,
+            ..Default::default()
+        });
+        let acts: Vec<_> = acts.collect();
+        for part in acts.chunks(ACTS_MAX) {
+            let request = r::ReportRequest {
+                acts: part.to_vec(),
+                ..Default::default()
+            };
+            let leases = self.leases.clone();
+            let told = self.ask(move |client| {
+                let (request, shown) = (request.clone(), leases.options());
+                async move { client.report_with_options(request, shown).await.map(drop) }
+            });
+            told.await?;
+        }
+        Ok(())
     }
 
     /// Asks on the thread of the network, again while nobody answers.
@@ -443,6 +476,7 @@ fn found_of(message: r::Registered) -> Found {
             secret: None,
             lease_time: None,
         },
+        key: Some(message.key).filter(|key| !key.is_empty()),
         lease: message.lease,
         presence: match message.state.as_known() {
             Some(r::LeaseState::LEASE_STATE_HELD) => {

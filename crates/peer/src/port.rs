@@ -59,6 +59,9 @@ pub struct PeerOptions {
     /// The log that is meant, by the name that its server gives it: a server of another log refuses
     /// what is asked. `None`: whichever is there.
     pub log: Option<String>,
+    /// The service that asks, by the name that it has registered. A server that asks who calls checks that it has done so
+    /// by the key below. `None`: an operator asks.
+    pub service: Option<String>,
     /// What is shown to servers that ask who calls;
     /// [`Key::from_env`](anabranch_access::Key::from_env) finds it. `None`: nothing.
     pub key: Option<anabranch_access::Key>,
@@ -92,6 +95,7 @@ impl Default for PeerOptions {
     fn default() -> Self {
         Self {
             log: None,
+            service: None,
             key: None,
             trust: None,
             patience: Duration::from_secs(40),
@@ -392,6 +396,9 @@ impl RemotePort {
             .header(CONTENT_TYPE, HeaderValue::from_static(wire::JSON));
         if let Some(log) = &self.options.log {
             request = request.header(wire::LOG_HEADER, log);
+        }
+        if let Some(service) = &self.options.service {
+            request = request.header(wire::SERVICE_HEADER, service);
         }
         if let Some(key) = &self.options.key
             && let Ok(mut shown) = HeaderValue::from_str(&key.bearer())

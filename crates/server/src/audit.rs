@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anabranch_access::{AUDIT_STREAM, AUDIT_TYPE, Act, AuditChain, AuditRecord, Caller};
-use anabranch_log::{Append, AppendError, Condition, Expect, Log, Order, VersionRange};
+use anabranch_log::{Append, AppendError, BoxFuture, Condition, Expect, Log, Order, VersionRange};
 use anabranch_model::{EventId, EventType, NewEvent, StreamId};
 use anabranch_runtime::Time;
 use axum::http::{Method, StatusCode};
@@ -35,17 +35,26 @@ const REFUSED: &str = "refused";
 const WHO_MAX: usize = 256;
 const DID_MAX: usize = 64;
 const ABOUT_MAX: usize = 512;
+const RESULT_MAX: usize = 16;
+
+/// Where a service in a process of its own has written down what is done there: in the audit of the log.
+pub trait Reports: Send + Sync + 'static {
+    /// Takes acts, each so many times. The error is in words: why they cannot be taken now. Some may have been; then
+    /// they are told again.
+    fn report(&self, acts: Vec<(Act, u64)>) -> BoxFuture<'_, Result<(), String>>;
+}
 
 /// Writes the audit of a log.
 pub struct Audit {
-    acts: mpsc::Sender<Act>,
+    acts: mpsc::Sender<(Act, u64)>,
     lost: Arc<AtomicU64>,
 }
 
 impl Audit {
-    /// Begins to write. Ends when `stopping` says so, and has written then what it was told.
+    /// Begins to write, to the log or by these reports to the server that has it. Ends when `stopping` says so, and has written then what it was told.
     pub fn start(
         log: Arc<dyn Log>,
+        reports: Option<Arc<dyn Reports>>,
         time: Time,
         stopping: watch::Receiver<bool>,
     ) -> (Self, JoinHandle<()>) {
@@ -53,6 +62,7 @@ impl Audit {
         let lost = Arc::new(AtomicU64::new(0));
         let writer = Writer {
             log,
+            reports,
             time,
             chain: None,
             lost: lost.clone(),
@@ -69,14 +79,38 @@ impl Audit {
             about: beginning(about, ABOUT_MAX),
             result: result.to_owned(),
         };
-        if self.acts.try_send(act).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        self.reported(act, 1);
+    }
+
+    /// The same of an act that has happened so many times.
+    pub fn reported(&self, act: Act, times: u64) {
+        if self.acts.try_send((act, times)).is_err() {
+            self.lost.fetch_add(times, Ordering::Relaxed);
         }
+    }
+
+    /// Tells of what was done at a service in a process of its own.
+    pub fn of_service(&self, service: &str, act: Act, times: u64) {
+        let who = format!("{} at service {service}", beginning(&act.who, WHO_MAX));
+        let act = Act {
+            who,
+            did: beginning(&act.did, DID_MAX),
+            about: beginning(&act.about, ABOUT_MAX),
+            result: beginning(&act.result, RESULT_MAX),
+        };
+        self.reported(act, times);
     }
 
     /// Tells that somebody was refused. Strangers choose what they ask for, so of that the beginning is kept.
     pub fn refused(&self, who: String, did: &str, about: &str) {
         self.tell(who, did, &beginning(about, 64), REFUSED);
+    }
+
+    /// Tells of a request whose sender has gone before the answer, if it matters. It may have been carried out.
+    pub fn left(&self, who: &Caller, method: &Method, path: &str) {
+        if is_act(who, method, path) {
+            self.tell(who.name(), method.as_str(), path, "left");
+        }
     }
 
     /// Tells what came of a request, if it matters: what operators and services that register did, and
@@ -89,11 +123,7 @@ impl Audit {
         let of_grpc = response.headers().get("grpc-status");
         let is_refused = is_refused || of_grpc.is_some_and(|code| code == "7" || code == "16");
         let is_known = matches!(who, Caller::Known(_));
-        let is_act = is_known
-            && (path.starts_with("/operate/") && *method == Method::POST
-                || path.starts_with("/operate/log/files")
-                || path.starts_with(calls::REGISTRY_PATH)
-                    && !READS.iter().any(|end| path.ends_with(end)));
+        let is_act = is_act(who, method, path);
         // Of these a caller can make as many kinds as it likes.
         let is_nothing = NOTHING_DONE.contains(&status);
         let is_turned_away = !is_known && status == StatusCode::TOO_MANY_REQUESTS;
@@ -107,6 +137,15 @@ impl Audit {
     }
 }
 
+/// Whether this, if it is allowed, is written down.
+fn is_act(who: &Caller, method: &Method, path: &str) -> bool {
+    let of_registry =
+        path.starts_with(calls::REGISTRY_PATH) && !READS.iter().any(|end| path.ends_with(end));
+    let of_operator = path.starts_with("/operate/") && *method == Method::POST
+        || path.starts_with("/operate/log/files");
+    matches!(who, Caller::Known(_)) && (of_operator || of_registry)
+}
+
 /// What is answered to an act of which nothing was done, because there is no such thing or not now.
 const NOTHING_DONE: [StatusCode; 3] = [
     StatusCode::NOT_FOUND,
@@ -118,11 +157,14 @@ fn beginning(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max).collect()
 }
 
-/// Calls of the registry that change nothing, and one that says that a service is still there.
-const READS: [&str; 3] = ["/List", "/Find", "/Renew"];
+/// Calls of the registry that change nothing, one that says that a service is still there, and one that brings acts
+/// itself.
+const READS: [&str; 4] = ["/List", "/Find", "/Renew", "/Report"];
 
 struct Writer {
     log: Arc<dyn Log>,
+    /// Takes what is written, if another program has the log.
+    reports: Option<Arc<dyn Reports>>,
     time: Time,
     /// Where the audit stands, once that is known.
     chain: Option<AuditChain>,
@@ -130,7 +172,11 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(mut self, mut told: mpsc::Receiver<Act>, mut stopping: watch::Receiver<bool>) {
+    async fn write(
+        mut self,
+        mut told: mpsc::Receiver<(Act, u64)>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
         loop {
             let next = {
                 let stopped = Box::pin(stopping.wait_for(|is_stopping| *is_stopping));
@@ -152,7 +198,7 @@ impl Writer {
                 }
             };
             let mut gathered = Gathered::default();
-            let is_refusal = first.result == REFUSED;
+            let is_refusal = first.0.result == REFUSED;
             gathered.add(first);
             if is_refusal {
                 let stopped = Box::pin(stopping.wait_for(|is_stopping| *is_stopping));
@@ -183,6 +229,9 @@ impl Writer {
     }
 
     async fn try_append(&mut self, acts: &[(Act, u64)]) -> bool {
+        if let Some(reports) = &self.reports {
+            return reports.report(acts.to_vec()).await.is_ok();
+        }
         let Some(stream) = stream() else { return true };
         let Some(chain) = self.chain().await else {
             return false;
@@ -262,22 +311,22 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, act: Act) {
+    fn add(&mut self, (act, times): (Act, u64)) {
         if act.result == REFUSED {
             if let Some(at) = self.refusals.get(&act) {
-                self.acts[*at].1 += 1;
+                self.acts[*at].1 += times;
                 return;
             }
             if self.refusals.len() >= RECORDS_MAX {
-                self.more += 1;
+                self.more += times;
                 return;
             }
             self.refusals.insert(act.clone(), self.acts.len());
         }
-        self.acts.push((act, 1));
+        self.acts.push((act, times));
     }
 
-    fn take(&mut self, told: &mut mpsc::Receiver<Act>) {
+    fn take(&mut self, told: &mut mpsc::Receiver<(Act, u64)>) {
         while self.acts.len() < WAITING_MAX
             && let Ok(act) = told.try_recv()
         {
@@ -330,6 +379,7 @@ mod tests {
     fn writer(log: MemoryLog) -> Writer {
         Writer {
             log: Arc::new(log),
+            reports: None,
             time: Time::of(&Env::os()),
             chain: None,
             lost: Arc::default(),
@@ -396,7 +446,9 @@ mod tests {
         let (acts, mut told) = mpsc::channel(9);
         let lost = Arc::default();
         Audit { acts, lost }.heard(who, method, path, response);
-        std::iter::from_fn(|| told.try_recv().ok()).collect()
+        std::iter::from_fn(|| told.try_recv().ok())
+            .map(|(act, _)| act)
+            .collect()
     }
 
     fn known() -> Caller {
@@ -452,8 +504,8 @@ mod tests {
     fn refusals_that_are_alike_are_counted_and_their_kinds_are_bounded() {
         let mut gathered = Gathered::default();
         for number in 0..1000 {
-            gathered.add(refusal("/events"));
-            gathered.add(refusal(&format!("/{number}")));
+            gathered.add((refusal("/events"), 1));
+            gathered.add((refusal(&format!("/{number}")), 1));
         }
         let lost = AtomicU64::new(7);
         let acts = gathered.finish(&lost);

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anabranch_access::{Caller, Unauthenticated};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use connectrpc::ConnectError;
 
+use crate::audit::Audit;
 use crate::calls::{is_call, refuse_call};
 use crate::entrance::Origin;
 use crate::keys::Keys;
@@ -38,13 +39,43 @@ pub async fn let_in(
         request.extensions_mut().insert(Caller::Nobody);
         return next.run(request).await;
     }
-    let asked = (request.method().clone(), request.uri().path().to_owned());
-    let (caller, response) = of_somebody(&shared, keys, request, next).await;
-    if let Some(audit) = &shared.audit {
-        let (method, path) = asked;
-        audit.heard(&caller, &method, &path, &response);
-    }
+    let mut asked = Asked {
+        audit: shared.audit.as_ref(),
+        who: Caller::Nobody,
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        is_answered: false,
+    };
+    let response = of_somebody(&shared, keys, request, next, &mut asked.who).await;
+    asked.answered(&response);
     response
+}
+
+/// Somebody has asked for something.
+struct Asked<'a> {
+    audit: Option<&'a Audit>,
+    who: Caller,
+    method: Method,
+    path: String,
+    is_answered: bool,
+}
+
+impl Asked<'_> {
+    fn answered(mut self, response: &Response) {
+        self.is_answered = true;
+        if let Some(audit) = self.audit {
+            audit.heard(&self.who, &self.method, &self.path, response);
+        }
+    }
+}
+
+impl Drop for Asked<'_> {
+    /// Whoever asks and goes away before the answer may have done it.
+    fn drop(&mut self) {
+        if let Some(audit) = self.audit.filter(|_| !self.is_answered) {
+            audit.left(&self.who, &self.method, &self.path);
+        }
+    }
 }
 
 /// What is answered to whoever shows a key, and who that is.
@@ -53,7 +84,8 @@ async fn of_somebody(
     keys: &Keys,
     mut request: Request,
     next: Next,
-) -> (Caller, Response) {
+    who: &mut Caller,
+) -> Response {
     let now = shared.time.monotonic();
     let origin = request.extensions().get::<Origin>().copied();
     let shown = match one(request.headers(), &header::AUTHORIZATION) {
@@ -64,8 +96,7 @@ async fn of_somebody(
             let origin = origin.filter(|_| keys.is_dear(value));
             let over = origin.and_then(|origin| shared.origins.is_over(&origin, now));
             if let Some(wait) = over {
-                let refused = too_often(request.uri().path(), request.headers(), wait);
-                return (Caller::Nobody, refused);
+                return too_often(request.uri().path(), request.headers(), wait);
             }
             keys.authenticate(value)
         }
@@ -76,22 +107,20 @@ async fn of_somebody(
             // What is not there cannot be passed on or written down.
             request.headers_mut().remove(header::AUTHORIZATION);
             let taken = shared.rates.take(&principal.key, now);
-            let caller = Caller::Known(principal);
+            *who = Caller::Known(principal);
             if let Err(wait) = taken {
-                let path = request.uri().path();
-                return (caller, too_often(path, request.headers(), wait));
+                return too_often(request.uri().path(), request.headers(), wait);
             }
-            request.extensions_mut().insert(caller.clone());
-            (caller, next.run(request).await)
+            request.extensions_mut().insert(who.clone());
+            next.run(request).await
         }
         Err(_) => {
             let (path, headers) = (request.uri().path(), request.headers());
             let taken = origin.map_or(Ok(()), |origin| shared.origins.take(&origin, now));
-            let refused = match taken {
+            match taken {
                 Ok(()) => unauthenticated(path, headers),
                 Err(wait) => too_often(path, headers, wait),
-            };
-            (Caller::Nobody, refused)
+            }
         }
     }
 }

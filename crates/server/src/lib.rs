@@ -45,6 +45,7 @@ pub const BACKBONE: &str = "127.0.0.1:7400";
 
 mod allowed;
 mod answer;
+mod askers;
 mod asyncapi;
 mod audit;
 mod calls;
@@ -96,6 +97,8 @@ pub use anabranch_access::{Doors, Listening, Transport};
 pub use anabranch_jwt::{Issuer, IssuerError};
 pub use anabranch_tls::{Certificate, CertificateError, Versions};
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
+pub use askers::Registrations;
+pub use audit::Reports;
 pub use files::LogFiles;
 pub use keys::{FirstKeyError, first_key, key_append, read_keys};
 pub use present::{FILES, Presence, PresenceError, Present};

@@ -1,23 +1,43 @@
 //! What another service asks of the services here: `POST /peer/…`. It is carried out here or not at
 //! all: nothing is handed on.
 
+use std::sync::Arc;
+
 use anabranch_access::{Caller, Verb};
 use anabranch_peer::convert::{self, Malformed};
-use anabranch_peer::{ANSWERS, COMMANDS, FORGET, MANY, NOT_HERE, QUERIES};
+use anabranch_peer::{ANSWERS, COMMANDS, FORGET, NOT_HERE, QUERIES};
 use anabranch_runtime::Whereabouts;
 use anabranch_runtime::port::{Reply, Request, Subject};
 use anabranch_wire::{PeerAnswer, PeerCommand, PeerForget, PeerHeard, PeerQuery};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::answer::{Answer, reply_with};
-use crate::peer_line;
 use crate::policy::{By, Needs, Routes};
-use crate::read::{self, AROUND_BYTES, Content};
+use crate::read::{self, AROUND_BYTES, Content, one};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
+
+const SERVICE: HeaderName = HeaderName::from_static(anabranch_wire::SERVICE_HEADER);
+
+/// Who asks: whose key was shown, and which service that says it is.
+#[derive(Clone)]
+pub struct Asker {
+    pub caller: Caller,
+    service: Option<Arc<str>>,
+}
+
+impl Asker {
+    pub fn of(caller: Caller, headers: &HeaderMap) -> Result<Self, Refusal> {
+        let service = one(headers, &SERVICE)?.and_then(|service| service.to_str().ok());
+        Ok(Self {
+            caller,
+            service: service.map(Arc::from),
+        })
+    }
+}
 
 pub fn routes() -> Routes {
     let each = Needs::Each(Verb::Command);
@@ -26,8 +46,6 @@ pub fn routes() -> Routes {
         .post(ANSWERS, each, alone::<1>)
         .post(FORGET, each, alone::<2>)
         .post(QUERIES, Needs::Each(Verb::Query), alone::<3>)
-        // Each request on it gets an answer of its own.
-        .post(MANY, Needs::Known, peer_line::many)
 }
 
 /// The largest body of a request. It may bring all that a command has recorded.
@@ -41,15 +59,16 @@ async fn alone<const KIND: u8>(
     By(caller): By,
     request: axum::extract::Request,
 ) -> Answer {
+    let asker = Asker::of(caller, request.headers())?;
     let max = body_max(&shared);
     let body = read::body(request, &shared, max).await?;
-    reply_with(answer(&shared, &caller, KIND, body).await?)
+    reply_with(answer(&shared, &asker, KIND, body).await?)
 }
 
 /// What is answered to a request of this kind.
 pub async fn answer(
     shared: &Shared,
-    caller: &Caller,
+    asker: &Asker,
     kind: u8,
     body: Bytes,
 ) -> Result<Vec<u8>, Refusal> {
@@ -70,7 +89,7 @@ pub async fn answer(
         }
     };
     let request = request.map_err(malformed)?;
-    let said = match (kind, carry_out(shared, caller, request).await?) {
+    let said = match (kind, carry_out(shared, asker, request).await?) {
         (0, Reply::Delivered(delivered)) => {
             let delivered = convert::delivered(&delivered);
             let delivered = delivered.map_err(|error| Refusal::internal(error.to_string()))?;
@@ -92,14 +111,20 @@ fn parsed<T: DeserializeOwned>(content: &Content) -> Result<T, Refusal> {
 
 /// By a service that is here. Who asks for what none has been told an old address, and may ask
 /// where it is now.
-async fn carry_out(shared: &Shared, caller: &Caller, request: Request) -> Result<Reply, Refusal> {
+async fn carry_out(shared: &Shared, asker: &Asker, request: Request) -> Result<Reply, Refusal> {
+    let Asker { caller, service } = asker;
     let subject = request.subject();
-    match subject {
-        Subject::Category(name) | Subject::Process(name) => caller.check(Verb::Command, name)?,
-        Subject::View(name) => caller.check(Verb::Query, name)?,
-    }
+    let (Subject::Category(name) | Subject::Process(name) | Subject::View(name)) = subject;
+    let verb = match subject {
+        Subject::View(_) => Verb::Query,
+        _ => Verb::Command,
+    };
+    caller.check(verb, name)?;
+    shared
+        .askers
+        .check(caller, service.as_deref(), name)
+        .await?;
     if let Whereabouts::Nowhere { known } = shared.fleet.find(subject) {
-        let (Subject::Category(name) | Subject::Process(name) | Subject::View(name)) = subject;
         return Err(Refusal::new(
             StatusCode::MISDIRECTED_REQUEST,
             NOT_HERE,

@@ -5,21 +5,22 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use anabranch_access::Caller;
 use anabranch_log::BoxFuture;
+use anabranch_peer::MANY;
 use anabranch_peer::line::{NoRequest, put_answer, take_request};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, Stream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use hyper::body::Body as _;
 
+use crate::answer::Answer;
 use crate::many::stopping;
-use crate::peer::{answer, body_max};
-use crate::policy::By;
+use crate::peer::{Asker, answer, body_max};
+use crate::policy::{By, Needs, Routes};
 use crate::reading::NO_MORE;
 use crate::refusal::Refusal;
 use crate::shared::{Held, Shared};
@@ -30,18 +31,24 @@ const UNDER_WAY_MAX: usize = 1024;
 /// The most bytes of answers that go in one piece.
 const PIECE_BYTES: usize = 64 << 10;
 
+pub fn routes() -> Routes {
+    // Each request on it gets an answer of its own.
+    Routes::default().post(MANY, Needs::Known, many)
+}
+
 /// Answers all that comes, for as long as it does.
-pub async fn many(State(shared): State<Shared>, By(caller): By, request: Request) -> Response {
-    Body::from_stream(Lines {
+async fn many(State(shared): State<Shared>, By(caller): By, request: Request) -> Answer {
+    let asker = Asker::of(caller, request.headers())?;
+    let answers = Body::from_stream(Lines {
         stopping: stopping(shared.stopping.clone()),
         body: Some(request.into_body()),
         came: BytesMut::new(),
         held: Held::default(),
         under_way: FuturesUnordered::new(),
         shared,
-        caller,
-    })
-    .into_response()
+        asker,
+    });
+    Ok(answers.into_response())
 }
 
 /// By the client's number.
@@ -49,7 +56,7 @@ type Answered = (u64, Result<Vec<u8>, Refusal>);
 
 struct Lines {
     shared: Shared,
-    caller: Caller,
+    asker: Asker,
     /// `None`: nothing more comes, or is taken in.
     body: Option<Body>,
     /// What has come of a request that is not whole yet.
@@ -70,9 +77,9 @@ impl Lines {
         while self.under_way.len() < UNDER_WAY_MAX
             && let Some((number, kind, body)) = take_request(&mut self.came, max)?
         {
-            let (shared, caller) = (self.shared.clone(), self.caller.clone());
+            let (shared, asker) = (self.shared.clone(), self.asker.clone());
             self.under_way.push(Box::pin(async move {
-                (number, answered(&shared, &caller, kind, body).await)
+                (number, answered(&shared, &asker, kind, body).await)
             }));
         }
         Ok(())
@@ -82,11 +89,11 @@ impl Lines {
 /// What is answered, if there is room for the request beside those of others.
 async fn answered(
     shared: &Shared,
-    caller: &Caller,
+    asker: &Asker,
     kind: u8,
     body: Bytes,
 ) -> Result<Vec<u8>, Refusal> {
-    if !shared.is_still_known(caller) {
+    if !shared.is_still_known(&asker.caller) {
         return Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
             "unauthenticated",
@@ -101,11 +108,11 @@ async fn answered(
         let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", full);
         return Err(refusal.again_in(std::time::Duration::from_millis(250)));
     }
-    let answered = answer(shared, caller, kind, body).await;
+    let answered = answer(shared, asker, kind, body).await;
     if let (Some(audit), Err(refusal)) = (&shared.audit, &answered)
         && refusal.problem.status == StatusCode::FORBIDDEN.as_u16()
     {
-        audit.refused(caller.name(), "POST", "/peer");
+        audit.refused(asker.caller.name(), "POST", "/peer");
     }
     drop((room, held));
     answered

@@ -258,7 +258,7 @@ pub async fn at(shared: &Shared, position: Position) -> Result<Option<Event>, Re
 }
 
 /// The tokens of the leases that a request shows.
-fn tokens(headers: &HeaderMap) -> Result<Vec<String>, Denied> {
+pub fn tokens(headers: &HeaderMap) -> Result<Vec<String>, Denied> {
     let shown = headers
         .get_all(LEASE)
         .iter()

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_access::Verb;
+use anabranch_access::{Act, Caller, Verb};
 use anabranch_rpc::registry as r;
 use anabranch_rpc::registry::__buffa::oneof::find_request::Subject as Sought;
 use anabranch_runtime::{Service, Whereabouts, port};
@@ -15,6 +15,7 @@ use connectrpc::{ConnectError, RequestContext, Response, ServiceRequest, Service
 
 use crate::calls::{REGISTRY_BYTES_MAX, REGISTRY_PATH};
 use crate::policy::{self, Needs, Routes, denied as forbidden};
+use crate::reading::tokens;
 use crate::registry::{
     About, Denied, Known, Registry, State, Subject, about_of, check_reads, lease_time, token,
 };
@@ -45,7 +46,11 @@ pub const METHODS: &[(&str, Needs)] = &[
     ("Release", Needs::Known),
     ("Find", Needs::Known),
     ("List", Needs::Known),
+    ("Report", Needs::Known),
 ];
+
+/// The most acts of a report.
+const ACTS_MAX: usize = 256;
 
 struct RegistryRpc {
     shared: Shared,
@@ -173,6 +178,7 @@ fn registered(known: Known) -> r::Registered {
         state: state.into(),
         expires_in_ms,
         taken_by,
+        key: known.key.unwrap_or_default(),
         ..Default::default()
     }
 }
@@ -197,8 +203,14 @@ impl r::RegistryService for RegistryRpc {
         self.check_beside(&name, &about)
             .map_err(ConnectError::from)?;
         let secret = message.secret;
+        let key = match &caller {
+            Caller::Known(principal) => Some(principal.key.clone()),
+            Caller::Anybody | Caller::Nobody => None,
+        };
         let registering = async move |registry: Arc<Registry>| {
-            let granted = registry.register(&name, &about, &secret, lasts).await?;
+            let key = key.as_deref();
+            let granted = registry.register(&name, &about, &secret, lasts, key);
+            let granted = granted.await?;
             Ok((name, granted))
         };
         let (name, granted) = self.wholly(registering).await?;
@@ -295,5 +307,40 @@ impl r::RegistryService for RegistryRpc {
             services,
             ..Default::default()
         })
+    }
+
+    async fn report(
+        &self,
+        context: RequestContext,
+        request: ServiceRequest<'_, r::ReportRequest>,
+    ) -> ServiceResult<r::ReportResponse> {
+        self.shared.check_log(&context)?;
+        let registry = &self.shared.registry;
+        registry.ready().await?;
+        let tokens = tokens(context.headers())?;
+        let leases = registry.prove(&tokens)?;
+        let Some(lease) = leases.first() else {
+            let words = "a service reports what was done at it, and shows its lease";
+            return Err(ConnectError::invalid_argument(words));
+        };
+        let Some(audit) = &self.shared.audit else {
+            let words = "this server asks nobody who they are, and writes no audit";
+            return Err(ConnectError::failed_precondition(words));
+        };
+        let acts = request.to_owned_message().acts;
+        if acts.len() > ACTS_MAX {
+            let words = format!("a report has at most {ACTS_MAX} acts");
+            return Err(ConnectError::invalid_argument(words));
+        }
+        for said in acts {
+            let act = Act {
+                who: said.who,
+                did: said.did,
+                about: said.about,
+                result: said.result,
+            };
+            audit.of_service(&lease.service, act, said.times.max(1));
+        }
+        Response::ok(r::ReportResponse::default())
     }
 }

@@ -22,7 +22,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::answer::{Answer, reply};
-use crate::audit::Audit;
+use crate::askers::{Askers, Registrations};
+use crate::audit::{Audit, Reports};
 use crate::entrance::{Entrance, Says, look_after};
 use crate::files::{Files, LogFiles};
 use crate::keys::{Keys, follow_issuer};
@@ -32,8 +33,8 @@ use crate::refusal::Refusal;
 use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, READERS_MAX, Shared};
 use crate::{
-    asyncapi, command, events, gate, guard, health, health_rpc, operate, peer, registry_rpc, rpc,
-    seal, view,
+    asyncapi, command, events, gate, guard, health, health_rpc, operate, peer, peer_line,
+    registry_rpc, rpc, seal, view,
 };
 
 /// The most connections at a time. Further ones wait to be accepted.
@@ -61,6 +62,8 @@ pub struct Server {
     files: Option<Arc<Files>>,
     doors: Doors,
     has_peers: bool,
+    registrations: Option<Arc<dyn Registrations>>,
+    reports: Option<Arc<dyn Reports>>,
     certificate: Option<Arc<Certificate>>,
     issuer: Option<Arc<Issuer>>,
     says: Says,
@@ -101,6 +104,8 @@ impl Server {
             readers_max: READERS_MAX,
             has_log: true,
             has_peers: true,
+            registrations: None,
+            reports: None,
             files: None,
             doors: Doors::default(),
             certificate: None,
@@ -222,6 +227,22 @@ impl Server {
         self
     }
 
+    /// Where other services register that ask those here. With [`Doors`] that ask who calls, a service is believed to be
+    /// the one that it says it is if it has registered by the key that it shows.
+    #[must_use]
+    pub fn registrations(mut self, registrations: Arc<dyn Registrations>) -> Self {
+        self.registrations = Some(registrations);
+        self
+    }
+
+    /// Has what matters to security written down there, if another program serves the log. Of use only with
+    /// [`Doors`] that ask who calls. What cannot be told for long is counted; nothing waits for it.
+    #[must_use]
+    pub fn reports(mut self, reports: Arc<dyn Reports>) -> Self {
+        self.reports = Some(reports);
+        self
+    }
+
     /// Binds an address of this machine, for example `127.0.0.1:0`, for a server that lets everybody in.
     pub async fn bind(address: &str) -> Result<TcpListener, ServeError> {
         Self::bind_with(address, Transport::Plain, Doors::default()).await
@@ -277,8 +298,9 @@ impl Server {
             tokio::spawn(keys.clone().follow(stopping.clone()));
         }
         self.look_after_files(&stopping);
-        let (audit, writing) = match (&keys, self.has_log) {
-            (Some(_), true) => Some(self.audit(drained)),
+        let writes = self.has_log || self.reports.is_some();
+        let (audit, writing) = match &keys {
+            Some(_) if writes => Some(self.audit(drained)),
             _ => None,
         }
         .unzip();
@@ -356,7 +378,9 @@ impl Server {
 
     /// Begins to write down who does what.
     fn audit(&self, stopping: watch::Receiver<bool>) -> (Audit, JoinHandle<()>) {
-        let (audit, writing) = Audit::start(self.log.clone(), self.time.clone(), stopping);
+        let reports = self.reports.clone().filter(|_| !self.has_log);
+        let (log, time) = (self.log.clone(), self.time.clone());
+        let (audit, writing) = Audit::start(log, reports, time, stopping);
         let about = match self.certificate {
             Some(_) => "a server that encrypts",
             None => "a server that does not encrypt",
@@ -384,13 +408,18 @@ impl Server {
     /// Everything that it answers, and what each of it needs.
     fn routes(self, place: Place, stopping: watch::Receiver<bool>) -> (Router, Vec<Rule>) {
         let (has_log, has_peers) = (self.has_log, self.has_peers);
+        let registry = Arc::new(Registry::new(
+            self.log.clone(),
+            self.fleet.clone(),
+            self.time.clone(),
+        ));
+        let registrations = match has_log {
+            true => Some(registry.clone() as _),
+            false => self.registrations,
+        };
         let shared = Shared(Arc::new(Inner {
             limits: self.log.capabilities().limits,
-            registry: Arc::new(Registry::new(
-                self.log.clone(),
-                self.fleet.clone(),
-                self.time.clone(),
-            )),
+            registry,
             url: place.url,
             listening: place.listening,
             certificate: self.certificate,
@@ -401,6 +430,7 @@ impl Server {
             fleet: self.fleet,
             log: self.log,
             has_log,
+            askers: Askers::of(registrations, self.time.clone()),
             time: self.time,
             seal: self.seal,
             files: self.files,
@@ -458,7 +488,7 @@ fn own(shared: &Shared, has_log: bool, has_peers: bool) -> Routes {
         false => Routes::default(),
     };
     let of_peers = match has_peers {
-        true => peer::routes(),
+        true => peer::routes().merge(peer_line::routes()),
         false => Routes::default(),
     };
     Routes::default()

@@ -14,6 +14,7 @@ use axum::http::Extensions;
 use connectrpc::{ConnectError, RequestContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::askers::Askers;
 use crate::audit::Audit;
 use crate::entrance::Origin;
 use crate::files::Files;
@@ -60,6 +61,8 @@ pub struct Inner {
     pub log: Arc<dyn Log>,
     /// Whether this is the server of the log, and not one of a service in a process of its own.
     pub has_log: bool,
+    /// Which services ask those here.
+    pub askers: Askers,
     /// Who owns what on the log.
     pub registry: Arc<Registry>,
     pub time: Time,

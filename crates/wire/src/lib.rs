@@ -64,6 +64,10 @@ pub const CLOUD_EVENT_BATCH: &str = "application/cloudevents-batch+json";
 /// needs it.
 pub const LEASE_HEADER: &str = "anabranch-lease";
 
+/// The header by which a service that asks another one says which it is. Where callers are asked who they are, the key beside
+/// it proves that.
+pub const SERVICE_HEADER: &str = "anabranch-service";
+
 /// The header that holds a token, both ways: what a client has written and seen.
 pub const TOKEN_HEADER: &str = "anabranch-token";
 

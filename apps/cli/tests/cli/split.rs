@@ -131,6 +131,8 @@ fn each_service_of_a_split_shop_has_a_key_of_its_own_and_reads_what_others_keep_
     assert!(all.contains("SagaStarted"), "{all}");
     let audit = scratch.run(&format!("audit ls {local}")).ok();
     assert!(audit.contains("service pricing (key "), "{audit}");
+    // What is done at the services is written down there too.
+    assert!(audit.contains("the server at service stock"), "{audit}");
     let plan = std::fs::read_to_string(dir.join("up.toml")).unwrap();
     assert!(!plan.contains("admin.key"), "{plan}");
     demo.terminate();

@@ -21,6 +21,25 @@ LeaseState = Literal[
 
 
 @dataclass(frozen=True)
+class Act(s.Record):
+    """Something that matters to security."""
+
+    who: str = s.part("who", s.text())
+    """Who, in words."""
+
+    did: str = s.part("did", s.text())
+    """What they did, and to what."""
+
+    about: str = s.part("about", s.text())
+
+    result: str = s.part("result", s.text())
+    """What came of it: `allowed`, `refused`, or a status."""
+
+    times: int = s.part("times", s.quoted64())
+    """How many times, at about this time; 0 means 1."""
+
+
+@dataclass(frozen=True)
 class FindRequest(s.Record):
     """FindRequest of the protocol."""
 
@@ -122,6 +141,9 @@ class Registered(s.Record):
     taken_by: str = s.part("takenBy", s.text())
     """The service that has taken over from it, if one has."""
 
+    key: str = s.part("key", s.text())
+    """The id of the key by which it has registered; empty: callers are not asked for one."""
+
 
 @dataclass(frozen=True)
 class ReleaseRequest(s.Record):
@@ -154,6 +176,19 @@ class RenewResponse(s.Record):
     """RenewResponse of the protocol."""
 
     expires_in_ms: int = s.part("expiresInMs", s.quoted64())
+
+
+@dataclass(frozen=True)
+class ReportRequest(s.Record):
+    """ReportRequest of the protocol."""
+
+    acts: List[Act] = s.part("acts", s.many(s.ref(lambda: Act)))
+    """At most 256."""
+
+
+@dataclass(frozen=True)
+class ReportResponse(s.Record):
+    """ReportResponse of the protocol."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,26 @@ import {
   text,
 } from "../shape.js";
 
+/** Something that matters to security. */
+export interface Act {
+  /** Who, in words. */
+  who: string;
+  /** What they did, and to what. */
+  did: string;
+  about: string;
+  /** What came of it: `allowed`, `refused`, or a status. */
+  result: string;
+  /** How many times, at about this time; 0 means 1. */
+  times: bigint;
+}
+export const Act: RecordShape<Act> = record(() => [
+  ["who", "who", text(), true],
+  ["did", "did", text(), true],
+  ["about", "about", text(), true],
+  ["result", "result", text(), true],
+  ["times", "times", quoted64(), true],
+]);
+
 export interface FindRequest {
   category?: string | undefined;
   view?: string | undefined;
@@ -122,6 +142,8 @@ export interface Registered {
   expiresInMs: bigint;
   /** The service that has taken over from it, if one has. */
   takenBy: string;
+  /** The id of the key by which it has registered; empty: callers are not asked for one. */
+  key: string;
 }
 export const Registered: RecordShape<Registered> = record(() => [
   ["service", "service", optional(ref(() => Service)), true],
@@ -129,6 +151,7 @@ export const Registered: RecordShape<Registered> = record(() => [
   ["state", "state", ref(() => LeaseState), true],
   ["expiresInMs", "expiresInMs", quoted64(), true],
   ["takenBy", "takenBy", text(), true],
+  ["key", "key", text(), true],
 ]);
 
 export interface ReleaseRequest {
@@ -163,6 +186,19 @@ export interface RenewResponse {
 }
 export const RenewResponse: RecordShape<RenewResponse> = record(() => [
   ["expiresInMs", "expiresInMs", quoted64(), true],
+]);
+
+export interface ReportRequest {
+  /** At most 256. */
+  acts: Act[];
+}
+export const ReportRequest: RecordShape<ReportRequest> = record(() => [
+  ["acts", "acts", many(ref(() => Act)), true],
+]);
+
+export interface ReportResponse {
+}
+export const ReportResponse: RecordShape<ReportResponse> = record(() => [
 ]);
 
 /** A service, as it describes itself. */

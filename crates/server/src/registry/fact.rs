@@ -52,6 +52,9 @@ pub struct Registered {
     /// A hash of the lease's secret, in hexadecimal. The secret itself is nowhere.
     pub secret_hash: String,
     pub lease_ms: u64,
+    /// The id of the key by which it has registered, if callers are asked who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -49,6 +49,8 @@ pub struct Granted {
 pub struct Known {
     pub name: String,
     pub about: About,
+    /// By which key it has registered.
+    pub key: Option<String>,
     pub lease: Version,
     /// When it got that.
     pub since: Option<Timestamp>,
@@ -61,6 +63,7 @@ impl Known {
         Self {
             name,
             about: About::default(),
+            key: None,
             lease: 0,
             since: None,
             state: State::Released,
@@ -137,13 +140,14 @@ impl Registry {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a service; without a secret, one is made.
+    /// Registers a service, which has shown this key; without a secret, one is made.
     pub async fn register(
         &self,
         name: &str,
         about: &About,
         secret: &str,
         lease_time: Duration,
+        key: Option<&str>,
     ) -> Result<Granted, Denied> {
         let secret = if secret.is_empty() {
             format!("{:032x}{:032x}", self.time.random(), self.time.random())
@@ -156,6 +160,7 @@ impl Registry {
             about,
             secret: &secret,
             lease_time,
+            key,
         };
         self.change(|table, now| table.register(&wanted, now))
             .await?;
@@ -420,6 +425,7 @@ fn known(name: &str, entry: &Entry, state: State) -> Known {
     Known {
         name: name.to_owned(),
         about: entry.about.clone(),
+        key: entry.key.clone(),
         lease: entry.lease,
         since: Some(entry.since),
         state,

@@ -34,6 +34,8 @@ pub struct Table {
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub about: About,
+    /// By which key it has registered.
+    pub key: Option<String>,
     /// The number of its newest lease.
     pub lease: Version,
     /// When it got that, by the clock of whoever wrote it down.
@@ -81,6 +83,8 @@ pub struct Wanted<'a> {
     pub about: &'a About,
     pub secret: &'a str,
     pub lease_time: Duration,
+    /// The id of the key that it has shown.
+    pub key: Option<&'a str>,
 }
 
 /// What a client has shown of the leases that it acts by.
@@ -150,6 +154,7 @@ impl Table {
         let lease_time = Duration::from_millis(said.lease_ms);
         let entry = Entry {
             about: said.about.clone(),
+            key: said.key.clone(),
             lease: version,
             since,
             last: version,
@@ -341,6 +346,7 @@ impl Table {
             about: (*about).clone(),
             secret_hash: secret_hash(name, wanted.secret),
             lease_ms: wanted.lease_time.as_millis() as u64,
+            key: wanted.key.map(str::to_owned),
         };
         let mut facts = vec![Fact::of_service(name, What::Registered(registered))?];
         replaced.sort_unstable();

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_access::{
-    AUDIT_STREAM, AuditChain, AuditRecord, CATEGORY, Key, KeyAdded, KeyFact, Scopes,
+    AUDIT_STREAM, Act, AuditChain, AuditRecord, CATEGORY, Key, KeyAdded, KeyFact, Scopes,
 };
 use anabranch_env::Env;
-use anabranch_log::{Append, Log, MemoryLog, Order, ReadMode, VersionRange};
-use anabranch_log_remote::{Options, RemoteLog};
+use anabranch_log::{
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, MemoryLog, Order,
+    Placed, ReadError, ReadMode, VersionRange,
+};
+use anabranch_log_remote::{Options, Registration, RemoteLog};
 use anabranch_model::{Cut, EventId, EventType, Filter, NewEvent, StreamId};
 use anabranch_runtime::Time;
 use anabranch_server::client::{Client, Method};
-use anabranch_server::{Doors, key_append};
+use anabranch_server::{Doors, Reports, Server, key_append};
 use bytes::Bytes;
 use futures_executor::block_on;
 use tokio::runtime::Builder;
@@ -76,7 +79,7 @@ fn ask(server: &Served, method: Method, path: &str, key: Option<&Key>) -> u16 {
 }
 
 /// A key that may do this, said on the log as a program beside it would.
-fn key(log: &dyn Log, name: &str, scopes: &[&str]) -> Key {
+pub fn key(log: &dyn Log, name: &str, scopes: &[&str]) -> Key {
     let key = Key::generate(&*Env::os().rng);
     let added = KeyAdded {
         name: name.to_owned(),
@@ -193,4 +196,120 @@ fn what_is_done_while_the_server_stops_is_written_down() {
     let records = audit(&*log);
     let is_it = |record: &AuditRecord| record.about == path && record.who.contains("ada");
     assert!(records.iter().any(is_it), "{answer}: {records:?}");
+}
+
+/// A log that never answers who registers.
+struct Stuck(MemoryLog);
+
+impl Log for Stuck {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        let mut streams = append.events.iter().map(|event| event.stream.category());
+        match streams.any(|category| category == "$service") {
+            true => Box::pin(std::future::pending()),
+            false => self.0.append(append),
+        }
+    }
+
+    fn read_stream(&self, id: &StreamId, range: VersionRange, order: Order) -> EventStream {
+        self.0.read_stream(id, range, order)
+    }
+
+    fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
+        self.0.read(from, filter, mode)
+    }
+
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
+        self.0.find(id)
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
+        self.0.head()
+    }
+}
+
+#[test]
+fn an_act_whose_sender_leaves_before_the_answer_is_written_down() {
+    let log: Arc<dyn Log> = Arc::new(Stuck(MemoryLog::new(Env::os())));
+    let admin = key(&*log, "ada", &["*:*", "*:$*"]);
+    let server = start(&log, true);
+    until(&*log, |record| record.did == "start");
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let path = "/anabranch.registry.v1.RegistryService/RegisterService";
+    let body = r#"{"service":{"name":"slow"}}"#;
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: {}\r\nauthorization: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        server.address,
+        admin.bearer(),
+        body.len(),
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    drop(stream);
+    let left = until(&*log, |record| record.result == "left");
+    assert_eq!(left.about, path);
+    assert!(left.who.contains("ada"), "{left:?}");
+}
+
+/// Where a service reports what is done at it.
+struct At(RemoteLog);
+
+impl Reports for At {
+    fn report(&self, acts: Vec<(Act, u64)>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let told = self.0.registry().report(acts).await;
+            told.map_err(|error| error.to_string())
+        })
+    }
+}
+
+#[test]
+fn what_is_done_at_a_service_in_a_process_of_its_own_reaches_the_audit_of_the_log() {
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+    let admin = key(&*log, "ada", &["*:*", "*:$*"]);
+    let own = key(&*log, "service shop", &["append:shop"]);
+    let backbone = start(&log, true);
+    let mut options = Options::default();
+    options.key = Some(own);
+    let remote = RemoteLog::open(&backbone.url(), options).unwrap();
+    let registration = Registration {
+        name: "shop".to_owned(),
+        ..Registration::default()
+    };
+    let _lease = block_on(remote.registry().register(registration)).unwrap();
+    let doors = Doors {
+        auth: true,
+        insecure: false,
+    };
+    let (time, anywhere) = (Time::of(&Env::os()), "127.0.0.1:0".parse().unwrap());
+    let set = move |server: Server| {
+        let server = server.without_log().doors(doors);
+        server.reports(Arc::new(At(remote)))
+    };
+    let service = Served::start_with(log.clone(), anywhere, 7, time.clone(), set);
+    assert_eq!(ask(&service, Method::Get, "/operate/services", None), 401);
+    let refused = until(&*log, |record| record.who == "nobody at service shop");
+    assert_eq!((&*refused.about, &*refused.result), ("/operate", "refused"));
+    let path = "/operate/dead-letters/retry";
+    let retry = || ask(&service, Method::Post, path, Some(&admin));
+    let status = retry();
+    let is_it = |record: &AuditRecord| {
+        let is_hers = record.who.contains("ada") && record.who.ends_with(" at service shop");
+        is_hers && record.about == path
+    };
+    assert_eq!(until(&*log, is_it).result, status.to_string());
+    // While the log's server is away the service answers, and tells later.
+    let address = backbone.address;
+    drop(backbone);
+    assert_eq!(retry(), status);
+    assert_eq!(
+        audit(&*log).iter().filter(|record| is_it(record)).count(),
+        1
+    );
+    let set = move |server: Server| server.doors(doors);
+    let _backbone = Served::start_with(log.clone(), address, 7, time, set);
+    let first = until(&*log, is_it).number;
+    until(&*log, |record| is_it(record) && record.number > first);
 }

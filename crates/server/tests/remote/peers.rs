@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use anabranch_access::Key;
 use anabranch_domain::{
     Command as _, CommandEnvelope, CommandId, Decide, Entity, Event, Publishes, StreamId, Timestamp,
 };
@@ -14,7 +15,7 @@ use anabranch_env::Env;
 use anabranch_log::{
     Append, AppendError, BoxFuture, Expect, Log, MemoryLog, Order, Rejection, VersionRange,
 };
-use anabranch_log_remote::{Options, Registration, RemoteLog};
+use anabranch_log_remote::{Options, Registration, RemoteLog, Sought};
 use anabranch_model::{Cut, EventId, NewEvent, TokenKey, TokenSeal};
 use anabranch_peer::{Declared, Directory, FixedDirectory, PeerOptions, RemotePort};
 use anabranch_runtime::port::{Ask, Dispatch, Port, Problem, Subject};
@@ -22,8 +23,8 @@ use anabranch_runtime::view::{Consistency, Question};
 use anabranch_runtime::{
     Accepted, Delivered, EntityHandle, EntityOptions, Fleet, ManualTime, SendError, Service, Time,
 };
-use anabranch_server::Server;
 use anabranch_server::client::{Client, Method};
+use anabranch_server::{Doors, Registrations, Server};
 use anabranch_wire::PeerDelivered;
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, join, join_all, select};
@@ -35,8 +36,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
+use crate::audit;
 use crate::bank::{self, Account, AccountCommand, AccountEvent};
-use crate::support::Network;
+use crate::support::{Network, Served};
 
 /// The bank behind a server, and its fleet.
 struct Bank {
@@ -652,4 +654,81 @@ async fn many_requests_at_once_are_each_answered_as_alone() {
     wrong.command.name = "Plunder".to_owned();
     far.deliver(wrong).await.unwrap_err();
     far.deliver(deposit(9_001, 1)).await.unwrap();
+}
+
+/// Where services register, for a server of a bank.
+struct At(RemoteLog);
+
+impl Registrations for At {
+    fn key_of<'a>(&'a self, service: &'a str) -> BoxFuture<'a, Result<Option<String>, String>> {
+        Box::pin(async move {
+            let sought = Sought::Service(service.to_owned());
+            let found = self.0.registry().find(sought).await;
+            let found = found.map_err(|error| error.to_string())?;
+            Ok(found.and_then(|found| found.key))
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_asks_has_registered_by_the_key_that_it_shows() {
+    let env = Env::os();
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(env.clone()));
+    let doors = Doors {
+        auth: true,
+        insecure: false,
+    };
+    let key = |name, scopes: &[&str]| audit::key(&*log, name, scopes);
+    let shop = key("service shop", &["command:account", "append:shop"]);
+    let mallory = key("mallory", &["command:account", "append:*"]);
+    let ada = key("ada", &["command:account", "operate:account"]);
+    let (time, anywhere) = (Time::of(&env), "127.0.0.1:0".parse().unwrap());
+    let set = move |server: Server| server.doors(doors);
+    let backbone = Served::start_with(log.clone(), anywhere, 7, time.clone(), set);
+    let program = |key: &Key| {
+        let mut options = Options::default();
+        options.key = Some(key.clone());
+        options.patience = Duration::ZERO;
+        tokio::task::block_in_place(|| RemoteLog::open(&backbone.url(), options).unwrap())
+    };
+    let of_shop = program(&shop);
+    let registration = Registration {
+        name: "shop".to_owned(),
+        ..Registration::default()
+    };
+    let _lease = of_shop.registry().register(registration).await.unwrap();
+    let fleet = Arc::new(Fleet::new());
+    let options = EntityOptions::default();
+    let bank = bank::service(log.clone(), &env, fleet.port(), options).await;
+    fleet.join(bank);
+    let listener = Server::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = Server::new(fleet, log.clone(), time).without_log();
+    let server = server
+        .doors(doors)
+        .registrations(Arc::new(At(program(&ada))));
+    tokio::spawn(server.serve(listener, std::future::pending()));
+    let ask = |key: &Key, service: Option<&str>, id| {
+        let mut options = at_once();
+        options.key = Some(key.clone());
+        options.service = service.map(str::to_owned);
+        let far = port(all_at(&url), options);
+        async move { far.deliver(deposit(id, 1)).await }
+    };
+    done(ask(&shop, Some("shop"), 1).await.unwrap());
+    for (service, words) in [
+        (Some("shop"), "mallory (key "),
+        (Some("shop"), "says that it is service shop"),
+        (Some("nobody"), "says that it is service nobody"),
+        (None, "does not say which service it is"),
+    ] {
+        let refused = ask(&mallory, service, 2).await.unwrap_err();
+        assert!(refused.to_string().contains(words), "{refused}");
+        assert!(refused.did_not_happen(), "{refused}");
+    }
+    // An operator is no service, and need not be.
+    done(ask(&ada, None, 3).await.unwrap());
+    // What is known holds while the log's server is away.
+    drop(backbone);
+    done(ask(&shop, Some("shop"), 4).await.unwrap());
 }

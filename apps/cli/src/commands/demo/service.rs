@@ -77,12 +77,13 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
         DiskSnapshots::open(disk, &snapshots).map_err(|error| file("make", &snapshots, &error))?;
     let mut options = PeerOptions::default();
     options.log = Some(log.name().to_owned());
+    options.service = Some(name.to_owned());
     options.key = key;
     options.trust = trust;
     options.declared = Some(declared(name));
     let registry = log.registry();
-    let directory = Registered(registry.clone());
-    let port = RemotePort::new(Arc::new(directory), time.clone(), options);
+    let registrations = Arc::new(Registered(registry.clone()));
+    let port = RemotePort::new(registrations.clone(), time.clone(), options);
     let shop = Shop {
         env: context.env.clone(),
         time: time.clone(),
@@ -110,8 +111,10 @@ pub async fn run(args: DemoArgs, context: Context) -> Outcome {
     };
     let started = shop.start(name).await;
     started.map_err(DemoError::from).map_err(failure)?;
-    let mut server =
-        Server::new(shop.fleet.clone(), shop.log.clone(), shop.time.clone()).without_log();
+    let mut server = Server::new(shop.fleet.clone(), shop.log.clone(), time.clone())
+        .without_log()
+        .registrations(registrations.clone())
+        .reports(registrations);
     if name == "storefront" {
         server = server.page("/", storefront::PAGE);
     }
