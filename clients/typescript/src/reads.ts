@@ -148,6 +148,7 @@ export async function* readAll(
     filter: wanted,
     mode,
     packed: false,
+    reachOnly: false,
   });
   for await (const message of messages(caller, READ, request, patience)) {
     let isNew = false;
