@@ -32,7 +32,7 @@ pub const FORGET: &str = "/peer/forget";
 /// Where questions to views go.
 pub const QUERIES: &str = "/peer/queries";
 
-/// Where all of these go together, one behind another; see [`line`].
+/// Where all of these go together, one behind another; see [`mod@line`].
 pub const MANY: &str = "/peer/many";
 
 /// The code of the refusal of a server that does not have what is asked for: the address is old.
