@@ -249,12 +249,12 @@ impl Demo {
             categories: vec!["payment".to_owned(), "refund".to_owned()],
             ..Filter::all()
         };
+        // Read before the log is: services that go on with an order may pay meanwhile, and a payment
+        // stands in the log before the provider hears of it.
+        let ledger = beside.provider.ledger().await;
         let mut payments = beside.log.read(&Cut::start(), payments, ReadMode::ToHead);
         let ledger_before = match payments.next().await.transpose()? {
-            None => {
-                let ledger = beside.provider.ledger().await;
-                Some(ledger.map_err(|error| DemoError::Ledger(error.to_string()))?)
-            }
+            None => Some(ledger.map_err(|error| DemoError::Ledger(error.to_string()))?),
             Some(_) => None,
         };
         Ok(Arc::new(Self {
