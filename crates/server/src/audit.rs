@@ -17,19 +17,28 @@ use tokio::task::JoinHandle;
 
 use crate::calls::{self, Refused};
 
-/// The most acts that wait to be written. Further ones are counted.
+/// The most acts that are written at once, and that are kept room for which are done here. Further ones are counted.
 const WAITING_MAX: usize = 1024;
+
+/// The most acts that wait, with those that are reported: a report of as many as are written at once finds room.
+const ALL_WAITING_MAX: usize = 3 * WAITING_MAX;
 
 /// The most records of one append. Refusals of more kinds are counted together.
 const RECORDS_MAX: usize = 64;
 
-/// How long refusals are gathered: those that are alike become one record.
+/// How long refusals, and other acts of which nothing came, are gathered: those that are alike become one record.
 const GATHER: Duration = Duration::from_secs(1);
 
 /// When an append is tried again that has failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// The most times that a report may say of an act: many of them can be added.
+const TIMES_MAX: u64 = 1 << 32;
+
 const REFUSED: &str = "refused";
+
+/// Of a request whose sender has gone before the answer.
+const LEFT: &str = "left";
 
 /// The most characters of a text of a record: who it was, what was done, and to what. Callers choose them.
 const WHO_MAX: usize = 256;
@@ -58,7 +67,7 @@ impl Audit {
         time: Time,
         stopping: watch::Receiver<bool>,
     ) -> (Self, JoinHandle<()>) {
-        let (acts, told) = mpsc::channel(WAITING_MAX);
+        let (acts, told) = mpsc::channel(ALL_WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let writer = Writer {
             log,
@@ -83,22 +92,31 @@ impl Audit {
     }
 
     /// The same of an act that has happened so many times.
-    pub fn reported(&self, act: Act, times: u64) {
+    fn reported(&self, act: Act, times: u64) {
         if self.acts.try_send((act, times)).is_err() {
             self.lost.fetch_add(times, Ordering::Relaxed);
         }
     }
 
-    /// Tells of what was done at a service in a process of its own.
-    pub fn of_service(&self, service: &str, act: Act, times: u64) {
-        let who = format!("{} at service {service}", beginning(&act.who, WHO_MAX));
-        let act = Act {
-            who,
-            did: beginning(&act.did, DID_MAX),
-            about: beginning(&act.about, ABOUT_MAX),
-            result: beginning(&act.result, RESULT_MAX),
+    /// Tells of what was done at a service in a process of its own, all of it or nothing: whether there is room
+    /// beside what is kept for what is done here.
+    pub fn of_service(&self, service: &str, acts: Vec<(Act, u64)>) -> bool {
+        if self.acts.capacity() < WAITING_MAX + acts.len() {
+            return false;
+        }
+        let Ok(places) = self.acts.try_reserve_many(acts.len()) else {
+            return false;
         };
-        self.reported(act, times);
+        for (place, (act, times)) in places.zip(acts) {
+            let act = Act {
+                who: format!("{} at service {service}", beginning(&act.who, WHO_MAX)),
+                did: beginning(&act.did, DID_MAX),
+                about: beginning(&act.about, ABOUT_MAX),
+                result: beginning(&act.result, RESULT_MAX),
+            };
+            place.send((act, times.clamp(1, TIMES_MAX)));
+        }
+        true
     }
 
     /// Tells that somebody was refused. Strangers choose what they ask for, so of that the beginning is kept.
@@ -109,7 +127,7 @@ impl Audit {
     /// Tells of a request whose sender has gone before the answer, if it matters. It may have been carried out.
     pub fn left(&self, who: &Caller, method: &Method, path: &str) {
         if is_act(who, method, path) {
-            self.tell(who.name(), method.as_str(), path, "left");
+            self.tell(who.name(), method.as_str(), path, LEFT);
         }
     }
 
@@ -121,6 +139,7 @@ impl Audit {
             || response.extensions().get::<Refused>().is_some();
         // A call of gRPC says it in a header, if it has said nothing else.
         let of_grpc = response.headers().get("grpc-status");
+        let of_grpc = of_grpc.and_then(|code| code.to_str().ok());
         let is_refused = is_refused || of_grpc.is_some_and(|code| code == "7" || code == "16");
         let is_known = matches!(who, Caller::Known(_));
         let is_act = is_act(who, method, path);
@@ -132,15 +151,19 @@ impl Audit {
             let part = path.split('/').nth(1).unwrap_or_default();
             self.refused(who.name(), method.as_str(), &format!("/{part}"));
         } else if is_act {
-            self.tell(who.name(), method.as_str(), path, status.as_str());
+            let result = match of_grpc {
+                Some(code) if code != "0" => format!("grpc {}", beginning(code, 2)),
+                _ => status.as_str().to_owned(),
+            };
+            self.tell(who.name(), method.as_str(), path, &result);
         }
     }
 }
 
 /// Whether this, if it is allowed, is written down.
 fn is_act(who: &Caller, method: &Method, path: &str) -> bool {
-    let of_registry =
-        path.starts_with(calls::REGISTRY_PATH) && !READS.iter().any(|end| path.ends_with(end));
+    let of_registry = path.strip_prefix(calls::REGISTRY_PATH);
+    let of_registry = of_registry.is_some_and(|call| CHANGES.contains(&call));
     let of_operator = path.starts_with("/operate/") && *method == Method::POST
         || path.starts_with("/operate/log/files");
     matches!(who, Caller::Known(_)) && (of_operator || of_registry)
@@ -157,9 +180,16 @@ fn beginning(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max).collect()
 }
 
-/// Calls of the registry that change nothing, one that says that a service is still there, and one that brings acts
-/// itself.
-const READS: [&str; 4] = ["/List", "/Find", "/Renew", "/Report"];
+/// Calls of the registry that change something. One that says that a service is still there does not, and one that
+/// brings acts does that itself. What has no such name is no act: callers may make up any.
+const CHANGES: [&str; 2] = ["RegisterService", "Release"];
+
+/// Whether acts of which this came are gathered, as callers can make as many as they like: nothing is known to have
+/// been done.
+fn is_gathered(result: &str) -> bool {
+    let is_error = result.starts_with(['4', '5']) || result.starts_with("grpc");
+    [REFUSED, LEFT].contains(&result) || is_error
+}
 
 struct Writer {
     log: Arc<dyn Log>,
@@ -190,17 +220,19 @@ impl Writer {
                 // Nobody is left who could tell.
                 Some(None) => return,
                 None => {
-                    let mut rest = Gathered::default();
-                    rest.take(&mut told);
-                    let acts = rest.finish(&self.lost);
-                    self.append(acts, &stopping).await;
+                    for _ in 0..ALL_WAITING_MAX / WAITING_MAX {
+                        let mut rest = Gathered::default();
+                        rest.take(&mut told);
+                        let acts = rest.finish(&self.lost);
+                        self.append(acts, &stopping).await;
+                    }
                     return;
                 }
             };
             let mut gathered = Gathered::default();
-            let is_refusal = first.0.result == REFUSED;
+            let is_one_of_many = is_gathered(&first.0.result);
             gathered.add(first);
-            if is_refusal {
+            if is_one_of_many {
                 let stopped = Box::pin(stopping.wait_for(|is_stopping| *is_stopping));
                 drop(select(self.time.sleep(GATHER), stopped).await);
             }
@@ -263,7 +295,8 @@ impl Writer {
             }
             // No try will be taken: the next record says how many these were.
             Err(AppendError::Rejected(_)) => {
-                let times = acts.iter().map(|(_, times)| times).sum();
+                let times = acts.iter().map(|(_, times)| *times);
+                let times = times.fold(0, u64::saturating_add);
                 self.lost.fetch_add(times, Ordering::Relaxed);
                 true
             }
@@ -302,26 +335,37 @@ fn stream() -> Option<StreamId> {
     StreamId::system(AUDIT_STREAM).ok()
 }
 
-/// Acts in their order; refusals that are alike are one.
+/// Acts in their order; refusals that are alike are one, and so are others that nothing came of.
 #[derive(Default)]
 struct Gathered {
     acts: Vec<(Act, u64)>,
-    refusals: BTreeMap<Act, usize>,
-    more: u64,
+    /// Where in them such an act is.
+    alike: BTreeMap<Act, usize>,
+    more_refused: u64,
+    more_failed: u64,
 }
 
 impl Gathered {
     fn add(&mut self, (act, times): (Act, u64)) {
-        if act.result == REFUSED {
-            if let Some(at) = self.refusals.get(&act) {
-                self.acts[*at].1 += times;
+        if is_gathered(&act.result) {
+            if let Some(at) = self.alike.get(&act) {
+                let count = &mut self.acts[*at].1;
+                *count = count.saturating_add(times);
                 return;
             }
-            if self.refusals.len() >= RECORDS_MAX {
-                self.more += times;
+            // What strangers are refused takes no room from the others.
+            let is_refused = act.result == REFUSED;
+            let kinds = self.alike.keys();
+            let kinds = kinds.filter(|kind| (kind.result == REFUSED) == is_refused);
+            if kinds.count() >= RECORDS_MAX {
+                let more = match is_refused {
+                    true => &mut self.more_refused,
+                    false => &mut self.more_failed,
+                };
+                *more = more.saturating_add(times);
                 return;
             }
-            self.refusals.insert(act.clone(), self.acts.len());
+            self.alike.insert(act.clone(), self.acts.len());
         }
         self.acts.push((act, times));
     }
@@ -337,7 +381,8 @@ impl Gathered {
     fn finish(mut self, lost: &AtomicU64) -> Vec<(Act, u64)> {
         let lost = lost.swap(0, Ordering::Relaxed);
         for (count, what) in [
-            (self.more, "refusals of other kinds"),
+            (self.more_refused, "refusals of other kinds"),
+            (self.more_failed, "failures of other kinds"),
             (lost, "acts that there was no room for"),
         ] {
             if count > 0 {
@@ -498,6 +543,74 @@ mod tests {
             &answered(StatusCode::OK),
         );
         assert_eq!(nobody, []);
+    }
+
+    #[test]
+    fn calls_of_the_registry_that_change_nothing_or_are_none_are_no_acts() {
+        let after = |call: &str| {
+            let path = format!("{}{call}", calls::REGISTRY_PATH);
+            let done = StatusCode::OK.into_response();
+            heard(&known(), &Method::POST, &path, &done).len()
+        };
+        for call in ["List", "Find", "Renew", "Report", "MadeUp", "x/Release", ""] {
+            assert_eq!(after(call), 0, "{call}");
+        }
+        for call in CHANGES {
+            assert_eq!(after(call), 1, "{call}");
+        }
+    }
+
+    #[test]
+    fn acts_of_which_nothing_is_known_to_have_come_are_counted_beside_refusals() {
+        let mut gathered = Gathered::default();
+        for result in [LEFT, "404", "grpc 3"] {
+            for _ in 0..100 {
+                let act = Act {
+                    result: result.to_owned(),
+                    ..refusal("/x")
+                };
+                gathered.add((act, 1));
+            }
+        }
+        assert_eq!(gathered.acts.len(), 3);
+        for number in 0..1000 {
+            gathered.add((refusal(&format!("/{number}")), 1));
+        }
+        assert_eq!(gathered.acts.len(), 3 + RECORDS_MAX);
+        assert_eq!(gathered.more_failed, 0);
+    }
+
+    #[test]
+    fn an_act_that_is_said_to_have_happened_as_often_as_can_be_said_ends_no_audit() {
+        let (acts, mut told) = mpsc::channel(ALL_WAITING_MAX);
+        let audit = Audit {
+            acts,
+            lost: Arc::default(),
+        };
+        let most = || (refusal("/x"), u64::MAX);
+        assert!(audit.of_service("shop", vec![most(), most(), (refusal("/y"), 0)]));
+        let mut gathered = Gathered::default();
+        gathered.take(&mut told);
+        assert_eq!(gathered.acts[0].1, 2 * TIMES_MAX);
+        assert_eq!(gathered.acts[1].1, 1);
+        gathered.add(most());
+        gathered.add(most());
+        let acts = gathered.finish(&audit.lost);
+        assert_eq!(acts.last().unwrap().1, u64::MAX);
+    }
+
+    #[test]
+    fn reports_leave_room_for_what_is_done_here_and_are_taken_wholly_or_not() {
+        let (acts, mut told) = mpsc::channel(ALL_WAITING_MAX);
+        let lost = Arc::default();
+        let audit = Audit { acts, lost };
+        let report = || vec![(refusal("/x"), 1); 700];
+        assert!(audit.of_service("shop", report()) && audit.of_service("shop", report()));
+        assert!(!audit.of_service("shop", report()));
+        audit.refused("ada".to_owned(), "GET", "/x");
+        let all = std::iter::from_fn(|| told.try_recv().ok());
+        assert_eq!(all.count(), 1401);
+        assert_eq!(audit.lost.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -332,14 +332,18 @@ impl r::RegistryService for RegistryRpc {
             let words = format!("a report has at most {ACTS_MAX} acts");
             return Err(ConnectError::invalid_argument(words));
         }
-        for said in acts {
+        let acts = acts.into_iter().map(|said| {
             let act = Act {
                 who: said.who,
                 did: said.did,
                 about: said.about,
                 result: said.result,
             };
-            audit.of_service(&lease.service, act, said.times.max(1));
+            (act, said.times)
+        });
+        if !audit.of_service(&lease.service, acts.collect()) {
+            let words = "so many acts wait to be written that there is no room for these; report them again later";
+            return Err(ConnectError::resource_exhausted(words));
         }
         Response::ok(r::ReportResponse::default())
     }
