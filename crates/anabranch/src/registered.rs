@@ -1,4 +1,6 @@
 use anabranch_log::BoxFuture;
+#[cfg(feature = "server")]
+use anabranch_log_remote::{Found, Presence};
 use anabranch_log_remote::{Registry, Sought};
 use anabranch_peer::Directory;
 use anabranch_runtime::port::Subject;
@@ -28,13 +30,35 @@ impl Directory for Registered {
 
 #[cfg(feature = "server")]
 impl anabranch_server::Registrations for Registered {
-    fn key_of<'a>(&'a self, service: &'a str) -> BoxFuture<'a, Result<Option<String>, String>> {
+    fn registered<'a>(
+        &'a self,
+        service: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<anabranch_server::RegisteredBy>, String>> {
         Box::pin(async move {
-            let found = self.0.find(Sought::Service(service.to_owned())).await;
+            let found = match service {
+                Some(name) => {
+                    let found = self.0.find(Sought::Service(name.to_owned())).await;
+                    found.map(|found| found.into_iter().collect())
+                }
+                None => self.0.list().await,
+            };
             let found = found.map_err(|error| error.to_string())?;
-            Ok(found.and_then(|found| found.key))
+            Ok(found.into_iter().filter_map(by).collect())
         })
     }
+}
+
+/// By what a service has registered. One that runs beside the log has not: it needs no lease, and has no key.
+#[cfg(feature = "server")]
+fn by(found: Found) -> Option<anabranch_server::RegisteredBy> {
+    use anabranch_server::RegisteredBy;
+    let is_there = match found.presence {
+        Presence::Here(within) => !within.is_zero(),
+        Presence::Expired => true,
+        Presence::Released | Presence::Taken(_) => false,
+    };
+    let key = found.key.map(RegisteredBy::Key);
+    key.or(is_there.then_some(RegisteredBy::NoKey))
 }
 
 #[cfg(feature = "server")]

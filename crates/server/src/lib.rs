@@ -97,7 +97,7 @@ pub use anabranch_access::{Doors, Listening, Transport};
 pub use anabranch_jwt::{Issuer, IssuerError};
 pub use anabranch_tls::{Certificate, CertificateError, Versions};
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
-pub use askers::Registrations;
+pub use askers::{RegisteredBy, Registrations};
 pub use audit::Reports;
 pub use files::LogFiles;
 pub use keys::{FirstKeyError, first_key, key_append, read_keys};

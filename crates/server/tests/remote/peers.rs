@@ -24,7 +24,7 @@ use anabranch_runtime::{
     Accepted, Delivered, EntityHandle, EntityOptions, Fleet, ManualTime, SendError, Service, Time,
 };
 use anabranch_server::client::{Client, Method};
-use anabranch_server::{Doors, Registrations, Server};
+use anabranch_server::{Doors, RegisteredBy, Registrations, Server};
 use anabranch_wire::PeerDelivered;
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, join, join_all, select};
@@ -660,12 +660,22 @@ async fn many_requests_at_once_are_each_answered_as_alone() {
 struct At(RemoteLog);
 
 impl Registrations for At {
-    fn key_of<'a>(&'a self, service: &'a str) -> BoxFuture<'a, Result<Option<String>, String>> {
+    fn registered<'a>(
+        &'a self,
+        service: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<RegisteredBy>, String>> {
         Box::pin(async move {
-            let sought = Sought::Service(service.to_owned());
-            let found = self.0.registry().find(sought).await;
-            let found = found.map_err(|error| error.to_string())?;
-            Ok(found.and_then(|found| found.key))
+            let registry = self.0.registry();
+            let found = match service {
+                Some(name) => {
+                    let found = registry.find(Sought::Service(name.to_owned())).await;
+                    found.map(|found| found.into_iter().collect())
+                }
+                None => registry.list().await,
+            };
+            let found: Vec<_> = found.map_err(|error| error.to_string())?;
+            let keys = found.into_iter().filter_map(|found| found.key);
+            Ok(keys.map(RegisteredBy::Key).collect())
         })
     }
 }
@@ -718,14 +728,21 @@ async fn a_service_that_asks_has_registered_by_the_key_that_it_shows() {
     done(ask(&shop, Some("shop"), 1).await.unwrap());
     for (service, words) in [
         (Some("shop"), "mallory (key "),
-        (Some("shop"), "says that it is service shop"),
         (Some("nobody"), "says that it is service nobody"),
         (None, "does not say which service it is"),
     ] {
-        let refused = ask(&mallory, service, 2).await.unwrap_err();
+        // It may have to ask again: nobody is refused by what was said for somebody else.
+        let refused = loop {
+            let refused = ask(&mallory, service, 2).await.unwrap_err();
+            assert!(refused.did_not_happen(), "{refused}");
+            if !matches!(refused, SendError::Unavailable { .. }) {
+                break refused;
+            }
+        };
         assert!(refused.to_string().contains(words), "{refused}");
-        assert!(refused.did_not_happen(), "{refused}");
     }
+    // One of a version before does not say which service it is, and has the key of one.
+    done(ask(&shop, None, 5).await.unwrap());
     // An operator is no service, and need not be.
     done(ask(&ada, None, 3).await.unwrap());
     // What is known holds while the log's server is away.
