@@ -326,15 +326,19 @@ fn message_of(
         if end.is_some() && bytes + waiting.size > MESSAGE_BYTES {
             break;
         }
-        bytes += waiting.size;
-        waiting.was_sent = true;
         if !(packs && pack_append(&mut message.packed, *number, &waiting.append)) {
+            // The server takes those that are not packed first: it begins the next message.
+            if !message.packed.is_empty() {
+                break;
+            }
             message.appends.push(p::NumberedAppend {
                 number: *number,
                 append: buffa::MessageField::some(append_to(&waiting.append)),
                 ..Default::default()
             });
         }
+        bytes += waiting.size;
+        waiting.was_sent = true;
         end = Some(*number);
         count += 1;
         if count >= MESSAGE_APPENDS_MAX {

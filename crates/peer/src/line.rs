@@ -224,7 +224,7 @@ async fn talk(
                     };
                     let (number, status) = (whole.get_u64(), whole.get_u16());
                     if let Some(reply) = waiting.remove(&number) {
-                        let status = StatusCode::from_u16(status).unwrap_or_default();
+                        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
                         // Whoever asked may have gone.
                         drop(reply.send(Ended::Answer(status, whole)));
                     }
@@ -240,6 +240,10 @@ async fn talk(
                     && count < PIECE_MAX
                     && let Some(asking) = first.take().or_else(|| asked.try_recv().ok())
                 {
+                    // Whoever asked may have given up.
+                    if asking.reply.is_closed() {
+                        continue;
+                    }
                     piece.put_u32((REQUEST_HEAD + asking.body.len()) as u32);
                     piece.put_u64(next);
                     piece.put_u8(asking.kind);

@@ -31,6 +31,10 @@ pub fn message_bytes_max(limits: &Limits) -> usize {
 pub(crate) const EVENT_PARTS_BYTES: usize = 1024;
 pub(crate) const PART_BYTES: usize = 64;
 
+/// What an append, and each of its conditions, takes beside its events.
+pub(crate) const APPEND_BYTES: usize = 256;
+pub(crate) const CONDITION_BYTES: usize = 128;
+
 /// About how many bytes the parts of an append take in memory once its message is read: not more
 /// than this. See [`message_bytes_max`].
 pub fn parts_bytes(append: &Append) -> usize {
@@ -40,7 +44,7 @@ pub fn parts_bytes(append: &Append) -> usize {
         });
         EVENT_PARTS_BYTES + PART_BYTES * parts
     });
-    events.sum()
+    APPEND_BYTES + CONDITION_BYTES * append.conditions.len() + events.sum::<usize>()
 }
 
 /// The append that a message means.

@@ -6,7 +6,7 @@ use anabranch_model::record::{Cursor, RecordError, decode_new, encode_new, put_b
 use anabranch_model::{PartitionId, Position, StreamId};
 use bytes::Bytes;
 
-use crate::append::{EVENT_PARTS_BYTES, PART_BYTES};
+use crate::append::{APPEND_BYTES, CONDITION_BYTES, EVENT_PARTS_BYTES, PART_BYTES};
 use crate::malformed::Malformed;
 
 const ANY: u8 = 0;
@@ -15,10 +15,6 @@ const EXISTS: u8 = 2;
 const AT: u8 = 3;
 
 const REPEATED: u8 = 1;
-
-/// About what an append takes in memory, its events aside, and a condition.
-const APPEND_BYTES: usize = 256;
-const CONDITION_BYTES: usize = 128;
 
 /// The fields of metadata that an event has one of at the most; they count as parts of the event.
 const FIELDS_OF_ONE: usize = 5;

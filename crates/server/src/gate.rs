@@ -22,7 +22,7 @@ use crate::shared::Shared;
 const WHO: &str = "this server asks who calls, and no key that is good was shown; send Authorization: Bearer ab_…, or a token that this server believes (a program takes it from ANABRANCH_TOKEN_FILE or ANABRANCH_KEY); nothing was changed";
 
 /// What a caller is told who asks more often than one may.
-const TOO_OFTEN: &str =
+pub const TOO_OFTEN: &str =
     "this caller asks more often than the server answers one caller; nothing was changed";
 
 /// Lets a request in whose caller is known, and says to whoever carries it out who that is.

@@ -2,9 +2,11 @@
 //! [`line`](anabranch_peer::line) for its form.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use anabranch_access::Caller;
 use anabranch_log::BoxFuture;
 use anabranch_peer::MANY;
 use anabranch_peer::line::{NoRequest, put_answer, take_request};
@@ -16,8 +18,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, Stream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use hyper::body::Body as _;
+use tokio::task::JoinHandle;
 
 use crate::answer::Answer;
+use crate::gate::TOO_OFTEN;
 use crate::many::stopping;
 use crate::peer::{Asker, answer, body_max};
 use crate::policy::{By, Needs, Routes};
@@ -44,6 +48,7 @@ async fn many(State(shared): State<Shared>, By(caller): By, request: Request) ->
         body: Some(request.into_body()),
         came: BytesMut::new(),
         held: Held::default(),
+        late: None,
         under_way: FuturesUnordered::new(),
         shared,
         asker,
@@ -63,26 +68,66 @@ struct Lines {
     came: BytesMut,
     /// The room for that.
     held: Held,
-    under_way: FuturesUnordered<BoxFuture<'static, Answered>>,
+    /// Until when that has to be.
+    late: Option<BoxFuture<'static, ()>>,
+    under_way: FuturesUnordered<Task>,
     stopping: BoxFuture<'static, ()>,
 }
 
 impl Lines {
-    /// Takes the requests in that have come whole. An error: what came is none, or there is no room for it.
-    fn take_in(&mut self) -> Result<(), NoRequest> {
+    /// Takes the requests in that have come whole, and says whether there were some. An error: what came is
+    /// none, or there is no room for it.
+    fn take_in(&mut self) -> Result<bool, NoRequest> {
         let max = body_max(&self.shared);
         if !self.held.grow(&self.shared.lanes, self.came.len()) {
             return Err(NoRequest);
         }
+        let before = self.under_way.len();
         while self.under_way.len() < UNDER_WAY_MAX
             && let Some((number, kind, body)) = take_request(&mut self.came, max)?
         {
             let (shared, asker) = (self.shared.clone(), self.asker.clone());
-            self.under_way.push(Box::pin(async move {
-                (number, answered(&shared, &asker, kind, body).await)
-            }));
+            let answer = tokio::spawn(async move { answered(&shared, &asker, kind, body).await });
+            self.under_way.push(Task { number, answer });
         }
-        Ok(())
+        if self.came.is_empty() {
+            self.held = Held::default();
+        }
+        Ok(self.under_way.len() > before)
+    }
+
+    /// Whether what has begun to come has taken too long.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.came.is_empty() {
+            self.late = None;
+            return false;
+        }
+        let shared = &self.shared;
+        let late = &mut self.late;
+        let late = late.get_or_insert_with(|| Box::pin(shared.time.sleep(shared.body_time)));
+        late.poll_unpin(cx).is_ready()
+    }
+}
+
+/// A request that is answered whether or not the client reads answers now. It ends with the line.
+struct Task {
+    number: u64,
+    answer: JoinHandle<Result<Vec<u8>, Refusal>>,
+}
+
+impl Future for Task {
+    type Output = Answered;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
+        let answered = ready!(self.answer.poll_unpin(cx));
+        let answered = answered.unwrap_or_else(|error| Err(Refusal::internal(error.to_string())));
+        Poll::Ready((self.number, answered))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.answer.abort();
     }
 }
 
@@ -99,6 +144,12 @@ async fn answered(
             "unauthenticated",
             NO_MORE,
         ));
+    }
+    if let Caller::Known(principal) = &asker.caller
+        && let Err(wait) = shared.rates.take(&principal.key, shared.time.monotonic())
+    {
+        let often = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", TOO_OFTEN);
+        return Err(often.again_in(wait));
     }
     let held = Held::default();
     let room = shared.lanes.peers.try_acquire();
@@ -139,30 +190,34 @@ impl Stream for Lines {
                     }
                 }
             }
-            let has_room = piece.len() < PIECE_BYTES && this.under_way.len() < UNDER_WAY_MAX;
-            let Some(body) = this.body.as_mut().filter(|_| has_room) else {
+            if piece.len() >= PIECE_BYTES || this.under_way.len() >= UNDER_WAY_MAX {
+                this.late = None;
+                break;
+            }
+            if this.body.is_none() {
+                break;
+            }
+            // What has come goes first. Who sends what is no request, or begins one and does not end it, is not
+            // listened to any more.
+            match this.take_in() {
+                Ok(true) => {
+                    this.late = None;
+                    continue;
+                }
+                Ok(false) if !this.is_late(cx) => {}
+                _ => this.body = None,
+            }
+            let Some(body) = this.body.as_mut() else {
                 break;
             };
-            let before = this.under_way.len();
-            // Who sends what is no request is not listened to any more.
             match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         this.came.extend_from_slice(&data);
                     }
-                    if this.take_in().is_err() {
-                        this.body = None;
-                    }
                 }
                 Poll::Ready(_) => this.body = None,
-                Poll::Pending => {
-                    if this.take_in().is_err() {
-                        this.body = None;
-                    }
-                    if this.under_way.len() == before {
-                        break;
-                    }
-                }
+                Poll::Pending => break,
             }
         }
         if !piece.is_empty() {

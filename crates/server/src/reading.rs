@@ -34,6 +34,8 @@ pub struct Reader {
     leases: Arc<[Lease]>,
     /// The categories that the read names; none: it is of all.
     named: Arc<BTreeSet<String>>,
+    /// What the log was not asked to look for, and is looked for here.
+    rest: Option<Arc<Filter>>,
 }
 
 /// What is kept at some moment.
@@ -104,6 +106,7 @@ impl Reader {
             caller,
             leases: leases.into(),
             named: Arc::new(named),
+            rest: None,
         };
         let refused = reader.check_named(&Sight::now(shared));
         refused
@@ -156,13 +159,28 @@ impl Reader {
 
     /// Whether there is nothing that this reader is not given.
     fn sees_all(&self, sight: &Sight) -> bool {
-        if !self.caller.is_anybody() {
-            return false;
+        let is_open = |category: &String| {
+            self.caller.may(Verb::Read, category) && self.kept(sight, category).is_none()
+        };
+        if !self.named.is_empty() && self.named.iter().all(is_open) {
+            return true;
         }
-        let is_open = |category: &String| self.kept(sight, category).is_none();
-        self.leases.is_empty()
-            || sight.is_empty()
-            || !self.named.is_empty() && self.named.iter().all(is_open)
+        self.caller.is_anybody() && (self.leases.is_empty() || sight.is_empty())
+    }
+
+    /// What the log is asked for, for a read of this. Types, headers and tags of a reader who is not given all
+    /// are looked for here: where the log finds some would tell of events that are kept.
+    pub fn asks(&mut self, filter: Filter, sight: &Sight) -> Filter {
+        if self.sees_all(sight) {
+            return filter;
+        }
+        let asked = Filter {
+            categories: filter.categories.clone(),
+            streams: filter.streams.clone(),
+            ..Filter::all()
+        };
+        self.rest = (asked != filter).then(|| Arc::new(filter));
+        asked
     }
 
     /// Whether a service keeps the event from this reader that stands there.
@@ -186,13 +204,14 @@ impl Reader {
         if !self.caller.may(Verb::Read, category) {
             return Ok(false);
         }
+        let is_sought = self.rest.as_ref().is_none_or(|rest| rest.matches(event));
         match self.kept(sight, category) {
-            None => Ok(true),
+            None => Ok(is_sought),
             Some(kept) if kept.open.is_empty() && self.named.contains(category) => {
                 let denied = self.refused(category, kept);
                 Err(ReadError::Invalid(denied.to_string()))
             }
-            Some(kept) => Ok(kept.open.contains(event.event_type)),
+            Some(kept) => Ok(is_sought && kept.open.contains(event.event_type)),
         }
     }
 
@@ -210,7 +229,7 @@ impl Reader {
     /// The events of a batch that may be read. What they stand for stays, so that the reader's place moves over
     /// the others.
     pub fn of_batch(&self, batch: EventBatch, sight: &Sight) -> Result<EventBatch, ReadError> {
-        if self.sees_all(sight) {
+        if self.rest.is_none() && self.sees_all(sight) {
             return Ok(batch);
         }
         let (mut events, mut appends) = (Vec::new(), Vec::new());

@@ -242,6 +242,9 @@ type Taken = Option<Result<p::ReadResponse, ReadError>>;
 /// What is at hand goes in one message, until it has so many bytes of events.
 const STEP_BYTES: usize = 64 << 10;
 
+/// The most batches of the log that one message stands for.
+const STEP_BATCHES: usize = 32;
+
 impl Reading {
     /// The next message; `None` at the end.
     async fn step(&mut self) -> Option<Result<p::ReadResponse, ConnectError>> {
@@ -268,9 +271,13 @@ impl Reading {
         if let Some(gone) = self.reader.gone(&self.shared) {
             return Some(Err(gone.into()));
         }
-        while step_bytes(&message) < STEP_BYTES
+        // What is left out has no bytes, and is work.
+        let mut left = STEP_BATCHES;
+        while left > 0
+            && step_bytes(&message) < STEP_BYTES
             && let Some(next) = self.events.next_batch().now_or_never()
         {
+            left -= 1;
             match self.message_of(next) {
                 Some(Ok(next)) => {
                     if let Some(next) = join_steps(&mut message, next) {
@@ -283,6 +290,10 @@ impl Reading {
                     break;
                 }
             }
+        }
+        if left == 0 {
+            // Others have their turn, and whoever reads may have gone.
+            tokio::task::yield_now().await;
         }
         Some(Ok(message))
     }
@@ -428,7 +439,13 @@ impl p::LogService for LogRpc {
         let filter = request.filter.into_option().map(filter_of).transpose();
         let filter = filter.map_err(malformed)?.unwrap_or_default();
         let caller = policy::of(context.extensions());
-        let reader = Reader::of(&self.shared, caller, context.headers(), &filter).await?;
+        if request.reach_only && !filter.is_all() {
+            return Err(ConnectError::invalid_argument(
+                "reach_only is of the whole log: name nothing in the filter",
+            ));
+        }
+        let mut reader = Reader::of(&self.shared, caller, context.headers(), &filter).await?;
+        let filter = reader.asks(filter, &Sight::now(&self.shared));
         let from = match (request.from.as_option(), mode) {
             (Some(cut), _) => self.cut_of_request(cut)?,
             (None, ReadMode::Backward) => {

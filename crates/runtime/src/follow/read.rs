@@ -61,7 +61,11 @@ impl ToHead {
                 self.head.clone_from(self.order.reached());
                 return None;
             }
-            let batch = match self.read.as_mut()?.next_batch().await? {
+            let next = self.read.as_mut()?.next_batch().await;
+            if next.is_none() && self.follows {
+                return Some(Err("the log has ended a read that follows it".to_owned()));
+            }
+            let batch = match next? {
                 Ok(batch) => batch,
                 Err(error) => return Some(Err(error.to_string())),
             };

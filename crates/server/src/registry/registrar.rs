@@ -1,5 +1,6 @@
 //! The registry of one log.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -321,37 +322,46 @@ impl Registry {
     pub async fn append_all(
         &self,
         shown: &Shown,
-        mut appends: Vec<Append>,
+        appends: Vec<Append>,
     ) -> Vec<Result<Appended, AppendError>> {
-        let mut refused = Vec::new();
+        let count = appends.len();
+        let (mut admitted, mut refused) = (Vec::with_capacity(count), VecDeque::new());
         {
             let table = self.table();
-            let mut at = 0;
-            let mut number = 0;
-            while at < appends.len() {
-                let append = &mut appends[at];
-                let admitted = self
-                    .check_beside(append)
-                    .and_then(|()| table.admit(shown, append, self.fences));
-                match admitted {
-                    Ok(()) => at += 1,
-                    Err(rejection) => refused.push((number, rejection, appends.remove(at))),
+            for (number, mut append) in appends.into_iter().enumerate() {
+                let may = self.check_beside(&append);
+                match may.and_then(|()| table.admit(shown, &mut append, self.fences)) {
+                    Ok(()) => admitted.push(append),
+                    Err(rejection) => refused.push_back((number, rejection, append)),
                 }
-                number += 1;
             }
         }
-        let mut answers = self.log.append_all(appends).await;
-        for answer in &mut answers {
-            if let Err(AppendError::Conflict { stream, .. }) = answer
-                && stream.category() == OWNER
-            {
-                *answer = Err(self.table().overtaken(stream).into());
-            }
-        }
-        for (number, rejection, append) in refused {
-            answers.insert(number, self.refuse(rejection, append).await);
+        let mut written = self.log.append_all(admitted).await.into_iter();
+        let mut answers = Vec::with_capacity(count);
+        for number in 0..count {
+            let next = refused.pop_front_if(|(refused, ..)| *refused == number);
+            answers.push(match next {
+                Some((_, rejection, append)) => self.refuse(rejection, append).await,
+                None => self.written(written.next()),
+            });
         }
         answers
+    }
+
+    /// What became of an append that was let through.
+    fn written(
+        &self,
+        answer: Option<Result<Appended, AppendError>>,
+    ) -> Result<Appended, AppendError> {
+        match answer {
+            Some(Err(AppendError::Conflict { stream, .. })) if stream.category() == OWNER => {
+                Err(self.table().overtaken(&stream).into())
+            }
+            Some(answer) => answer,
+            None => Err(AppendError::Unknown {
+                reason: "the log says nothing of it".to_owned(),
+            }),
+        }
     }
 
     /// What a service that runs here owns is appended to by nobody who asks by the network.

@@ -7,6 +7,7 @@ use anabranch_access::{CATEGORY, Key, KeyAdded, KeyFact, Scopes};
 use anabranch_env::Env;
 use anabranch_log::{Append, Log, MemoryLog, Order, ReadError, ReadMode, VersionRange};
 use anabranch_log_remote::{Lease, Options, Registration, RegistryError, RemoteLog};
+use anabranch_log_segment::SegmentLog;
 use anabranch_model::{Cut, EventId, EventType, Filter, NewEvent, PartitionId, StreamId};
 use anabranch_runtime::Time;
 use anabranch_server::Doors;
@@ -16,7 +17,7 @@ use futures_executor::block_on;
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
-use crate::support::Served;
+use crate::support::{Served, TempDir};
 
 /// A log and its server. Service `gauges` keeps `gauge` to itself and publishes `news`.
 struct Backbone {
@@ -475,4 +476,41 @@ fn who_is_refused_what_is_private_is_written_down() {
         said += &String::from_utf8_lossy(event.unwrap().data());
     }
     assert!(said.contains("\"gauge\""), "{said}");
+}
+
+#[test]
+fn where_a_filter_would_find_what_is_private_is_told_to_nobody() {
+    let dir = TempDir::new();
+    let log = SegmentLog::open(Env::os(), &dir.0, anabranch_log_segment::Options::default());
+    let backbone = Backbone::over(Arc::new(log.unwrap()), false);
+    let owner = backbone.program(None);
+    let _gauges = register(&owner, gauges()).unwrap();
+    for number in 0..8 {
+        block_on(owner.append(measured(1 + number * 4))).unwrap();
+    }
+    let reader = backbone.program(None);
+    let _lease = register(&reader, other("reader", &["news"])).unwrap();
+    let told = |event_type: &str| {
+        let filter = Filter {
+            types: vec![EventType::new(event_type).unwrap()],
+            ..Filter::all()
+        };
+        let of = |from: &Cut, mode| {
+            let mut read = reader.read(from, filter.clone(), mode);
+            let mut told = Vec::new();
+            while let Some(batch) = block_on(read.next_batch()) {
+                let batch = batch.unwrap();
+                told.push((
+                    batch.iter().count(),
+                    batch.reach().map(|reach| reach.offsets),
+                ));
+            }
+            told
+        };
+        let head = block_on(reader.head()).unwrap();
+        let forward = of(&Cut::start(), ReadMode::ToHead);
+        (forward, of(&head, ReadMode::Backward))
+    };
+    assert_eq!(told("Broken"), told("NeverSaid"));
+    assert_ne!(told("Said"), told("NeverSaid"));
 }
