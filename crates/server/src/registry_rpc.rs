@@ -208,6 +208,7 @@ impl r::RegistryService for RegistryRpc {
             Caller::Anybody | Caller::Nobody => None,
         };
         let registering = async move |registry: Arc<Registry>| {
+            registry.check_name(&name, &caller).await?;
             let key = key.as_deref();
             let granted = registry.register(&name, &about, &secret, lasts, key);
             let granted = granted.await?;

@@ -69,6 +69,12 @@ impl Privacy {
         self.0.get(category)
     }
 
+    /// The categories that a service keeps to itself.
+    pub fn kept_by(&self, service: &str) -> impl Iterator<Item = &str> {
+        let all = self.0.iter();
+        all.filter_map(move |(category, kept)| (kept.owner == service).then_some(&**category))
+    }
+
     /// Whether nothing is kept from anybody.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

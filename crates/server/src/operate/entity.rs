@@ -9,7 +9,7 @@ use axum::extract::State;
 use crate::answer::{Answer, reply};
 use crate::convert;
 use crate::owner::owner;
-use crate::policy::{ALL, Needs, Routes};
+use crate::policy::{ALL, By, Needs, Routes};
 use crate::read::{Names, Parameters, Stream};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -64,15 +64,17 @@ async fn inspect(
     }
 }
 
-/// Any stream may be read, whoever owns it.
+/// Any stream may be read, whoever owns it, by an operator of its category who may read that.
 async fn history(
     State(shared): State<Shared>,
+    By(caller): By,
     Names((category, key)): Names<(String, String)>,
     mut parameters: Parameters,
 ) -> Answer {
     let from = parameters.take_number("from")?.unwrap_or(0);
     let limit = parameters.take_number("limit")?.unwrap_or(EVENTS);
     parameters.finish()?;
+    caller.check(Verb::Read, &category)?;
     let limit = limit.min(EVENTS_MAX);
     let stream = StreamId::system(format!("{category}/{key}"))
         .map_err(|error| Refusal::bad_request("bad-name", error.to_string()))?;

@@ -17,6 +17,7 @@ mod denied;
 mod fact;
 mod guarded;
 mod lease;
+mod names;
 mod registrar;
 mod table;
 #[cfg(test)]

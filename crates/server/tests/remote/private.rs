@@ -296,14 +296,56 @@ fn where_callers_are_asked_who_they_are_operators_read_what_is_private() {
     assert_eq!(all_of(&backbone.program(Some(operator.clone()))), ALL);
     // A scope to read is needed beside.
     let blind = backbone.key(&["read:news", "operate:*"]);
-    assert_eq!(all_of(&backbone.program(Some(blind))), ["news/1"]);
+    assert_eq!(all_of(&backbone.program(Some(blind.clone()))), ["news/1"]);
+    for (key, status) in [(&blind, 403), (&operator, 200)] {
+        let history = backbone.get("/operate/history/gauge/1", &[], Some(key));
+        assert_eq!(history.status, status);
+    }
     // Who acts as a service reads as one, whatever its key may.
-    let service = backbone.program(Some(operator));
+    let service = backbone.program(Some(operator.clone()));
     let _service = register(&service, other("reader", &[])).unwrap();
     assert_eq!(all_of(&service), ["news/1"]);
     let refused = backbone.get("/events?category=gauge", &[], Some(&stranger));
     assert_eq!(refused.status, 403);
     assert_eq!(refused.json()["code"], "private", "{}", refused.json());
+}
+
+#[test]
+fn the_name_of_a_service_is_taken_by_nobody_who_may_not_append_to_what_comes_with_it() {
+    let mut backbone = Backbone::asking();
+    let own = backbone.key(&["append:gauge", "append:news"]);
+    let other = backbone.key(&["read:*", "append:other", "append:news"]);
+    let rotated = backbone.key(&["append:gauge", "append:news"]);
+    let nothing = || Registration {
+        name: "gauges".to_owned(),
+        ..Registration::default()
+    };
+    let ends = |backbone: &Backbone, key: &Key, registration, gives_up| {
+        let program = backbone.program(Some(key.clone()));
+        let lease = register(&program, registration).unwrap();
+        let ended = match gives_up {
+            true => block_on(lease.give_up()),
+            false => block_on(lease.release()),
+        };
+        ended.unwrap();
+    };
+    ends(&backbone, &own, gauges(), false);
+    let refused = |backbone: &Backbone| {
+        let taken = register(&backbone.program(Some(other.clone())), nothing());
+        let Err(RegistryError::Refused(why)) = taken.map(|_| ()) else {
+            panic!("it took the name");
+        };
+        assert!(why.contains("the scope append:gauge"), "{why}");
+    };
+    refused(&backbone);
+    backbone = backbone.restart();
+    refused(&backbone);
+    // Another key that may do the same is the same service; what that gives up it still keeps.
+    ends(&backbone, &rotated, gauges(), true);
+    refused(&backbone);
+    ends(&backbone, &rotated, nothing(), false);
+    refused(&backbone);
+    ends(&backbone, &own, gauges(), false);
 }
 
 #[test]
