@@ -12,7 +12,7 @@ const REMOVED: &str = "[removed]";
 const KEY: &str = "ab_";
 
 /// Behind these words, and `=` or `:`, stands what nobody else should know.
-const WORDS: [&str; 15] = [
+const WORDS: [&str; 18] = [
     "password",
     "passwd",
     "passphrase",
@@ -23,8 +23,11 @@ const WORDS: [&str; 15] = [
     "apikey",
     "api-key",
     "access_key",
+    "accesskey",
     "credential",
+    "anabranch-lease",
     "private_key",
+    "privatekey",
     "private-key",
     "authorization",
     "cookie",
@@ -323,10 +326,19 @@ fn value_of<'a>(before: &str, behind: &'a str) -> Option<&'a str> {
 
 /// Which part of a value, and of all that follows it, is secret.
 fn extent(value: &str, word: &str) -> Range<usize> {
-    if let Some(inner) = value.strip_prefix("Some(") {
-        let inside = extent(inner, word);
-        return inside.start + 5..inside.end + 5;
+    // It may be nested as deep as a text is long.
+    const SOME: &str = "Some(";
+    let mut inner = value;
+    while let Some(inside) = inner.strip_prefix(SOME) {
+        inner = inside;
     }
+    let before = value.len() - inner.len();
+    let inside = extent_within(inner, word);
+    inside.start + before..inside.end + before
+}
+
+/// The same of one that is in no `Some`.
+fn extent_within(value: &str, word: &str) -> Range<usize> {
     let line_end = value.trim_end_matches(['\r', '\n']).len();
     let slashes = value.bytes().take_while(|byte| *byte == b'\\').count();
     if let Some(quote @ (b'"' | b'\'' | b'`')) = value.as_bytes().get(slashes) {
@@ -452,6 +464,12 @@ mod tests {
                 "user=app password=[removed] host=db",
             ),
             ("client_secret: hunter2, x", "client_secret: [removed], x"),
+            ("privateKey=abc x", "privateKey=[removed] x"),
+            ("AccessKey: abc", "AccessKey: [removed]"),
+            (
+                "anabranch-lease: shop:3:0123456789\n",
+                "anabranch-lease: [removed]\n",
+            ),
             ("tokens: 12", "tokens: 12"),
             (
                 "no word about a password here",
@@ -592,6 +610,14 @@ mod tests {
         ] {
             assert_eq!(scrub.clean(&format!("a {form} b")), "a [removed] b");
         }
+    }
+
+    #[test]
+    fn a_value_may_be_nested_as_deep_as_a_text_is_long() {
+        let deep = "Some(".repeat(200_000);
+        let text = format!("password: {deep}\"a b\"");
+        let clean = format!("password: {deep}\"[removed]\"");
+        assert!(Scrub::default().clean(&text) == clean);
     }
 
     #[test]
