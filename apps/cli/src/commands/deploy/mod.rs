@@ -47,7 +47,9 @@ pub struct DeployArgs {
 const ROLL: &str = "\
 First it is looked at what the new build would break, as `deploy check` does; if that is anything, the
 exit code is 1 and nothing is rolled out, but with --force. Its types are in --types FILE, or are what
-it prints with the arguments that `print_types` of the service says; without both nobody looks.
+it prints with the arguments that `print_types` of the service says; without both nobody looks. It is
+compared with --log, or with the log that the service's arguments or its `env` name (ANABRANCH_LOG);
+if none is named, nobody looks either, and a note says so.
 
 The build that runs is ended in order, as by `service stop`; the new one is started, and has to get
 ready within the file's ready_within. If it ends before, or takes longer, the one before is started

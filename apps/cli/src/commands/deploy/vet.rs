@@ -25,6 +25,9 @@ use crate::up::build::Build;
 use crate::up::plan::Declared;
 use crate::up::printed;
 
+/// Where a program is told to find the log, if no argument says it.
+const LOG_VARIABLE: &str = "ANABRANCH_LOG";
+
 /// Refuses a build that would break somebody, and says whom. `up` is the file that `anabranch up` runs, if
 /// it is named, and `types` that of the build's types.
 pub async fn vet(
@@ -59,7 +62,12 @@ pub async fn vet(
         }
     };
     let types = own(types, service, &place)?;
-    let log = log_of(declared, context)?;
+    let Some(log) = log_of(declared, deploy, context)? else {
+        note(
+            "note: nobody has looked at what this would break: neither the service's arguments nor its `env` name a log; --log does",
+        );
+        return Ok(());
+    };
     let rollout = registry::check_rollout(&types, &*log).await;
     let rollout = rollout.map_err(unreadable)?;
     let Some(failure) = breaks(&rollout) else {
@@ -71,19 +79,42 @@ pub async fn vet(
         .into())
 }
 
-/// The log that is named; else the one that the service is told to use.
-fn log_of(declared: &Declared, context: &Context) -> Result<Arc<dyn Log>, Failure> {
-    let mut args = declared.args.iter().skip_while(|arg| *arg != "--log");
-    let told = args.nth(1).and_then(|log| log.parse().ok());
-    match told {
-        Some(Address::Server(url)) if !context.settings.log_is_named() => Ok(Arc::new(
-            RemoteLog::open(&url, options(declared, context)?)?,
-        )),
-        Some(Address::Directory(dir)) if !context.settings.log_is_named() => {
-            logs::read_only_at(&declared.dir.join(dir), context)
-        }
-        _ => Ok(logs::open_read_only(context)?.log),
+/// The log that is named; else the one that the service is told to use. None: nothing says which that is, and
+/// another one would say nothing of it.
+fn log_of(
+    declared: &Declared,
+    deploy: &Deploy,
+    context: &Context,
+) -> Result<Option<Arc<dyn Log>>, Failure> {
+    if context.settings.log_is_named() {
+        return Ok(Some(logs::open_read_only(context)?.log));
     }
+    Ok(match told(declared, deploy) {
+        Some(Address::Server(url)) => {
+            let log = RemoteLog::open(&url, options(declared, context)?)?;
+            Some(Arc::new(log))
+        }
+        Some(Address::Directory(dir)) => {
+            Some(logs::read_only_at(&declared.dir.join(dir), context)?)
+        }
+        Some(Address::Memory) | None => None,
+    })
+}
+
+/// The log that the new build is told to use: what is said last counts, and arguments before the environment.
+fn told(declared: &Declared, deploy: &Deploy) -> Option<Address> {
+    let args = Build::other(declared, deploy).args;
+    let mut named = None;
+    let mut rest = args.iter().map(String::as_str);
+    while let Some(arg) = rest.next() {
+        match arg.strip_prefix("--log") {
+            Some("") => named = rest.next(),
+            Some(value) => named = value.strip_prefix('=').or(named),
+            None => {}
+        }
+    }
+    let of_env = declared.env.get(LOG_VARIABLE).map(String::as_str);
+    named.or(of_env).filter(|log| !log.is_empty())?.parse().ok()
 }
 
 /// What is shown to the log's server, and whose certificates are believed.
@@ -111,4 +142,39 @@ fn options(declared: &Declared, context: &Context) -> Result<remote::Options, Fa
         None => credential::trust(context)?,
     };
     Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::up::plan::Plan;
+
+    /// The log that a service is told to use by this of its table, and by arguments of the deploy.
+    fn told_by(table: &str, args: &[&str]) -> Option<String> {
+        let text = format!("[service.shop]\nprogram = \"shop\"\n{table}");
+        let plan = Plan::parse(&text, Path::new("/")).unwrap();
+        let deploy = Deploy {
+            service: "shop".to_owned(),
+            program: "shop-2".to_owned(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        };
+        told(&plan.services["shop"], &deploy).map(|log| log.to_string())
+    }
+
+    #[test]
+    fn the_log_is_the_one_that_the_service_is_told_to_use_in_whatever_way() {
+        let env = "env = { ANABRANCH_LOG = \"./of-env\" }";
+        for (table, args, log) in [
+            ("args = [\"--log\", \"./a\"]", &[][..], Some("./a")),
+            ("args = [\"--log=./a\", \"--x\"]", &[], Some("./a")),
+            ("args = [\"--log\", \"./a\"]", &["--log=./b"], Some("./b")),
+            ("", &["--log", "./b"], Some("./b")),
+            (env, &[], Some("./of-env")),
+            (env, &["--log", "./b"], Some("./b")),
+            ("args = [\"--logs\", \"./a\", \"--log\"]", &[], None),
+            ("", &[], None),
+        ] {
+            assert_eq!(told_by(table, args).as_deref(), log, "{table} {args:?}");
+        }
+    }
 }
