@@ -23,7 +23,7 @@ use anabranch_runtime::view::{Consistency, Question};
 use anabranch_runtime::{
     Accepted, Delivered, EntityHandle, EntityOptions, Fleet, ManualTime, SendError, Service, Time,
 };
-use anabranch_server::client::{Client, Method};
+use anabranch_server::client::{Client, Method, Reply};
 use anabranch_server::{Doors, RegisteredBy, Registrations, Server};
 use anabranch_wire::PeerDelivered;
 use futures_util::FutureExt as _;
@@ -323,6 +323,26 @@ async fn a_view_of_another_process_answers_with_at_least_what_was_seen() {
     assert!(matches!(wrong, Problem::Query(_)), "{wrong}");
 }
 
+/// What a client is told of a saga that it starts, and waits for, at a gateway: that has a log, and no service.
+async fn lend_by_gateway(bank: &Bank, log: Arc<dyn Log>) -> Reply {
+    let directory = FixedDirectory {
+        categories: BTreeMap::from([("lending".to_owned(), bank.url.clone())]),
+        views: BTreeMap::new(),
+    };
+    let far = port(Arc::new(directory), PeerOptions::default());
+    let fleet = Arc::new(Fleet::and_elsewhere(far));
+    let listener = Server::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let time = Time::of(&bank.env);
+    let gateway = Server::new(fleet, log, time.clone()).without_log();
+    tokio::spawn(gateway.serve(listener, std::future::pending()));
+    let client = Client::new(&url, time).unwrap();
+    let start = "/commands/lending/1?type=StartSaga";
+    let wait = [("prefer", "wait=30")];
+    let sent = client.send(Method::Post, start, &wait, r#"{"input":5}"#.into());
+    sent.await.unwrap()
+}
+
 #[tokio::test]
 async fn a_client_waits_for_the_end_of_a_saga_that_another_process_runs() {
     let bank = Bank::open().await;
@@ -333,23 +353,7 @@ async fn a_client_waits_for_the_end_of_a_saga_that_another_process_runs() {
             .await
             .unwrap(),
     );
-    // A gateway: it has the log, and no service.
-    let directory = FixedDirectory {
-        categories: BTreeMap::from([("lending".to_owned(), bank.url.clone())]),
-        views: BTreeMap::new(),
-    };
-    let far = port(Arc::new(directory), PeerOptions::default());
-    let fleet = Arc::new(Fleet::and_elsewhere(far));
-    let listener = Server::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let time = Time::of(&bank.env);
-    let gateway = Server::new(fleet, bank.log.clone(), time.clone()).without_log();
-    tokio::spawn(gateway.serve(listener, std::future::pending()));
-    let client = Client::new(&url, time).unwrap();
-    let start = "/commands/lending/1?type=StartSaga";
-    let wait = [("prefer", "wait=30")];
-    let sent = client.send(Method::Post, start, &wait, r#"{"input":5}"#.into());
-    let reply = sent.await.unwrap();
+    let reply = lend_by_gateway(&bank, bank.log.clone()).await;
     assert_eq!(reply.status, 200, "{}", reply.json());
     assert_eq!(reply.json()["ended"]["outcome"], "completed");
     assert_eq!(bank.balance("till").await, 0);
@@ -367,22 +371,7 @@ async fn of_the_journal_of_a_saga_another_service_sees_how_it_ended_and_no_more(
         ..Registration::default()
     };
     let _lease = log.registry().register(gateway).await.unwrap();
-    let directory = FixedDirectory {
-        categories: BTreeMap::from([("lending".to_owned(), bank.url.clone())]),
-        views: BTreeMap::new(),
-    };
-    let far = port(Arc::new(directory), PeerOptions::default());
-    let fleet = Arc::new(Fleet::and_elsewhere(far));
-    let listener = Server::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let time = Time::of(&bank.env);
-    let gateway = Server::new(fleet, log.clone(), time.clone()).without_log();
-    tokio::spawn(gateway.serve(listener, std::future::pending()));
-    let client = Client::new(&url, time).unwrap();
-    let start = "/commands/lending/1?type=StartSaga";
-    let wait = [("prefer", "wait=30")];
-    let sent = client.send(Method::Post, start, &wait, r#"{"input":5}"#.into());
-    let reply = sent.await.unwrap();
+    let reply = lend_by_gateway(&bank, log.clone()).await;
     assert_eq!(reply.json()["ended"]["outcome"], "completed");
     let journal = StreamId::of("lending", "1").unwrap();
     let mut read = log.read_stream(&journal, VersionRange::ALL, Order::Forward);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anabranch_access::{CATEGORY, Key, KeyAdded, KeyFact, Scopes};
+use anabranch_access::Key;
 use anabranch_env::Env;
 use anabranch_log::{Append, Log, MemoryLog, Order, ReadError, ReadMode, VersionRange};
 use anabranch_log_remote::{Lease, Options, Registration, RegistryError, RemoteLog};
@@ -17,6 +17,7 @@ use futures_executor::block_on;
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
+use crate::audit;
 use crate::support::{Served, TempDir};
 
 /// A log and its server. Service `gauges` keeps `gauge` to itself and publishes `news`.
@@ -62,18 +63,7 @@ impl Backbone {
 
     /// A key that may do this, as soon as the server knows it.
     fn key(&self, scopes: &[&str]) -> Key {
-        let key = Key::generate(&*Env::os().rng);
-        let added = KeyAdded {
-            name: "a test".to_owned(),
-            hash: key.hash().to_string(),
-            scopes: Scopes::parse(scopes.iter().copied()).unwrap(),
-            expires_at: None,
-        };
-        let (event_type, data) = KeyFact::Added(added).event().unwrap();
-        let stream = StreamId::system(format!("{CATEGORY}/{}", key.id())).unwrap();
-        let id = EventId::v7(1, Env::os().rng.next_u128());
-        let event = NewEvent::new(id, stream, EventType::new(event_type).unwrap(), data);
-        block_on(self.log.append(Append::event(event))).unwrap();
+        let key = audit::key(&*self.log, "a test", scopes);
         while self.get("/version", &[], Some(&key)).status != 200 {}
         key
     }
