@@ -261,10 +261,14 @@ fn speed(workspace: &Workspace) -> Outcome<String> {
     let program = shipped(workspace, "anabranch-cli", "anabranch")?;
     let dir = scratch(workspace, "served")?;
     let mut figures = Figures::default();
+    let place = dir.display().to_string();
     for (clients, batch) in [("128", "1"), ("16", "100")] {
         let work = ["bench", "remote", "--clients", clients, "--batch", batch];
+        let work = work.into_iter().chain(["--seconds", "5"]);
         let peers = ["--peer", "redis", "--peer", "postgres"];
-        let arguments: Vec<_> = work.into_iter().chain(peers).collect();
+        // PostgreSQL has a user of its own, who may not enter what the program makes for itself.
+        let place = ["--dir", &place];
+        let arguments: Vec<_> = work.chain(peers).chain(place).collect();
         let report = json(&program, &arguments, &dir)?;
         beside_embedded(&report, clients, batch, &mut figures)?;
     }
