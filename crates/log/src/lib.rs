@@ -58,6 +58,7 @@ pub mod conformance;
 mod contract;
 mod error;
 mod expect;
+mod layout;
 mod memory;
 mod stream;
 
@@ -67,5 +68,6 @@ pub use contract::{
 };
 pub use error::{AppendError, OpenError, ReadError, Rejection};
 pub use expect::Expect;
+pub use layout::{Group, Layout, LayoutError, PARTITIONS_MAX};
 pub use memory::MemoryLog;
 pub use stream::{BatchSource, BoxFuture, EventStream, all_of};
