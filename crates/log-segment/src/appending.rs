@@ -33,10 +33,7 @@ impl Writer {
                 }
                 Step::Repeated(positions) => {
                     let found = positions.into_iter().enumerate().collect::<Vec<_>>();
-                    return Ok(Appended {
-                        places: self.confirm_written(&append, &found)?,
-                        repeated: true,
-                    });
+                    return Ok(Appended::new(self.confirm_written(&append, &found)?, true));
                 }
                 Step::PartlyWritten(found) => {
                     self.confirm_written(&append, &found)?;
@@ -163,10 +160,7 @@ impl Writer {
 async fn written(completion: &Completion, places: Vec<Placed>) -> Answer {
     let (outcome, reason) = completion.wait().await;
     match outcome {
-        Outcome::Durable => Ok(Appended {
-            places,
-            repeated: false,
-        }),
+        Outcome::Durable => Ok(Appended::new(places, false)),
         Outcome::NotWritten => Err(AppendError::Unavailable {
             reason,
             retry_after: Some(RETRY_AFTER),

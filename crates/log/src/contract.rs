@@ -6,6 +6,7 @@ use anabranch_model::{
 
 use crate::error::{AppendError, ReadError};
 use crate::expect::Expect;
+use crate::layout::Layout;
 use crate::stream::{BoxFuture, EventStream, all_of};
 
 /// A durable log of events.
@@ -32,6 +33,12 @@ pub trait Log: Send + Sync + 'static {
     /// of which only a part was written is
     /// [`Rejection::PartlyWritten`](crate::Rejection::PartlyWritten). Where both are so, the
     /// taken id is told: it is the mistake that appending the rest apart would not mend.
+    ///
+    /// On several partitions all streams of an append stand in one of them. The events depend
+    /// on what their [causes](anabranch_model::Meta::causes) name, and on everything that those
+    /// depend on; what is stored is as much of it as the partition does not say already, at the
+    /// first event. A cause that is not in the log is
+    /// [`Rejection::FutureCause`](crate::Rejection::FutureCause).
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
     /// Hands over many appends at once, each of which is taken or refused as by [`Log::append`];
@@ -56,6 +63,8 @@ pub trait Log: Send + Sync + 'static {
     /// is taken in batch by batch never shows a part of one; an engine may say how far each
     /// [reaches](anabranch_model::EventBatch::reach), and then each begins where the one before
     /// it ends.
+    /// Of several partitions an event is given behind everything that it depends on, also where
+    /// the filter leaves that out: then a batch without events says how far it reaches.
     /// A cut beyond the head is [`ReadError::CutBeyondHead`]: following it would silently
     /// pass over events that are yet to come.
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream;
@@ -80,8 +89,13 @@ pub trait Log: Send + Sync + 'static {
     /// means that no append that began before this call will bring it.
     fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>>;
 
-    /// Every durable event there is now, as a cut.
+    /// Every durable event there is now, as a cut. It includes what its events depend on.
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>>;
+
+    /// Which partition each stream stands in.
+    fn layout(&self) -> Layout {
+        Layout::one()
+    }
 
     /// Whether an append could be taken now, as far as that is known without making one: an error
     /// while the log refuses all of them, because its files are gone or the disk is full. For
@@ -170,9 +184,23 @@ pub struct Appended {
     pub places: Vec<Placed>,
     /// Whether an earlier append with the same ids had written them.
     pub repeated: bool,
+    /// A cut that includes the events and everything that they depend on, in every partition:
+    /// what a token of the append says. On one partition the same as [`Appended::cut`].
+    pub closure: Cut,
 }
 
 impl Appended {
+    /// What an append to the only partition of a log has done.
+    pub fn new(places: Vec<Placed>, repeated: bool) -> Self {
+        let mut appended = Self {
+            places,
+            repeated,
+            closure: Cut::start(),
+        };
+        appended.closure = appended.cut();
+        appended
+    }
+
     /// The smallest cut that includes the events.
     pub fn cut(&self) -> Cut {
         let mut cut = Cut::start();

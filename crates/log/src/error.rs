@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use anabranch_model::{EventId, LimitError, NameError, Position, StreamId, Version};
+use anabranch_model::{EventId, LimitError, NameError, PartitionId, Position, StreamId, Version};
 use thiserror::Error;
 
 use crate::expect::Expect;
@@ -125,6 +125,31 @@ pub enum Rejection {
         /// The head.
         head: anabranch_model::Cut,
     },
+    /// The events are said to depend on what is not in the log.
+    #[error(
+        "it is said to depend on {causes}, and the log goes to {head} only; name causes that were read from this log, or tokens of it"
+    )]
+    FutureCause {
+        /// The causes beyond the head.
+        causes: anabranch_model::Cut,
+        /// The head.
+        head: anabranch_model::Cut,
+    },
+    /// Streams of several partitions: one append writes, and looks at, one of them.
+    #[error(
+        "{first} stands in partition {} and {second} in partition {}: one append writes one partition, and looks at no other; append apart, or lay the log out so that their categories are one group and give both the same key",
+        first_in.0, second_in.0
+    )]
+    Apart {
+        /// A stream that the append names.
+        first: StreamId,
+        /// Where it stands.
+        first_in: PartitionId,
+        /// Another one.
+        second: StreamId,
+        /// Where that stands.
+        second_in: PartitionId,
+    },
     /// The engine cannot do this; see its capabilities.
     #[error("this log cannot {0}")]
     Unsupported(&'static str),
@@ -161,6 +186,8 @@ impl Rejection {
             Self::IdTaken { .. } => "id-taken",
             Self::PartlyWritten { .. } => "partly-written",
             Self::CutBeyondHead { .. } => "beyond-head",
+            Self::FutureCause { .. } => "future-cause",
+            Self::Apart { .. } => "several-partitions",
             Self::Unsupported(_) => "unsupported",
             Self::ReadOnly => "read-only",
             Self::NotOwner { .. } => "not-owner",

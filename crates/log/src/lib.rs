@@ -1,7 +1,7 @@
 //! The log: durable, immutable, ordered events that anyone may read and replay.
 //!
 //! [`Log`] is the contract that every engine keeps. [`MemoryLog`] is the engine for tests
-//! and for trying things out. The `conformance` feature holds the suite that every engine
+//! and for trying things out. [`PartitionedLog`] makes one log of several of any engine. The `conformance` feature holds the suite that every engine
 //! runs.
 //!
 //! Three promises shape the contract:
@@ -60,6 +60,7 @@ mod error;
 mod expect;
 mod layout;
 mod memory;
+mod partitioned;
 mod stream;
 
 pub use contract::{
@@ -70,4 +71,5 @@ pub use error::{AppendError, OpenError, ReadError, Rejection};
 pub use expect::Expect;
 pub use layout::{Group, Layout, LayoutError, PARTITIONS_MAX};
 pub use memory::MemoryLog;
+pub use partitioned::PartitionedLog;
 pub use stream::{BatchSource, BoxFuture, EventStream, all_of};

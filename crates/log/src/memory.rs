@@ -49,20 +49,14 @@ impl MemoryLog {
         check_ids_differ(&append.events).map_err(limit)?;
         let mut state = self.0.shared.lock();
         if let Some(places) = state.written_before(&append.events)? {
-            return Ok(Appended {
-                places,
-                repeated: true,
-            });
+            return Ok(Appended::new(places, true));
         }
         state.check(&append.conditions)?;
         let places = state.push(&append.events, self.0.clock.wall_micros());
         let followers = state.take_followers();
         drop(state);
         followers.into_values().for_each(Waker::wake);
-        Ok(Appended {
-            places,
-            repeated: false,
-        })
+        Ok(Appended::new(places, false))
     }
 }
 

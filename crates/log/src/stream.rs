@@ -99,7 +99,10 @@ impl EventStream {
         poll_fn(|cx| self.poll_batch(cx)).await
     }
 
-    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<EventBatch, ReadError>>> {
+    pub(crate) fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<EventBatch, ReadError>>> {
         let Some(source) = &mut self.source else {
             return Poll::Ready(None);
         };
@@ -111,7 +114,10 @@ impl EventStream {
     }
 
     #[inline]
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, ReadError>>> {
+    pub(crate) fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Event, ReadError>>> {
         loop {
             if let Some(batch) = &mut self.current {
                 match batch.next() {
@@ -134,7 +140,7 @@ impl EventStream {
     }
 }
 
-fn malformed(error: anabranch_model::record::RecordError) -> ReadError {
+pub(crate) fn malformed(error: anabranch_model::record::RecordError) -> ReadError {
     ReadError::Io {
         what: "decoding stored events".to_owned(),
         reason: error.to_string(),

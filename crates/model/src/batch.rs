@@ -65,6 +65,9 @@ enum Repr {
     },
     Block {
         block: Arc<Block>,
+        /// Where the events are said to stand: another partition than the block's, if the log
+        /// that has stored them is a part of a larger one.
+        partition: PartitionId,
         from: u64,
         to: u64,
         filter: Option<Arc<Filter>>,
@@ -81,6 +84,7 @@ impl EventBatch {
     /// The events of `block` with offsets in `from..to` that pass `filter`.
     pub fn of_block(block: Arc<Block>, from: u64, to: u64, filter: Option<Arc<Filter>>) -> Self {
         Self(Repr::Block {
+            partition: block.partition,
             block,
             from,
             to,
@@ -105,12 +109,72 @@ impl EventBatch {
             Repr::Events(_) => None,
             Repr::Run { reach, .. } => Some(reach.clone()),
             Repr::Block {
-                block, from, to, ..
+                partition,
+                from,
+                to,
+                ..
             } => Some(Reach {
-                partition: block.partition,
+                partition: *partition,
                 offsets: *from..*to,
             }),
         }
+    }
+
+    /// Takes out the events before `offsets.end`, as a batch of `partition` that reaches over
+    /// `offsets`: for a log whose parts are logs of one partition. What is left begins there.
+    pub fn split_to(&mut self, partition: PartitionId, offsets: Range<u64>) -> Self {
+        let end = offsets.end;
+        let (events, appends) = match &mut self.0 {
+            Repr::Block {
+                block,
+                from,
+                to,
+                filter,
+                ..
+            } => {
+                let taken = Repr::Block {
+                    block: Arc::clone(block),
+                    partition,
+                    from: offsets.start,
+                    to: end,
+                    filter: filter.clone(),
+                };
+                *from = end.min(*to);
+                return Self(taken);
+            }
+            Repr::Run {
+                events,
+                reach,
+                appends,
+            } => {
+                reach.offsets.start = end.min(reach.offsets.end);
+                (events, split_before(appends, |&first| first < end))
+            }
+            Repr::Events(events) => (events, Vec::new()),
+        };
+        let mut events = split_before(events, |event| event.position.offset < end);
+        for event in &mut events {
+            event.position.partition = partition;
+        }
+        Self::of_run(events, Reach { partition, offsets }, appends)
+    }
+
+    /// The same events, as those of this partition.
+    #[must_use]
+    pub fn of_partition(mut self, partition: PartitionId) -> Self {
+        match &mut self.0 {
+            Repr::Block { partition: at, .. } => *at = partition,
+            Repr::Run { events, reach, .. } => {
+                reach.partition = partition;
+                let places = events.iter_mut().map(|event| &mut event.position);
+                places.for_each(|place| place.partition = partition);
+            }
+            Repr::Events(events) => {
+                let places = events.iter_mut().map(|event| &mut event.position);
+                places.for_each(|place| place.partition = partition);
+            }
+        }
+        self
     }
 
     /// Where the append begins that has written the event at `position`, as far as the engine
@@ -163,11 +227,13 @@ impl EventBatch {
             }
             Repr::Block {
                 block,
+                partition,
                 from,
                 to,
                 filter,
             } => EventBatchIter(Iter::Block {
                 block,
+                partition: *partition,
                 entry: first_entry(block, *from),
                 records: None,
                 from: *from,
@@ -178,6 +244,12 @@ impl EventBatch {
     }
 }
 
+/// Takes the first items out, as many as are `before`.
+fn split_before<T>(items: &mut Vec<T>, before: impl Fn(&T) -> bool) -> Vec<T> {
+    let rest = items.split_off(items.partition_point(before));
+    std::mem::replace(items, rest)
+}
+
 /// The first entry that holds an offset of at least `from`.
 fn first_entry(block: &Block, from: u64) -> usize {
     block
@@ -185,10 +257,10 @@ fn first_entry(block: &Block, from: u64) -> usize {
         .partition_point(|e| e.first + u64::from(e.count) <= from)
 }
 
-fn records<'a>(block: &'a Block, entry: &BlockEntry) -> Records<'a> {
+fn records<'a>(block: &'a Block, partition: PartitionId, entry: &BlockEntry) -> Records<'a> {
     let body = &block.bytes[entry.start as usize..(entry.start + entry.len) as usize];
     let first = Position {
-        partition: block.partition,
+        partition,
         offset: entry.first,
     };
     Records::new(body, first, entry.recorded_at)
@@ -209,6 +281,7 @@ enum Iter<'a> {
     Events(std::slice::Iter<'a, Event>),
     Block {
         block: &'a Block,
+        partition: PartitionId,
         entry: usize,
         records: Option<Records<'a>>,
         from: u64,
@@ -226,6 +299,7 @@ impl<'a> Iterator for EventBatchIter<'a> {
             Iter::Events(events) => events.next().map(|e| Ok(e.as_ref())),
             Iter::Block {
                 block,
+                partition,
                 entry,
                 records: current,
                 from,
@@ -238,7 +312,7 @@ impl<'a> Iterator for EventBatchIter<'a> {
                         return None;
                     }
                     *entry += 1;
-                    *current = Some(records(block, next));
+                    *current = Some(records(block, *partition, next));
                     continue;
                 };
                 match open.next() {
@@ -272,10 +346,12 @@ impl IntoIterator for EventBatch {
             Repr::Events(events) | Repr::Run { events, .. } => IntoIter::Events(events.into_iter()),
             Repr::Block {
                 block,
+                partition,
                 from,
                 to,
                 filter,
             } => IntoIter::Block {
+                partition,
                 entry: first_entry(&block, from),
                 batch: Vec::new().into_iter(),
                 block,
@@ -294,6 +370,7 @@ enum IntoIter {
     Events(std::vec::IntoIter<Event>),
     Block {
         block: Arc<Block>,
+        partition: PartitionId,
         entry: usize,
         batch: std::vec::IntoIter<Result<Event, RecordError>>,
         from: u64,
@@ -310,6 +387,7 @@ impl Iterator for EventBatchIntoIter {
             IntoIter::Events(events) => events.next().map(Ok),
             IntoIter::Block {
                 block,
+                partition,
                 entry,
                 batch,
                 from,
@@ -329,7 +407,7 @@ impl Iterator for EventBatchIntoIter {
                         && filter.as_deref().is_none_or(|f| f.matches(event))
                 };
                 if open.count == 1 {
-                    match records(block, open).next() {
+                    match records(block, *partition, open).next() {
                         Some(Ok(event)) if wanted(&event) => {
                             return Some(Ok(event.share(&block.bytes)));
                         }
@@ -337,7 +415,7 @@ impl Iterator for EventBatchIntoIter {
                         _ => continue,
                     }
                 }
-                let events: Vec<_> = records(block, open)
+                let events: Vec<_> = records(block, *partition, open)
                     .filter(|r| r.as_ref().map_or(true, wanted))
                     .map(|r| r.map(|event| event.share(&block.bytes)))
                     .collect();

@@ -84,6 +84,17 @@ impl<'a> MetaRef<'a> {
             .map(|(_, value)| value)
     }
 
+    /// What it depends on beyond its own partition's prefix.
+    pub fn causes(&self) -> Result<Cut, RecordError> {
+        let mut causes = Cut::start();
+        for field in meta_fields(self.0) {
+            if let (META_CAUSES, value) = field? {
+                put_cause(&mut causes, value)?;
+            }
+        }
+        Ok(causes)
+    }
+
     /// Media type of the data; `None` means `application/json`.
     pub fn content_type(&self) -> Option<&'a str> {
         meta_fields(self.0).find_map(|field| match field {
@@ -157,15 +168,7 @@ fn decode_meta(bytes: &[u8]) -> Result<Meta, RecordError> {
                     split_header(value).ok_or(RecordError("a header is malformed"))?;
                 meta.headers.insert(name.to_owned(), value.to_owned());
             }
-            META_CAUSES => {
-                let mut cursor = Cursor {
-                    bytes: value,
-                    at: 0,
-                };
-                let partition = u32::try_from(cursor.varint()?)
-                    .map_err(|_| RecordError("a cause names no partition"))?;
-                meta.causes.set(PartitionId(partition), cursor.varint()?);
-            }
+            META_CAUSES => put_cause(&mut meta.causes, value)?,
             _ if tag & META_MUST_KNOW != 0 => {
                 return Err(RecordError(
                     "a metadata field must be understood and is not known here",
@@ -176,6 +179,17 @@ fn decode_meta(bytes: &[u8]) -> Result<Meta, RecordError> {
         }
     }
     Ok(meta)
+}
+
+fn put_cause(causes: &mut Cut, value: &[u8]) -> Result<(), RecordError> {
+    let mut cursor = Cursor {
+        bytes: value,
+        at: 0,
+    };
+    let partition =
+        u32::try_from(cursor.varint()?).map_err(|_| RecordError("a cause names no partition"))?;
+    causes.set(PartitionId(partition), cursor.varint()?);
+    Ok(())
 }
 
 /// The fields of encoded metadata: tag and value.

@@ -9,7 +9,7 @@ use crate::made::protocol as p;
 use crate::made::protocol::__buffa::oneof;
 use crate::malformed::Malformed;
 use crate::names::kept;
-use crate::places::{cut_to, placed_of, placed_to, some_cut};
+use crate::places::{cut_of, cut_to, placed_of, placed_to, some_cut};
 
 /// An append as a message.
 pub fn append_to(append: &Append) -> p::AppendRequest {
@@ -65,6 +65,10 @@ pub fn appended_to(appended: &Appended) -> p::AppendResponse {
     p::AppendResponse {
         places: appended.places.iter().copied().map(placed_to).collect(),
         repeated: appended.repeated,
+        closure: match appended.closure == appended.cut() {
+            true => MessageField::none(),
+            false => MessageField::some(cut_to(&appended.closure)),
+        },
         ..Default::default()
     }
 }
@@ -72,10 +76,11 @@ pub fn appended_to(appended: &Appended) -> p::AppendResponse {
 /// What an append has done, as a message says.
 pub fn appended_of(message: &p::AppendResponse) -> Result<Appended, Malformed> {
     let places = message.places.iter().map(placed_of);
-    Ok(Appended {
-        places: places.collect::<Result<_, _>>()?,
-        repeated: message.repeated,
-    })
+    let mut appended = Appended::new(places.collect::<Result<_, _>>()?, message.repeated);
+    if let Some(closure) = message.closure.as_option() {
+        appended.closure = cut_of(closure);
+    }
+    Ok(appended)
 }
 
 fn condition_to(condition: &Condition) -> p::Condition {

@@ -103,11 +103,13 @@ fn append_at<'a>(cursor: &mut Cursor<'a>, room: &mut usize) -> Result<Parts<'a>,
     Ok((number, conditions, cursor.run()?))
 }
 
-/// Puts what an append has done behind others, if its form has room for it: it has for one partition.
+/// Puts what an append has done behind others, if its form has room for it: it has for one partition,
+/// and not for what the events depend on in others.
 pub fn pack_appended(out: &mut Vec<u8>, number: u64, appended: &Appended) -> bool {
     let places = &appended.places;
     let partition = places.first().map_or(0, |at| at.position.partition.0);
-    if places.iter().any(|at| at.position.partition.0 != partition) {
+    let is_apart = places.iter().any(|at| at.position.partition.0 != partition);
+    if is_apart || appended.closure != appended.cut() {
         return false;
     }
     put_varint(out, number);
@@ -166,7 +168,7 @@ fn appended_at(cursor: &mut Cursor<'_>) -> Result<(u64, Appended), RecordError> 
         offset = offset.wrapping_add(1);
         version = version.wrapping_add(1);
     }
-    Ok((number, Appended { places, repeated }))
+    Ok((number, Appended::new(places, repeated)))
 }
 
 fn less(room: usize, bytes: usize) -> Result<usize, Malformed> {

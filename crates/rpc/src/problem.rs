@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anabranch_log::{AppendError, ReadError, Rejection};
-use anabranch_model::LimitError;
+use anabranch_model::{LimitError, PartitionId};
 use buffa::MessageField;
 
 use crate::append::{expect_of, expect_to};
@@ -105,6 +105,21 @@ fn rejection_to(rejection: &Rejection) -> p::Rejected {
         Rejection::CutBeyondHead { after, head } => {
             Reason::CutBeyondHead(Box::new(beyond_to(after, head)))
         }
+        Rejection::FutureCause { causes, head } => {
+            Reason::FutureCause(Box::new(beyond_to(causes, head)))
+        }
+        Rejection::Apart {
+            first,
+            first_in,
+            second,
+            second_in,
+        } => Reason::Apart(Box::new(p::Apart {
+            first: first.to_string(),
+            first_in: first_in.0,
+            second: second.to_string(),
+            second_in: second_in.0,
+            ..Default::default()
+        })),
         Rejection::Unsupported(what) => Reason::Unsupported((*what).to_owned()),
         Rejection::ReadOnly => Reason::ReadOnly(true),
         Rejection::Limit(LimitError::RepeatedId { first, second }) => {
@@ -150,6 +165,16 @@ fn rejection_of(message: p::Rejected) -> Result<Rejection, Malformed> {
         Some(Reason::CutBeyondHead(beyond)) => Rejection::CutBeyondHead {
             after: some_cut(&beyond.cut),
             head: some_cut(&beyond.head),
+        },
+        Some(Reason::FutureCause(beyond)) => Rejection::FutureCause {
+            causes: some_cut(&beyond.cut),
+            head: some_cut(&beyond.head),
+        },
+        Some(Reason::Apart(apart)) => Rejection::Apart {
+            first: stream_of(&apart.first)?,
+            first_in: PartitionId(apart.first_in),
+            second: stream_of(&apart.second)?,
+            second_in: PartitionId(apart.second_in),
         },
         Some(Reason::Unsupported(what)) => Rejection::Unsupported(kept(&what)),
         Some(Reason::ReadOnly(_)) => Rejection::ReadOnly,

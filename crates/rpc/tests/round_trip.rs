@@ -128,6 +128,13 @@ fn append_error() -> impl Strategy<Value = AppendError> {
         (id(), position()).prop_map(|(id, position)| Rejection::IdTaken { id, position }),
         (id(), position()).prop_map(|(id, position)| Rejection::PartlyWritten { id, position }),
         (cut(), cut()).prop_map(|(after, head)| Rejection::CutBeyondHead { after, head }),
+        (cut(), cut()).prop_map(|(causes, head)| Rejection::FutureCause { causes, head }),
+        (position(), position()).prop_map(|(first, second)| Rejection::Apart {
+            first: "order/1".parse().unwrap(),
+            first_in: first.partition,
+            second: "stock/2".parse().unwrap(),
+            second_in: second.partition,
+        }),
         Just(Rejection::Unsupported("read backward")),
         Just(Rejection::ReadOnly),
         (text(), text(), text()).prop_map(|(category, owner, why)| Rejection::NotOwner {
@@ -194,12 +201,14 @@ proptest! {
     #[test]
     fn what_an_append_has_done_comes_out_as_it_was(
         places in vec((position(), any::<u64>()), 0..4),
+        closure in cut(),
         repeated in any::<bool>(),
         as_json in any::<bool>(),
     ) {
         let places = places.into_iter();
         let places = places.map(|(position, version)| Placed { position, version }).collect();
-        let appended = Appended { places, repeated };
+        let mut appended = Appended::new(places, repeated);
+        appended.closure.join(&closure);
         let message: p::AppendResponse = sent(&appended_to(&appended), as_json);
         prop_assert_eq!(appended_of(&message), Ok(appended));
     }
@@ -237,7 +246,7 @@ proptest! {
                 position: Position { partition: PartitionId(partition), offset },
                 version,
             });
-            let appended = Appended { places: places.collect(), repeated };
+            let appended = Appended::new(places.collect(), repeated);
             if pack_appended(&mut packed, number, &appended) {
                 sent.push((number, appended));
             }

@@ -337,7 +337,9 @@ fn append_failed(error: &AppendError) -> ConnectError {
         }
         AppendError::Rejected(Rejection::Unsupported(_)) => ErrorCode::Unimplemented,
         AppendError::Rejected(Rejection::NotOwner { .. }) => ErrorCode::PermissionDenied,
-        AppendError::Rejected(Rejection::CutBeyondHead { .. }) => ErrorCode::OutOfRange,
+        AppendError::Rejected(Rejection::CutBeyondHead { .. } | Rejection::FutureCause { .. }) => {
+            ErrorCode::OutOfRange
+        }
         AppendError::Rejected(_) => ErrorCode::InvalidArgument,
         AppendError::Unavailable { .. } => ErrorCode::Unavailable,
         AppendError::Unknown { .. } => ErrorCode::Unknown,

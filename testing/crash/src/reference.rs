@@ -353,10 +353,7 @@ impl Inner {
         }
         staged.events.extend(batch);
         refusal?;
-        Ok(Appended {
-            places,
-            repeated: false,
-        })
+        Ok(Appended::new(places, false))
     }
 
     fn repeated(&self, append: &Append, staged: &Staged) -> Result<Option<Appended>, AppendError> {
@@ -398,10 +395,7 @@ impl Inner {
                 version: stored.version,
             });
         }
-        Ok(Some(Appended {
-            places,
-            repeated: true,
-        }))
+        Ok(Some(Appended::new(places, true)))
     }
 
     fn check_conditions(&self, append: &Append, staged: &Staged) -> Result<(), AppendError> {

@@ -29,6 +29,19 @@ ReadMode = Literal[
 
 
 @dataclass(frozen=True)
+class Apart(s.Record):
+    """Two streams that one append names and that stand in different partitions."""
+
+    first: str = s.part("first", s.text())
+
+    first_in: int = s.part("firstIn", s.uint32())
+
+    second: str = s.part("second", s.text())
+
+    second_in: int = s.part("secondIn", s.uint32())
+
+
+@dataclass(frozen=True)
 class AppendProblem(s.Record):
     """Why an append was not acknowledged."""
 
@@ -73,6 +86,11 @@ class AppendResponse(s.Record):
 
     repeated: bool = s.part("repeated", s.boolean())
     """Whether an earlier append with the same ids had written them."""
+
+    closure: Optional[Cut] = s.part("closure", s.optional(s.ref(lambda: Cut)))
+    """A cut that includes the events and everything that they depend on, in every partition.
+    Absent: what the places include.
+    """
 
 
 @dataclass(frozen=True)
@@ -548,6 +566,12 @@ class Rejected(s.Record):
 
     not_owner: Optional[NotOwner] = s.part("notOwner", s.optional(s.ref(lambda: NotOwner)))
     """A category belongs to a service, and the append does not come with its lease."""
+
+    future_cause: Optional[BeyondHead] = s.part("futureCause", s.optional(s.ref(lambda: BeyondHead)))
+    """Causes that are not in the log."""
+
+    apart: Optional[Apart] = s.part("apart", s.optional(s.ref(lambda: Apart)))
+    """Streams of several partitions."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,20 @@ import {
   uint32,
 } from "../shape.js";
 
+/** Two streams that one append names and that stand in different partitions. */
+export interface Apart {
+  first: string;
+  firstIn: number;
+  second: string;
+  secondIn: number;
+}
+export const Apart: RecordShape<Apart> = record(() => [
+  ["first", "first", text(), true],
+  ["firstIn", "firstIn", uint32(), true],
+  ["second", "second", text(), true],
+  ["secondIn", "secondIn", uint32(), true],
+]);
+
 /** Why an append was not acknowledged. */
 export interface AppendProblem {
   /** In words, and what to do. */
@@ -62,10 +76,16 @@ export interface AppendResponse {
   places: Placed[];
   /** Whether an earlier append with the same ids had written them. */
   repeated: boolean;
+  /**
+   * A cut that includes the events and everything that they depend on, in every partition.
+   * Absent: what the places include.
+   */
+  closure?: Cut | undefined;
 }
 export const AppendResponse: RecordShape<AppendResponse> = record(() => [
   ["places", "places", many(ref(() => Placed)), true],
   ["repeated", "repeated", boolean(), true],
+  ["closure", "closure", optional(ref(() => Cut)), true],
 ]);
 
 /** How far a batch may reach and still be atomic. */
@@ -576,6 +596,10 @@ export interface Rejected {
   repeatedId?: RepeatedId | undefined;
   /** A category belongs to a service, and the append does not come with its lease. */
   notOwner?: NotOwner | undefined;
+  /** Causes that are not in the log. */
+  futureCause?: BeyondHead | undefined;
+  /** Streams of several partitions. */
+  apart?: Apart | undefined;
 }
 export const Rejected: RecordShape<Rejected> = record(() => [
   ["idTaken", "idTaken", optional(ref(() => TakenId)), true],
@@ -586,6 +610,8 @@ export const Rejected: RecordShape<Rejected> = record(() => [
   ["malformed", "malformed", optional(text()), true],
   ["repeatedId", "repeatedId", optional(ref(() => RepeatedId)), true],
   ["notOwner", "notOwner", optional(ref(() => NotOwner)), true],
+  ["futureCause", "futureCause", optional(ref(() => BeyondHead)), true],
+  ["apart", "apart", optional(ref(() => Apart)), true],
 ]);
 
 /** Two events of a batch, from 0, that have one id. */

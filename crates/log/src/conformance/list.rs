@@ -474,6 +474,24 @@ macro_rules! __conformance_cases {
                 a_reader_beside_busy_writers_sees_no_gap [ReadOnly];
                 two_readers_agree [ReadOnly];
             }
+            partitions {
+                a_closure_includes_the_events_and_what_they_depend_on;
+                a_closure_includes_what_the_partition_depended_on_before;
+                a_repeat_answers_a_closure_too;
+                of_appends_handed_over_together_each_has_its_closure;
+                what_a_partition_depended_on_is_known_after_a_restart [SurvivesRestart];
+                a_cause_that_is_not_in_the_log_is_refused;
+                the_events_of_an_append_share_their_causes;
+                the_stored_causes_before_an_event_are_all_that_it_depends_on;
+                a_batch_over_partitions_is_refused_or_written_whole;
+                nothing_is_read_before_its_cause;
+                nothing_is_read_before_its_cause_though_the_filter_hides_what_is_between;
+                a_read_from_a_closed_cut_goes_on_from_it;
+                the_head_includes_what_its_events_depend_on;
+                random_causes_come_before_their_effects_for_every_follower;
+                writers_with_tokens_of_their_own_never_hide_a_cause;
+                backward_the_partitions_come_newest_first [BackwardReads];
+            }
             random {
                 random_operations_agree_with_the_model;
                 random_operations_with_restarts_agree_with_the_model [SurvivesRestart];

@@ -48,9 +48,13 @@ impl Model {
             });
             one_of(answer, taken.map(AppendError::Rejected).collect());
         } else if known.iter().all(Option::is_some) {
-            let places = known.iter().flatten().map(|known| known.placed).collect();
-            let repeated = true;
-            assert_eq!(*answer, Ok(Appended { places, repeated }));
+            let places = known
+                .iter()
+                .flatten()
+                .map(|known| known.placed)
+                .collect::<Vec<_>>();
+            let answered = answer.as_ref().map(|it| (&it.places, it.repeated));
+            assert_eq!(answered, Ok((&places, true)));
         } else if let Some(first) = known.iter().flatten().next() {
             let partly = Rejection::PartlyWritten {
                 id: first.new.id,

@@ -81,8 +81,11 @@ impl Need {
                 must_be_unsupported(stage, Append::events(events), self);
             }
             Self::MultiStreamConditions => {
-                let append = Append::event(stage.event("refusal/1"));
-                let append = append.expect(stream("refusal/2"), Expect::Empty);
+                // So many that they cannot all be in one partition of several.
+                let mut append = Append::event(stage.event("refusal/1"));
+                for n in 2..64 {
+                    append = append.expect(stream(&format!("refusal/{n}")), Expect::Empty);
+                }
                 must_be_unsupported(stage, append, self);
             }
             Self::NoMatchConditions => {
@@ -111,7 +114,9 @@ fn must_be_unsupported(stage: &Stage<'_>, append: Append, need: Need) {
     assert!(
         matches!(
             answer,
-            Err(AppendError::Rejected(Rejection::Unsupported(_)))
+            Err(AppendError::Rejected(
+                Rejection::Unsupported(_) | Rejection::Apart { .. }
+            ))
         ),
         "the engine says that it lacks {need} and must refuse it as Rejection::Unsupported; \
          it answered {answer:?}"

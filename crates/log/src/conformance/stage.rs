@@ -338,6 +338,17 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// The next batch, if it is there.
+    pub fn batch_at_once(&mut self) -> Option<EventBatch> {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let next = std::pin::pin!(self.stream.next_batch());
+        match next.poll(&mut cx) {
+            std::task::Poll::Pending => None,
+            std::task::Poll::Ready(Some(Ok(batch))) => Some(batch),
+            std::task::Poll::Ready(other) => panic!("a follower ended: {other:?}"),
+        }
+    }
+
     pub fn rest(mut self) -> Result<Vec<Event>, ReadError> {
         std::iter::from_fn(|| self.next()).collect()
     }

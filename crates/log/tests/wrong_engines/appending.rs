@@ -40,7 +40,7 @@ fn writing_a_batch_in_pieces_is_caught() {
                 repeated |= appended.repeated;
                 std::thread::yield_now();
             }
-            Ok(Appended { places, repeated })
+            Ok(Appended::new(places, repeated))
         })
     };
     caught(

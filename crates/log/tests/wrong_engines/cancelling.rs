@@ -32,10 +32,10 @@ fn writing_half_of_an_append_that_is_dropped_is_caught() {
                 })
                 .await;
                 let second = log.append(Append::events(second)).await?;
-                Ok(Appended {
-                    places: [first.places, second.places].concat(),
-                    repeated: first.repeated && second.repeated,
-                })
+                Ok(Appended::new(
+                    [first.places, second.places].concat(),
+                    first.repeated && second.repeated,
+                ))
             })
         }
     }

@@ -69,10 +69,9 @@ fn limits_that_are_one_too_small_are_caught() {
 fn writing_an_empty_batch_is_caught() {
     let bug = || {
         Answers(|answer: Answer| match answer {
-            Err(AppendError::Rejected(Rejection::Limit(LimitError::EmptyBatch))) => Ok(Appended {
-                places: Vec::new(),
-                repeated: false,
-            }),
+            Err(AppendError::Rejected(Rejection::Limit(LimitError::EmptyBatch))) => {
+                Ok(Appended::new(Vec::new(), false))
+            }
             other => other,
         })
     };

@@ -9,6 +9,7 @@ pub(super) mod filtering;
 pub(super) mod following;
 pub(super) mod limits;
 pub(super) mod names;
+pub(super) mod partitions;
 pub(super) mod payloads;
 pub(super) mod racing;
 pub(super) mod random;

@@ -214,14 +214,22 @@ pub fn headers_keep_any_text(stage: &mut Stage<'_>) {
 }
 
 pub fn causes_are_kept(stage: &mut Stage<'_>) {
+    if stage.capabilities().partitions > 1 {
+        // What of them is kept depends on what was said before; there are cases of their own.
+        return;
+    }
     let mut causes = Cut::at(7);
     causes.set(PartitionId(3), u64::MAX);
     causes.set(PartitionId(u32::MAX), 1);
     let meta = Meta {
-        causes,
+        causes: causes.clone(),
         ..Meta::default()
     };
     meta_kept(stage, &[meta]);
+    for event in stage.read_all() {
+        let meta = event.meta().decode();
+        assert_eq!(meta.map(|meta| meta.causes), Ok(causes.clone()));
+    }
 }
 
 pub fn all_metadata_together_is_kept(stage: &mut Stage<'_>) {
@@ -237,7 +245,7 @@ pub fn all_metadata_together_is_kept(stage: &mut Stage<'_>) {
             ("i".to_owned(), String::new()),
         ]
         .into(),
-        causes: Cut::at(1),
+        causes: Cut::start(),
     };
     meta_kept(stage, &[meta.clone(), Meta::default(), meta]);
 }

@@ -272,7 +272,12 @@ impl Dice {
 
     fn change(&mut self, event: &mut NewEvent) {
         match self.below(3) {
-            0 => event.stream = stream("other/1"),
+            // Of the same key: an id is unique in its partition.
+            0 => {
+                let name = event.stream.as_str();
+                let platform = if name.starts_with('$') { "$" } else { "" };
+                event.stream = stream(&format!("{platform}other/{}", event.stream.key()));
+            }
             1 => event.event_type = kind("Other"),
             _ => set_bytes(event, [&event.data[..], b"x"].concat()),
         }

@@ -181,10 +181,9 @@ fn write_appends(stage: &Stage<'_>) {
         let size = 1 + n * 7 % 23;
         let mut events: Vec<_> = (0..size)
             .map(|i| {
-                stage.event(&format!(
-                    "{}/{i}",
-                    if i % 3 == 0 { "third" } else { "other" }
-                ))
+                // Of one key: an append writes one partition.
+                let category = if i % 3 == 0 { "third" } else { "other" };
+                stage.event(&format!("{category}/{n}"))
             })
             .collect();
         for event in &mut events {

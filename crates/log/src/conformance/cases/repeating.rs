@@ -177,7 +177,8 @@ pub fn a_batch_that_was_partly_written_is_refused(stage: &mut Stage<'_>) {
 pub fn an_id_taken_by_another_stream_is_refused(stage: &mut Stage<'_>) {
     let written = stage.put(stage.event("order/1"));
     let mut other = written.new.clone();
-    other.stream = stream("order/2");
+    // Of the same key: an id is unique in its partition.
+    other.stream = stream("payment/1");
     must_be_taken(&stage.refuse(Append::event(other)), &written);
 }
 

@@ -1,0 +1,398 @@
+//! A log of several partitions, each of which is a log of its own.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `causes.rs` | the rule of causes for appends: no I/O |
+//! | `deltas.rs` | what the events of a partition say of their causes, by offset |
+//! | `kept.rs` | the same in a file, so that opening reads no history |
+//! | `merge.rs` | a forward read over all partitions, never an effect before its cause |
+//! | `reads.rs` | the other reads |
+
+mod causes;
+mod deltas;
+mod errors;
+mod kept;
+mod merge;
+mod reads;
+mod shared;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use anabranch_env::{Env, File};
+use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
+
+use self::causes::to_cut;
+use self::deltas::Known;
+use self::errors::{append_error, placed, read_error};
+use self::reads::{Reading, Relabelled, Start};
+use self::shared::Shared;
+use crate::contract::{
+    Append, Appended, AtomicBatches, Capabilities, Condition, Log, Order, Placed, ReadMode,
+    VersionRange,
+};
+use crate::error::{AppendError, ReadError, Rejection};
+use crate::layout::Layout;
+use crate::memory::MemoryLog;
+use crate::stream::{BoxFuture, EventStream, all_of};
+
+/// A log whose streams are spread over partitions by a [`Layout`]. Each partition is a log with
+/// one partition: of any engine in this process that answers where it ends, and reads what is
+/// there, without waiting.
+///
+/// Each partition has an order of its own, and takes appends by itself. What an event depends
+/// on in other partitions is said by [`Meta::causes`](anabranch_model::Meta::causes): a token
+/// that [`Appended::closure`] has given, or any cut or position of the log. Readers get no
+/// effect before its cause.
+pub struct PartitionedLog {
+    layout: Layout,
+    parts: Vec<Arc<dyn Log>>,
+    capabilities: Capabilities,
+    shared: Arc<Shared>,
+}
+
+/// What of an append's causes goes with it.
+struct Sent {
+    /// All of them, closed.
+    causes: Cut,
+    /// What is stored of them.
+    delta: Cut,
+    /// The id of the append's last event.
+    last: EventId,
+}
+
+impl PartitionedLog {
+    /// A log of these partitions, in their order; as many as `layout` has. All that their
+    /// events say of causes is read first.
+    ///
+    /// # Errors
+    ///
+    /// A partition cannot be read, there are more or fewer than the layout has, or an event
+    /// depends on what is not there: a partition was lost, or is older than the others.
+    pub fn open(layout: Layout, parts: Vec<Arc<dyn Log>>) -> Result<Self, ReadError> {
+        Self::open_kept(layout, parts, Vec::new())
+    }
+
+    /// As [`PartitionedLog::open`], with a file for each partition that keeps what its events
+    /// say of causes: then only what came after it was last written is read. The files need not
+    /// outlive anything: what is missing or wrong in them is made again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PartitionedLog::open`], and what the disk says.
+    pub fn open_kept(
+        layout: Layout,
+        parts: Vec<Arc<dyn Log>>,
+        files: Vec<Arc<dyn File>>,
+    ) -> Result<Self, ReadError> {
+        if parts.len() != layout.partitions() as usize {
+            return Err(ReadError::Invalid(format!(
+                "there are {} partitions, and the layout has {}: {layout}",
+                parts.len(),
+                layout.partitions()
+            )));
+        }
+        let is_one = layout.is_one();
+        let each = parts[0].capabilities();
+        let shared = Shared::open(&parts, files)?;
+        Ok(Self {
+            capabilities: Capabilities {
+                partitions: layout.partitions(),
+                atomic_batches: match is_one {
+                    true => each.atomic_batches,
+                    false => each.atomic_batches.min(AtomicBatches::Partition),
+                },
+                multi_stream_conditions: is_one && each.multi_stream_conditions,
+                no_match_conditions: is_one && each.no_match_conditions,
+                total_order: is_one,
+                ..each
+            },
+            layout,
+            parts,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// An empty log in memory.
+    pub fn in_memory(env: &Env, layout: Layout) -> Self {
+        let part = |_| Arc::new(MemoryLog::new(env.clone())) as Arc<dyn Log>;
+        let parts = layout.ids().map(part).collect();
+        match Self::open(layout, parts) {
+            Ok(log) => log,
+            Err(error) => unreachable!("partitions in memory are there: {error}"),
+        }
+    }
+
+    /// The partition of an append.
+    fn place(&self, append: &Append) -> Result<PartitionId, Rejection> {
+        let mut first: Option<(&StreamId, PartitionId)> = None;
+        let conditions = append
+            .conditions
+            .iter()
+            .filter_map(|condition| match condition {
+                Condition::Stream(stream, _) => Some(stream),
+                Condition::NoMatch { .. } => None,
+            });
+        for stream in append
+            .events
+            .iter()
+            .map(|event| &event.stream)
+            .chain(conditions)
+        {
+            let partition = self.layout.partition_of(stream);
+            match first {
+                None => first = Some((stream, partition)),
+                Some((_, same)) if same == partition => {}
+                Some((first, first_in)) => {
+                    return Err(Rejection::Apart {
+                        first: first.clone(),
+                        first_in,
+                        second: stream.clone(),
+                        second_in: partition,
+                    });
+                }
+            }
+        }
+        let no_match = |condition: &Condition| matches!(condition, Condition::NoMatch { .. });
+        if !self.layout.is_one() && append.conditions.iter().any(no_match) {
+            return Err(Rejection::Unsupported(
+                "check over several partitions that nothing matches a query",
+            ));
+        }
+        Ok(first.map_or(PartitionId(0), |(_, partition)| partition))
+    }
+
+    /// Checks and closes the causes of an append, and leaves in it what is to be stored.
+    async fn send(&self, home: usize, append: &mut Append) -> Result<Sent, AppendError> {
+        let mut causes = Cut::start();
+        for meta in append
+            .events
+            .iter()
+            .filter_map(|event| event.meta.as_deref())
+        {
+            causes.join(&meta.causes);
+        }
+        // There is one: the append was checked.
+        let last = append.events.last().map(|event| event.id);
+        let last = last.unwrap_or(EventId::from_u128(0));
+        // A log with one partition keeps them as they are.
+        if causes == Cut::start() || self.layout.is_one() {
+            causes = Cut::start();
+            let delta = Cut::start();
+            return Ok(Sent {
+                causes,
+                delta,
+                last,
+            });
+        }
+        let unavailable = |error: ReadError| AppendError::Unavailable {
+            reason: error.to_string(),
+            retry_after: None,
+        };
+        let beyond = self.shared.causes().beyond(&causes);
+        for (q, _) in beyond.iter() {
+            if (q.0 as usize) < self.parts.len() {
+                let asked = self.shared.ask_end(q.0 as usize).await;
+                asked.map_err(unavailable)?;
+            }
+        }
+        let (beyond, news) = {
+            let known = self.shared.causes();
+            let beyond = known.beyond(&causes);
+            if beyond != Cut::start() {
+                let head = to_cut(&known.ends());
+                let causes = beyond;
+                return Err(Rejection::FutureCause { causes, head }.into());
+            }
+            (beyond, known.news(home, &causes))
+        };
+        debug_assert_eq!(beyond, Cut::start());
+        // A cause brings what it depends on itself; a token has that already.
+        for (q, count) in news.iter() {
+            let before = self
+                .shared
+                .with_deltas(q.0 as usize, count, |deltas| deltas.before(count));
+            causes.join(&to_cut(&before.map_err(unavailable)?));
+        }
+        let delta = self.shared.causes().send(home, &causes);
+        store(append, &delta);
+        Ok(Sent {
+            causes,
+            delta,
+            last,
+        })
+    }
+
+    /// What became of an append, in the whole log.
+    fn answered(
+        &self,
+        home: PartitionId,
+        sent: Sent,
+        answer: Result<Appended, AppendError>,
+    ) -> Result<Appended, AppendError> {
+        let mut appended = answer.map_err(|error| append_error(error, home))?;
+        for place in &mut appended.places {
+            place.position = placed(place.position, home);
+        }
+        let end = appended.cut().get(home);
+        let p = home.0 as usize;
+        let delta = if appended.repeated {
+            Cut::start()
+        } else {
+            sent.delta
+        };
+        {
+            let mut causes = self.shared.causes();
+            causes.stored(p, &delta, end);
+            appended.closure = causes.closure(p, &sent.causes, end);
+        }
+        if let (false, false, Some(first)) = (
+            self.layout.is_one(),
+            appended.repeated,
+            appended.places.first(),
+        ) {
+            let last = sent.last;
+            let known = Known { end, delta, last };
+            self.shared.deltas(p).learn(first.position.offset, known);
+        }
+        Ok(appended)
+    }
+
+    async fn write(&self, mut append: Append) -> Result<Appended, AppendError> {
+        let limits = &self.capabilities.limits;
+        append.check(limits).map_err(Rejection::from)?;
+        let home = self.place(&append)?;
+        let sent = self.send(home.0 as usize, &mut append).await?;
+        let answer = self.parts[home.0 as usize].append(append).await;
+        self.answered(home, sent, answer)
+    }
+
+    /// Writes appends, those of each partition together.
+    async fn write_all(&self, appends: Vec<Append>) -> Vec<Result<Appended, AppendError>> {
+        let mut answers: Vec<Option<Result<Appended, AppendError>>> =
+            appends.iter().map(|_| None).collect();
+        let mut groups: BTreeMap<PartitionId, (Vec<(usize, Sent)>, Vec<Append>)> = BTreeMap::new();
+        for (at, mut append) in appends.into_iter().enumerate() {
+            let limits = &self.capabilities.limits;
+            let checked = append.check(limits).map_err(Rejection::from);
+            let home = match checked.and_then(|()| self.place(&append)) {
+                Ok(home) => home,
+                Err(error) => {
+                    answers[at] = Some(Err(error.into()));
+                    continue;
+                }
+            };
+            match self.send(home.0 as usize, &mut append).await {
+                Ok(sent) => {
+                    let (sents, appends) = groups.entry(home).or_default();
+                    sents.push((at, sent));
+                    appends.push(append);
+                }
+                Err(error) => answers[at] = Some(Err(error)),
+            }
+        }
+        let (homes, groups): (Vec<_>, Vec<_>) = groups
+            .into_iter()
+            .map(|(home, (sents, appends))| {
+                let writing = self.parts[home.0 as usize].append_all(appends);
+                ((home, sents), writing)
+            })
+            .unzip();
+        let given = all_of(groups.into_iter()).await;
+        for ((home, sents), group) in homes.into_iter().zip(given) {
+            for ((at, sent), answer) in sents.into_iter().zip(group) {
+                answers[at] = Some(self.answered(home, sent, answer));
+            }
+        }
+        answers.into_iter().flatten().collect()
+    }
+}
+
+impl Drop for PartitionedLog {
+    fn drop(&mut self) {
+        for p in 0..self.parts.len() {
+            self.shared.deltas(p).write();
+        }
+    }
+}
+
+/// Stores the delta with the first event, and nothing of causes with the others.
+fn store(append: &mut Append, delta: &Cut) {
+    let mut delta = Some(delta);
+    for event in &mut append.events {
+        let delta = delta.take().cloned().unwrap_or_default();
+        let has = event.meta.as_ref().map(|meta| &meta.causes);
+        if *has.unwrap_or(&Cut::start()) != delta {
+            event.meta_mut().causes = delta;
+        }
+    }
+}
+
+impl Log for PartitionedLog {
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities.clone()
+    }
+
+    fn layout(&self) -> Layout {
+        self.layout.clone()
+    }
+
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(self.write(append))
+    }
+
+    fn append_all(
+        &self,
+        appends: Vec<Append>,
+    ) -> BoxFuture<'_, Vec<Result<Appended, AppendError>>> {
+        Box::pin(self.write_all(appends))
+    }
+
+    fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
+        let partition = self.layout.partition_of(stream);
+        let events = self.parts[partition.0 as usize].read_stream(stream, range, order);
+        EventStream::new(Relabelled { events, partition })
+    }
+
+    fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
+        let shared = Arc::clone(&self.shared);
+        let mut reading = Reading::Start(Start {
+            ends: Box::pin(async move { shared.ask_ends().await }),
+            shared: Arc::clone(&self.shared),
+            from: from.clone(),
+            filter,
+            mode,
+        });
+        match reading.begin(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(error)) => EventStream::failed(error),
+            Poll::Ready(Ok(())) | Poll::Pending => EventStream::new(reading),
+        }
+    }
+
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
+        Box::pin(async move {
+            let asked = self.parts.iter().map(|part| part.find(id));
+            let answers = all_of(asked).await;
+            for (p, answer) in answers.into_iter().enumerate() {
+                let partition = PartitionId(p as u32);
+                let found = answer.map_err(|error| read_error(error, partition))?;
+                if let Some(found) = found {
+                    return Ok(Some(Placed {
+                        position: placed(found.position, partition),
+                        ..found
+                    }));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
+        Box::pin(async { Ok(to_cut(&self.shared.ask_ends().await?)) })
+    }
+
+    fn takes_appends(&self) -> Result<(), AppendError> {
+        self.parts.iter().try_for_each(|part| part.takes_appends())
+    }
+}

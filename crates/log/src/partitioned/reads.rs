@@ -1,0 +1,164 @@
+//! Reads other than the causal one: of a stream, and backward.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use anabranch_model::{Cut, Event, EventBatch, Filter, PartitionId};
+
+use super::causes::{Counts, to_cut};
+use super::errors::read_error;
+use super::merge::Merge;
+use super::shared::Shared;
+use crate::contract::ReadMode;
+use crate::error::ReadError;
+use crate::stream::{BatchSource, BoxFuture, EventStream};
+
+type Polled = Poll<Option<Result<EventBatch, ReadError>>>;
+
+/// So many events a backward batch has at the most.
+const CHUNK: usize = 256;
+
+/// What a read of the whole log gives, once the partitions have said how far they go.
+pub(super) struct Start {
+    pub shared: Arc<Shared>,
+    pub ends: BoxFuture<'static, Result<Counts, ReadError>>,
+    pub from: Cut,
+    pub filter: Filter,
+    pub mode: ReadMode,
+}
+
+/// A read of the whole log.
+pub(super) enum Reading {
+    Start(Start),
+    Forward(Merge),
+    Backward(Backward),
+}
+
+impl Start {
+    fn begin(&self, ends: Counts) -> Result<Reading, ReadError> {
+        let head = to_cut(&ends);
+        if !head.covers(&self.from) {
+            let from = self.from.clone();
+            return Err(ReadError::CutBeyondHead { from, head });
+        }
+        let shared = Arc::clone(&self.shared);
+        Ok(match self.mode {
+            ReadMode::Backward => {
+                Reading::Backward(Backward::new(&shared, &self.from, &self.filter)?)
+            }
+            mode => Reading::Forward(Merge::new(shared, &self.from, ends, &self.filter, mode)?),
+        })
+    }
+}
+
+impl Reading {
+    /// Begins, if the partitions answer at once.
+    pub fn begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadError>> {
+        if let Self::Start(start) = self {
+            let ends = match start.ends.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(ends) => ends,
+            };
+            match ends.and_then(|ends| start.begin(ends)) {
+                Ok(begun) => *self = begun,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl BatchSource for Reading {
+    fn poll_next_batch(&mut self, cx: &mut Context<'_>) -> Polled {
+        match self.begin(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Poll::Ready(Ok(())) => {}
+        }
+        match self {
+            Self::Start(_) => Poll::Pending,
+            Self::Forward(merge) => merge.poll_next_batch(cx),
+            Self::Backward(backward) => backward.poll_next_batch(cx),
+        }
+    }
+}
+
+/// All partitions backward, newest first: by time, and where that is the same by partition.
+pub(super) struct Backward {
+    lanes: Vec<(EventStream, Option<Event>, bool)>,
+}
+
+impl Backward {
+    fn new(shared: &Shared, from: &Cut, filter: &Filter) -> Result<Self, ReadError> {
+        let mut lanes = Vec::new();
+        for p in 0..shared.logs.len() {
+            let at = Cut::at(from.get(PartitionId(p as u32)));
+            let events = shared.log(p)?.read(&at, filter.clone(), ReadMode::Backward);
+            lanes.push((events, None, false));
+        }
+        Ok(Self { lanes })
+    }
+
+    /// Takes the next event of each partition that has none at hand; whether all have one, or
+    /// have ended.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Result<bool, ReadError> {
+        let mut whole = true;
+        for (p, (events, at_hand, ended)) in self.lanes.iter_mut().enumerate() {
+            if *ended || at_hand.is_some() {
+                continue;
+            }
+            let partition = PartitionId(p as u32);
+            match events.poll_event(cx) {
+                Poll::Ready(Some(Ok(mut event))) => {
+                    event.position.partition = partition;
+                    *at_hand = Some(event);
+                }
+                Poll::Ready(Some(Err(error))) => return Err(read_error(error, partition)),
+                Poll::Ready(None) => *ended = true,
+                Poll::Pending => whole = false,
+            }
+        }
+        Ok(whole)
+    }
+}
+
+impl BatchSource for Backward {
+    fn poll_next_batch(&mut self, cx: &mut Context<'_>) -> Polled {
+        let mut chunk = Vec::new();
+        while chunk.len() < CHUNK {
+            match self.fill(cx) {
+                Err(error) => return Poll::Ready(Some(Err(error))),
+                Ok(false) if chunk.is_empty() => return Poll::Pending,
+                Ok(false) => break,
+                Ok(true) => {}
+            }
+            let newest = self.lanes.iter_mut().max_by_key(|(_, event, _)| {
+                let event = event.as_ref();
+                event.map(|event| (event.recorded_at, event.position))
+            });
+            match newest.and_then(|(_, event, _)| event.take()) {
+                Some(event) => chunk.push(event),
+                None => break,
+            }
+        }
+        Poll::Ready((!chunk.is_empty()).then(|| Ok(chunk.into())))
+    }
+}
+
+/// The events of one partition, in the whole log.
+pub(super) struct Relabelled {
+    pub events: EventStream,
+    pub partition: PartitionId,
+}
+
+impl BatchSource for Relabelled {
+    fn poll_next_batch(&mut self, cx: &mut Context<'_>) -> Polled {
+        let partition = self.partition;
+        self.events.poll_batch(cx).map(|batch| {
+            batch.map(|batch| match batch {
+                Ok(batch) => Ok(batch.of_partition(partition)),
+                Err(error) => Err(read_error(error, partition)),
+            })
+        })
+    }
+}

@@ -1,0 +1,159 @@
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+use anabranch_env::File;
+use anabranch_model::{Cut, EventId, Filter, PartitionId};
+
+use super::causes::{Causes, Counts};
+use super::deltas::Deltas;
+use super::kept::{Kept, Mark};
+use crate::contract::{Log, ReadMode};
+use crate::error::ReadError;
+use crate::stream::malformed;
+
+/// What a log and its readers have in common. It does not keep the partitions open.
+pub(super) struct Shared {
+    pub logs: Vec<Weak<dyn Log>>,
+    causes: Mutex<Causes>,
+    deltas: Vec<Mutex<Deltas>>,
+}
+
+impl Shared {
+    /// Reads what is not known of the partitions: all of them, but for what `files` have kept,
+    /// one for each partition or none at all.
+    pub fn open(logs: &[Arc<dyn Log>], files: Vec<Arc<dyn File>>) -> Result<Self, ReadError> {
+        let mut shared = Self {
+            logs: logs.iter().map(Arc::downgrade).collect(),
+            causes: Mutex::new(Causes::new(Vec::new())),
+            deltas: (0..logs.len())
+                .map(|p| Mutex::new(Deltas::new(PartitionId(p as u32), logs.len())))
+                .collect(),
+        };
+        for (p, file) in files.into_iter().enumerate() {
+            shared.restore(p, file)?;
+        }
+        let mut parts = Vec::new();
+        for (p, log) in logs.iter().enumerate() {
+            let end = at_once(log.head()).unwrap_or_else(|| Err(not_here()))?;
+            let end = end.get(PartitionId(0));
+            parts.push((
+                end,
+                shared.with_deltas(p, end, |deltas| deltas.before(end))?,
+            ));
+        }
+        let ends: Counts = parts.iter().map(|(end, _)| *end).collect();
+        for (p, (_, causes)) in parts.iter().enumerate() {
+            if let Some(q) = (0..ends.len()).find(|&q| causes[q] > ends[q]) {
+                return Err(ReadError::Invalid(format!(
+                    "events of partition {p} depend on the first {} events of partition {q}, which has {} only: a part of the log was lost, or an older copy of it was put back; put all partitions back as they were at one time",
+                    causes[q], ends[q]
+                )));
+            }
+        }
+        shared.causes = Mutex::new(Causes::new(parts));
+        Ok(shared)
+    }
+
+    /// Takes what `file` has kept of a partition, if the events there agree; what comes is kept
+    /// there.
+    fn restore(&self, partition: usize, file: Arc<dyn File>) -> Result<(), ReadError> {
+        let io = |error: std::io::Error| ReadError::Io {
+            what: "reading what is kept of the causes of a partition".to_owned(),
+            reason: error.to_string(),
+        };
+        let (mut kept, entries, mark) = Kept::load(file).map_err(io)?;
+        let mut deltas = self.deltas(partition);
+        let last = match mark {
+            Some(mark) => self.event_before(partition, mark.known_to)?,
+            None => None,
+        };
+        match (mark, last) {
+            (Some(mark), Some(last)) if Mark::new(mark.known_to, last) == mark => {
+                deltas.restore(entries, mark, last);
+            }
+            _ => kept.begin_again().map_err(io)?,
+        }
+        deltas.keep(kept);
+        Ok(())
+    }
+
+    /// The id of the event before an offset, if there is one.
+    fn event_before(&self, partition: usize, offset: u64) -> Result<Option<EventId>, ReadError> {
+        let log = self.log(partition)?;
+        let end = at_once(log.head()).unwrap_or_else(|| Err(not_here()))?;
+        if offset == 0 || end.get(PartitionId(0)) < offset {
+            return Ok(None);
+        }
+        let from = Cut::at(offset - 1);
+        let mut events = log.read(&from, Filter::all(), ReadMode::ToHead);
+        let first = at_once(events.next()).unwrap_or_else(|| Some(Err(not_here())));
+        Ok(first.transpose()?.map(|event| event.id))
+    }
+
+    pub fn causes(&self) -> MutexGuard<'_, Causes> {
+        lock(&self.causes)
+    }
+
+    pub fn deltas(&self, partition: usize) -> MutexGuard<'_, Deltas> {
+        lock(&self.deltas[partition])
+    }
+
+    pub fn log(&self, partition: usize) -> Result<Arc<dyn Log>, ReadError> {
+        self.logs[partition].upgrade().ok_or(ReadError::Closed)
+    }
+
+    /// Asks a partition how far it goes.
+    pub async fn ask_end(&self, partition: usize) -> Result<(), ReadError> {
+        let head = self.log(partition)?.head().await?;
+        self.causes().reaches(partition, head.get(PartitionId(0)));
+        Ok(())
+    }
+
+    /// Every durable event there is now: a closed cut.
+    pub async fn ask_ends(&self) -> Result<Counts, ReadError> {
+        for partition in 0..self.logs.len() {
+            self.ask_end(partition).await?;
+        }
+        Ok(self.causes().ends())
+    }
+
+    /// What `look` finds in the deltas of a partition, when they are known up to `to`, which is
+    /// durable. What an append that nobody waits for any more has written is read.
+    pub fn with_deltas<T>(
+        &self,
+        partition: usize,
+        to: u64,
+        look: impl FnOnce(&Deltas) -> T,
+    ) -> Result<T, ReadError> {
+        let mut deltas = self.deltas(partition);
+        if deltas.known_to() < to {
+            let from = Cut::at(deltas.known_to());
+            let log = self.log(partition)?;
+            let mut events = log.read(&from, Filter::all(), ReadMode::ToHead);
+            while let Some(batch) =
+                at_once(events.next_batch()).unwrap_or_else(|| Some(Err(not_here())))
+            {
+                deltas.read(&batch?).map_err(malformed)?;
+            }
+        }
+        Ok(look(&deltas))
+    }
+}
+
+/// The value of a future that does not wait for anything; `None` if it does.
+pub(super) fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+fn not_here() -> ReadError {
+    ReadError::Unsupported("have partitions that another process has")
+}
+
+/// What is behind these locks is changed only by code that does not panic midway.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
