@@ -7,7 +7,7 @@ use anabranch_model::record::RecordError;
 use anabranch_model::{Cut, EventBatch, EventId, PartitionId};
 
 use super::causes::{Counts, join};
-use super::kept::{Kept, Mark};
+use super::kept::{Entry, Kept, Mark};
 
 /// After so many entries it is written down what all before them come to.
 const CHECKPOINT: usize = 64;
@@ -40,14 +40,6 @@ pub(super) struct Known {
     pub delta: Cut,
     /// The id of its last event.
     pub last: EventId,
-}
-
-/// The event at `offset` depends on the first `count` events of `partition`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub offset: u64,
-    pub partition: PartitionId,
-    pub count: u64,
 }
 
 impl Deltas {

@@ -17,14 +17,20 @@ use std::sync::Arc;
 use anabranch_env::File;
 use anabranch_model::{EventId, PartitionId, content_hash};
 
-use super::deltas::Entry;
-
 const ENTRY_BYTES: usize = 24;
 const MARK: u32 = u32::MAX;
 /// So many events come between two marks at the most, as long as all goes well.
 const MARK_EVERY: u64 = 4_096;
 /// So many entries are read at once.
 const READ_ENTRIES: usize = 4_096;
+
+/// The event at `offset` depends on the first `count` events of `partition`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub offset: u64,
+    pub partition: PartitionId,
+    pub count: u64,
+}
 
 /// See the module's text.
 pub(super) struct Kept {

@@ -52,6 +52,9 @@ pub struct PartitionedLog {
     shared: Arc<Shared>,
 }
 
+/// Appends to one partition: which they are of all, and what goes with them.
+type Group = (Vec<(usize, Sent)>, Vec<Append>);
+
 /// What of an append's causes goes with it.
 struct Sent {
     /// All of them, closed.
@@ -272,7 +275,7 @@ impl PartitionedLog {
     async fn write_all(&self, appends: Vec<Append>) -> Vec<Result<Appended, AppendError>> {
         let mut answers: Vec<Option<Result<Appended, AppendError>>> =
             appends.iter().map(|_| None).collect();
-        let mut groups: BTreeMap<PartitionId, (Vec<(usize, Sent)>, Vec<Append>)> = BTreeMap::new();
+        let mut groups: BTreeMap<PartitionId, Group> = BTreeMap::new();
         for (at, mut append) in appends.into_iter().enumerate() {
             let limits = &self.capabilities.limits;
             let checked = append.check(limits).map_err(Rejection::from);
