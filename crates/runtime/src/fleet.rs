@@ -4,7 +4,8 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use anabranch_domain::types::{Privacy, PrivateRead, ServiceTypes};
-use anabranch_log::BoxFuture;
+use anabranch_log::{BoxFuture, Log};
+use anabranch_model::Cut;
 use futures_util::future::join_all;
 
 use crate::head_watch::HeadWatches;
@@ -79,6 +80,14 @@ impl Fleet {
     /// The way to what no service here has, if there is one.
     pub fn elsewhere(&self) -> Option<&Arc<dyn Port>> {
         self.inner.elsewhere.as_ref()
+    }
+
+    /// Whether a service here has seen that this log goes as far as `cut`. Asks nobody: where it is false,
+    /// the log may have come so far a moment ago.
+    pub fn has_seen(&self, log: &Arc<dyn Log>, cut: &Cut) -> bool {
+        let services = self.inner.read();
+        let mut watches = services.values().map(|service| &service.head_watch);
+        watches.any(|watch| watch.has_seen(log, cut))
     }
 
     pub(crate) fn head_watches(&self) -> Arc<HeadWatches> {

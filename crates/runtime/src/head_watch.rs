@@ -69,6 +69,11 @@ impl HeadWatch {
         Self { log, head, task }
     }
 
+    /// Whether this log is known to have come so far.
+    pub fn has_seen(&self, log: &Arc<dyn Log>, cut: &Cut) -> bool {
+        Arc::ptr_eq(&self.log, log) && self.head.borrow().covers(cut)
+    }
+
     /// The head, and its news.
     pub fn head(&self) -> watch::Receiver<Cut> {
         self.head.clone()

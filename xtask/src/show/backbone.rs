@@ -213,18 +213,46 @@ fn clients(workspace: &Workspace) -> Outcome<String> {
     Ok("the programs of both READMEs ran, the shared cases and the hostile servers too".to_owned())
 }
 
-/// What is aimed for: at least so much of the embedded log's events a second, at least so many times
-/// Redis's (where it is aimed for), at most so long behind the append, at most so much memory (of the
-/// server, a small service, each of a thousand followers), at most so many times a durable append, at
-/// most so many times as long as in one process.
-const SHARE: f64 = 0.5;
-const OVER_REDIS: f64 = 2.0;
-const BEHIND_US: f64 = 300.0;
-const IDLE_BYTES: f64 = 40e6;
-const SERVICE_BYTES: f64 = 25e6;
-const FOLLOWER_BYTES: f64 = 65_536.0;
-const OVER_APPEND: f64 = 2.0;
-const SPLIT: f64 = 2.5;
+/// What a figure should be, and what it must not be worse than: how far a machine lets the aim be reached is
+/// its own affair, and `docs/benchmarks.md` says what bounds it.
+#[derive(Clone, Copy)]
+struct Goal {
+    aim: f64,
+    limit: f64,
+    /// Whether more is better.
+    is_least: bool,
+}
+
+const fn at_least(aim: f64, limit: f64) -> Goal {
+    Goal {
+        aim,
+        limit,
+        is_least: true,
+    }
+}
+
+const fn at_most(aim: f64, limit: f64) -> Goal {
+    Goal {
+        aim,
+        limit,
+        is_least: false,
+    }
+}
+
+/// Of the embedded log's events a second.
+const SHARE: Goal = at_least(0.5, 0.3);
+/// Times Redis's.
+const OVER_REDIS: Goal = at_least(2.0, 1.5);
+/// Behind the append.
+const BEHIND_US: Goal = at_most(300.0, 1_000.0);
+/// Memory: of the idle server, of a small service, of each of a thousand followers.
+const IDLE_MB: Goal = at_most(40.0, 40.0);
+const SERVICE_MB: Goal = at_most(25.0, 32.0);
+const FOLLOWER_KIB: Goal = at_most(64.0, 64.0);
+/// Times a durable append.
+const OVER_APPEND: Goal = at_most(2.0, 4.0);
+/// Times as long as in one process.
+const SPLIT: Goal = at_most(2.5, 2.5);
 
 /// Figures beside what they should be.
 #[derive(Default)]
@@ -234,13 +262,27 @@ struct Figures {
 }
 
 impl Figures {
-    fn say(&mut self, is_reached: bool, text: &str) {
-        let word = if is_reached { "reached" } else { "NOT reached" };
-        self.missed += usize::from(!is_reached);
-        self.lines.push(format!("{text}: {word}"));
+    fn say(&mut self, goal: Goal, value: f64, text: &str) {
+        let Goal {
+            aim,
+            limit,
+            is_least,
+        } = goal;
+        let keeps = |bound: f64| match is_least {
+            true => value >= bound,
+            false => value <= bound,
+        };
+        let side = if is_least { "at least" } else { "at most" };
+        let word = match (keeps(aim), keeps(limit)) {
+            (true, _) => "reached".to_owned(),
+            (false, true) => format!("NOT reached, {side} {limit}"),
+            (false, false) => format!("NOT reached, and not {side} {limit}"),
+        };
+        self.missed += usize::from(!keeps(aim) && !keeps(limit));
+        self.lines.push(format!("{text} (aim {aim}: {word})"));
     }
 
-    /// What nothing measures is not reached.
+    /// What nothing measures counts as too bad.
     fn missing(&mut self, text: &str) {
         self.missed += 1;
         self.lines.push(format!("not measured: {text}"));
@@ -251,7 +293,7 @@ impl Figures {
         match self.missed {
             0 => Ok(text),
             missed => Err(format!(
-                "{missed} not reached or not measured\n           {text}"
+                "{missed} too bad or not measured\n           {text}"
             )),
         }
     }
@@ -277,8 +319,11 @@ fn speed(workspace: &Workspace) -> Outcome<String> {
     let apart = shop_seconds(&program, &dir, &file, &["--split"])?;
     let times = apart / whole;
     figures.say(
-        times <= SPLIT,
-        &format!("the split shop: {apart:.1} s, in one process {whole:.1} s: {times:.1} × (at most {SPLIT}; {which})"),
+        SPLIT,
+        times,
+        &format!(
+            "the split shop, {which}: {apart:.1} s, in one process {whole:.1} s: {times:.1} ×"
+        ),
     );
     figures.told()
 }
@@ -288,30 +333,30 @@ fn beside_embedded(report: &Value, clients: &str, batch: &str, figures: &mut Fig
     let over = number(report, "/peers/served/ratio/throughput")?;
     let share = 1.0 / over;
     figures.say(
-        share >= SHARE,
-        &format!("{clients} clients × {batch}: {share:.2} of the embedded log (at least {SHARE})"),
+        SHARE,
+        share,
+        &format!("{clients} clients × {batch}: {share:.2} of the embedded log"),
     );
     if batch == "1" {
         match number(report, "/peers/redis/ratio/throughput") {
             Ok(redis) => figures.say(
-                redis / over >= OVER_REDIS,
-                &format!("  {:.2} × Redis (at least {OVER_REDIS})", redis / over),
+                OVER_REDIS,
+                redis / over,
+                &format!("  {:.2} × Redis", redis / over),
             ),
             Err(_) => figures.missing("Redis, which is not there"),
         }
         let behind = number(report, "/served/follow/p50_us")?;
         figures.say(
-            behind <= BEHIND_US,
-            &format!("  a follower is behind by {behind:.0} µs (at most {BEHIND_US})"),
+            BEHIND_US,
+            behind,
+            &format!("  a follower is behind by {behind:.0} µs"),
         );
-        let idle = number(report, "/served/idle_bytes")?;
-        let megabytes = idle / 1e6;
+        let megabytes = number(report, "/served/idle_bytes")? / 1e6;
         figures.say(
-            idle <= IDLE_BYTES,
-            &format!(
-                "  memory of the idle server: {megabytes:.1} MB (at most {})",
-                IDLE_BYTES / 1e6
-            ),
+            IDLE_MB,
+            megabytes,
+            &format!("  memory of the idle server: {megabytes:.1} MB"),
         );
         beside_an_append(report, figures)?;
     }
@@ -322,32 +367,29 @@ fn beside_embedded(report: &Value, clients: &str, batch: &str, figures: &mut Fig
 fn beside_an_append(report: &Value, figures: &mut Figures) -> Outcome {
     for side in ["server", "client"] {
         let each = number(report, &format!("/served/idle_followers/{side}_bytes_each"))?;
+        let kib = each / 1024.0;
         figures.say(
-            each <= FOLLOWER_BYTES,
-            &format!(
-                "  each of 1,000 idle followers: {:.1} KiB at the {side} (at most {})",
-                each / 1024.0,
-                FOLLOWER_BYTES / 1024.0
-            ),
+            FOLLOWER_KIB,
+            kib,
+            &format!("  each of 1,000 idle followers: {kib:.1} KiB at the {side}"),
         );
     }
     let shown = number(report, "/served/gateway/command_to_view_p50_us")?;
     let append = number(report, "/served/gateway/append_p50_us")?;
     let times = shown / append;
     figures.say(
-        times <= OVER_APPEND,
+        OVER_APPEND,
+        times,
         &format!(
             "  a command through the gateway until a view shows it: {shown:.0} µs, {times:.1} × a \
-             durable append (at most {OVER_APPEND})"
+             durable append"
         ),
     );
     let megabytes = number(report, "/served/gateway/idle_bytes")? / 1e6;
     figures.say(
-        megabytes * 1e6 <= SERVICE_BYTES,
-        &format!(
-            "  memory of a small idle service: {megabytes:.1} MB (at most {})",
-            SERVICE_BYTES / 1e6
-        ),
+        SERVICE_MB,
+        megabytes,
+        &format!("  memory of a small idle service: {megabytes:.1} MB"),
     );
     Ok(())
 }
@@ -429,9 +471,30 @@ mod tests {
         let mut figures = Figures::default();
         beside_embedded(&report(4.0), "128", "1", &mut figures).unwrap();
         let failed = figures.told().unwrap_err();
-        assert!(failed.starts_with("2 not reached"), "{failed}");
+        assert!(failed.starts_with("1 too bad"), "{failed}");
         assert!(failed.contains("0.25 of the embedded log"), "{failed}");
-        assert!(failed.contains("22.0 MB (at most 40): reached"), "{failed}");
+        assert!(failed.contains("22.0 MB (aim 40: reached)"), "{failed}");
+    }
+
+    #[test]
+    fn an_aim_that_is_not_reached_is_told_and_fails_beyond_its_limit_only() {
+        let told = |goal, value| {
+            let mut figures = Figures::default();
+            figures.say(goal, value, "it");
+            figures.told()
+        };
+        let said = |text: &str| Ok(format!("it (aim {text})"));
+        assert_eq!(told(at_least(0.5, 0.3), 0.5), said("0.5: reached"));
+        assert_eq!(
+            told(at_least(0.5, 0.3), 0.4),
+            said("0.5: NOT reached, at least 0.3")
+        );
+        assert!(told(at_least(0.5, 0.3), 0.2).is_err());
+        assert_eq!(
+            told(at_most(2.0, 4.0), 3.0),
+            said("2: NOT reached, at most 4")
+        );
+        assert!(told(at_most(2.0, 4.0), 5.0).is_err());
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! A log whose appends fail as a test wants it.
+//! A log that fails as a test wants it.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anabranch_env::Env;
 use anabranch_log::{
@@ -12,7 +13,9 @@ use anabranch_model::{Cut, EventId, Filter, StreamId};
 
 /// In memory. Of its appends each takes the next outcome: `None` is carried out.
 pub struct Failing {
-    log: MemoryLog,
+    pub log: MemoryLog,
+    /// Whether it does not say how far it goes.
+    pub is_silent: AtomicBool,
     outcomes: Mutex<VecDeque<Option<AppendError>>>,
 }
 
@@ -20,6 +23,7 @@ impl Failing {
     pub fn new(outcomes: impl IntoIterator<Item = Option<AppendError>>) -> Self {
         Self {
             log: MemoryLog::new(Env::os()),
+            is_silent: AtomicBool::new(false),
             outcomes: Mutex::new(outcomes.into_iter().collect()),
         }
     }
@@ -50,6 +54,11 @@ impl Log for Failing {
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
-        self.log.head()
+        match self.is_silent.load(Ordering::Relaxed) {
+            true => Box::pin(std::future::ready(Err(ReadError::Unavailable(
+                "it says nothing".to_owned(),
+            )))),
+            false => self.log.head(),
+        }
     }
 }

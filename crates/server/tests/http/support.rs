@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anabranch_domain::CommandId;
 use anabranch_env::Env;
-use anabranch_log::{Log, MemoryLog};
+use anabranch_log::Log;
 use anabranch_model::{TokenKey, TokenSeal};
 use anabranch_runtime::{EntityOptions, Fleet, ManualTime, Time};
 use anabranch_server::Server;
@@ -14,11 +14,12 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::bank;
+use crate::failing::Failing;
 
 /// A server before a fleet of one service, `bank`, on a log in memory.
 pub struct Bank {
     pub env: Env,
-    pub log: Arc<MemoryLog>,
+    pub log: Arc<Failing>,
     pub fleet: Arc<Fleet>,
     pub client: Client,
     stop: Option<oneshot::Sender<()>>,
@@ -54,7 +55,7 @@ impl Bank {
     async fn closed_with(set: impl FnOnce(Server) -> Server) -> Self {
         let env = Env::os();
         let time = Time::of(&env);
-        let log = Arc::new(MemoryLog::new(env.clone()));
+        let log = Arc::new(Failing::new([]));
         let fleet = Arc::new(Fleet::new());
         let listener = Server::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,3 +1,8 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anabranch_log::Log;
+use anabranch_model::{Cut, Session};
 use anabranch_server::client::path;
 
 use crate::support::{Bank, good, problem, seal};
@@ -18,6 +23,30 @@ async fn a_client_with_its_token_reads_what_it_has_written() {
 }
 
 #[tokio::test]
+async fn the_log_is_not_asked_how_far_it_goes_for_a_token_of_what_was_seen_here() {
+    let bank = Bank::open().await;
+    let written = bank.deposit("a", 5).await;
+    let token = [(
+        "anabranch-token",
+        written.header("anabranch-token").unwrap(),
+    )];
+    let log: Arc<dyn Log> = bank.log.clone();
+    while !bank.fleet.has_seen(&log, &Cut::at(1)) {
+        tokio::task::yield_now().await;
+    }
+    good(&bank.get_with(OF_A, &token).await);
+    bank.log.is_silent.store(true, Ordering::Relaxed);
+    good(&bank.get_with(OF_A, &token).await);
+    let beyond = seal(7).seal(&{
+        let mut session = Session::new();
+        session.wrote(&Cut::at(9));
+        session
+    });
+    let reply = bank.get_with(OF_A, &[("anabranch-token", &beyond)]).await;
+    problem(&reply, 503, "unavailable");
+}
+
+#[tokio::test]
 async fn what_was_read_moves_the_token_also_when_there_was_nothing() {
     let bank = Bank::open().await;
     let written = bank.deposit("b", 5).await;
@@ -25,7 +54,7 @@ async fn what_was_read_moves_the_token_also_when_there_was_nothing() {
     let reply = bank.get_with(OF_A, &[("anabranch-token", token)]).await;
     assert!(good(&reply)["value"].is_null());
     let session = seal(7).open(reply.header("anabranch-token").unwrap());
-    assert_eq!(*session.unwrap().seen(), anabranch_model::Cut::at(1));
+    assert_eq!(*session.unwrap().seen(), Cut::at(1));
 }
 
 #[tokio::test]
