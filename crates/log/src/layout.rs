@@ -13,11 +13,15 @@ pub const SYSTEM: &str = "system";
 /// The name of the partitions of whatever no group names, for people.
 pub const REST: &str = "rest";
 
+/// Streams of the platform that stand beside another one, which their key names.
+const BESIDE: &str = "$settled";
+
 /// Which partition each stream of a log stands in: made with the log, and kept in it.
 ///
 /// Either there is one partition, which has every stream, or there are several. Of several,
 /// partition 0 has the streams of the platform itself, whose category begins with `$`, and
-/// nothing else; those of the groups follow in the order of the groups; those of the rest are
+/// nothing else (but what one append writes beside a stream, as `$settled/order/7`, stands in
+/// that one's); those of the groups follow in the order of the groups; those of the rest are
 /// the last. Within a group or the rest a fixed hash of the *key* picks the partition, so
 /// `order/7` and `payment/7` of one group stand together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -179,9 +183,16 @@ impl Layout {
             .as_str()
             .split_once('/')
             .unwrap_or((stream.as_str(), ""));
-        if category.starts_with('$') {
-            return PartitionId(0);
+        let is_beside = category == BESIDE;
+        match key.split_once('/') {
+            Some((category, key)) if is_beside => self.place(category, key),
+            _ if category.starts_with('$') => PartitionId(0),
+            _ => self.place(category, key),
         }
+    }
+
+    /// The partition of a stream that is none of the platform's.
+    fn place(&self, category: &str, key: &str) -> PartitionId {
         let mut first = 1;
         for group in &self.groups {
             if group.categories.iter().any(|name| name == category) {
@@ -190,6 +201,16 @@ impl Layout {
             first += group.count;
         }
         within(first, self.rest, key)
+    }
+
+    /// Whether the streams of two categories that have one key stand in one partition, so that
+    /// one append may write both.
+    pub fn is_together(&self, one: &str, other: &str) -> bool {
+        let group = |category: &str| {
+            let has = |group: &Group| group.categories.iter().any(|name| name == category);
+            (category.starts_with('$'), self.groups.iter().position(has))
+        };
+        self.is_one() || group(one) == group(other)
     }
 
     /// What the streams of a partition belong to: a group's name, [`REST`] or [`SYSTEM`]. `None`
@@ -352,6 +373,27 @@ mod tests {
             let price = place(&shop, &format!("price/{key}"));
             assert!((13..=14).contains(&price), "price/{key} is in {price}");
         }
+    }
+
+    #[test]
+    fn what_is_written_beside_a_stream_stands_with_it() {
+        let shop = shop();
+        for stream in ["order/7", "stock/85123A", "price/a/b"] {
+            let beside = format!("$settled/{stream}");
+            assert_eq!(place(&shop, &beside), place(&shop, stream));
+        }
+        assert_eq!(place(&shop, "$settled/order"), 0);
+    }
+
+    #[test]
+    fn categories_are_together_in_a_group_or_in_the_rest() {
+        let shop = shop();
+        assert!(shop.is_together("order", "payment"));
+        assert!(shop.is_together("price", "shipment"));
+        assert!(!shop.is_together("order", "stock"));
+        assert!(!shop.is_together("order", "price"));
+        assert!(!shop.is_together("price", "$price"));
+        assert!(Layout::one().is_together("order", "stock"));
     }
 
     #[test]

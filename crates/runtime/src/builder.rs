@@ -10,7 +10,7 @@ use anabranch_domain::{
     CommandId, CommandReader, Cut, Effect, Entity, Event, Process, Publishes, Retry, Saga,
     SchemaError, View,
 };
-use anabranch_log::{BoxFuture, Log};
+use anabranch_log::{BoxFuture, Layout, Log};
 use anabranch_model::Position;
 
 use crate::checkpoint::{Checkpoints, MemoryCheckpoints};
@@ -54,6 +54,8 @@ pub struct ServiceBuilder {
     head_watches: Option<Arc<HeadWatches>>,
     retry: Retry,
     types: ServiceTypes,
+    /// Categories of entities, and what they publish in.
+    published: Vec<[&'static str; 2]>,
     newer: NewerTypes,
     letters_max: usize,
     alerts: AlertSink,
@@ -139,6 +141,16 @@ pub enum StartError {
     /// A service reads what another keeps to itself.
     #[error("{0}")]
     Private(Box<PrivateRead>),
+    /// What an entity publishes stands in another partition than the entity.
+    #[error(
+        "{category} publishes in {published}, and one append writes both; lay the log out so that the two are in one group: --group NAME={category},{published}:COUNT"
+    )]
+    Apart {
+        /// The entities' category.
+        category: &'static str,
+        /// What they publish in.
+        published: &'static str,
+    },
     /// Two things have one name.
     #[error("{what} {name:?} is registered twice; each name means one thing")]
     Twice {
@@ -154,6 +166,7 @@ impl Service {
     pub fn builder(name: impl Into<String>, log: Arc<dyn Log>, time: Time) -> ServiceBuilder {
         let name = name.into();
         ServiceBuilder {
+            published: Vec::new(),
             types: ServiceTypes {
                 service: name.clone(),
                 ..ServiceTypes::default()
@@ -218,6 +231,7 @@ impl ServiceBuilder {
     /// The same, hosted in this way.
     #[must_use]
     pub fn publishing_entity_with<E: Publishes>(mut self, options: EntityOptions) -> Self {
+        self.published.push([E::CATEGORY, E::PUBLISHED]);
         self.types.private.insert(E::CATEGORY.to_owned());
         self.types.entities.push(CategoryTypes {
             category: E::PUBLISHED.to_owned(),
@@ -488,6 +502,7 @@ impl ServiceBuilder {
             return Err(StartError::Private(found));
         }
         each_category_once(&self.types)?;
+        stand_together(&self.log.layout(), &self.published)?;
         let diagnostics = Arc::new(Diagnostics::new(self.name.clone(), self.alerts));
         learn(&self.newer, &diagnostics, &self.time).await;
         let mut entities = BTreeMap::new();
@@ -616,6 +631,18 @@ async fn learn(newer: &NewerTypes, diagnostics: &Diagnostics, time: &Time) {
     };
     for why in wrong {
         diagnostics.add(time.now(), why);
+    }
+}
+
+/// Refuses entities that are apart from what they publish.
+fn stand_together(layout: &Layout, published: &[[&'static str; 2]]) -> Result<(), StartError> {
+    let apart = |[one, other]: &&[&str; 2]| !layout.is_together(one, other);
+    match published.iter().find(apart) {
+        None => Ok(()),
+        Some(&[category, published]) => Err(StartError::Apart {
+            category,
+            published,
+        }),
     }
 }
 

@@ -65,9 +65,11 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+mod beside;
 mod builder;
 pub mod checkpoint;
 pub mod consumer;
+mod content;
 mod delivery;
 mod diagnostics;
 mod ended;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anabranch_domain::{HandleError, Retry};
 use anabranch_env::Env;
-use anabranch_log::{Append, Log, MemoryLog};
+use anabranch_log::{Append, Layout, Log, MemoryLog, PartitionedLog};
 use anabranch_model::{Cut, Event, EventId, EventType, NewEvent, StreamId};
 use anabranch_runtime::checkpoint::{Checkpoints, MemoryCheckpoints};
 use anabranch_runtime::consumer::{Consumer, ConsumerFrom, ConsumerSpec, FollowState};
@@ -30,8 +30,18 @@ fn text(event: &Event) -> String {
 impl Stage {
     fn new() -> Self {
         let env = Env::os();
+        Self::on(Arc::new(MemoryLog::new(env.clone())), env)
+    }
+
+    fn partitioned() -> Self {
+        let env = Env::os();
+        let layout = Layout::new(Vec::new(), 8).unwrap();
+        Self::on(Arc::new(PartitionedLog::in_memory(&env, layout)), env)
+    }
+
+    fn on(log: Arc<dyn Log>, env: Env) -> Self {
         Self {
-            log: Arc::new(MemoryLog::new(env.clone())),
+            log,
             checkpoints: Arc::new(MemoryCheckpoints::new()),
             seen: Seen::default(),
             bad: Seen::default(),
@@ -116,6 +126,46 @@ async fn a_consumer_sees_what_it_wants_in_order_and_goes_on_after_a_restart() {
     let service = stage.start(stage.each(orders().from_start())).await;
     service.consumer("mailer").unwrap().reached(&head).await;
     assert_eq!(stage.take_seen(), ["4"]);
+}
+
+/// A story that goes from partition to partition; each event depends on the one before.
+async fn tell(stage: &Stage, texts: std::ops::Range<u32>) -> Cut {
+    let mut token = Cut::start();
+    for n in texts {
+        let category = if n % 3 == 2 { "basket" } else { "order" };
+        let mut event = NewEvent::new(
+            EventId::from_u128(stage.env.rng.next_u128()),
+            StreamId::of(category, &(n * 7).to_string()).unwrap(),
+            EventType::new("Placed").unwrap(),
+            n.to_string().into_bytes(),
+        );
+        event.meta_mut().causes = token.clone();
+        let appended = stage.log.append(Append::event(event)).await.unwrap();
+        token.join(&appended.closure);
+    }
+    token
+}
+
+#[tokio::test]
+async fn a_consumer_of_several_partitions_sees_no_effect_before_its_cause_also_after_a_restart() {
+    let stage = Stage::partitioned();
+    let told = |texts: std::ops::Range<u32>| -> Vec<String> {
+        let orders = texts.filter(|n| n % 3 != 2);
+        orders.map(|n| n.to_string()).collect()
+    };
+    let token = tell(&stage, 0..60).await;
+    let service = stage.start(stage.each(orders().from_start())).await;
+    service.consumer("mailer").unwrap().reached(&token).await;
+    assert_eq!(stage.take_seen(), told(0..60));
+    let token = tell(&stage, 60..90).await;
+    service.consumer("mailer").unwrap().reached(&token).await;
+    assert_eq!(stage.take_seen(), told(60..90));
+    assert!(service.shutdown(Duration::from_secs(5)).await);
+    drop(service);
+    let token = tell(&stage, 90..120).await;
+    let service = stage.start(stage.each(orders().from_start())).await;
+    service.consumer("mailer").unwrap().reached(&token).await;
+    assert_eq!(stage.take_seen(), told(90..120));
 }
 
 #[tokio::test]

@@ -45,6 +45,9 @@ impl Shard {
             let places = result.as_ref().map_or(&[][..], |appended| &appended.places);
             let places = places.get(first..first + batch.len()).unwrap_or_default();
             first += batch.len();
+            if let (true, Ok(appended)) = (self.shared.writer.many_partitions, &result) {
+                live.causes.join(&appended.closure);
+            }
             match step(&result, part, |id| batch.has(id)) {
                 // It is about the whole append, so it is the same for every stream of it.
                 step @ (Step::SendAgain | Step::PartStreams) => {
@@ -137,13 +140,13 @@ impl Shard {
                 self.bytes = self.bytes + live.bytes - before;
             }
         }
-        let durable = live.durable;
+        let (durable, closure) = (live.durable, live.causes.clone());
         if let (Some(durable), Some(state)) = (durable, batch.snapshot.take()) {
             live.snapshot_at = durable.version + 1;
             self.save_snapshot(stream, durable, state);
         }
         let outs = std::mem::take(&mut batch.outs);
-        self.answer_batch(stream, batch, durable, places);
+        self.answer_batch(stream, batch, durable, places, &closure);
         for (out, again) in outs {
             self.send(stream, out, again);
         }

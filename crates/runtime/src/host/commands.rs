@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use anabranch_domain::{Event, Note, Remembered, StreamId};
 use anabranch_log::Placed;
-use anabranch_model::NewEvent;
+use anabranch_model::{Cut, NewEvent};
 
 use super::desk::Verdict;
 use super::item::{Ask, Item, Outcome};
@@ -69,13 +69,14 @@ impl Shard {
         }));
     }
 
-    /// Answers a batch whose events, if any, are durable and stand at these places.
+    /// Answers a batch whose events, if any, are durable, stand at these places and depend on that.
     pub fn answer_batch(
         &mut self,
         stream: &StreamId,
         batch: Batch,
         durable: Option<Durable>,
         places: &[Placed],
+        closure: &Cut,
     ) {
         for one in batch.decided {
             let (item, range) = (one.item, one.events);
@@ -83,11 +84,9 @@ impl Shard {
             let last = places.last().map(|p| (p.version, p.position));
             let last = last.or(durable.map(|durable| (durable.version, durable.position)));
             let seen = item.ask.as_ref().map(|ask| ask.options.causes.clone());
-            let mut token = seen.unwrap_or_default();
-            if let Some((_, position)) = last {
-                let seen = token.get(position.partition);
-                token.set(position.partition, seen.max(position.offset + 1));
-            }
+            let mut token = last.map_or(Cut::start(), |(_, position)| Cut::including(position));
+            token.join(&seen.unwrap_or_default());
+            token.join(closure);
             let outcome = match one.verdict {
                 Verdict::Done => Ok(Accepted {
                     events: match item.ask {

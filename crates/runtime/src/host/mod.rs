@@ -45,7 +45,6 @@ pub use item::{Ask, Input, Item, Out, Outbox, SendOptions};
 pub use kind::{About, Drive, Kind, Machine, Standing};
 pub use load::{LoadError, load_from_events, load_newest};
 pub use mailbox::Host;
-pub use recall::content_of;
 pub use shard::{Shard, Touched};
 pub use shared::{HostOptions, HostParts, Shared};
 pub use status::{Accepted, Description, HeldEvent, InstanceStatus, Recorded, Status};

@@ -184,7 +184,7 @@ mod tests {
             version,
         };
         let places = vec![place(0), place(version)];
-        Ok(Appended { places, repeated })
+        Ok(Appended::new(places, repeated))
     }
 
     /// The second event.

@@ -8,9 +8,10 @@ use anabranch_log::{Expect, Log, Placed, ReadMode};
 use anabranch_model::{Cut, Event, EventType, Filter, Meta, NewEvent, Position, Version};
 use serde::{Deserialize, Serialize};
 
-use super::desk::{CONTENT_HEADER, Verdict, content_text};
+use super::desk::{CONTENT_HEADER, Verdict, Writer, content_text};
 use super::item::{Key, Outcome};
 use super::status::{Accepted, Recorded};
+use crate::beside::beside;
 use crate::send_error::SendError;
 
 /// The event that says what became of a command that has recorded nothing. It has the id that
@@ -89,6 +90,7 @@ impl Settled {
 /// still at the version that it was decided at: a runtime that lags behind settles nothing.
 pub fn settled(
     key: &Key,
+    writer: &Writer,
     meta: Meta,
     version: Option<Version>,
     verdict: &Verdict,
@@ -97,8 +99,8 @@ pub fn settled(
         return Ok(None);
     };
     let invalid = |error: String| SendError::Invalid(error);
-    let stream = format!("{SETTLED_CATEGORY}/{}", key.stream.category());
-    let stream = StreamId::system(stream).map_err(|e| invalid(e.to_string()))?;
+    let stream = beside(SETTLED_CATEGORY, &key.stream, writer.many_partitions);
+    let stream = stream.map_err(|e| invalid(e.to_string()))?;
     let kind = EventType::new(SETTLED).map_err(|e| invalid(e.to_string()))?;
     let data = serde_json::to_vec(&settled).map_err(|e| invalid(e.to_string()))?;
     let mut event = NewEvent::new(key.id.event_id(0), stream, kind, data);
@@ -121,25 +123,6 @@ fn check_content(key: &Key, event: &Event) -> Result<(), SendError> {
     }
 }
 
-/// A hash of what a command says; `None` if it cannot be written. Neither the order of members
-/// nor those that are null make a difference.
-pub fn content_of(command: &impl Serialize) -> Option<u64> {
-    fn drop_nulls(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::Object(members) => {
-                members.retain(|_, value| !value.is_null());
-                members.values_mut().for_each(drop_nulls);
-            }
-            serde_json::Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-            _ => {}
-        }
-    }
-    let mut value = serde_json::to_value(command).ok()?;
-    drop_nulls(&mut value);
-    value.sort_all_objects();
-    Some(anabranch_model::content_hash([value.to_string().as_bytes()]) as u64)
-}
-
 /// The first outcome of a command; `None` if the log has none.
 pub async fn first_outcome(log: &Arc<dyn Log>, key: &Key) -> Result<Option<Accepted>, SendError> {
     let (stream, command) = (&key.stream, key.id);
@@ -151,7 +134,7 @@ pub async fn first_outcome(log: &Arc<dyn Log>, key: &Key) -> Result<Option<Accep
     let Some(Placed { position, .. }) = found else {
         return Ok(None);
     };
-    let mut from = Cut::start();
+    let mut from = log.head().await.map_err(unreadable)?;
     from.set(position.partition, position.offset);
     let mut read = log.read(&from, Filter::all(), ReadMode::ToHead);
     let mut accepted = nothing_new(None);

@@ -268,8 +268,14 @@ fn settle(
     verdict: &mut Verdict,
 ) -> Option<NewEvent> {
     let ask = item.ask.as_ref().filter(|ask| ask.is_settled())?;
-    let (key, meta) = (ask.key(stream), meta_of(&shared.writer, ask));
-    let settled = recall::settled(&key, meta, live.machine.length().checked_sub(1), verdict);
+    let (key, writer) = (ask.key(stream), &shared.writer);
+    let settled = recall::settled(
+        &key,
+        writer,
+        meta_of(writer, ask),
+        live.machine.length().checked_sub(1),
+        verdict,
+    );
     let checked = settled.and_then(|settled| {
         let checked = settled.as_ref().map_or(Ok(()), |event| {
             shared.writer.limits.check(std::slice::from_ref(event))

@@ -7,10 +7,10 @@ use anabranch_domain::{
 use anabranch_model::{EventRef, NewEvent};
 
 use super::{Commanded, shape};
+use crate::content::content_of;
 use crate::entity_code::EntityCode;
 use crate::host::{
-    About, Description, Desk, Drive, Input, Item, Kind, Machine, Made, Standing, Verdict,
-    content_of, drafts,
+    About, Description, Desk, Drive, Input, Item, Kind, Machine, Made, Standing, Verdict, drafts,
 };
 use crate::send_error::SendError;
 

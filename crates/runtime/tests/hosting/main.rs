@@ -11,6 +11,7 @@ mod entity_memory;
 mod faults;
 mod numbers;
 mod one_host;
+mod partitioned;
 mod processes;
 mod promises;
 mod support;

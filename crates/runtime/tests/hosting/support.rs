@@ -11,8 +11,8 @@ use anabranch_domain::{Decide, Entity, Event, Rejection};
 use anabranch_env::sim::SimRng;
 use anabranch_env::{Env, SplitMix64};
 use anabranch_log::{
-    Append, AppendError, Appended, BatchSource, BoxFuture, Capabilities, EventStream, Log,
-    MemoryLog, Order, ReadError, ReadMode, VersionRange,
+    Append, AppendError, Appended, BatchSource, BoxFuture, Capabilities, EventStream, Layout, Log,
+    MemoryLog, Order, PartitionedLog, ReadError, ReadMode, VersionRange,
 };
 use anabranch_model::record;
 use anabranch_model::{
@@ -104,7 +104,7 @@ pub enum Mischief {
 pub struct WildLog(Arc<Wild>);
 
 struct Wild {
-    inner: MemoryLog,
+    inner: Arc<dyn Log>,
     planned: Mutex<VecDeque<Mischief>>,
     /// Random mischief: one append in so many.
     random: Mutex<Option<(SplitMix64, u64)>>,
@@ -117,17 +117,32 @@ struct Wild {
     lost: Mutex<Option<std::ops::Range<u64>>>,
     /// Whether the metadata of what is read is spoilt.
     spoils: AtomicBool,
-    /// How many partitions it claims to have. All it holds stands in the first.
+    /// How many partitions it claims to have at least.
     partitions: AtomicU32,
     survives: AtomicBool,
 }
 
 const OPEN: usize = 1 << 30;
 
+/// How many partitions the tests of this process run on, beside that of the platform's streams.
+pub const PARTITIONS: &str = "ANABRANCH_TEST_PARTITIONS";
+
+/// An empty log in memory.
+pub fn memory(env: Env) -> Arc<dyn Log> {
+    let partitions = std::env::var(PARTITIONS).ok();
+    match partitions.and_then(|partitions| partitions.parse().ok()) {
+        None => Arc::new(MemoryLog::new(env)),
+        Some(rest) => {
+            let layout = Layout::new(Vec::new(), rest).unwrap();
+            Arc::new(PartitionedLog::in_memory(&env, layout))
+        }
+    }
+}
+
 impl WildLog {
     pub fn new(env: Env) -> Self {
         Self(Arc::new(Wild {
-            inner: MemoryLog::new(env),
+            inner: memory(env),
             planned: Mutex::default(),
             random: Mutex::default(),
             gate: Semaphore::new(OPEN),
@@ -140,7 +155,7 @@ impl WildLog {
         }))
     }
 
-    pub fn inner(&self) -> &MemoryLog {
+    pub fn inner(&self) -> &Arc<dyn Log> {
         &self.0.inner
     }
 
@@ -225,11 +240,17 @@ impl WildLog {
 
 impl Log for WildLog {
     fn capabilities(&self) -> Capabilities {
+        let inner = self.0.inner.capabilities();
+        let claimed = self.0.partitions.load(Ordering::Relaxed);
         Capabilities {
-            partitions: self.0.partitions.load(Ordering::Relaxed),
+            partitions: inner.partitions.max(claimed),
             survives_restart: self.0.survives.load(Ordering::Relaxed),
-            ..self.0.inner.capabilities()
+            ..inner
         }
+    }
+
+    fn layout(&self) -> Layout {
+        self.0.inner.layout()
     }
 
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {

@@ -9,8 +9,8 @@ use anabranch_domain::{
 };
 use anabranch_env::Env;
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, MemoryLog, Order,
-    Placed, ReadError, ReadMode, VersionRange,
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Layout, Log, Order,
+    PartitionedLog, Placed, ReadError, ReadMode, VersionRange,
 };
 use anabranch_model::{Cut, EventId, Filter, NewEvent, StreamId};
 use anabranch_runtime::port::Subject;
@@ -18,6 +18,8 @@ use anabranch_runtime::view::{Consistency, CopyState, ViewSpec};
 use anabranch_runtime::{EntityHandle, Fleet, SendError, SendOptions, Service, StartError, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+use crate::support::memory;
 
 /// A gauge, in three builds. The first one has `level`.
 macro_rules! gauge {
@@ -121,7 +123,7 @@ impl Query for LevelOf {
 fn log() -> (Arc<dyn Log>, Time) {
     let env = Env::os();
     let time = Time::of(&env);
-    (Arc::new(MemoryLog::new(env)), time)
+    (memory(env), time)
 }
 
 fn readers(log: &Arc<dyn Log>, time: &Time) -> anabranch_runtime::ServiceBuilder {
@@ -340,6 +342,30 @@ impl Query for Total {
 
     fn answer(&self, view: &Floods) -> Result<u64, HandleError> {
         Ok(view.0)
+    }
+}
+
+#[tokio::test]
+async fn what_publishes_does_not_start_on_a_log_where_what_it_publishes_stands_apart() {
+    let env = Env::os();
+    let starts = |groups: &[&str]| {
+        let groups = groups.iter().map(|group| group.parse().unwrap());
+        let layout = Layout::new(groups.collect(), 2).unwrap();
+        let log = Arc::new(PartitionedLog::in_memory(&env, layout));
+        Service::builder("gauges", log, Time::of(&env)).publishing_entity::<First>()
+    };
+    let apart = starts(&["gauges=gauge:2"]).start().await.err().unwrap();
+    let words = apart.to_string();
+    assert!(matches!(apart, StartError::Apart { .. }), "{words}");
+    assert!(
+        words.contains("--group NAME=gauge,gauge-news:COUNT"),
+        "{words}"
+    );
+    for together in [&["gauges=gauge,gauge-news:2"][..], &[]] {
+        let gauges = starts(together).start().await.unwrap();
+        let gauge = gauges.entity::<First>("a");
+        gauge.send(FirstCommand::Set { level: 3 }).await.unwrap();
+        gauge.send(FirstCommand::Set { level: 9 }).await.unwrap();
     }
 }
 
