@@ -71,5 +71,5 @@ pub use error::{AppendError, OpenError, ReadError, Rejection};
 pub use expect::Expect;
 pub use layout::{Group, Layout, LayoutError, PARTITIONS_MAX};
 pub use memory::MemoryLog;
-pub use partitioned::PartitionedLog;
+pub use partitioned::{CausalClock, PartitionedLog};
 pub use stream::{BatchSource, BoxFuture, EventStream, all_of};

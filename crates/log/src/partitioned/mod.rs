@@ -3,12 +3,14 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `causes.rs` | the rule of causes for appends: no I/O |
+//! | `clock.rs` | the time of all partitions |
 //! | `deltas.rs` | what the events of a partition say of their causes, by offset |
 //! | `kept.rs` | the same in a file, so that opening reads no history |
 //! | `merge.rs` | a forward read over all partitions, never an effect before its cause |
 //! | `reads.rs` | the other reads |
 
 mod causes;
+mod clock;
 mod deltas;
 mod errors;
 mod kept;
@@ -22,6 +24,8 @@ use std::task::{Context, Poll, Waker};
 
 use anabranch_env::{Env, File};
 use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
+
+pub use self::clock::CausalClock;
 
 use self::causes::to_cut;
 use self::deltas::Known;
@@ -117,8 +121,24 @@ impl PartitionedLog {
         })
     }
 
+    /// Has `clock`, which all partitions record their events by, go on behind the events that
+    /// there are.
+    ///
+    /// # Errors
+    ///
+    /// The last event of a partition cannot be read.
+    pub fn go_on(&self, clock: &CausalClock) -> Result<(), ReadError> {
+        let passes = |micros| clock.passes(micros);
+        self.shared.last_times()?.into_iter().for_each(passes);
+        Ok(())
+    }
+
     /// An empty log in memory.
     pub fn in_memory(env: &Env, layout: Layout) -> Self {
+        let env = Env {
+            clock: Arc::new(CausalClock::new(env.clock.clone())),
+            ..env.clone()
+        };
         let part = |_| Arc::new(MemoryLog::new(env.clone())) as Arc<dyn Log>;
         let parts = layout.ids().map(part).collect();
         match Self::open(layout, parts) {

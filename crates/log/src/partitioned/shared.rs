@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use anabranch_env::File;
-use anabranch_model::{Cut, EventId, Filter, PartitionId};
+use anabranch_model::{Cut, Event, Filter, PartitionId};
 
 use super::causes::{Causes, Counts};
 use super::deltas::Deltas;
@@ -68,6 +68,7 @@ impl Shared {
             Some(mark) => self.event_before(partition, mark.known_to)?,
             None => None,
         };
+        let last = last.map(|event| event.id);
         match (mark, last) {
             (Some(mark), Some(last)) if Mark::new(mark.known_to, last) == mark => {
                 deltas.restore(entries, mark, last);
@@ -78,8 +79,18 @@ impl Shared {
         Ok(())
     }
 
-    /// The id of the event before an offset, if there is one.
-    fn event_before(&self, partition: usize, offset: u64) -> Result<Option<EventId>, ReadError> {
+    /// When the last event of each partition was recorded.
+    pub fn last_times(&self) -> Result<Vec<u64>, ReadError> {
+        let mut times = Vec::new();
+        for (partition, end) in self.causes().ends().into_iter().enumerate() {
+            let last = self.event_before(partition, end)?;
+            times.extend(last.map(|event| event.recorded_at));
+        }
+        Ok(times)
+    }
+
+    /// The event before an offset, if there is one.
+    fn event_before(&self, partition: usize, offset: u64) -> Result<Option<Event>, ReadError> {
         let log = self.log(partition)?;
         let end = at_once(log.head()).unwrap_or_else(|| Err(not_here()))?;
         if offset == 0 || end.get(PartitionId(0)) < offset {
@@ -88,7 +99,7 @@ impl Shared {
         let from = Cut::at(offset - 1);
         let mut events = log.read(&from, Filter::all(), ReadMode::ToHead);
         let first = at_once(events.next()).unwrap_or_else(|| Some(Err(not_here())));
-        Ok(first.transpose()?.map(|event| event.id))
+        first.transpose()
     }
 
     pub fn causes(&self) -> MutexGuard<'_, Causes> {

@@ -11,6 +11,7 @@ mod conditions;
 mod content;
 mod following;
 mod limits;
+mod partitions;
 mod reading;
 mod repeating;
 mod restarting;

@@ -1,0 +1,188 @@
+//! What a log of several partitions promises beyond the contract.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anabranch_env::sim::{SimClock, SimDisk};
+use anabranch_env::{Clock, Disk, Env, File, OpenMode};
+use anabranch_log::{Append, CausalClock, Layout, Log, MemoryLog, PartitionedLog, ReadMode};
+use anabranch_model::{Cut, Event, EventId, Filter, NewEvent};
+use futures_executor::block_on;
+
+/// A clock that somebody sets back again and again.
+struct SetBack(AtomicU64);
+
+impl Clock for SetBack {
+    fn wall_micros(&self) -> u64 {
+        self.0.fetch_sub(3_600_000_000, Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// With a clock that begins so many microseconds after 1970.
+fn env_from(micros: u64) -> Env {
+    Env {
+        clock: Arc::new(SetBack(AtomicU64::new(micros))),
+        ..Env::os()
+    }
+}
+
+fn env() -> Env {
+    env_from(1_800_000_000_000_000)
+}
+
+fn layout() -> Layout {
+    Layout::new(Vec::new(), 4).expect("a layout")
+}
+
+/// Events of different streams, each of which depends on the one before.
+fn story(log: &dyn Log, numbers: std::ops::Range<u128>) {
+    let mut token = block_on(log.head()).expect("the log has a head");
+    for n in numbers {
+        let stream = format!("order/{n}").parse().expect("a stream id");
+        let kind = "OrderPlaced".parse().expect("an event type");
+        let mut event = NewEvent::new(EventId::from_u128(n), stream, kind, "{}");
+        event.meta_mut().causes = token.clone();
+        let appended =
+            block_on(log.append(Append::event(event))).expect("nothing stands against it");
+        token.join(&appended.closure);
+    }
+}
+
+fn read(log: &dyn Log, from: &Cut, mode: ReadMode) -> Vec<Event> {
+    let mut events = log.read(from, Filter::all(), mode);
+    std::iter::from_fn(|| block_on(events.next()))
+        .map(|event| event.expect("the log reads"))
+        .collect()
+}
+
+fn in_order(mut events: Vec<Event>) -> Vec<u128> {
+    events.sort_by_key(|event| (event.recorded_at, event.position));
+    events.iter().map(|event| event.id.as_u128()).collect()
+}
+
+#[test]
+fn by_time_nothing_comes_before_its_cause_though_the_wall_clock_is_set_back() {
+    let log = PartitionedLog::in_memory(&env(), layout());
+    story(&log, 0..60);
+    let forward = read(&log, &Cut::start(), ReadMode::ToHead);
+    assert_eq!(in_order(forward), (0..60).collect::<Vec<_>>());
+    let head = block_on(log.head()).expect("the log has a head");
+    let backward = read(&log, &head, ReadMode::Backward);
+    let backward: Vec<_> = backward.iter().map(|event| event.id.as_u128()).collect();
+    assert_eq!(backward, (0..60).rev().collect::<Vec<_>>());
+}
+
+/// Partitions in memory, which stay when the log that they make is opened again.
+fn parts(clock: &Arc<CausalClock>) -> Vec<Arc<dyn Log>> {
+    let env = Env {
+        clock: clock.clone(),
+        ..Env::os()
+    };
+    let part = |_| Arc::new(MemoryLog::new(env.clone())) as Arc<dyn Log>;
+    layout().ids().map(part).collect()
+}
+
+#[test]
+fn time_goes_on_behind_what_was_recorded_when_a_log_is_opened_again() {
+    let open = |parts| PartitionedLog::open(layout(), parts).expect("the partitions are whole");
+    let ahead = Arc::new(CausalClock::new(env().clock));
+    let parts = parts(&ahead);
+    story(&open(parts.clone()), 0..20);
+    // The wall clock was far ahead, and now it is right.
+    let right = CausalClock::new(env_from(1_700_000_000_000_000).clock);
+    open(parts).go_on(&right).expect("the log reads");
+    assert!(right.wall_micros() >= ahead.wall_micros());
+}
+
+/// Opens a log on files of the disk that keep its causes.
+fn open_kept(disk: &SimDisk, parts: &[Arc<dyn Log>]) -> PartitionedLog {
+    let file = |partition: usize| -> Arc<dyn File> {
+        let path = Path::new(DIR).join(partition.to_string());
+        let mode = match disk.exists(&path).expect("the disk answers") {
+            true => OpenMode::Write,
+            false => OpenMode::Create,
+        };
+        disk.open(&path, mode).expect("a file")
+    };
+    let files = (0..parts.len()).map(file).collect();
+    PartitionedLog::open_kept(layout(), parts.to_vec(), files).expect("the partitions are whole")
+}
+
+const DIR: &str = "/causes";
+
+fn disk() -> SimDisk {
+    let disk = SimDisk::new(1, Arc::new(SimClock::new()));
+    disk.create_dir(Path::new(DIR)).expect("a directory");
+    disk
+}
+
+/// What an append to each partition says that it depends on.
+fn closures(log: &PartitionedLog, numbers: std::ops::Range<u128>) -> Vec<Cut> {
+    let closure = |n: u128| {
+        let stream = format!("order/{}", n % 20).parse().expect("a stream id");
+        let kind = "OrderPlaced".parse().expect("an event type");
+        let event = NewEvent::new(EventId::from_u128(n), stream, kind, "{}");
+        let appended = block_on(log.append(Append::event(event)));
+        appended.expect("nothing stands against it").closure
+    };
+    numbers.map(closure).collect()
+}
+
+#[test]
+fn what_is_kept_of_causes_may_be_damaged_or_of_another_log_and_nothing_is_lost() {
+    let clock = Arc::new(CausalClock::new(env().clock));
+    let spoil: [(&str, &dyn Fn(&SimDisk, &Path)); 5] = [
+        ("left as it is", &|_, _| {}),
+        ("flipped at its begin", &|disk, path| {
+            disk.flip_bit(path, 3, 1).expect("it is there");
+        }),
+        ("flipped in its middle", &|disk, path| {
+            let len = disk.content(path).expect("it is there").len() as u64;
+            disk.flip_bit(path, len / 2, 1).expect("it is there");
+        }),
+        ("cut short", &|disk, path| {
+            let len = disk.content(path).expect("it is there").len() as u64;
+            disk.truncate(path, len - 30).expect("it is there");
+        }),
+        ("of another log", &|disk, path| {
+            let (other, clock) = (self::disk(), Arc::new(CausalClock::new(env().clock)));
+            // As long, and of events that depend on nothing.
+            closures(&open_kept(&other, &parts(&clock)), 1_000..1_040);
+            let content = other.content(path).expect("it is there");
+            disk.plant(path, &content).expect("it can be written");
+        }),
+    ];
+    for (what, spoil) in spoil {
+        let (disk, parts) = (disk(), parts(&clock));
+        story(&open_kept(&disk, &parts), 0..60);
+        for partition in 0..parts.len() {
+            let path = Path::new(DIR).join(partition.to_string());
+            if !disk.content(&path).expect("it is there").is_empty() {
+                spoil(&disk, &path);
+            }
+        }
+        let rebuilt = PartitionedLog::open(layout(), parts.clone()).expect("it is whole");
+        let due = closures(&rebuilt, 100..120);
+        drop(rebuilt);
+        let kept = open_kept(&disk, &parts);
+        for (closure, due) in closures(&kept, 120..140).iter().zip(&due) {
+            let said = |cut: &Cut| cut.iter().count();
+            assert!(
+                said(closure) >= said(due),
+                "{what}: {closure} is less than {due}"
+            );
+        }
+        let token = block_on(kept.head()).expect("the log has a head");
+        let all = read(&kept, &Cut::start(), ReadMode::ToHead);
+        assert_eq!(
+            all.len() as u64,
+            token.iter().map(|(_, count)| count).sum::<u64>()
+        );
+    }
+}
