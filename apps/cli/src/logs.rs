@@ -15,7 +15,7 @@ use anabranch::Address;
 use anabranch::env::Env;
 use anabranch::log::{Log, MemoryLog, OpenError};
 use anabranch::remote::{self, RemoteLog};
-use anabranch::segment::{Durability, SegmentLog};
+use anabranch::segment::{Durability, EmbeddedLog};
 
 use anabranch_runtime::Time;
 use anabranch_server::{Present, guarded};
@@ -30,7 +30,7 @@ use crate::remote_disk;
 pub struct Opened {
     /// The log.
     pub log: Arc<dyn Log>,
-    segment: Option<Arc<SegmentLog>>,
+    segment: Option<Arc<EmbeddedLog>>,
     form: Form,
 }
 
@@ -81,9 +81,8 @@ fn try_open_here(context: &Context) -> Result<Result<Opened, OpenError>, Failure
         Address::Server(url) => return served(context, url, None).map(Ok),
         Address::Memory => return Ok(Ok(memory(context))),
     };
-    check_private(dir)?;
-    check_outside(dir)?;
-    let log = match SegmentLog::open(context.env.clone(), dir, settings.options.clone()) {
+    check_new(dir)?;
+    let log = match EmbeddedLog::open(context.env.clone(), dir, settings.options.clone()) {
         Err(locked @ OpenError::Locked { .. }) => return Ok(Err(locked)),
         opened => opened?,
     };
@@ -107,14 +106,14 @@ pub fn open_read_only(context: &Context) -> Result<Opened, Failure> {
         Address::Memory => return Ok(memory(context)),
     };
     check_kind(dir)?;
-    let log = SegmentLog::open_read_only(context.env.clone(), dir, settings.options.clone())?;
+    let log = EmbeddedLog::open_read_only(context.env.clone(), dir, settings.options.clone())?;
     Ok(directory(context, log))
 }
 
 /// The log in this directory, for reading.
 pub fn read_only_at(dir: &Path, context: &Context) -> Result<Arc<dyn Log>, Failure> {
     let (env, options) = (context.env.clone(), context.settings.options.clone());
-    Ok(Arc::new(SegmentLog::open_read_only(env, dir, options)?))
+    Ok(Arc::new(EmbeddedLog::open_read_only(env, dir, options)?))
 }
 
 /// The files of the log, here or behind a server, for commands that read them: where to read, and the
@@ -171,7 +170,7 @@ pub fn served(context: &Context, url: &str, log: Option<String>) -> Result<Opene
     })
 }
 
-fn directory(context: &Context, log: SegmentLog) -> Opened {
+fn directory(context: &Context, log: EmbeddedLog) -> Opened {
     let segment = Arc::new(log);
     Opened {
         log: segment.clone(),
@@ -283,7 +282,8 @@ fn holds(dir: &Path) -> Option<&'static str> {
         entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "seg"))
     };
     let has_segment = || fs::read_dir(dir).is_ok_and(|mut list| list.any(is_segment));
-    (dir.join("mark").is_file() && has_segment()).then_some("a log")
+    let is_log = dir.join("layout").is_file() || (dir.join("mark").is_file() && has_segment());
+    is_log.then_some("a log")
 }
 
 /// The path without links. What is not there yet is in nothing but the directory that it will be
@@ -300,6 +300,12 @@ pub fn real(path: &Path) -> PathBuf {
             Some(fs::canonicalize(known).ok()?.join(rest))
         })
         .unwrap_or_else(|| path.to_owned())
+}
+
+/// Refuses a directory in which no log can be made.
+pub fn check_new(dir: &Path) -> Result<(), Failure> {
+    check_private(dir)?;
+    check_outside(dir)
 }
 
 /// Refuses a directory that anybody may write to: what stands there proves nothing.

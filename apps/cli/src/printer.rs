@@ -2,7 +2,7 @@
 
 use anabranch::log::EventStream;
 use anabranch::model::record::RecordError;
-use anabranch::model::{EventBatch, write_cloud_event};
+use anabranch::model::{Cut, EventBatch, write_cloud_event};
 use futures_util::FutureExt as _;
 
 use crate::event_text;
@@ -20,6 +20,8 @@ pub struct Printer {
     progress: Progress,
     /// Only events of this story.
     story: Option<String>,
+    /// Only events of this cut; and how far the log was read.
+    until: Option<(Cut, Cut)>,
 }
 
 impl Printer {
@@ -33,6 +35,7 @@ impl Printer {
             line: Vec::new(),
             progress: Progress::none(),
             story: None,
+            until: None,
         }
     }
 
@@ -40,6 +43,14 @@ impl Printer {
     #[must_use]
     pub fn only_story(mut self, correlation_id: Option<String>) -> Self {
         self.story = correlation_id;
+        self
+    }
+
+    /// Prints only events of the cut `until`, if it is some, of those from `from` on; ends where all
+    /// of them were read.
+    #[must_use]
+    pub fn until(mut self, from: &Cut, until: Option<Cut>) -> Self {
+        self.until = until.map(|until| (until, from.clone()));
         self
     }
 
@@ -56,7 +67,8 @@ impl Printer {
     }
 
     fn is_full(&self) -> bool {
-        self.printed >= self.limit
+        let is_read = |(until, read): &(Cut, Cut)| read.covers(until);
+        self.printed >= self.limit || self.until.as_ref().is_some_and(is_read)
     }
 
     /// Prints to the end. If an error ends the events, those before it are printed.
@@ -105,7 +117,7 @@ impl Printer {
 
     fn print(&mut self, batch: &EventBatch) -> Outcome {
         for event in batch {
-            if self.is_full() {
+            if self.printed >= self.limit {
                 return Ok(());
             }
             let malformed = |error: RecordError| {
@@ -113,6 +125,12 @@ impl Printer {
                     .remedy("run `anabranch log verify`")
             };
             let event = event.map_err(malformed)?;
+            if let Some((until, read)) = &mut self.until {
+                read.join(&Cut::including(event.position));
+                if !until.includes(event.position) {
+                    continue;
+                }
+            }
             if let Some(story) = &self.story {
                 let meta = event.meta.decode().map_err(malformed)?;
                 if meta.correlation_id.as_ref() != Some(story) {
@@ -134,6 +152,11 @@ impl Printer {
             }
             self.out.write(&self.line)?;
             self.printed += 1;
+        }
+        if let (Some((_, read)), Some(reach)) = (&mut self.until, batch.reach())
+            && read.get(reach.partition) < reach.offsets.end
+        {
+            read.set(reach.partition, reach.offsets.end);
         }
         Ok(())
     }

@@ -157,7 +157,15 @@ impl Disk for RemoteDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         match self.name(dir) {
             None => self.here.list(dir),
-            Some(_) => Ok(self.files()?.files),
+            Some(folder) => {
+                let files = self.files()?.files.into_iter();
+                // Those of partitions have names with their folder.
+                let inside = files.filter_map(|name| match name.rsplit_once('/') {
+                    Some((of, name)) => (of == folder).then(|| name.to_owned()),
+                    None => folder.is_empty().then_some(name),
+                });
+                Ok(inside.collect())
+            }
         }
     }
 
@@ -165,7 +173,13 @@ impl Disk for RemoteDisk {
         match self.name(path) {
             None => self.here.exists(path),
             Some("") => Ok(true),
-            Some(name) => Ok(self.files()?.files.iter().any(|found| found == name)),
+            Some(name) => {
+                let is_in = |found: &String| {
+                    let rest = found.strip_prefix(name);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                };
+                Ok(self.files()?.files.iter().any(is_in))
+            }
         }
     }
 

@@ -252,6 +252,7 @@ pub async fn start(
     let server = server.files(LogFiles {
         disk: context.env.disk.clone(),
         dir: dir.clone(),
+        folders: segment::folder_names(&segment::layout_of(&context.env, dir)?),
         lock: segment::LOCK_FILE,
         is_of_log: segment::is_file_of_log,
     });

@@ -67,7 +67,7 @@ use std::thread;
 
 use anabranch_env::Env;
 use anabranch_log::{Log, MemoryLog, OpenError};
-use anabranch_log_segment::{Options, SegmentLog};
+use anabranch_log_segment::{EmbeddedLog, Options};
 use tokio::sync::oneshot;
 
 /// What a service author implements.
@@ -118,12 +118,12 @@ pub mod prelude {
 /// Reading a directory or waiting for a server happens on a thread of its own: the executor that
 /// waits for this, whichever it is, goes on with other work.
 ///
-/// For options, and for errors at closing, open a [`segment::SegmentLog`] itself.
+/// For options, and for errors at closing, open a [`segment::EmbeddedLog`] itself.
 pub async fn open(address: &str) -> Result<Arc<dyn Log>, OpenError> {
     match parse(address)? {
         Address::Memory => Ok(Arc::new(MemoryLog::new(Env::os()))),
         Address::Directory(dir) => {
-            aside(|| SegmentLog::open(Env::os(), dir, Options::default())).await
+            aside(|| EmbeddedLog::open(Env::os(), dir, Options::default())).await
         }
         Address::Server(url) => behind(url).await,
     }
@@ -134,7 +134,7 @@ pub async fn open_read_only(address: &str) -> Result<Arc<dyn Log>, OpenError> {
     match parse(address)? {
         Address::Memory => Ok(Arc::new(MemoryLog::new(Env::os()))),
         Address::Directory(dir) => {
-            aside(|| SegmentLog::open_read_only(Env::os(), dir, Options::default())).await
+            aside(|| EmbeddedLog::open_read_only(Env::os(), dir, Options::default())).await
         }
         Address::Server(url) => behind(url).await,
     }
@@ -212,6 +212,9 @@ mod guide {
     #[cfg(feature = "sqlite")]
     #[doc = include_str!("../../../docs/guide/consumers.md")]
     pub struct Consumers;
+
+    #[doc = include_str!("../../../docs/guide/partitions.md")]
+    pub struct Partitions;
 
     #[doc = include_str!("../../../docs/guide/sagas.md")]
     pub struct Sagas;

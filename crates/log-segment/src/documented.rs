@@ -7,7 +7,7 @@ use anabranch_env::{OpenMode, sim};
 use anabranch_model::record::encode;
 use anabranch_model::{EventId, EventType, NewEvent, StreamId};
 
-use crate::admin::decode_manifest;
+use crate::admin::{decode_manifest, decode_whole};
 use crate::format::{
     DATA_START, FRAME_HEADER, FrameHeader, Live, LogIdentity, Mark, PAGE, SegmentHeader, Spot,
     seal_frame,
@@ -294,6 +294,13 @@ fn the_record_shown_is_what_the_code_writes() {
 #[test]
 fn the_manifest_shown_is_one() {
     assert_eq!(decode_manifest(block("manifest")), Ok(20));
+}
+
+#[test]
+fn the_layout_and_the_list_of_a_backup_shown_are_such() {
+    let layout = crate::layout_file::decode_layout(block("layout")).unwrap();
+    assert_eq!(layout.partitions(), 15);
+    assert_eq!(decode_whole(block("manifest2")), Ok(vec![12, 3, 40]));
 }
 
 #[test]

@@ -11,6 +11,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The newest version of the formats in this file.
 pub(crate) const FORMAT_VERSION: u32 = 2;
+/// What the mark of a directory says whose partitions have the log's files.
+const PARTITIONS_VERSION: u32 = 3;
 /// The unit that headers and mark slots fill.
 pub(crate) const PAGE: usize = 4096;
 /// Where the frames of a segment begin, after two copies of its header.
@@ -217,6 +219,24 @@ impl Mark {
         page[72..80].copy_from_slice(&self.offset.to_le_bytes());
         seal_page(&mut page);
         page
+    }
+
+    /// The file in the place of a mark where a log has several partitions, each with a mark of its
+    /// own: a program that knows of one partition only refuses it as newer, and makes no log there.
+    pub fn guard(identity: LogIdentity) -> Vec<u8> {
+        let mut page = Self {
+            identity,
+            sequence: 0,
+            epoch: 0,
+            durable: 0,
+            segment_id: 0,
+            offset: 0,
+            clean: false,
+        }
+        .encode();
+        page[8..12].copy_from_slice(&PARTITIONS_VERSION.to_le_bytes());
+        seal_page(&mut page);
+        page.repeat(2)
     }
 
     pub fn decode(page: &[u8]) -> Result<Self, FormatError> {

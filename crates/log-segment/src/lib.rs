@@ -19,13 +19,16 @@ mod appending;
 mod beside;
 mod buffer;
 mod catalog;
+mod causes_file;
 #[cfg(test)]
 mod documented;
+mod embedded;
 mod files;
 mod format;
 mod group;
 mod heads;
 mod index;
+mod layout_file;
 mod lookups;
 mod lost;
 mod open;
@@ -59,8 +62,10 @@ use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
 
 pub use admin::{
     Action, BackupReport, Damage, Info, Loss, LostEvent, Progress, Remark, RepairPlan, SegmentInfo,
-    VerifyReport, backup, info, plan_repair, restore, verify,
+    VerifyReport, backup, backup_until, info, plan_repair, restore, verify,
 };
+pub use embedded::{EmbeddedLog, create};
+pub use layout_file::{folder_names, layout_of};
 pub use options::{Background, Durability, Options, WriteMethod};
 #[cfg(not(feature = "sabotage"))]
 use sabotage::Bug;
@@ -70,6 +75,7 @@ pub use survey::{LOCK_FILE, is_file_of_log};
 pub use upgrade::{UpgradeReport, upgrade};
 
 use beside::Reader;
+use format::LogIdentity;
 use reader::{BackwardSource, ForwardSource, StreamSource};
 use store::Store;
 use sync::lock;
@@ -115,7 +121,17 @@ impl SegmentLog {
     /// it. A program that may meet such a limit listens, for example with
     /// `tokio::signal::unix::signal(SignalKind::from_raw(libc::SIGXFSZ))`.
     pub fn open(env: Env, dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        let writer = Arc::new(open::open_writer(env, dir.as_ref(), options.clone())?);
+        Self::open_known(env, dir.as_ref(), options, None)
+    }
+
+    /// The same; a log that is `known` is refused where it is gone or another.
+    fn open_known(
+        env: Env,
+        dir: &Path,
+        options: Options,
+        known: Option<LogIdentity>,
+    ) -> Result<Self, OpenError> {
+        let writer = Arc::new(open::open_writer(env, dir, options.clone(), known)?);
         let log = Self {
             store: writer.store.clone(),
             role: Role::Writer(writer.clone()),
@@ -143,7 +159,20 @@ impl SegmentLog {
         dir: impl AsRef<Path>,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let store = beside::open_reader(env, dir.as_ref())?;
+        Self::open_known_read_only(env, dir.as_ref(), options, None)
+    }
+
+    /// The same; a log that is `known` is refused where it is another.
+    fn open_known_read_only(
+        env: Env,
+        dir: &Path,
+        options: Options,
+        known: Option<LogIdentity>,
+    ) -> Result<Self, OpenError> {
+        let store = beside::open_reader(env, dir)?;
+        if known.is_some_and(|known| store.identity != known) {
+            return Err(open::not_the_known(false));
+        }
         let reader = Arc::new(Reader::new(store.clone(), options.index_memory));
         let log = Self {
             store,

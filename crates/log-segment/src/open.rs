@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_env::{Env, File, OpenMode};
+use anabranch_env::{DiskLock, Env, File, OpenMode};
 use anabranch_log::{OpenError, ReadError};
 use bytes::BytesMut;
 
@@ -28,34 +28,29 @@ use crate::sync::{read, write};
 use crate::upkeep::{next_segment_bytes, write_mark};
 use crate::writer::{Committer, DurablePoint, Marker, Upkeep, Writer};
 
-/// Opens the log in `dir` for writing; makes one if there is none.
-pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writer, OpenError> {
+/// Opens the log in `dir` for writing. Makes one if there is none, unless it is `known`: then it is
+/// refused where it is gone or another.
+pub(crate) fn open_writer(
+    env: Env,
+    dir: &Path,
+    options: Options,
+    known: Option<LogIdentity>,
+) -> Result<Writer, OpenError> {
     check_options(&options)?;
     let disk = env.disk.clone();
     make_dir(&env, dir)
         .map_err(|e| io_open(format!("making the directory {}", dir.display()), e))?;
-    if disk
-        .is_world_writable(dir)
-        .map_err(|e| io_open("looking at the directory", e))?
-    {
-        return Err(OpenError::Invalid(format!(
-            "anybody may write to {}; take that right away (chmod 700) or choose another directory",
-            dir.display()
-        )));
-    }
-    let holder = format!("pid {}", std::process::id());
-    let held = disk
-        .lock(&dir.join(LOCK_FILE), &holder)
-        .map_err(|e| io_open("taking the lock", e))?
-        .map_err(|holder| OpenError::Locked {
-            path: dir.display().to_string(),
-            holder,
-        })?;
+    check_private(&env, dir)?;
+    let held = take_lock(&env, dir)?;
 
     // Names that a killed process left may not be durable; what follows builds on them.
     disk.sync_dir(dir)
         .map_err(|e| io_open("syncing the directory", e))?;
     let survey = Survey::take(&env, dir)?;
+    let is_another = |known| survey.identity().is_some_and(|found| found != known);
+    if known.is_some_and(|known| survey.is_empty() || is_another(known)) {
+        return Err(not_the_known(survey.is_empty()));
+    }
     for leftover in &survey.leftovers {
         disk.remove(leftover)
             .map_err(|e| io_open(format!("removing {}", leftover.display()), e))?;
@@ -115,6 +110,41 @@ pub(crate) fn open_writer(env: Env, dir: &Path, options: Options) -> Result<Writ
         held,
     };
     finish_open(store, opening, &contents)
+}
+
+/// Refuses a directory that anybody may write to.
+pub(crate) fn check_private(env: &Env, dir: &Path) -> Result<(), OpenError> {
+    let is_open = env.disk.is_world_writable(dir);
+    if is_open.map_err(|e| io_open("looking at the directory", e))? {
+        return Err(OpenError::Invalid(format!(
+            "anybody may write to {}; take that right away (chmod 700) or choose another directory",
+            dir.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Takes the lock of a directory.
+pub(crate) fn take_lock(env: &Env, dir: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
+    let holder = format!("pid {}", std::process::id());
+    let held = env.disk.lock(&dir.join(LOCK_FILE), &holder);
+    held.map_err(|e| io_open("taking the lock", e))?
+        .map_err(|holder| OpenError::Locked {
+            path: dir.display().to_string(),
+            holder,
+        })
+}
+
+/// Why the files of a partition are not those of the log.
+pub(crate) fn not_the_known(is_empty: bool) -> OpenError {
+    let what = match is_empty {
+        true => "its events are gone: the file is missing, and there are no segments",
+        false => "it is that of another log or of another partition",
+    };
+    OpenError::Damaged {
+        file: MARK_FILE.to_owned(),
+        what: what.to_owned(),
+    }
 }
 
 /// Makes the directory of a log, so that a power cut cannot take it away with the log in it.
@@ -193,7 +223,7 @@ struct Opening {
     align: usize,
     survey: Survey,
     mark: Mark,
-    held: Box<dyn anabranch_env::DiskLock>,
+    held: Box<dyn DiskLock>,
 }
 
 fn finish_open(

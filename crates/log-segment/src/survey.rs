@@ -25,11 +25,28 @@ pub(crate) const LIVE_FILE: &str = "live";
 /// The name of the lock file.
 pub const LOCK_FILE: &str = "lock";
 
-/// Whether a file of this name is one that a log writes, or has written.
+/// The name of the file that keeps what the events of a partition depend on.
+pub(crate) const CAUSES_FILE: &str = "causes";
+/// The name of the file that says how a log with several partitions is laid out.
+pub(crate) const LAYOUT_FILE: &str = "layout";
+/// What the folder of a partition is called, before its number.
+pub(crate) const FOLDER: &str = "partition-";
+
+/// Whether a folder of a partition may be called so.
+pub(crate) fn is_folder_name(name: &str) -> bool {
+    let number = name.strip_prefix(FOLDER);
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// Whether a file of this name is one that a log writes, or has written; those of a partition with
+/// their folder.
 pub fn is_file_of_log(name: &str) -> bool {
+    if let Some((folder, name)) = name.split_once('/') {
+        return is_folder_name(folder) && !name.contains('/') && is_file_of_log(name);
+    }
     let ending = Path::new(name).extension().and_then(|e| e.to_str());
     ending.is_some_and(|ending| ["seg", "idx", "cat", "pre", "tmp"].contains(&ending))
-        || [MARK_FILE, LOCK_FILE, LIVE_FILE].contains(&name)
+        || [MARK_FILE, LOCK_FILE, LIVE_FILE, LAYOUT_FILE, CAUSES_FILE].contains(&name)
 }
 
 /// What stands in a log's directory.
@@ -127,7 +144,7 @@ impl Survey {
                     Err(e) => return Err(io_open(format!("opening {name}"), e)),
                 },
                 Some("tmp") => survey.leftovers.push(path),
-                _ if [MARK_FILE, LOCK_FILE, LIVE_FILE].contains(&name.as_str()) => {}
+                _ if is_file_of_log(&name) => {}
                 _ => survey.strangers.push(name),
             }
         }

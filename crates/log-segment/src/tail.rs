@@ -35,6 +35,8 @@ impl Tail {
     pub fn leave(&self) {
         if self.followers.fetch_sub(1, Ordering::AcqRel) == 1 {
             *lock(&self.blocks) = Blocks::default();
+            // Where nothing is published any more, nobody else would let go of those who waited.
+            self.waiting.wake_all();
         }
     }
 

@@ -11,7 +11,8 @@ use crate::format::{
     DATA_START, FRAME_ALIGN, FRAME_HEADER, FormatError, FrameHeader, Mark, PAGE, SegmentHeader,
     Spot, crc32c, get, seal_frame,
 };
-use crate::open::{make_dir, put_mark};
+use crate::layout_file::layout_of;
+use crate::open::{make_dir, put_mark, take_lock};
 use crate::part::segment_path;
 use crate::reading::read_up_to;
 use crate::survey::{LOCK_FILE, MARK_FILE, io_open};
@@ -51,6 +52,12 @@ pub fn upgrade(env: &Env, dir: &Path, new: &Path) -> Result<UpgradeReport, OpenE
             path: dir.display().to_string(),
         });
     }
+    if !layout_of(env, dir)?.is_one() {
+        return Err(OpenError::Invalid(format!(
+            "{} has several partitions, which no older format has; nothing was changed",
+            dir.display()
+        )));
+    }
     let taken = disk
         .exists(new)
         .and_then(|is_there| Ok(is_there && disk.list(new)?.iter().any(|name| name != LOCK_FILE)));
@@ -60,12 +67,12 @@ pub fn upgrade(env: &Env, dir: &Path, new: &Path) -> Result<UpgradeReport, OpenE
             new.display()
         )));
     }
-    let _old_is_ours = lock(env, dir)?;
+    let _old_is_ours = take_lock(env, dir)?;
     let mark = read_mark(env, dir)?;
     let segments = read_segments(env, dir, &mark)?;
     make_dir(env, new)
         .map_err(|e| io_open(format!("making the directory {}", new.display()), e))?;
-    let _new_is_ours = lock(env, new)?;
+    let _new_is_ours = take_lock(env, new)?;
 
     let mut report = UpgradeReport {
         log_id: mark.identity.log_id,
@@ -113,17 +120,6 @@ pub fn upgrade(env: &Env, dir: &Path, new: &Path) -> Result<UpgradeReport, OpenE
     };
     put_mark(env, new, &mark)?;
     Ok(report)
-}
-
-fn lock(env: &Env, dir: &Path) -> Result<Box<dyn anabranch_env::DiskLock>, OpenError> {
-    let holder = format!("pid {}", std::process::id());
-    env.disk
-        .lock(&dir.join(LOCK_FILE), &holder)
-        .map_err(|e| io_open("taking the lock", e))?
-        .map_err(|holder| OpenError::Locked {
-            path: dir.display().to_string(),
-            holder,
-        })
 }
 
 fn damaged(path: &Path, what: &str) -> OpenError {

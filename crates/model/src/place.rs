@@ -165,6 +165,32 @@ impl fmt::Display for Cut {
     }
 }
 
+/// A text that is no cut.
+#[derive(Clone, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is not a cut; write how many events of each partition, for example 0:5,3:17, or just 5"
+)]
+pub struct ParseCutError(pub String);
+
+crate::debug_is_words!(ParseCutError);
+
+impl FromStr for Cut {
+    type Err = ParseCutError;
+
+    fn from_str(text: &str) -> Result<Self, ParseCutError> {
+        let mut cut = Self::start();
+        for part in text.split(',') {
+            match part.parse::<Position>() {
+                Ok(count) if cut.get(count.partition) == 0 => {
+                    cut.set(count.partition, count.offset);
+                }
+                _ => return Err(ParseCutError(text.to_owned())),
+            }
+        }
+        Ok(cut)
+    }
+}
+
 impl fmt::Debug for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -181,6 +207,17 @@ mod tests {
         assert_eq!("0:42".parse::<Position>().unwrap(), Position::at(42));
         assert!("x".parse::<Position>().is_err());
         assert!("1:2:3".parse::<Position>().is_err());
+    }
+
+    #[test]
+    fn cuts_read_back() {
+        for text in ["0:0", "0:5", "0:5,3:17", "2:1"] {
+            assert_eq!(text.parse::<Cut>().unwrap().to_string(), text);
+        }
+        assert_eq!("5".parse::<Cut>().unwrap(), Cut::at(5));
+        for text in ["", "x", "0:5,", "0:5,0:6", "0:5 3:17", "1:2:3"] {
+            assert!(text.parse::<Cut>().is_err(), "{text}");
+        }
     }
 
     #[test]

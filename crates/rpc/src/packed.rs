@@ -86,8 +86,12 @@ pub(crate) fn packed_of(
     reach: Option<Reach>,
     appends: &[u64],
 ) -> Result<EventBatch, Malformed> {
-    let partition = PartitionId(packed.partition);
     let runs = packed.firsts.len();
+    let partition = match &reach {
+        // Without an event nothing is packed, and the partition is that of the reach.
+        Some(reach) if runs == 0 => reach.partition,
+        _ => PartitionId(packed.partition),
+    };
     let columns = [
         packed.counts.len(),
         packed.lengths.len(),

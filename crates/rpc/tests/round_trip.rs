@@ -184,6 +184,17 @@ fn read_error() -> impl Strategy<Value = ReadError> {
 /// Nobody counts so far.
 const FAR: u64 = 1 << 60;
 
+#[test]
+fn a_packed_message_without_events_is_of_the_partition_of_its_reach() {
+    let reach = Reach {
+        partition: PartitionId(3),
+        offsets: 4..9,
+    };
+    let batch = EventBatch::of_run(Vec::new(), reach.clone(), Vec::new());
+    let read = step_of(step_to(&batch, true).unwrap()).unwrap();
+    assert_eq!(read.batch.unwrap().reach(), Some(reach));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

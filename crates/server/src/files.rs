@@ -20,6 +20,8 @@ pub struct LogFiles {
     pub disk: Arc<dyn Disk>,
     /// In which directory.
     pub dir: PathBuf,
+    /// The folders in it that have files of the log too: those of its partitions, if it has several.
+    pub folders: Vec<String>,
     /// The file that the log's writer locks.
     pub lock: &'static str,
     /// Whether a file of this name belongs to the log. Others, such as secrets, are shown to nobody.
@@ -61,6 +63,10 @@ impl Files {
     pub fn list(&self) -> io::Result<wire::LogFiles> {
         let LogFiles { disk, dir, .. } = &self.of;
         let mut files = disk.list(dir)?;
+        for folder in &self.of.folders {
+            let names = disk.list(&dir.join(folder))?;
+            files.extend(names.iter().map(|name| format!("{folder}/{name}")));
+        }
         files.retain(|name| (self.of.is_of_log)(name));
         Ok(wire::LogFiles {
             files,
@@ -113,8 +119,11 @@ impl Files {
     }
 
     fn open(&self, name: &str) -> io::Result<(u64, Arc<dyn File>)> {
-        // A name with a slash is none of the directory's, and none of the log's.
-        if name.contains('/') || !(self.of.is_of_log)(name) {
+        // What stands in another folder is none of the log's.
+        let is_outside = |(folder, name): (&str, &str)| {
+            name.contains('/') || !self.of.folders.iter().any(|known| known == folder)
+        };
+        if name.split_once('/').is_some_and(is_outside) || !(self.of.is_of_log)(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let file = self.of.disk.open(&self.of.dir.join(name), OpenMode::Read)?;

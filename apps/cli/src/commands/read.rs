@@ -1,5 +1,7 @@
 //! `anabranch read` and `anabranch tail`.
 
+use std::str::FromStr;
+
 use anabranch::log::{EventStream, Log, Order, ReadError, ReadMode, VersionRange};
 use anabranch::model::{Cut, EventType, Filter, Position, StreamId};
 use clap::Args;
@@ -24,14 +26,19 @@ Examples:
   anabranch read --category order --type OrderPlaced --output jsonl | jq .data
   anabranch read --tag customer:17850 --reverse --limit 10
   anabranch read --correlation 01939c5e-6f1a-7c3e-9f54-1f0e6a0d7b11
-  anabranch read --from 0:1000 --follow")]
+  anabranch read --from 0:1000 --follow
+  anabranch read --from 1:5,3:17 --until 1:9,3:20")]
 pub struct ReadArgs {
     #[command(flatten)]
     which: Which,
-    /// Begin at this position, as partition:offset or just the offset; with --reverse, the
-    /// newest position to print
-    #[arg(long, value_name = "POSITION", allow_negative_numbers = true)]
-    from: Option<Position>,
+    /// Leave out the events of this cut: begin in each partition at the offset that it names, as
+    /// partition:offset, parted by commas, or just the offset; with --reverse, the newest to print
+    #[arg(long, value_name = "CUT", allow_negative_numbers = true)]
+    from: Option<Places>,
+    /// Print only events of this cut: end in each partition before the offset that it names, and
+    /// nothing of others
+    #[arg(long, value_name = "CUT", allow_negative_numbers = true)]
+    until: Option<Places>,
     /// Print at most so many events
     #[arg(long, short = 'n', value_name = "COUNT", value_parser = whole::<u64>, allow_negative_numbers = true)]
     limit: Option<u64>,
@@ -55,6 +62,74 @@ pub struct TailArgs {
     /// End after so many events
     #[arg(long, short = 'n', value_name = "COUNT", value_parser = whole::<u64>, allow_negative_numbers = true)]
     limit: Option<u64>,
+}
+
+/// A cut as it is written: a place in each of some partitions, also where it is the first one.
+#[derive(Debug, Clone, Default)]
+pub struct Places(Vec<Position>);
+
+impl FromStr for Places {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut places: Vec<Position> = Vec::new();
+        for part in text.split(',') {
+            let place: Position = part.parse().map_err(|_| {
+                format!(
+                    "{text:?} is not a position or a cut; write partition:offset, for example 0:42, \
+                     or just 42, and several parted by commas"
+                )
+            })?;
+            if places
+                .iter()
+                .any(|known| known.partition == place.partition)
+            {
+                return Err(format!(
+                    "{text:?} names partition {} twice",
+                    place.partition.0
+                ));
+            }
+            places.push(place);
+        }
+        Ok(Self(places))
+    }
+}
+
+impl Places {
+    /// What stands before them.
+    pub fn cut(&self) -> Cut {
+        let mut cut = Cut::start();
+        for place in &self.0 {
+            cut.set(place.partition, place.offset);
+        }
+        cut
+    }
+
+    /// Refuses places in partitions that the log does not have. The cut before the first event of
+    /// such a partition would be that of the log's start.
+    pub fn check(&self, name: &str, partitions: u32) -> Result<(), Failure> {
+        let Some(place) = self.0.iter().find(|place| place.partition.0 >= partitions) else {
+            return Ok(());
+        };
+        let what = format!(
+            "{name} {place}: the log has no partition {}; it has {partitions}, counted from 0",
+            place.partition.0
+        );
+        let remedy = "use a position that was read from this log";
+        Err(Failure::usage(what).remedy(remedy))
+    }
+}
+
+/// Refuses a cut with events that are yet to come.
+pub fn check_reached(cut: &Cut, head: &Cut) -> Result<(), Failure> {
+    match head.covers(cut) {
+        true => Ok(()),
+        false => Err(ReadError::CutBeyondHead {
+            from: cut.clone(),
+            head: head.clone(),
+        }
+        .into()),
+    }
 }
 
 /// Which events to print.
@@ -81,7 +156,7 @@ struct Which {
 }
 
 /// Streams of the platform itself can be read.
-fn any_stream_id(text: &str) -> Result<StreamId, String> {
+pub fn any_stream_id(text: &str) -> Result<StreamId, String> {
     StreamId::system(text).map_err(|error| error.to_string())
 }
 
@@ -121,7 +196,7 @@ pub async fn run(args: ReadArgs, context: &Context) -> Outcome {
     }
     let opened = logs::open_read_only(context)?;
     let events = match args.which.just_one_stream() {
-        Some(stream) if args.from.is_none() && !args.follow => {
+        Some(stream) if args.from.is_none() && args.until.is_none() && !args.follow => {
             let order = if args.reverse {
                 Order::Backward
             } else {
@@ -132,7 +207,12 @@ pub async fn run(args: ReadArgs, context: &Context) -> Outcome {
         _ => positioned(&*opened.log, &args).await?,
     };
     let story = args.which.correlation.clone();
-    let mut printer = Printer::new(Output::stdout(), form, args.limit).only_story(story);
+    let from = args.from.as_ref().map(Places::cut).unwrap_or_default();
+    let until = args.until.as_ref().filter(|_| !args.reverse);
+    let until = until.map(Places::cut);
+    let mut printer = Printer::new(Output::stdout(), form, args.limit)
+        .only_story(story)
+        .until(&from, until);
     if args.follow {
         return printer.follow(events).await;
     }
@@ -148,46 +228,33 @@ pub async fn run(args: ReadArgs, context: &Context) -> Outcome {
 async fn positioned(log: &dyn Log, args: &ReadArgs) -> Outcome<EventStream> {
     let filter = args.which.filter();
     let partitions = log.capabilities().partitions;
-    if let Some(position) = args.from
-        && position.partition.0 >= partitions
-    {
-        // The cut before the partition's first event would be that of the log's start.
-        let what = format!(
-            "--from {position}: the log has no partition {}; it has {partitions}, counted from 0",
-            position.partition.0
-        );
-        let remedy = "use a position that was read from this log";
-        return Err(Failure::usage(what).remedy(remedy).into());
+    for (name, places) in [("--from", &args.from), ("--until", &args.until)] {
+        if let Some(places) = places {
+            places.check(name, partitions)?;
+        }
     }
     let head = log.head().await?;
+    if let Some(until) = &args.until
+        && !args.follow
+    {
+        check_reached(&until.cut(), &head)?;
+    }
     if !args.reverse {
         let mode = if args.follow {
             ReadMode::Follow
         } else {
             ReadMode::ToHead
         };
-        let from = cut_before(args.from);
-        if !head.covers(&from) {
-            return Err(Failure::from(ReadError::CutBeyondHead { from, head }).into());
-        }
+        let from = args.from.as_ref().map(Places::cut).unwrap_or_default();
+        check_reached(&from, &head)?;
         return Ok(log.read(&from, filter, mode));
     }
-    let mut newest = head;
-    if let Some(position) = args.from {
-        let partition = position.partition;
-        let count = position.offset.saturating_add(1).min(newest.get(partition));
-        newest.set(partition, count);
+    let mut newest = args.until.as_ref().map_or(head, Places::cut);
+    for place in args.from.iter().flat_map(|from| &from.0) {
+        let count = place.offset.saturating_add(1);
+        newest.set(place.partition, count.min(newest.get(place.partition)));
     }
     Ok(log.read(&newest, filter, ReadMode::Backward))
-}
-
-/// The cut of everything before `position`.
-fn cut_before(position: Option<Position>) -> Cut {
-    let mut cut = Cut::start();
-    if let Some(position) = position {
-        cut.set(position.partition, position.offset);
-    }
-    cut
 }
 
 /// Fails if the stream has no events at all.

@@ -56,7 +56,7 @@ fn help_says_what_a_stranger_needs() {
         check("bench-remote", &scratch.run("bench remote --help").ok());
     }
     for verb in [
-        "info", "verify", "repair", "backup", "restore", "export", "upgrade",
+        "create", "info", "verify", "repair", "backup", "restore", "export", "upgrade",
     ] {
         let name = format!("log-{verb}");
         check(&name, &scratch.run(&format!("log {verb} --help")).ok());

@@ -28,6 +28,7 @@ mod log_lines;
 mod operate;
 mod otlp;
 mod packaging;
+mod partitions;
 mod read;
 mod schema;
 mod serve;

@@ -38,29 +38,23 @@ pub struct BackupReport {
     pub bytes_copied: u64,
 }
 
-/// Copies the log in `from` into the directory `to`: every event that is durable when the
-/// call begins, checked frame by frame.
-///
-/// A writer may be at work. A second backup into the same directory copies what is new:
-/// full segments that are there stay. The backup before stays valid until the new one is
-/// complete.
-///
-/// # Errors
-///
-/// Events in `from` are damaged, `to` holds the backup of another log or a damaged
-/// manifest, or the disk refuses.
-pub fn backup(
+/// As [`backup`](super::backup), of the files of one partition; with `until`, no event from that
+/// offset on.
+pub(super) fn backup_one(
     env: Env,
-    from: impl AsRef<Path>,
-    to: impl AsRef<Path>,
+    from: &Path,
+    to: &Path,
+    until: Option<u64>,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<BackupReport, OpenError> {
-    let (from, to) = (from.as_ref(), to.as_ref());
     // Before the files are listed: what is durable by then stands in files of the list.
     let published = open_reader(env.clone(), from)?.published();
     let mut layout = Layout::take(&env, from)?;
     if layout.written {
         layout.durable = layout.durable.max(published);
+    }
+    if let Some(until) = until {
+        layout.end_at(until)?;
     }
     make_dir(&env, to).map_err(|e| io_open(format!("making the directory {}", to.display()), e))?;
     let before = Manifest::read(&env, to)?;
@@ -177,23 +171,13 @@ fn remove_old(env: &Env, dir: &Path, manifest: &Manifest) -> Result<(), OpenErro
     env.disk.sync_dir(dir).map_err(failed)
 }
 
-/// Makes the log that a backup holds, in the directory `to`, which must be empty or not
-/// there yet.
-///
-/// Every hash and every frame is checked before the log appears. It opens as the log that
-/// it is a copy of: same id, same positions, the next epoch.
-///
-/// # Errors
-///
-/// There is no complete backup, something of it is damaged, `to` is not empty, or the disk
-/// refuses.
-pub fn restore(
+/// As [`restore`](super::restore), of the files of one partition.
+pub(super) fn restore_one(
     env: Env,
-    backup: impl AsRef<Path>,
-    to: impl AsRef<Path>,
+    from: &Path,
+    to: &Path,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<BackupReport, OpenError> {
-    let (from, to) = (backup.as_ref(), to.as_ref());
     let exists = |path: &Path| {
         let exists = env.disk.exists(path);
         exists.map_err(|e| io_open(format!("looking for {}", path.display()), e))

@@ -1,10 +1,12 @@
 use std::path::Path;
 
 use anabranch_env::{Env, OpenMode};
-use anabranch_log::OpenError;
+use anabranch_log::{Layout, OpenError};
+use anabranch_model::PartitionId;
 
 use crate::beside;
 use crate::format::FORMAT_VERSION;
+use crate::layout_file::folder_name;
 use crate::part::PartIndex;
 use crate::survey::{LOCK_FILE, Survey, io_open};
 use crate::sync::read;
@@ -26,7 +28,12 @@ pub struct Info {
     pub clean: bool,
     /// Whether a writer has it open.
     pub written: bool,
-    /// The segments, oldest first.
+    /// Which partition each stream stands in.
+    pub layout: Layout,
+    /// Of a log with several partitions: what each is and holds. What stands beside this is of all
+    /// of them together.
+    pub parts: Vec<Self>,
+    /// The segments, oldest first; of several partitions only in `parts`.
     pub segments: Vec<SegmentInfo>,
     /// Bytes of index files.
     pub index_bytes: u64,
@@ -53,12 +60,10 @@ pub struct SegmentInfo {
     pub sealed: bool,
 }
 
-/// Looks at the log in `dir` without reading its events. Changes nothing; works beside a
-/// writer.
-pub fn info(env: Env, dir: impl AsRef<Path>) -> Result<Info, OpenError> {
-    let dir = dir.as_ref();
+/// As [`info`](super::info), of the files of one partition.
+pub(super) fn info_one(env: &Env, dir: &Path) -> Result<Info, OpenError> {
     let store = beside::open_reader(env.clone(), dir)?;
-    let survey = Survey::take(&env, dir)?;
+    let survey = Survey::take(env, dir)?;
     let written = env
         .disk
         .is_locked(&dir.join(LOCK_FILE))
@@ -91,7 +96,7 @@ pub fn info(env: Env, dir: impl AsRef<Path>) -> Result<Info, OpenError> {
     }
     let mut index_bytes = 0;
     for path in survey.indexes.values() {
-        index_bytes += file_bytes(&env, path).map_err(|e| io_open("looking at an index", e))?;
+        index_bytes += file_bytes(env, path).map_err(|e| io_open("looking at an index", e))?;
     }
     let mut problems = store.notes();
     let copies = survey.header_problems.iter();
@@ -108,11 +113,51 @@ pub fn info(env: Env, dir: impl AsRef<Path>) -> Result<Info, OpenError> {
         marked: survey.mark.map_or(0, |mark| mark.durable),
         clean: !written && survey.mark.is_some_and(|mark| mark.clean),
         written,
+        layout: Layout::one(),
+        parts: Vec::new(),
         segments,
         index_bytes,
         spare_bytes: survey.spares.iter().map(|(_, bytes)| bytes).sum(),
         problems,
     })
+}
+
+impl Info {
+    /// What several partitions are together.
+    pub(super) fn of_parts(log_id: u128, layout: Layout, parts: Vec<Self>) -> Self {
+        let sum = |of: fn(&Self) -> u64| parts.iter().map(of).sum();
+        let problems = |(id, part): (PartitionId, &Self)| {
+            let inside = move |what: &String| format!("{}/{what}", folder_name(id));
+            part.problems.iter().map(inside).collect::<Vec<_>>()
+        };
+        Self {
+            log_id,
+            format_version: FORMAT_VERSION,
+            epoch: parts.iter().map(|part| part.epoch).max().unwrap_or(0),
+            events: sum(|part| part.events),
+            marked: sum(|part| part.marked),
+            clean: parts.iter().all(|part| part.clean),
+            written: parts.iter().any(|part| part.written),
+            segments: Vec::new(),
+            index_bytes: sum(|part| part.index_bytes),
+            spare_bytes: sum(|part| part.spare_bytes),
+            problems: layout.ids().zip(&parts).flat_map(problems).collect(),
+            layout,
+            parts,
+        }
+    }
+
+    /// Bytes of the segments, of all partitions.
+    pub fn segment_bytes(&self) -> u64 {
+        let own = self.segments.iter().map(|segment| segment.bytes);
+        own.chain(self.parts.iter().map(Self::segment_bytes)).sum()
+    }
+
+    /// How many segments there are, in all partitions.
+    pub fn segment_count(&self) -> u64 {
+        let own = self.segments.len() as u64;
+        own + self.parts.iter().map(Self::segment_count).sum::<u64>()
+    }
 }
 
 fn file_bytes(env: &Env, path: &Path) -> Result<u64, std::io::Error> {

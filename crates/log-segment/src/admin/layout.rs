@@ -80,6 +80,22 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Leaves out what stands at `end` or behind it.
+    pub fn end_at(&mut self, end: u64) -> Result<(), OpenError> {
+        if self.written && self.durable < end {
+            return Err(OpenError::Invalid(format!(
+                "{} events are not to be seen yet; try again",
+                end - self.durable
+            )));
+        }
+        self.durable = end;
+        self.places.retain(|place| place.header.first < end);
+        if let Some(last) = self.places.last_mut() {
+            last.limit = Some(end);
+        }
+        Ok(())
+    }
+
     fn damage(&mut self, file: &str, offset: u64, what: impl Into<String>, heals: bool) {
         self.damages.push(Damage {
             file: file.to_owned(),

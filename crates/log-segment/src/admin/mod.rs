@@ -9,14 +9,17 @@ mod layout;
 mod manifest;
 mod repair;
 mod report;
+mod several;
 mod verify;
 mod walk;
 
 #[cfg(test)]
 pub(crate) use manifest::decode_manifest;
+#[cfg(test)]
+pub(crate) use several::decode_whole;
 
-pub use backup::{BackupReport, backup, restore};
-pub use info::{Info, SegmentInfo, info};
-pub use repair::{Action, Loss, LostEvent, RepairPlan, plan_repair};
+pub use backup::BackupReport;
+pub use info::{Info, SegmentInfo};
+pub use repair::{Action, Loss, LostEvent, RepairPlan};
 pub use report::{Damage, Progress, Remark, VerifyReport};
-pub use verify::verify;
+pub use several::{backup, backup_until, info, plan_repair, restore, verify};

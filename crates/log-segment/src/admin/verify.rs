@@ -26,27 +26,8 @@ const HEADS_MEMORY: usize = 128 << 20;
 /// How many bytes lie between two reports of progress.
 const PROGRESS_STEP: u64 = 4 << 20;
 
-/// Reads every byte of every file of the log in `dir`, but for files that are none of its
-/// own, and says what is not as it was
-/// written. Changes nothing.
-///
-/// Works beside a writer too: what it writes meanwhile, beyond the durable mark, is not
-/// judged. Memory: the index of one segment, and 128 MiB for the versions of streams.
-///
-/// # Errors
-///
-/// There is no log, its files are of a newer format, or the disk refuses to list them.
-/// Damage is no error: it is in the report.
-pub fn verify(
-    env: Env,
-    dir: impl AsRef<Path>,
-    on_progress: &mut dyn FnMut(Progress),
-) -> Result<VerifyReport, OpenError> {
-    let layout = Layout::take(&env, dir.as_ref())?;
-    verify_layout(env, dir.as_ref(), &layout, on_progress)
-}
-
-/// As [`verify`], of a directory that was looked at before.
+/// As [`verify`](super::verify), of a directory with the files of one partition that was looked at
+/// before.
 pub(super) fn verify_layout(
     env: Env,
     dir: &Path,

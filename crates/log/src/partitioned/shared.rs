@@ -9,12 +9,15 @@ use super::causes::{Causes, Counts};
 use super::deltas::Deltas;
 use super::kept::{Kept, Mark};
 use crate::contract::{Log, ReadMode};
-use crate::error::ReadError;
+use crate::error::{AppendError, ReadError, Rejection};
 use crate::stream::malformed;
 
 /// What a log and its readers have in common. It does not keep the partitions open.
 pub(super) struct Shared {
     pub logs: Vec<Weak<dyn Log>>,
+    /// Another process writes. It does not stop while partitions are asked, one after another, how
+    /// far they go, so what they answer is no closed cut.
+    reads_only: bool,
     causes: Mutex<Causes>,
     deltas: Vec<Mutex<Deltas>>,
 }
@@ -25,6 +28,7 @@ impl Shared {
     pub fn open(logs: &[Arc<dyn Log>], files: Vec<Arc<dyn File>>) -> Result<Self, ReadError> {
         let mut shared = Self {
             logs: logs.iter().map(Arc::downgrade).collect(),
+            reads_only: is_read_only(&*logs[0]),
             causes: Mutex::new(Causes::new(Vec::new())),
             deltas: (0..logs.len())
                 .map(|p| Mutex::new(Deltas::new(PartitionId(p as u32), logs.len())))
@@ -33,23 +37,32 @@ impl Shared {
         for (p, file) in files.into_iter().enumerate() {
             shared.restore(p, file)?;
         }
-        let mut parts = Vec::new();
-        for (p, log) in logs.iter().enumerate() {
-            let end = at_once(log.head()).unwrap_or_else(|| Err(not_here()))?;
-            let end = end.get(PartitionId(0));
-            parts.push((
-                end,
-                shared.with_deltas(p, end, |deltas| deltas.before(end))?,
-            ));
-        }
-        let ends: Counts = parts.iter().map(|(end, _)| *end).collect();
-        for (p, (_, causes)) in parts.iter().enumerate() {
-            if let Some(q) = (0..ends.len()).find(|&q| causes[q] > ends[q]) {
+        let end_of = |log: &Arc<dyn Log>| {
+            let head = at_once(log.head()).unwrap_or_else(|| Err(not_here()))?;
+            Ok(head.get(PartitionId(0)))
+        };
+        let ends: Result<Counts, ReadError> = logs.iter().map(end_of).collect();
+        let mut ends = ends?;
+        for (p, &end) in ends.iter().enumerate() {
+            let causes = shared.with_deltas(p, end, |deltas| deltas.before(end))?;
+            let short = (0..ends.len()).find(|&q| causes[q] > ends[q]);
+            // It may have been written since it was asked.
+            if let Some(q) = short
+                && end_of(&logs[q])? < causes[q]
+            {
                 return Err(ReadError::Invalid(format!(
                     "events of partition {p} depend on the first {} events of partition {q}, which has {} only: a part of the log was lost, or an older copy of it was put back; put all partitions back as they were at one time",
                     causes[q], ends[q]
                 )));
             }
+        }
+        shared.close(&vec![0; ends.len()], &mut ends)?;
+        let mut parts = Vec::new();
+        for (p, &end) in ends.iter().enumerate() {
+            parts.push((
+                end,
+                shared.with_deltas(p, end, |deltas| deltas.before(end))?,
+            ));
         }
         shared.causes = Mutex::new(Causes::new(parts));
         Ok(shared)
@@ -123,10 +136,49 @@ impl Shared {
 
     /// Every durable event there is now: a closed cut.
     pub async fn ask_ends(&self) -> Result<Counts, ReadError> {
+        if self.reads_only {
+            return self.ask_beside().await;
+        }
         for partition in 0..self.logs.len() {
             self.ask_end(partition).await?;
         }
         Ok(self.causes().ends())
+    }
+
+    /// The same beside a writer in another process: without what came so late that its causes were
+    /// not to be seen yet. What was there before the call is in it, with its causes.
+    async fn ask_beside(&self) -> Result<Counts, ReadError> {
+        let before = self.causes().ends();
+        let mut ends = before.clone();
+        for (p, end) in ends.iter_mut().enumerate() {
+            let head = self.log(p)?.head().await?;
+            *end = head.get(PartitionId(0)).max(*end);
+        }
+        self.close(&before, &mut ends)?;
+        let mut causes = self.causes();
+        for (p, end) in ends.into_iter().enumerate() {
+            causes.reaches(p, end);
+        }
+        Ok(causes.ends())
+    }
+
+    /// Lowers `ends` to the greatest closed cut in it; `before` is one.
+    fn close(&self, before: &[u64], ends: &mut Counts) -> Result<(), ReadError> {
+        let mut p = 0;
+        // A partition that is lowered may be what one before it depends on.
+        while p < ends.len() {
+            let beyond = self.with_deltas(p, ends[p], |deltas| {
+                deltas.first_beyond(before[p], ends[p], ends)
+            })?;
+            p = match beyond {
+                None => p + 1,
+                Some(entry) => {
+                    ends[p] = entry.offset;
+                    0
+                }
+            };
+        }
+        Ok(())
     }
 
     /// What `look` finds in the deltas of a partition, when they are known up to `to`, which is
@@ -158,6 +210,13 @@ pub(super) fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
     }
+}
+
+fn is_read_only(log: &dyn Log) -> bool {
+    matches!(
+        log.takes_appends(),
+        Err(AppendError::Rejected(Rejection::ReadOnly))
+    )
 }
 
 fn not_here() -> ReadError {

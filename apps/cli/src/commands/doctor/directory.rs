@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anabranch::log::{Log, ReadMode};
-use anabranch::model::{Filter, PartitionId};
+use anabranch::model::Filter;
 use anabranch::segment::{self, Durability};
 
 use super::check::Check;
@@ -28,11 +28,17 @@ pub async fn log_in(dir: &Path, context: &Context) -> Vec<Check> {
 
 /// When the newest event was recorded, in microseconds since 1970.
 async fn newest(log: &dyn Log) -> Option<u64> {
-    let mut from = log.head().await.ok()?;
-    let last = from.get(PartitionId(0)).checked_sub(1)?;
-    from.set(PartitionId(0), last);
+    let head = log.head().await.ok()?;
+    let mut from = head.clone();
+    for (partition, count) in head.iter() {
+        from.set(partition, count - 1);
+    }
     let mut events = log.read(&from, Filter::all(), ReadMode::ToHead);
-    Some(events.next().await?.ok()?.recorded_at)
+    let mut newest = None;
+    while let Some(Ok(event)) = events.next().await {
+        newest = newest.max(Some(event.recorded_at));
+    }
+    newest
 }
 
 fn room(dir: &Path, context: &Context) -> Vec<Check> {

@@ -51,8 +51,18 @@ pub async fn run_backup(args: &BackupArgs, context: &Context) -> Outcome {
         Address::Server(_) => check_place(to, "a backup")?,
         Address::Directory(_) | Address::Memory => check_target(&from, to, "a backup")?,
     }
+    // What of several partitions fits together, also while they are written to.
+    let until = match segment::layout_of(&env, &from)?.is_one() {
+        true => None,
+        false => {
+            let opened = logs::open_read_only(context)?;
+            let head = opened.log.head().await?;
+            opened.close()?;
+            Some(head)
+        }
+    };
     let progress = Progress::bytes(context.settings.form, "copying", Some(0));
-    let report = segment::backup(env, &from, to, &mut |done| {
+    let report = segment::backup_until(env, &from, to, until.as_ref(), &mut |done| {
         progress.set_of(done.bytes_done, done.bytes_total);
     })
     .map_err(|error| failure("backup", error).safe("the log is as it was"))?;

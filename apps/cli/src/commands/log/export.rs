@@ -5,10 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anabranch::log::ReadMode;
-use anabranch::model::{Cut, Filter, PartitionId};
+use anabranch::model::{Cut, Filter};
 use clap::Args;
 
 use crate::commands::Context;
+use crate::commands::read::{Places, check_reached};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs::{self, Opened};
 use crate::output::{Form, Output, Progress, note};
@@ -23,25 +24,40 @@ those too. The file appears when it is whole.
 
 Examples:
   anabranch log export events.jsonl
+  anabranch log export events.jsonl --until 0:1000
   anabranch log export - | gzip > events.jsonl.gz")]
 pub struct ExportArgs {
     /// The file, which must not exist yet, or - for standard output
     file: String,
+    /// Only events of this cut: end in each partition before the offset that it names, as
+    /// partition:offset, parted by commas, or just the offset
+    #[arg(long, value_name = "CUT", allow_negative_numbers = true)]
+    until: Option<Places>,
 }
 
 /// Writes the events.
 pub async fn run(args: ExportArgs, context: &Context) -> Outcome {
     let opened = logs::open_read_only(context)?;
+    let head = opened.log.head().await?;
+    let until = args.until.as_ref().map(Places::cut);
+    if let (Some(places), Some(until)) = (&args.until, &until) {
+        places.check("--until", opened.log.capabilities().partitions)?;
+        check_reached(until, &head)?;
+    }
     if args.file == "-" {
-        export(&opened, Output::stdout(), Progress::none()).await?;
+        export(&opened, until, Output::stdout(), Progress::none()).await?;
         return Ok(opened.close()?);
     }
     let form = context.settings.form;
-    let head = opened.log.head().await?;
-    let progress = Progress::events(form, "exporting", head.get(PartitionId(0)));
+    let count = until
+        .as_ref()
+        .unwrap_or(&head)
+        .iter()
+        .map(|(_, count)| count);
+    let progress = Progress::events(form, "exporting", count.sum());
     let file = WholeFile::create(Path::new(&args.file))?;
     let out = Output::to(Box::new(file.handle()?), &args.file);
-    let events = export(&opened, out, progress).await?;
+    let events = export(&opened, until, out, progress).await?;
     file.finish()?;
     if form == Form::Text {
         note(&format!("{events} events in {}", args.file));
@@ -49,11 +65,18 @@ pub async fn run(args: ExportArgs, context: &Context) -> Outcome {
     Ok(opened.close()?)
 }
 
-async fn export(opened: &Opened, out: Output, progress: Progress) -> Outcome<u64> {
+async fn export(
+    opened: &Opened,
+    until: Option<Cut>,
+    out: Output,
+    progress: Progress,
+) -> Outcome<u64> {
     let events = opened
         .log
         .read(&Cut::start(), Filter::all(), ReadMode::ToHead);
-    let mut printer = Printer::new(out, Form::Jsonl, None).with_progress(progress);
+    let mut printer = Printer::new(out, Form::Jsonl, None)
+        .until(&Cut::start(), until)
+        .with_progress(progress);
     printer.print_all(events).await?;
     Ok(printer.printed())
 }

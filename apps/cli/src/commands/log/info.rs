@@ -1,12 +1,14 @@
 //! `anabranch log info`.
 
-use anabranch::model::{Position, rfc3339};
+use anabranch::log::{Group, Layout};
+use anabranch::model::{PartitionId, Position, StreamId, rfc3339};
 use anabranch::segment::{self, Info, SegmentInfo};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::text::{bytes, count, counted, log_id};
+use super::text::{bytes, count, counted, events, log_id};
 use crate::commands::Context;
+use crate::commands::read::any_stream_id;
 use crate::failure::Outcome;
 use crate::logs;
 use crate::output::{Form, Output};
@@ -20,19 +22,48 @@ the log's server.
 Examples:
   anabranch log info
   anabranch log info --log http://127.0.0.1:7400
+  anabranch log info --stream order/536365
   anabranch log info --output json | jq .events")]
-pub struct InfoArgs {}
+pub struct InfoArgs {
+    /// Say which partition this stream stands in, and nothing else
+    #[arg(long, short, value_name = "STREAM", value_parser = any_stream_id)]
+    stream: Option<StreamId>,
+}
 
 /// Prints it.
-pub async fn run(_args: &InfoArgs, context: &Context) -> Outcome {
+pub async fn run(args: &InfoArgs, context: &Context) -> Outcome {
     let (env, dir) = logs::files_of(context).await?;
-    let info = segment::info(env, &dir)?;
     let mut out = Output::stdout();
+    if let Some(stream) = &args.stream {
+        let layout = segment::layout_of(&env, &dir)?;
+        print_place(stream, &layout, context.settings.form, &mut out)?;
+        return out.flush();
+    }
+    let info = segment::info(env, &dir)?;
     match context.settings.form {
         Form::Text => print_text(&info, &dir.display().to_string(), &mut out)?,
         Form::Json | Form::Jsonl => out.line(&to_json(&info).to_string())?,
     }
     out.flush()
+}
+
+/// Where a stream stands, whether it has events or not.
+fn print_place(stream: &StreamId, layout: &Layout, form: Form, out: &mut Output) -> Outcome {
+    let partition = layout.partition_of(stream);
+    let name = layout.name_of(partition);
+    match form {
+        Form::Text => {
+            let group = name.map_or_else(String::new, |name| format!(" ({name})"));
+            out.line(&format!(
+                "{stream} stands in partition {}{group}",
+                partition.0
+            ))
+        }
+        Form::Json | Form::Jsonl => {
+            let place = json!({"stream": stream, "partition": partition, "group": name});
+            out.line(&place.to_string())
+        }
+    }
 }
 
 fn print_text(info: &Info, dir: &str, out: &mut Output) -> Outcome {
@@ -43,11 +74,11 @@ fn print_text(info: &Info, dir: &str, out: &mut Output) -> Outcome {
     } else {
         "not closed in order: the next opening for writing recovers"
     };
-    let segment_bytes = info.segments.iter().map(|segment| segment.bytes).sum();
     for (name, value) in [
         ("log", dir.to_owned()),
         ("id", log_id(info.log_id)),
         ("format", info.format_version.to_string()),
+        ("layout", info.layout.to_string()),
         (
             "opened",
             format!("{} for writing", counted(info.epoch, "time")),
@@ -59,8 +90,8 @@ fn print_text(info: &Info, dir: &str, out: &mut Output) -> Outcome {
             "bytes",
             format!(
                 "{} in {}, {} of indexes, {} written ahead",
-                bytes(segment_bytes),
-                counted(info.segments.len() as u64, "segment"),
+                bytes(info.segment_bytes()),
+                counted(info.segment_count(), "segment"),
                 bytes(info.index_bytes),
                 bytes(info.spare_bytes)
             ),
@@ -72,10 +103,24 @@ fn print_text(info: &Info, dir: &str, out: &mut Output) -> Outcome {
     for segment in &info.segments {
         out.line(&segment_line(segment))?;
     }
+    for (id, part) in info.layout.ids().zip(&info.parts) {
+        out.line(&partition_line(id, part, &info.layout))?;
+    }
     for problem in &info.problems {
         out.line(&format!("problem: {problem}; run `anabranch log verify`"))?;
     }
     Ok(())
+}
+
+fn partition_line(id: PartitionId, part: &Info, layout: &Layout) -> String {
+    format!(
+        "partition {:<5} {:<16} {:>15} {:>10} in {}",
+        id.0,
+        layout.name_of(id).unwrap_or_default(),
+        events(part.events),
+        bytes(part.segment_bytes()),
+        counted(part.segment_count(), "segment"),
+    )
 }
 
 fn segment_line(segment: &SegmentInfo) -> String {
@@ -96,8 +141,50 @@ fn last_of(segment: &SegmentInfo) -> Option<Position> {
     (segment.end > segment.first).then(|| Position::at(segment.end - 1))
 }
 
+/// A layout, as JSON; none where there is one partition.
+pub fn layout_json(layout: &Layout) -> Value {
+    if layout.is_one() {
+        return Value::Null;
+    }
+    let group = |group: &Group| {
+        json!({
+            "name": group.name,
+            "categories": group.categories,
+            "count": group.count,
+        })
+    };
+    json!({
+        "groups": layout.groups().iter().map(group).collect::<Vec<_>>(),
+        "rest": layout.rest(),
+        "partitions": layout.partitions(),
+    })
+}
+
 /// What it is, as JSON.
 pub fn to_json(info: &Info) -> Value {
+    let mut json = own_json(info);
+    if !info.layout.is_one() {
+        let part = |(id, part): (PartitionId, &Info)| {
+            let mut json = own_json(part);
+            json["partition"] = json!(id);
+            json["group"] = json!(info.layout.name_of(id));
+            for segment in json["segments"].as_array_mut().into_iter().flatten() {
+                for end in ["first", "last"] {
+                    let moved = segment[end].as_str().and_then(|at| at.strip_prefix("0:"));
+                    if let Some(offset) = moved {
+                        segment[end] = json!(format!("{}:{offset}", id.0));
+                    }
+                }
+            }
+            json
+        };
+        json["layout"] = layout_json(&info.layout);
+        json["partitions"] = info.layout.ids().zip(&info.parts).map(part).collect();
+    }
+    json
+}
+
+fn own_json(info: &Info) -> Value {
     let segment = |segment: &SegmentInfo| {
         json!({
             "file": segment.file,

@@ -6,6 +6,7 @@
 )]
 
 mod backup;
+mod create;
 mod export;
 pub mod info;
 mod repair;
@@ -18,9 +19,10 @@ use clap::Subcommand;
 use super::Context;
 use crate::failure::Outcome;
 
-/// Look after a log: info, verify, repair, backup, restore, export, upgrade
+/// Make or look after a log: create, info, verify, repair, backup, restore, export, upgrade
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
+    Create(create::CreateArgs),
     Info(info::InfoArgs),
     Verify(verify::VerifyArgs),
     Repair(repair::RepairArgs),
@@ -33,6 +35,7 @@ pub enum LogCommand {
 /// Runs the command.
 pub async fn run(command: LogCommand, context: &Context) -> Outcome {
     match command {
+        LogCommand::Create(args) => create::run(args, context),
         LogCommand::Info(args) => info::run(&args, context).await,
         LogCommand::Verify(args) => verify::run(&args, context).await,
         LogCommand::Repair(args) => repair::run(&args, context),

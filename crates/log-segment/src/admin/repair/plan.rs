@@ -67,7 +67,45 @@ pub enum Action {
         file: String,
     },
     /// Writes the mark file again.
-    RewriteMark,
+    RewriteMark {
+        /// The file.
+        file: String,
+    },
+}
+
+impl Action {
+    /// The same with each file named by `inside`.
+    pub(crate) fn named(self, inside: &dyn Fn(&str) -> String) -> Self {
+        match self {
+            Self::Rename { from, to } => Self::Rename {
+                from: inside(&from),
+                to: inside(&to),
+            },
+            Self::SetAside { file, to } => Self::SetAside {
+                file: inside(&file),
+                to: inside(&to),
+            },
+            Self::RewriteHeader { file } => Self::RewriteHeader {
+                file: inside(&file),
+            },
+            Self::ReplaceSegment { file, kept } => Self::ReplaceSegment {
+                file: inside(&file),
+                kept: inside(&kept),
+            },
+            Self::MakeSegment { file } => Self::MakeSegment {
+                file: inside(&file),
+            },
+            Self::RebuildIndex { file } => Self::RebuildIndex {
+                file: inside(&file),
+            },
+            Self::Drop { file } => Self::Drop {
+                file: inside(&file),
+            },
+            Self::RewriteMark { file } => Self::RewriteMark {
+                file: inside(&file),
+            },
+        }
+    }
 }
 
 impl fmt::Display for Action {
@@ -85,7 +123,8 @@ impl fmt::Display for Action {
             Self::Drop { file } => {
                 write!(f, "remove {file}, which the log makes again by itself")
             }
-            Self::RewriteMark => f.write_str("write the mark again"),
+            Self::RewriteMark { file } if file == MARK_FILE => f.write_str("write the mark again"),
+            Self::RewriteMark { file } => write!(f, "write {file} again"),
         }
     }
 }
@@ -105,6 +144,8 @@ pub struct RepairPlan {
     pub actions: Vec<Action>,
     pub(super) dir: PathBuf,
     pub(super) steps: Vec<Step>,
+    /// Of a log with several partitions: what is done in each. Then there are no steps.
+    pub(super) parts: Vec<RepairPlan>,
 }
 
 /// What an action needs to be done.
@@ -160,6 +201,7 @@ pub(super) fn plan(env: &Env, dir: &Path) -> Result<RepairPlan, OpenError> {
         actions: Vec::new(),
         dir: dir.to_owned(),
         steps: Vec::new(),
+        parts: Vec::new(),
     };
     if report.is_clean() {
         return Ok(plan);
@@ -444,7 +486,9 @@ impl RepairPlan {
         if !is_damaged && !is_beyond {
             return;
         }
-        self.actions.push(Action::RewriteMark);
+        self.actions.push(Action::RewriteMark {
+            file: MARK_FILE.to_owned(),
+        });
         self.steps.push(Step::Mark(Mark {
             identity: layout.identity,
             sequence: known.map_or(2, |mark| mark.sequence + 2),
