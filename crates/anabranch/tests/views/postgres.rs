@@ -138,7 +138,7 @@ impl Shop {
     /// Whether the view gets to where the log ends, given time. Time passes here only.
     async fn numbers(&self, service: &Service) -> Vec<i64> {
         let head = self.bench.log.inner();
-        let head = anabranch_log::Log::head(head).await.unwrap();
+        let head = anabranch_log::Log::head(&**head).await.unwrap();
         self.until_in_time(service, |status| {
             let copy = status.serving.as_ref();
             copy.is_some_and(|copy| copy.cut.covers(&head))
