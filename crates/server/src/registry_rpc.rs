@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_access::{Act, Caller, Verb};
+use anabranch_access::{Act, Verb};
 use anabranch_rpc::registry as r;
 use anabranch_rpc::registry::__buffa::oneof::find_request::Subject as Sought;
 use anabranch_runtime::{Service, Whereabouts, port};
@@ -203,14 +203,8 @@ impl r::RegistryService for RegistryRpc {
         self.check_beside(&name, &about)
             .map_err(ConnectError::from)?;
         let secret = message.secret;
-        let key = match &caller {
-            Caller::Known(principal) => Some(principal.key.clone()),
-            Caller::Anybody | Caller::Nobody => None,
-        };
         let registering = async move |registry: Arc<Registry>| {
-            registry.check_name(&name, &caller).await?;
-            let key = key.as_deref();
-            let granted = registry.register(&name, &about, &secret, lasts, key);
+            let granted = registry.register(&name, &about, &secret, lasts, &caller);
             let granted = granted.await?;
             Ok((name, granted))
         };

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use anabranch_access::Caller;
 use anabranch_domain::Timestamp;
 use anabranch_domain::types::Privacy;
 use anabranch_log::{
@@ -17,6 +18,7 @@ use tokio::sync::Mutex;
 use super::denied::Denied;
 use super::fact::{About, Fact, OWNER, SERVICE};
 use super::lease::{Lease, check_secret};
+use super::names::check_name;
 use super::table::{
     Entry, Governed, Shown, State, Table, Wanted, belongs_to, governing, says_itself,
 };
@@ -141,14 +143,14 @@ impl Registry {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a service, which has shown this key; without a secret, one is made.
+    /// Registers a service for who may do that; without a secret, one is made.
     pub async fn register(
         &self,
         name: &str,
         about: &About,
         secret: &str,
         lease_time: Duration,
-        key: Option<&str>,
+        caller: &Caller,
     ) -> Result<Granted, Denied> {
         let secret = if secret.is_empty() {
             format!("{:032x}{:032x}", self.time.random(), self.time.random())
@@ -161,10 +163,14 @@ impl Registry {
             about,
             secret: &secret,
             lease_time,
-            key,
+            caller,
         };
-        self.change(|table, now| table.register(&wanted, now))
-            .await?;
+        // Each time anew: somebody else may have had the name meanwhile.
+        let plan = |table: &Table, now| {
+            check_name(table, &wanted)?;
+            table.register(&wanted, now)
+        };
+        self.change(plan).await?;
         let number = self.table().service(name).map(|entry| entry.lease);
         Ok(Granted {
             number: number.unwrap_or_default(),

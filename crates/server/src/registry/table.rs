@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_access::Caller;
 use anabranch_domain::Timestamp;
 use anabranch_domain::types::{Kept, Privacy, PrivateRead, Reads};
 use anabranch_log::{Append, Condition, Expect, Rejection};
@@ -83,8 +84,18 @@ pub struct Wanted<'a> {
     pub about: &'a About,
     pub secret: &'a str,
     pub lease_time: Duration,
-    /// The id of the key that it has shown.
-    pub key: Option<&'a str>,
+    /// Who registers it.
+    pub caller: &'a Caller,
+}
+
+impl Wanted<'_> {
+    /// The id of the key that was shown.
+    fn key(&self) -> Option<String> {
+        match self.caller {
+            Caller::Known(principal) => Some(principal.key.clone()),
+            Caller::Anybody | Caller::Nobody => None,
+        }
+    }
 }
 
 /// What a client has shown of the leases that it acts by.
@@ -346,7 +357,7 @@ impl Table {
             about: (*about).clone(),
             secret_hash: secret_hash(name, wanted.secret),
             lease_ms: wanted.lease_time.as_millis() as u64,
-            key: wanted.key.map(str::to_owned),
+            key: wanted.key(),
         };
         let mut facts = vec![Fact::of_service(name, What::Registered(registered))?];
         replaced.sort_unstable();

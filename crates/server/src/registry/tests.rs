@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_access::{Caller, Principal, Scopes};
 use anabranch_env::{Env, SplitMix64};
 use anabranch_log::{Append, AppendError, Log, MemoryLog, ReadMode, Rejection};
 use anabranch_model::{Cut, EventId, Filter, NewEvent, StreamId};
@@ -39,13 +40,13 @@ fn an_owner_that_another_server_has_replaced_is_refused_by_the_log_itself() {
     let time = ManualTime::new();
     let (here, there) = (registry(&log, &time), registry(&log, &time));
     let about = owner_of_orders();
-    let first = block_on(here.register("orders", &about, "", LEASE, None)).unwrap();
+    let first = block_on(here.register("orders", &about, "", LEASE, &Caller::Anybody)).unwrap();
     let token = token("orders", first.number, &first.secret);
     let shown = here.show(&[token]);
     block_on(here.append(&shown, placed(1))).unwrap();
     block_on(there.ready()).unwrap();
     time.advance(LEASE);
-    block_on(there.register("orders-2", &about, "", LEASE, None)).unwrap();
+    block_on(there.register("orders-2", &about, "", LEASE, &Caller::Anybody)).unwrap();
     // This server knows nothing of the other one yet.
     let refused = block_on(here.append(&shown, placed(2))).unwrap_err();
     assert!(
@@ -63,9 +64,43 @@ fn of_two_servers_that_register_two_owners_at_once_one_learns_of_the_other() {
     block_on(here.ready()).unwrap();
     block_on(there.ready()).unwrap();
     let about = owner_of_orders();
-    block_on(here.register("orders", &about, "", LEASE, None)).unwrap();
-    let refused = block_on(there.register("orders-2", &about, "", LEASE, None));
+    block_on(here.register("orders", &about, "", LEASE, &Caller::Anybody)).unwrap();
+    let refused = block_on(there.register("orders-2", &about, "", LEASE, &Caller::Anybody));
     assert!(matches!(refused, Err(Denied::Held(_))));
+}
+
+/// Whoever holds this key, which may append to one category.
+fn holder(key: &str, category: &str) -> Caller {
+    let scope = format!("append:{category}");
+    Caller::Known(Arc::new(Principal {
+        name: key.to_owned(),
+        key: key.to_owned(),
+        scopes: Scopes::parse([&*scope]).unwrap(),
+        until: None,
+    }))
+}
+
+#[test]
+fn of_two_that_take_one_name_at_once_who_may_not_have_what_the_other_brought_does_not_get_it() {
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+    let time = ManualTime::new();
+    let (here, there) = (registry(&log, &time), registry(&log, &time));
+    // For all that this server knows nobody has the name.
+    block_on(here.ready()).unwrap();
+    let owner = holder("its-own", "order");
+    let about = owner_of_orders();
+    let first = block_on(there.register("orders", &about, "", LEASE, &owner)).unwrap();
+    let token = token("orders", first.number, &first.secret);
+    block_on(there.release(&token, false)).unwrap();
+    let thief = holder("another", "bill");
+    let nothing = About::default();
+    let taken = block_on(here.register("orders", &nothing, "", LEASE, &thief));
+    let Err(Denied::Private(why)) = taken.map(|_| ()) else {
+        panic!("it has the name");
+    };
+    assert!(why.contains("append:order"), "{why}");
+    let key = block_on(here.list()).unwrap().remove(0).key;
+    assert_eq!(key.as_deref(), Some("its-own"));
 }
 
 #[test]
@@ -75,9 +110,9 @@ fn services_beyond_those_that_are_kept_are_refused() {
     let about = About::default();
     for number in 0..1_024 {
         let name = format!("s{number}");
-        block_on(here.register(&name, &about, "", LEASE, None)).unwrap();
+        block_on(here.register(&name, &about, "", LEASE, &Caller::Anybody)).unwrap();
     }
-    let refused = block_on(here.register("one-more", &about, "", LEASE, None));
+    let refused = block_on(here.register("one-more", &about, "", LEASE, &Caller::Anybody));
     assert!(matches!(refused, Err(Denied::Malformed(_))));
     assert_eq!(block_on(here.list()).unwrap().len(), 1_024);
 }
@@ -87,7 +122,7 @@ fn a_wall_clock_that_jumps_ends_no_lease() {
     let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
     let time = ManualTime::new();
     let here = registry(&log, &time);
-    block_on(here.register("orders", &owner_of_orders(), "", LEASE, None)).unwrap();
+    block_on(here.register("orders", &owner_of_orders(), "", LEASE, &Caller::Anybody)).unwrap();
     for hours in [48, 1, 24] {
         let wall = 1_767_225_600_000_000 + hours * 3_600_000_000;
         time.set_wall(anabranch_domain::Timestamp::from_micros(wall));
@@ -107,7 +142,7 @@ fn whatever_happens_each_event_was_written_by_the_owner_of_its_moment() {
         let time = ManualTime::new();
         let mut servers = [registry(&log, &time), registry(&log, &time)];
         let about = owner_of_orders();
-        block_on(servers[0].register("s0", &about, &secret(0), LEASE, None)).unwrap();
+        block_on(servers[0].register("s0", &about, &secret(0), LEASE, &Caller::Anybody)).unwrap();
         // The tokens that anybody has ever got: paused processes keep theirs.
         let mut tokens = vec![(String::new(), String::new())];
         for step in 0..60 {
@@ -118,7 +153,7 @@ fn whatever_happens_each_event_was_written_by_the_owner_of_its_moment() {
                     let service = dice.below(3);
                     let name = format!("s{service}");
                     let secret = secret(service);
-                    let granted = server.register(&name, &about, &secret, LEASE, None);
+                    let granted = server.register(&name, &about, &secret, LEASE, &Caller::Anybody);
                     if let Ok(granted) = block_on(granted) {
                         let author = format!("{name}:{}", granted.number);
                         tokens.push((author, token_of(&name, &granted)));
