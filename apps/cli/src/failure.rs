@@ -231,9 +231,12 @@ impl From<AppendError> for Failure {
     fn from(error: AppendError) -> Self {
         let (code, what) = (error.code(), error.to_string());
         let exit = match &error {
-            AppendError::Conflict { .. } | AppendError::Matched { .. } => Exit::Conflict,
+            AppendError::Conflict { .. }
+            | AppendError::Untold { .. }
+            | AppendError::Matched { .. } => Exit::Conflict,
             AppendError::Rejected(
                 Rejection::IdTaken { .. }
+                | Rejection::IdUntold { .. }
                 | Rejection::PartlyWritten { .. }
                 | Rejection::NotOwner { .. },
             ) => Exit::Conflict,

@@ -101,7 +101,12 @@ class Conflict(AnabranchError):
 
     stream: str
     actual: Optional[int]
-    """The version of its last event; None: it has none."""
+    """The version of its last event; None: it has none, or `untold`."""
+
+    untold: bool
+    """Whether how the stream is is not told, because it may not be read by who appends. Then it may be
+    another condition of the append that does not hold.
+    """
 
 
 class Matched(AnabranchError):
@@ -169,6 +174,7 @@ def of_append(problem: AppendProblem, status: Optional[int]) -> AnabranchError:
     if problem.conflict is not None:
         conflict = Conflict(code, words, **said)
         conflict.stream, conflict.actual = problem.conflict.stream, problem.conflict.actual
+        conflict.untold = problem.conflict.untold
         return conflict
     if problem.matched is not None:
         return Matched(code, words, **said)

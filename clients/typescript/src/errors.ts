@@ -67,8 +67,13 @@ export class OtherProtocol extends AnabranchError {}
 /** Not appended: a stream is not in the expected state. */
 export class Conflict extends AnabranchError {
   stream = "";
-  /** The version of its last event; undefined: it has none. */
+  /** The version of its last event; undefined: it has none, or `untold`. */
   actual: bigint | undefined;
+  /**
+   * Whether how the stream is is not told, because it may not be read by who appends. Then it may be
+   * another condition of the append that does not hold.
+   */
+  untold = false;
 }
 
 /** Not appended: an event matches that was not to be there. */
@@ -130,8 +135,8 @@ export function ofProblem(problem: Problem, token?: string): AnabranchError {
 export function ofAppend(problem: AppendProblem, status: number | undefined): AnabranchError {
   const { code, message } = problem;
   if (problem.conflict !== undefined) {
-    const { stream, actual } = problem.conflict;
-    return Object.assign(new Conflict(code, message, { status }), { stream, actual });
+    const { stream, actual, untold } = problem.conflict;
+    return Object.assign(new Conflict(code, message, { status }), { stream, actual, untold });
   }
   if (problem.matched !== undefined) {
     return new Matched(code, message, { status });

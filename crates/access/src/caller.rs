@@ -63,6 +63,19 @@ impl Caller {
         Err(self.forbidden(verb, name))
     }
 
+    /// Refuses who may not do it to all that does not begin with `$`.
+    pub fn check_all(&self, verb: Verb) -> Result<(), Forbidden> {
+        let may = match self {
+            Self::Anybody => true,
+            Self::Known(principal) => principal.scopes.allow_all(verb),
+            Self::Nobody => false,
+        };
+        if may {
+            return Ok(());
+        }
+        Err(self.forbidden(verb, "*"))
+    }
+
     /// Refuses who may do it to nothing at all.
     pub fn check_some(&self, verb: Verb) -> Result<(), Forbidden> {
         let may = match self {

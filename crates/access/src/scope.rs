@@ -192,6 +192,16 @@ impl Scopes {
         self.0.iter().any(is_allowed) && !self.0.iter().any(is_denied)
     }
 
+    /// Whether `verb` may be done to all that does not begin with `$`.
+    pub fn allow_all(&self, verb: Verb) -> bool {
+        let is_by = |scope: &&Scope| scope.verb.is_none_or(|own| own == verb);
+        let mut by = self.0.iter().filter(is_by);
+        let is_allowed = by
+            .clone()
+            .any(|scope| !scope.denies && scope.pattern == "*");
+        is_allowed && !by.any(|scope| scope.denies && !scope.pattern.starts_with('$'))
+    }
+
     /// Whether there is anything at all to which `verb` may be done.
     pub fn allow_some(&self, verb: Verb) -> bool {
         let by: &[Verb] = match verb {
@@ -277,6 +287,20 @@ mod tests {
         // But keys are not theirs to make.
         assert!(!operator.allow(Verb::Append, CATEGORY));
         assert!(scopes(&["admin:$access"]).allow(Verb::Append, CATEGORY));
+    }
+
+    #[test]
+    fn all_is_allowed_by_a_scope_of_all_where_none_denies_a_part_of_it() {
+        for all in [&["read:*"][..], &["*:*"], &["read:*", "deny:read:$*"]] {
+            assert!(scopes(all).allow_all(Verb::Read), "{all:?}");
+        }
+        for some in [
+            &["read:a*", "*:$*"][..],
+            &["read:*", "deny:read:a"],
+            &["append:*"],
+        ] {
+            assert!(!scopes(some).allow_all(Verb::Read), "{some:?}");
+        }
     }
 
     #[test]

@@ -21,6 +21,18 @@ pub enum AppendError {
         /// Its last version; `None`: it is empty.
         actual: Option<Version>,
     },
+    /// Did not happen: a condition does not hold, and who appends may not read the stream of one of its
+    /// conditions. How that stream is, and which of the conditions it was, is not told.
+    #[error(
+        "conflict on stream {stream}: expected {}, and a condition of the append does not hold; how the stream is, is told to who may read it",
+        expected_text(*.expected)
+    )]
+    Untold {
+        /// The first stream of the conditions that may not be read.
+        stream: StreamId,
+        /// What was expected of it.
+        expected: Expect,
+    },
     /// Did not happen: an event matches the query of a `NoMatch` condition.
     #[error(
         "conflict: the event at {position} matches the query of the append's condition; read on from your cut and decide again"
@@ -56,12 +68,20 @@ impl AppendError {
     /// A stable code for programs and logs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Conflict { .. } => "conflict",
+            Self::Conflict { .. } | Self::Untold { .. } => "conflict",
             Self::Matched { .. } => "condition-matched",
             Self::Rejected(rejection) => rejection.code(),
             Self::Unavailable { .. } => "unavailable",
             Self::Unknown { .. } => "unknown",
         }
+    }
+
+    /// Whether one of its conditions does not hold.
+    pub fn is_conflict(&self) -> bool {
+        matches!(
+            self,
+            Self::Conflict { .. } | Self::Untold { .. } | Self::Matched { .. }
+        )
     }
 
     /// Whether nothing was written, for sure.
@@ -104,6 +124,12 @@ pub enum Rejection {
         id: EventId,
         /// Where the event that has it stands.
         position: Position,
+    },
+    /// The same, where who appends may not read that event: where it stands is not told.
+    #[error("event id {id} is taken by a different event; an id names one event for ever")]
+    IdUntold {
+        /// The id.
+        id: EventId,
     },
     /// Some of the batch's ids were written before, others not.
     #[error(
@@ -183,7 +209,7 @@ impl Rejection {
                 | LimitError::DataBytes { .. }
                 | LimitError::HeadersBytes { .. },
             ) => "too-large",
-            Self::IdTaken { .. } => "id-taken",
+            Self::IdTaken { .. } | Self::IdUntold { .. } => "id-taken",
             Self::PartlyWritten { .. } => "partly-written",
             Self::CutBeyondHead { .. } => "beyond-head",
             Self::FutureCause { .. } => "future-cause",

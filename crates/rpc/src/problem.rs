@@ -30,6 +30,13 @@ pub fn append_error_to(error: &AppendError) -> p::AppendProblem {
             ..Default::default()
         }
         .into(),
+        AppendError::Untold { stream, expected } => p::Conflict {
+            stream: stream.as_str().to_owned(),
+            expected: MessageField::some(expect_to(*expected)),
+            untold: true,
+            ..Default::default()
+        }
+        .into(),
         AppendError::Matched { position } => position_to(*position).into(),
         AppendError::Rejected(rejection) => rejection_to(rejection).into(),
         AppendError::Unavailable {
@@ -70,10 +77,14 @@ fn append_problem_of(
         Some(Problem::Conflict(conflict)) => {
             let expected = conflict.expected.as_option();
             let expected = expected.ok_or_else(|| Malformed::new("it expected nothing"))?;
-            AppendError::Conflict {
-                stream: stream_of(&conflict.stream)?,
-                expected: expect_of(expected)?,
-                actual: conflict.actual,
+            let (stream, expected) = (stream_of(&conflict.stream)?, expect_of(expected)?);
+            match conflict.untold {
+                true => AppendError::Untold { stream, expected },
+                false => AppendError::Conflict {
+                    stream,
+                    expected,
+                    actual: conflict.actual,
+                },
             }
         }
         Some(Problem::Matched(position)) => AppendError::Matched {
@@ -92,16 +103,20 @@ fn append_problem_of(
 fn rejection_to(rejection: &Rejection) -> p::Rejected {
     use oneof::rejected::Reason;
 
-    let taken = |id: &anabranch_model::EventId, position| {
+    let taken = |id: &anabranch_model::EventId, position: Option<anabranch_model::Position>| {
+        let position = position.map(position_to);
         Box::new(p::TakenId {
             id: id.to_string(),
-            position: MessageField::some(position_to(position)),
+            position: position.map_or(MessageField::none(), MessageField::some),
             ..Default::default()
         })
     };
     let reason = match rejection {
-        Rejection::IdTaken { id, position } => Reason::IdTaken(taken(id, *position)),
-        Rejection::PartlyWritten { id, position } => Reason::PartlyWritten(taken(id, *position)),
+        Rejection::IdTaken { id, position } => Reason::IdTaken(taken(id, Some(*position))),
+        Rejection::IdUntold { id } => Reason::IdTaken(taken(id, None)),
+        Rejection::PartlyWritten { id, position } => {
+            Reason::PartlyWritten(taken(id, Some(*position)))
+        }
         Rejection::CutBeyondHead { after, head } => {
             Reason::CutBeyondHead(Box::new(beyond_to(after, head)))
         }
@@ -154,6 +169,9 @@ fn rejection_of(message: p::Rejected) -> Result<Rejection, Malformed> {
 
     let taken = |taken: &p::TakenId| Ok((id_of(&taken.id)?, some_position(&taken.position)?));
     Ok(match message.reason {
+        Some(Reason::IdTaken(at)) if at.position.is_unset() => {
+            Rejection::IdUntold { id: id_of(&at.id)? }
+        }
         Some(Reason::IdTaken(at)) => {
             let (id, position) = taken(&at)?;
             Rejection::IdTaken { id, position }

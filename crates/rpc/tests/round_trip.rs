@@ -126,6 +126,7 @@ fn append_error() -> impl Strategy<Value = AppendError> {
     let id = || any::<u128>().prop_map(EventId::from_u128);
     let rejection = prop_oneof![
         (id(), position()).prop_map(|(id, position)| Rejection::IdTaken { id, position }),
+        id().prop_map(|id| Rejection::IdUntold { id }),
         (id(), position()).prop_map(|(id, position)| Rejection::PartlyWritten { id, position }),
         (cut(), cut()).prop_map(|(after, head)| Rejection::CutBeyondHead { after, head }),
         (cut(), cut()).prop_map(|(causes, head)| Rejection::FutureCause { causes, head }),
@@ -153,6 +154,8 @@ fn append_error() -> impl Strategy<Value = AppendError> {
                 actual,
             }
         }),
+        (stream(), expect())
+            .prop_map(|(stream, expected)| AppendError::Untold { stream, expected }),
         position().prop_map(|position| AppendError::Matched { position }),
         rejection.prop_map(AppendError::Rejected),
         (text(), millis).prop_map(|(reason, retry_after)| AppendError::Unavailable {

@@ -123,7 +123,8 @@ async fn record<T: Serialize + DeserializeOwned + PartialEq + Sync>(
         match log.append(append).await {
             Ok(_) => return Ok(()),
             // Somebody else was first, or nobody knows: look again.
-            Err(AppendError::Conflict { .. } | AppendError::Unknown { .. }) => {}
+            Err(AppendError::Unknown { .. }) => {}
+            Err(error) if error.is_conflict() => {}
             Err(error) => return Err(error.to_string()),
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anabranch_event_json::{LineError, cloud_event_of, parse_cloud_event};
-use anabranch_log::{Append, AppendError, Placed, Rejection};
+use anabranch_log::{Append, AppendError, Appended, Placed, Rejection};
 use anabranch_model::NewEvent;
 use anabranch_wire::{AppendedEvent, CLOUD_EVENT, CLOUD_EVENT_BATCH, EventsAppended};
 use axum::extract::{Request, State};
@@ -13,9 +13,10 @@ use serde_json::value::RawValue;
 
 use crate::allowed;
 use crate::answer::{Answer, reply};
+use crate::appender::Appender;
 use crate::policy::By;
 use crate::read::{AROUND_BYTES, Parameters, body, bytes, one};
-use crate::reading::LEASE;
+use crate::reading::{LEASE, Unreadable};
 use crate::refusal::{Refusal, TOKEN_HEADER};
 use crate::registry::Shown;
 use crate::session::{header_of, session_of};
@@ -76,7 +77,8 @@ pub async fn append(
         Some(lease) => registry.show(&[lease.into_owned()]),
         None => Shown::default(),
     };
-    let appended = append_all(&shared, &shown, &events, &mut session).await?;
+    let appender = Appender::new(caller, shown);
+    let appended = append_all(&shared, &appender, &events, &mut session).await?;
     let mut response = reply(&EventsAppended { events: appended })?;
     response
         .headers_mut()
@@ -91,15 +93,19 @@ const ATTEMPTS_MAX: u32 = 4;
 /// others are one batch.
 async fn append_all(
     shared: &Shared,
-    shown: &Shown,
+    appender: &Appender,
     events: &[NewEvent],
     session: &mut anabranch_model::Session,
 ) -> Result<Vec<AppendedEvent>, Refusal> {
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let registry = &shared.registry;
-    match registry.append(shown, Append::events(events)).await {
+    let append = async |append: Append| -> Result<Appended, AppendError> {
+        let refused = |why: Unreadable| Rejection::Other(why.to_string());
+        let checked = appender.check(shared, append).map_err(refused)?;
+        appender.append(shared, checked).await
+    };
+    match append(Append::events(events)).await {
         Ok(done) => {
             session.wrote(&done.cut());
             let placed = events.iter().zip(&done.places);
@@ -116,7 +122,7 @@ async fn append_all(
             let mut place = None;
             if shared.log.find(event.id).await?.is_some() {
                 // The same event once more, which writes nothing, or another one of its id.
-                let done = registry.append(shown, Append::event(event.clone())).await?;
+                let done = append(Append::event(event.clone())).await?;
                 session.wrote(&done.cut());
                 place = done.places.first().map(|place| (*place, true));
             }
@@ -127,7 +133,7 @@ async fn append_all(
         }
         let mut written = Vec::new();
         if !fresh.is_empty() {
-            match registry.append(shown, Append::events(fresh)).await {
+            match append(Append::events(fresh)).await {
                 Ok(done) => {
                     session.wrote(&done.cut());
                     written = done.places;

@@ -45,6 +45,7 @@ pub const BACKBONE: &str = "127.0.0.1:7400";
 
 mod allowed;
 mod answer;
+mod appender;
 mod askers;
 mod asyncapi;
 mod audit;

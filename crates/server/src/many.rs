@@ -18,6 +18,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 
 use crate::allowed;
+use crate::appender::{Appender, Checked};
 use crate::reading::NO_MORE;
 use crate::registry::{Registry, Shown};
 use crate::shared::Shared;
@@ -35,8 +36,8 @@ pub struct Many {
     shared: Shared,
     caller: Caller,
     registry: Arc<Registry>,
-    /// The leases that the client acts by.
-    shown: Arc<Shown>,
+    /// The client, by the leases that it has shown last.
+    appender: Arc<Appender>,
     requests: Option<InboundStream<p::AppendManyRequest>>,
     /// Ends when the server is about to: then no more are taken in.
     stopping: BoxFuture<'static, ()>,
@@ -76,9 +77,9 @@ impl Many {
         Self {
             stopping: stopping(shared.stopping.clone()),
             shared,
+            appender: Arc::new(Appender::new(caller.clone(), Shown::default())),
             caller,
             registry,
-            shown: Arc::default(),
             requests: Some(requests),
             under_way: FuturesUnordered::new(),
             count: 0,
@@ -95,28 +96,22 @@ impl Many {
         let view = message.view();
         if !view.leases.is_empty() {
             let leases: Vec<_> = view.leases.iter().map(|&token| token.to_owned()).collect();
-            self.shown = Arc::new(self.registry.show(&leases));
+            let shown = self.registry.show(&leases);
+            self.appender = Arc::new(Appender::new(self.caller.clone(), shown));
         }
+        self.packs |= !view.packed.is_empty();
         let is_known = self.shared.is_still_known(&self.caller);
-        let (mut numbers, mut appends) = (Vec::new(), Vec::new());
+        let (mut numbers, mut appends, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0;
         let mut take = |number, append: Result<Append, Malformed>| {
-            let refused = match &append {
-                Err(error) => Some(error.to_string()),
-                Ok(_) if !is_known => Some(NO_MORE.to_owned()),
+            let checked = append.map_err(|error| error.to_string());
+            match checked.and_then(|append| self.check(append, is_known)) {
                 Ok(append) => {
-                    let allowed = allowed::append(&self.shared, &self.caller, &append.events);
-                    allowed.err().map(|forbidden| forbidden.to_string())
+                    bytes += append.data_bytes();
+                    numbers.push(number);
+                    appends.push(append);
                 }
-            };
-            if let Some(why) = refused {
-                let refused = Err(Rejection::Other(why).into());
-                self.answers.push_back((number, refused));
-            } else if let Ok(append) = append {
-                let data = append.events.iter().map(|event| event.data.len());
-                bytes += data.sum::<usize>();
-                numbers.push(number);
-                appends.push(append);
+                Err(why) => refused.push((number, Err(Rejection::Other(why).into()))),
             }
         };
         if !view.appends.is_empty() {
@@ -126,7 +121,6 @@ impl Many {
             }
         }
         if !view.packed.is_empty() {
-            self.packs = true;
             let packed = message.bytes().slice_ref(view.packed);
             let unpacked = unpack_appends(&packed, message_bytes_max(&self.shared.limits));
             let unpacked = unpacked.map_err(|error| {
@@ -136,20 +130,32 @@ impl Many {
                 take(number, append);
             }
         }
+        self.answers.extend(refused);
         if appends.is_empty() {
             return Ok(());
         }
         self.count += appends.len();
         self.bytes += bytes;
-        let (registry, shown) = (self.registry.clone(), self.shown.clone());
+        let (shared, appender) = (self.shared.clone(), self.appender.clone());
         self.under_way.push(Box::pin(async move {
-            let answers = registry.append_all(&shown, appends).await;
+            let answers = appender.append_all(&shared, appends).await;
             Ended {
                 answers: numbers.into_iter().zip(answers).collect(),
                 bytes,
             }
         }));
         Ok(())
+    }
+
+    /// An append that the client may make; or why it may not.
+    fn check(&self, append: Append, is_known: bool) -> Result<Checked, String> {
+        if !is_known {
+            return Err(NO_MORE.to_owned());
+        }
+        let allowed = allowed::append(&self.shared, &self.caller, &append.events);
+        allowed.map_err(|forbidden| forbidden.to_string())?;
+        let checked = self.appender.check(&self.shared, append);
+        checked.map_err(|unreadable| unreadable.to_string())
     }
 
     /// Moves answers into a message, as many as it has room for.

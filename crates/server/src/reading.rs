@@ -5,6 +5,7 @@
 //!   they are, everybody is one.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use anabranch_access::{Caller, Forbidden, Verb};
@@ -19,7 +20,7 @@ use crate::refusal::Refusal;
 use crate::registry::{Denied, Lease, private};
 use crate::shared::Shared;
 
-/// The header that shows a lease. Who acts by several shows it several times.
+/// The header that shows a lease. Who acts by several shows it several times, or with commas between.
 pub const LEASE: HeaderName = HeaderName::from_static(anabranch_wire::LEASE_HEADER);
 
 /// Why something that goes on for long ends.
@@ -103,21 +104,59 @@ impl Reader {
             leases = shared.registry.prove(&tokens(headers)?)?;
         }
         let reader = Self {
-            caller,
-            leases: leases.into(),
             named: Arc::new(named),
-            rest: None,
+            ..Self::by(caller, leases)
         };
         let refused = reader.check_named(&Sight::now(shared));
-        refused
-            .inspect_err(|(category, _)| {
-                if let Some(audit) = &shared.audit {
-                    let verb = Verb::Read.needed_for(category);
-                    audit.refused(reader.caller.name(), verb.name(), category);
-                }
-            })
-            .map_err(|(_, unreadable)| unreadable)?;
+        refused.map_err(|(category, unreadable)| {
+            reader.write_down(shared, &category);
+            unreadable
+        })?;
         Ok(reader)
+    }
+
+    /// Whoever acts by these leases, for what names nothing.
+    pub fn by(caller: Caller, leases: Vec<Lease>) -> Self {
+        Self {
+            caller,
+            leases: leases.into(),
+            named: Arc::default(),
+            rest: None,
+        }
+    }
+
+    /// Who it is, whatever leases it has shown.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Writes down that it is refused what it wants to know of a category.
+    pub fn write_down(&self, shared: &Shared, category: &str) {
+        if let Some(audit) = &shared.audit {
+            let verb = Verb::Read.needed_for(category);
+            audit.refused(self.caller.name(), verb.name(), category);
+        }
+    }
+
+    /// Why this reader is not given all of a category, if that is so.
+    pub fn unread(&self, sight: &Sight, category: &str) -> Option<Unreadable> {
+        if let Err(forbidden) = self.caller.check(Verb::Read, category) {
+            return Some(Unreadable::Forbidden(forbidden));
+        }
+        let kept = self.kept(sight, category)?;
+        Some(Unreadable::Denied(self.refused(category, kept)))
+    }
+
+    /// Why this reader is not given all that does not begin with `$`, if that is so.
+    pub fn unread_of_all(&self, sight: &Sight) -> Option<Unreadable> {
+        if let Err(forbidden) = self.caller.check_all(Verb::Read) {
+            return Some(Unreadable::Forbidden(forbidden));
+        }
+        let mut all = sight.registered.iter().chain(sight.beside.iter());
+        let kept = |(category, kept)| {
+            (self.kept(sight, category).is_some()).then(|| self.refused(category, kept))
+        };
+        all.find_map(kept).map(Unreadable::Denied)
     }
 
     fn check_named(&self, sight: &Sight) -> Result<(), (String, Unreadable)> {
@@ -158,7 +197,7 @@ impl Reader {
     }
 
     /// Whether there is nothing that this reader is not given.
-    fn sees_all(&self, sight: &Sight) -> bool {
+    pub fn sees_all(&self, sight: &Sight) -> bool {
         let is_open = |category: &String| {
             self.caller.may(Verb::Read, category) && self.kept(sight, category).is_none()
         };
@@ -183,18 +222,16 @@ impl Reader {
         asked
     }
 
-    /// Whether a service keeps the event from this reader that stands there.
-    pub async fn is_kept_at(&self, shared: &Shared, position: Position) -> Result<bool, ReadError> {
+    /// Whether this reader is given the event that stands there.
+    pub async fn sees_at(&self, shared: &Shared, position: Position) -> Result<bool, ReadError> {
         let sight = Sight::now(shared);
-        if self.sees_all(&sight) || sight.is_empty() {
-            return Ok(false);
+        if self.sees_all(&sight) {
+            return Ok(true);
         }
-        let event = at(shared, position).await?;
-        let kept = |event: &EventRef<'_>| {
-            let kept = self.kept(&sight, event.category());
-            kept.is_some_and(|kept| !kept.open.contains(event.event_type))
-        };
-        Ok(event.is_some_and(|event| kept(&event.as_ref())))
+        match at(shared, position).await? {
+            Some(event) => self.sees(&sight, &event.as_ref()),
+            None => Ok(false),
+        }
     }
 
     /// Whether this reader is given an event. What has become private since the read began that names it ends
@@ -276,26 +313,34 @@ pub async fn at(shared: &Shared, position: Position) -> Result<Option<Event>, Re
     Ok(event.filter(|event| event.position == position))
 }
 
-/// The tokens of the leases that a request shows.
+/// The tokens of the leases that a request shows: in several headers, or one behind another with commas between.
 pub fn tokens(headers: &HeaderMap) -> Result<Vec<String>, Denied> {
-    let shown = headers
-        .get_all(LEASE)
-        .iter()
-        .filter(|token| !token.is_empty());
-    let tokens = shown.map(|token| match token.to_str() {
-        Ok(token) => Ok(token.to_owned()),
+    let mut tokens = Vec::new();
+    for shown in headers.get_all(LEASE) {
         // It may be a secret, so it is not shown.
-        Err(_) => Err(Denied::Malformed(
-            "Anabranch-Lease: this is no lease's token".to_owned(),
-        )),
-    });
-    tokens.collect()
+        let shown = shown.to_str().map_err(|_| {
+            Denied::Malformed("Anabranch-Lease: this is no lease's token".to_owned())
+        })?;
+        let parts = shown.split(',').map(str::trim);
+        let parts = parts.filter(|token| !token.is_empty());
+        tokens.extend(parts.map(str::to_owned));
+    }
+    Ok(tokens)
 }
 
 fn unreadable(error: anabranch_model::record::RecordError) -> ReadError {
     ReadError::Io {
         what: "decoding stored events".to_owned(),
         reason: error.to_string(),
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forbidden(forbidden) => forbidden.fmt(f),
+            Self::Denied(denied) => denied.fmt(f),
+        }
     }
 }
 

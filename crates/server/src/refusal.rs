@@ -149,7 +149,12 @@ impl From<AppendError> for Refusal {
             (_, "id-taken" | "partly-written") => StatusCode::CONFLICT,
             (_, "not-owner" | "read-only") => StatusCode::FORBIDDEN,
             (AppendError::Rejected(_), _) => StatusCode::BAD_REQUEST,
-            (AppendError::Conflict { .. } | AppendError::Matched { .. }, _) => StatusCode::CONFLICT,
+            (
+                AppendError::Conflict { .. }
+                | AppendError::Untold { .. }
+                | AppendError::Matched { .. },
+                _,
+            ) => StatusCode::CONFLICT,
             (AppendError::Unavailable { .. }, _) => StatusCode::SERVICE_UNAVAILABLE,
             (AppendError::Unknown { .. }, _) => StatusCode::GATEWAY_TIMEOUT,
         };

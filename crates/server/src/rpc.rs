@@ -28,6 +28,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::allowed;
+use crate::appender::Appender;
 use crate::calls::{LOG_PATH, REGISTRY_BYTES_MAX, REGISTRY_PATH, refuse_call};
 use crate::many::Many;
 use crate::policy::{self, Needs, Routes, denied};
@@ -62,8 +63,9 @@ pub const METHODS: &[(&str, Needs)] = &[
     ("AppendMany", Needs::Known),
     ("Read", Needs::Each(Verb::Read)),
     ("ReadStream", Needs::Each(Verb::Read)),
-    // Where an event stands that has this random id, and how far the log is.
+    // Where an event stands, of those that the caller may read.
     ("Find", Needs::Known),
+    // How far the log is.
     ("Head", Needs::Known),
 ];
 
@@ -331,10 +333,14 @@ fn malformed(error: Malformed) -> ConnectError {
 
 fn append_failed(error: &AppendError) -> ConnectError {
     let code = match error {
-        AppendError::Conflict { .. } | AppendError::Matched { .. } => ErrorCode::FailedPrecondition,
-        AppendError::Rejected(Rejection::IdTaken { .. } | Rejection::PartlyWritten { .. }) => {
-            ErrorCode::AlreadyExists
+        AppendError::Conflict { .. } | AppendError::Untold { .. } | AppendError::Matched { .. } => {
+            ErrorCode::FailedPrecondition
         }
+        AppendError::Rejected(
+            Rejection::IdTaken { .. }
+            | Rejection::IdUntold { .. }
+            | Rejection::PartlyWritten { .. },
+        ) => ErrorCode::AlreadyExists,
         AppendError::Rejected(Rejection::Unsupported(_)) => ErrorCode::Unimplemented,
         AppendError::Rejected(Rejection::NotOwner { .. }) => ErrorCode::PermissionDenied,
         AppendError::Rejected(Rejection::CutBeyondHead { .. } | Rejection::FutureCause { .. }) => {
@@ -408,8 +414,11 @@ impl p::LogService for LogRpc {
         let append = append_of(message).map_err(malformed)?;
         let caller = policy::of(context.extensions());
         allowed::append(&self.shared, &caller, &append.events).map_err(|error| denied(&error))?;
+        self.registry().await?;
+        let appender = Appender::new(caller, shown);
+        let append = appender.check(&self.shared, append)?;
         // Whoever goes away leaves an append that is done or not done, as always.
-        let appended = self.registry().await?.append(&shown, append).await;
+        let appended = appender.append(&self.shared, append).await;
         let appended = appended.map_err(|error| append_failed(&error))?;
         Response::ok(appended_to(&appended))
     }
@@ -511,8 +520,8 @@ impl p::LogService for LogRpc {
         let found = self.shared.log.find(id).await;
         let mut found = found.map_err(|error| read_failed(&error))?;
         if let Some(placed) = found {
-            let kept = reader.is_kept_at(&self.shared, placed.position).await;
-            if kept.map_err(|error| read_failed(&error))? {
+            let seen = reader.sees_at(&self.shared, placed.position).await;
+            if !seen.map_err(|error| read_failed(&error))? {
                 found = None;
             }
         }

@@ -145,7 +145,12 @@ class Conflict(s.Record):
     expected: Optional[Expect] = s.part("expected", s.optional(s.ref(lambda: Expect)))
 
     actual: Optional[int] = s.part("actual", s.optional(s.quoted64()))
-    """Its last version; absent: it is empty."""
+    """Its last version; absent: it is empty, or `untold`."""
+
+    untold: bool = s.part("untold", s.boolean())
+    """Who appends may not read the stream, so it is not told how that is, nor which condition of
+    the append it is that does not hold.
+    """
 
 
 @dataclass(frozen=True)
@@ -268,7 +273,7 @@ class FindResponse(s.Record):
     """FindResponse of the protocol."""
 
     placed: Optional[Placed] = s.part("placed", s.optional(s.ref(lambda: Placed)))
-    """Absent: it was not written."""
+    """Absent: it was not written, or who asks may not read it."""
 
 
 @dataclass(frozen=True)
@@ -599,6 +604,7 @@ class TakenId(s.Record):
     id: str = s.part("id", s.text())
 
     position: Optional[Position] = s.part("position", s.optional(s.ref(lambda: Position)))
+    """Absent: who appends may not read the event that has it."""
 
 
 @dataclass(frozen=True)

@@ -146,13 +146,19 @@ export const Condition: RecordShape<Condition> = record(() => [
 export interface Conflict {
   stream: string;
   expected?: Expect | undefined;
-  /** Its last version; absent: it is empty. */
+  /** Its last version; absent: it is empty, or `untold`. */
   actual?: bigint | undefined;
+  /**
+   * Who appends may not read the stream, so it is not told how that is, nor which condition of
+   * the append it is that does not hold.
+   */
+  untold: boolean;
 }
 export const Conflict: RecordShape<Conflict> = record(() => [
   ["stream", "stream", text(), true],
   ["expected", "expected", optional(ref(() => Expect)), true],
   ["actual", "actual", optional(quoted64()), true],
+  ["untold", "untold", boolean(), true],
 ]);
 
 /** A set of prefixes: for each partition, how many of its first events are included. */
@@ -277,7 +283,7 @@ export const FindRequest: RecordShape<FindRequest> = record(() => [
 ]);
 
 export interface FindResponse {
-  /** Absent: it was not written. */
+  /** Absent: it was not written, or who asks may not read it. */
   placed?: Placed | undefined;
 }
 export const FindResponse: RecordShape<FindResponse> = record(() => [
@@ -637,6 +643,7 @@ export const StreamCondition: RecordShape<StreamCondition> = record(() => [
 /** An id that was written before. */
 export interface TakenId {
   id: string;
+  /** Absent: who appends may not read the event that has it. */
   position?: Position | undefined;
 }
 export const TakenId: RecordShape<TakenId> = record(() => [

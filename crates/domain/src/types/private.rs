@@ -75,6 +75,12 @@ impl Privacy {
         all.filter_map(move |(category, kept)| (kept.owner == service).then_some(&**category))
     }
 
+    /// All that is kept, by category.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Kept)> {
+        let all = self.0.iter();
+        all.map(|(category, kept)| (category.as_str(), kept))
+    }
+
     /// Whether nothing is kept from anybody.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -72,12 +72,12 @@ pub fn step(
             may_have_happened: false,
         },
         Err(_) if part.streams > 1 => Step::PartStreams,
-        Err(AppendError::Conflict { .. } | AppendError::Matched { .. }) => Step::DecideAgain,
         Err(AppendError::Rejected(why)) => match taken(why) {
             Some((id, _)) if is_ours(id) => Step::Recall,
             _ if part.inputs > 1 => Step::PartInputs,
             _ => Step::Refuse,
         },
+        Err(_conflict) => Step::DecideAgain,
     }
 }
 

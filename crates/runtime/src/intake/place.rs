@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_domain::{Cut, StreamId};
-use anabranch_log::{Append, AppendError, Condition, Expect, Order, ReadMode, VersionRange};
+use anabranch_log::{Append, Condition, Expect, Order, ReadMode, VersionRange};
 use anabranch_model::{EventId, EventType, Filter, NewEvent, Position, content_hash};
 use serde::{Deserialize, Serialize};
 
@@ -249,8 +249,8 @@ impl Places {
             events: vec![event],
         };
         match self.host.shared.log.append(append).await {
-            Ok(_) | Err(AppendError::Conflict { .. }) => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) if !error.is_conflict() => Err(error.to_string()),
+            _ => Ok(()),
         }
     }
 

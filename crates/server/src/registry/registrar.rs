@@ -11,13 +11,13 @@ use anabranch_domain::types::Privacy;
 use anabranch_log::{
     Append, AppendError, Appended, Condition, Log, ReadError, ReadMode, Rejection,
 };
-use anabranch_model::{Cut, EventId, Filter, Version};
+use anabranch_model::{Cut, EventId, Filter, StreamId, Version};
 use anabranch_runtime::{Fleet, Time, port, registry};
 use tokio::sync::Mutex;
 
 use super::denied::Denied;
 use super::fact::{About, Fact, OWNER, SERVICE};
-use super::lease::{Lease, check_secret};
+use super::lease::{Lease, Proof, check_secret};
 use super::names::check_name;
 use super::table::{
     Entry, Governed, Shown, State, Table, Wanted, belongs_to, governing, says_itself,
@@ -285,7 +285,11 @@ impl Registry {
         for token in tokens.take(SHOWN_MAX) {
             match table.prove(token) {
                 Ok(lease) => shown.leases.push(lease),
-                Err(denied) => shown.wrong = Some(denied.to_string()),
+                Err(denied) => {
+                    shown.wrong = Some(denied.to_string());
+                    let said = Proof::of(token).map(|proof| proof.service.to_owned());
+                    shown.former.extend(said);
+                }
             }
         }
         shown
@@ -314,9 +318,33 @@ impl Registry {
         self.table().privacy().clone()
     }
 
-    /// Appends for a client, if it may. [`Registry::ready`] was there before.
-    pub async fn append(&self, shown: &Shown, append: Append) -> Result<Appended, AppendError> {
-        let mut answers = self.append_all(shown, vec![append]).await;
+    /// Whether who calls was one of these services, and had by its last registration what writes a stream: its key
+    /// says so, where callers are asked for one.
+    pub fn was_owner(&self, former: &[String], caller: &Caller, stream: &StreamId) -> bool {
+        let Governed::Category(category) = governing(stream) else {
+            return false;
+        };
+        let table = self.table();
+        let mut former = former.iter().filter_map(|name| table.service(name));
+        former.any(|entry| {
+            entry.about.owns.contains(category)
+                && match caller {
+                    Caller::Known(principal) => entry.key.as_deref() == Some(&*principal.key),
+                    Caller::Anybody => true,
+                    Caller::Nobody => false,
+                }
+        })
+    }
+
+    /// Appends for a client, if it may. [`Registry::ready`] was there before. Where what may not be appended was
+    /// written before, is told to who may know of it.
+    pub async fn append(
+        &self,
+        shown: &Shown,
+        append: Append,
+        may_know: MayKnow<'_>,
+    ) -> Result<Appended, AppendError> {
+        let mut answers = self.append_all(shown, vec![append], may_know).await;
         answers.pop().unwrap_or_else(|| {
             Err(AppendError::Unknown {
                 reason: "the log says nothing of it".to_owned(),
@@ -329,6 +357,7 @@ impl Registry {
         &self,
         shown: &Shown,
         appends: Vec<Append>,
+        may_know: MayKnow<'_>,
     ) -> Vec<Result<Appended, AppendError>> {
         let count = appends.len();
         let (mut admitted, mut refused) = (Vec::with_capacity(count), VecDeque::new());
@@ -347,7 +376,10 @@ impl Registry {
         for number in 0..count {
             let next = refused.pop_front_if(|(refused, ..)| *refused == number);
             answers.push(match next {
-                Some((_, rejection, append)) => self.refuse(rejection, append).await,
+                Some((_, rejection, append)) if may_know(&append) => {
+                    self.refuse(rejection, append).await
+                }
+                Some((_, rejection, _)) => Err(rejection.into()),
                 None => self.written(written.next()),
             });
         }
@@ -433,6 +465,9 @@ impl Registry {
             .collect())
     }
 }
+
+/// Whether who appends may know where the events of an append stand that was written before.
+pub type MayKnow<'a> = &'a (dyn Fn(&Append) -> bool + Sync);
 
 /// The most leases that one client shows.
 const SHOWN_MAX: usize = 64;

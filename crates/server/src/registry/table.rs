@@ -104,6 +104,8 @@ pub struct Shown {
     pub leases: Vec<Lease>,
     /// What is wrong with one that was shown.
     pub wrong: Option<String>,
+    /// The services that those are said to be of that are none, or none any more.
+    pub former: Vec<String>,
 }
 
 impl Entry {

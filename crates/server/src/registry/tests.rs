@@ -43,12 +43,12 @@ fn an_owner_that_another_server_has_replaced_is_refused_by_the_log_itself() {
     let first = block_on(here.register("orders", &about, "", LEASE, &Caller::Anybody)).unwrap();
     let token = token("orders", first.number, &first.secret);
     let shown = here.show(&[token]);
-    block_on(here.append(&shown, placed(1))).unwrap();
+    block_on(here.append(&shown, placed(1), &|_| true)).unwrap();
     block_on(there.ready()).unwrap();
     time.advance(LEASE);
     block_on(there.register("orders-2", &about, "", LEASE, &Caller::Anybody)).unwrap();
     // This server knows nothing of the other one yet.
-    let refused = block_on(here.append(&shown, placed(2))).unwrap_err();
+    let refused = block_on(here.append(&shown, placed(2), &|_| true)).unwrap_err();
     assert!(
         matches!(refused, AppendError::Rejected(Rejection::NotOwner { .. })),
         "{refused}"
@@ -167,7 +167,7 @@ fn whatever_happens_each_event_was_written_by_the_owner_of_its_moment() {
                     block_on(server.ready()).unwrap();
                     let shown = server.show(&[token]);
                     let append = by(u128::from(seed) << 64 | step, &author);
-                    match block_on(server.append(&shown, append)) {
+                    match block_on(server.append(&shown, append, &|_| true)) {
                         Ok(_) => written += 1,
                         Err(_) => refused += 1,
                     }

@@ -13,6 +13,7 @@ mod json;
 mod large;
 mod many;
 mod network;
+mod never_reads;
 mod peers;
 mod private;
 #[path = "../http/reader.rs"]
@@ -23,3 +24,4 @@ mod restart;
 mod support;
 mod tls;
 mod tokens;
+mod untold;

@@ -21,20 +21,20 @@ use crate::audit;
 use crate::support::{Served, TempDir};
 
 /// A log and its server. Service `gauges` keeps `gauge` to itself and publishes `news`.
-struct Backbone {
-    log: Arc<dyn Log>,
+pub struct Backbone {
+    pub log: Arc<dyn Log>,
     server: Served,
     asks: bool,
 }
 
 impl Backbone {
     /// One that asks nobody who they are.
-    fn open() -> Self {
+    pub fn open() -> Self {
         let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
         Self::over(log, false)
     }
 
-    fn asking() -> Self {
+    pub fn asking() -> Self {
         Self::over(Arc::new(MemoryLog::new(Env::os())), true)
     }
 
@@ -55,24 +55,24 @@ impl Backbone {
     }
 
     /// As a program of its own would open it.
-    fn program(&self, key: Option<Key>) -> RemoteLog {
+    pub fn program(&self, key: Option<Key>) -> RemoteLog {
         let mut options = Options::default();
         options.key = key;
         RemoteLog::open(&self.server.url(), options).unwrap()
     }
 
     /// A key that may do this, as soon as the server knows it.
-    fn key(&self, scopes: &[&str]) -> Key {
+    pub fn key(&self, scopes: &[&str]) -> Key {
         let key = audit::key(&*self.log, "a test", scopes);
         while self.get("/version", &[], Some(&key)).status != 200 {}
         key
     }
 
-    fn get(&self, path: &str, headers: &[(&str, &str)], key: Option<&Key>) -> Reply {
+    pub fn get(&self, path: &str, headers: &[(&str, &str)], key: Option<&Key>) -> Reply {
         self.send(Method::Get, path, headers, "", key)
     }
 
-    fn send(
+    pub fn send(
         &self,
         method: Method,
         path: &str,
@@ -88,7 +88,7 @@ impl Backbone {
     }
 
     /// Registers by JSON alone; the token of the lease.
-    fn token(&self, name: &str) -> String {
+    pub fn token(&self, name: &str) -> String {
         let body = json!({"service": {"name": name}});
         let path = "/anabranch.registry.v1.RegistryService/RegisterService";
         let reply = self.send(Method::Post, path, &[], &body.to_string(), None);
@@ -97,11 +97,11 @@ impl Backbone {
     }
 }
 
-fn names(all: &[&str]) -> Vec<String> {
+pub fn names(all: &[&str]) -> Vec<String> {
     all.iter().map(|&name| name.to_owned()).collect()
 }
 
-fn gauges() -> Registration {
+pub fn gauges() -> Registration {
     Registration {
         name: "gauges".to_owned(),
         owns: names(&["gauge", "news"]),
@@ -110,7 +110,7 @@ fn gauges() -> Registration {
     }
 }
 
-fn other(name: &str, reads: &[&str]) -> Registration {
+pub fn other(name: &str, reads: &[&str]) -> Registration {
     Registration {
         name: name.to_owned(),
         reads: names(reads),
@@ -118,11 +118,11 @@ fn other(name: &str, reads: &[&str]) -> Registration {
     }
 }
 
-fn register(log: &RemoteLog, registration: Registration) -> Result<Lease, RegistryError> {
+pub fn register(log: &RemoteLog, registration: Registration) -> Result<Lease, RegistryError> {
     block_on(log.registry().register(registration))
 }
 
-fn event(number: u128, stream: &str, event_type: &str) -> NewEvent {
+pub fn event(number: u128, stream: &str, event_type: &str) -> NewEvent {
     NewEvent::new(
         EventId::from_u128(number),
         StreamId::new(stream).unwrap(),
@@ -132,7 +132,7 @@ fn event(number: u128, stream: &str, event_type: &str) -> NewEvent {
 }
 
 /// What a gauge shows, what is published of it, and two more that are private: one append.
-fn measured(first: u128) -> Append {
+pub fn measured(first: u128) -> Append {
     Append::events([
         event(first, "gauge/1", "Shown"),
         event(first + 1, "news/1", "Said"),
@@ -502,12 +502,18 @@ fn who_is_refused_what_is_private_is_written_down() {
     let log = backbone.log.clone();
     // The server writes what it has gathered before it ends.
     drop(backbone);
+    let said = audited(&*log);
+    assert!(said.contains("\"gauge\""), "{said}");
+}
+
+/// All that the audit says.
+pub fn audited(log: &dyn Log) -> String {
     let mut audit = log.read(&Cut::start(), Filter::category("$audit"), ReadMode::ToHead);
     let mut said = String::new();
     while let Some(event) = block_on(audit.next()) {
         said += &String::from_utf8_lossy(event.unwrap().data());
     }
-    assert!(said.contains("\"gauge\""), "{said}");
+    said
 }
 
 #[test]

@@ -152,6 +152,11 @@ impl<'a> Writer<'a> {
                     asked.map(|c| conflict_text(c, &lines[c.line], *actual)),
                 )
             }
+            AppendError::Untold { stream, expected } => {
+                let mut asked = conditions.iter();
+                let asked = asked.find(|c| c.stream == *stream && c.expect == *expected);
+                (asked.map_or(0, |c| c.line), None)
+            }
             AppendError::Rejected(rejection) => (index_of(lines, rejection), None),
             _ => (0, None),
         };
@@ -215,7 +220,9 @@ fn conflict_text(condition: &LineCondition, line: &Line, actual: Option<Version>
 fn index_of(lines: &[Line], rejection: &Rejection) -> usize {
     let of_id = |id: &EventId| lines.iter().position(|line| line.event.id == *id);
     let index = match rejection {
-        Rejection::IdTaken { id, .. } | Rejection::PartlyWritten { id, .. } => of_id(id),
+        Rejection::IdTaken { id, .. }
+        | Rejection::IdUntold { id }
+        | Rejection::PartlyWritten { id, .. } => of_id(id),
         Rejection::Limit(
             LimitError::DataBytes { index, .. }
             | LimitError::HeadersBytes { index, .. }
