@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import time
-from typing import Any, Dict, Iterator, Mapping, Optional, Protocol, Type, TypeVar
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Protocol, Type, TypeVar
 
 from . import _http
 from ._http import Answer, Stream, Transport
@@ -19,6 +19,7 @@ from .wire.log import AppendProblem
 LOG = "/anabranch.log.v1.LogService/"
 REGISTRY = "/anabranch.registry.v1.RegistryService/"
 LOG_HEADER = "anabranch-log"
+LEASE_HEADER = "anabranch-lease"
 PROBLEM_JSON = "application/problem+json"
 
 _ENVELOPE = struct.Struct(">BI")
@@ -50,17 +51,24 @@ class Caller:
     def __init__(self, transport: Transport, log: str) -> None:
         self.transport = transport
         self.log = log
+        self.leases: List[str] = []
+        """The tokens of the leases that are held: what is asked for is shown to these services."""
 
     def headers(self) -> Dict[str, str]:
         """What goes along with every request."""
         return {LOG_HEADER: self.log} if self.log else {}
+
+    def asking(self) -> Dict[str, str]:
+        """What goes along with every request that changes nothing."""
+        shown = ", ".join(self.leases)
+        return {**self.headers(), **({LEASE_HEADER: shown} if shown else {})}
 
     def call(
         self, path: str, request: Record, answer: Type[R], within: float, changes: bool = False
     ) -> R:
         """One call; `changes` says whether it changes anything."""
         headers = {
-            **self.headers(),
+            **(self.headers() if changes else self.asking()),
             "content-type": "application/json",
             "connect-protocol-version": "1",
             "connect-timeout-ms": str(max(int(within * 1000), 1)),
@@ -81,7 +89,7 @@ class Caller:
     def stream(self, path: str, request: Record, answer: Type[R], pace: Pace) -> Iterator[R]:
         """A call whose answers go on until the server ends it in order."""
         headers = {
-            **self.headers(),
+            **self.asking(),
             "content-type": "application/connect+json",
             "connect-protocol-version": "1",
         }

@@ -141,7 +141,7 @@ class Client:
         return dict(answer.head.counts)
 
     def find(self, id: str, timeout: Optional[float] = None) -> Optional[Placed]:
-        """Where the event with this id stands; None: it was not written."""
+        """Where the event with this id stands; None: it was not written, or may not be read."""
         answer = self._ask("Find", wire.FindRequest(id=id), wire.FindResponse, timeout)
         return None if answer.placed is None else placed(answer.placed)
 
@@ -279,6 +279,7 @@ class Client:
         views: Sequence[str] = (),
         reads: Sequence[str] = (),
         sends: Sequence[str] = (),
+        private: Optional[Mapping[str, Sequence[str]]] = None,
         program: str = "",
         version: str = "",
         secret: Optional[str] = None,
@@ -288,6 +289,9 @@ class Client:
     ) -> Lease:
         """Registers a service: from then on it alone appends to the categories that it owns, by
         its lease.
+
+        `private` names what of that it keeps to itself, with the types of events that others read all
+        the same. From then on the client reads and asks as this service, until the lease is released.
 
         With the `secret` of its lease before it takes over from itself at once; see `kept_secret`.
         `on_lost` is called in a thread of the lease when somebody else has followed. Raises `Held`
@@ -302,6 +306,10 @@ class Client:
             views=texts("views", views),
             reads=texts("reads", reads),
             sends=texts("sends", sends),
+            private=[
+                registry.Private(category=category, open_types=texts("private", types))
+                for category, types in (private or {}).items()
+            ],
         )
         # One of our own: a registration whose answer was lost is repeated as the same.
         request = registry.RegisterRequest(

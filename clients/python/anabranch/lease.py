@@ -53,6 +53,7 @@ class Lease:
         self.number = message.id
         """Larger with each lease of the service."""
         self._token = message.token
+        client._caller.leases.append(message.token)
         self._on_lost = on_lost
         self._lost: Optional[LeaseLost] = None
         self._stop = threading.Event()
@@ -103,10 +104,12 @@ class Lease:
 
     def release(self, give_up: bool = False) -> None:
         """Ends it, so that whoever follows need not wait. With `give_up` what it owned has no
-        owner from then on.
+        owner from then on. From then on the client reads as this service no more; one that is lost
+        has to be released for that too.
         """
         self._end_thread()
         if self._lost is not None:
+            self._show_no_more()
             return
         request = wire.ReleaseRequest(lease=self._token, give_up=give_up)
         caller = self._client._caller
@@ -116,12 +119,18 @@ class Lease:
             lambda within: caller.call(path, request, wire.ReleaseResponse, within, changes=True),
         )
         self._lost = LeaseLost("lease-released", f"the lease of {self.name} was released")
+        self._show_no_more()
 
     def __enter__(self) -> Lease:
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.release()
+
+    def _show_no_more(self) -> None:
+        shown = self._client._caller.leases
+        if self._token in shown:
+            shown.remove(self._token)
 
     def _end_thread(self) -> None:
         self._stop.set()

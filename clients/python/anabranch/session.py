@@ -232,7 +232,7 @@ def query(
     """Asks a view, again while that makes sense."""
     fields = _http.compose(dict(arguments or {})).decode("utf-8")
     path = f"/views/{_part(view)}/{_part(name)}?{urlencode({'q': fields})}"
-    headers = {**caller.headers(), **_token(token)}
+    headers = {**caller.asking(), **_token(token)}
     if policy is not None:
         headers["anabranch-policy"] = _header("a policy", policy)
 
@@ -263,7 +263,7 @@ def head_token(caller: Caller, timeout: float) -> str:
     def once(within: float) -> str:
         try:
             path = "/events?from=head&until=head"
-            got = caller.transport.ask("GET", path, caller.headers(), b"", within)
+            got = caller.transport.ask("GET", path, caller.asking(), b"", within)
             if got.status != 200:
                 raise caller.refused(got)
             _rpc.check_media_type(got.headers, "text/event-stream", got.status)

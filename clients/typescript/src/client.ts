@@ -1,7 +1,7 @@
 // A log and the services on it, by the address of a server.
 
 import { OtherProtocol } from "./errors.js";
-import { type Names, known, texts } from "./given.js";
+import { type Names, entries, known, texts } from "./given.js";
 import { Transport } from "./http.js";
 import type { ToJson } from "./json.js";
 import { Lease, freshSecret, held } from "./lease.js";
@@ -124,6 +124,8 @@ export interface Registration extends Waiting {
   readonly views?: readonly string[];
   readonly reads?: readonly string[];
   readonly sends?: readonly string[];
+  /** What of that it keeps to itself, with the types of events that others read all the same. */
+  readonly private?: { readonly [category: string]: readonly string[] };
   readonly program?: string;
   readonly version?: string;
   /** That of its lease before: it takes over from itself at once; see `keptSecret`. */
@@ -161,6 +163,7 @@ const REGISTRATION: Names<Registration> = {
   views: true,
   reads: true,
   sends: true,
+  private: true,
   program: true,
   version: true,
   secret: true,
@@ -267,7 +270,7 @@ export class Client {
     return { ...answer.head.counts };
   }
 
-  /** Where the event with this id stands; undefined: it was not written. */
+  /** Where the event with this id stands; undefined: it was not written, or may not be read. */
   async find(id: string, waiting: Waiting = {}): Promise<Placed | undefined> {
     known("find", waiting, WAITING);
     const answer = await this.#ask(FIND, { id }, waiting);
@@ -371,7 +374,7 @@ export class Client {
 
   /**
    * Registers a service: from then on it alone appends to the categories that it owns, by its
-   * lease. Rejects with `Held` where another service has what is claimed.
+   * lease, and the client reads and asks as this service, until the lease is released. Rejects with `Held` where another service has what is claimed.
    */
   async register(name: string, about: Registration = {}): Promise<Lease> {
     known("register", about, REGISTRATION);
@@ -384,6 +387,10 @@ export class Client {
       views: texts("views", about.views),
       reads: texts("reads", about.reads),
       sends: texts("sends", about.sends),
+      private: entries("private", about.private ?? {}).map(([category, types]) => ({
+        category,
+        openTypes: texts("private", types),
+      })),
     });
     // A secret of one's own: a registration whose answer was lost is repeated as the same.
     const secret = about.secret ?? freshSecret();

@@ -88,6 +88,7 @@ export class Lease {
     this.secret = message.secret;
     this.number = message.id;
     this.#token = message.token;
+    caller.leases.push(message.token);
     this.#appendBy = appendBy;
     this.plan(Number(message.expiresInMs), Number(message.expiresInMs) / 3);
   }
@@ -138,11 +139,13 @@ export class Lease {
 
   /**
    * Ends it, so that whoever follows need not wait. With `giveUp` what it owned has no owner from
-   * then on.
+   * then on. From then on the client reads as this service no more; one that is lost has to be
+   * released for that too.
    */
   async release(giveUp = false): Promise<void> {
     clearTimeout(this.#timer);
     if (this.#lost !== undefined) {
+      this.showNoMore();
       return;
     }
     this.#lost = new LeaseLost("lease-released", `the lease of ${this.name} was released`);
@@ -150,6 +153,15 @@ export class Lease {
     await untilDone(this.client.timeoutMs, undefined, (withinMs) =>
       this.caller.call(RELEASE, request, withinMs),
     );
+    this.showNoMore();
+  }
+
+  private showNoMore(): void {
+    const { leases } = this.caller;
+    const at = leases.indexOf(this.#token);
+    if (at >= 0) {
+      leases.splice(at, 1);
+    }
   }
 
   private async last(stream: string): Promise<Event | undefined> {

@@ -40,6 +40,9 @@ export interface Pace {
 
 /** Calls at one server, each meant for one log. */
 export class Caller {
+  /** The tokens of the leases that are held: what is asked for is shown to these services. */
+  readonly leases: string[] = [];
+
   constructor(
     readonly transport: Transport,
     readonly log: string,
@@ -50,10 +53,16 @@ export class Caller {
     return this.log === "" ? {} : { "anabranch-log": this.log };
   }
 
+  /** What goes along with every request that changes nothing. */
+  asking(): Record<string, string> {
+    const shown = this.leases.join(", ");
+    return { ...this.headers(), ...(shown === "" ? {} : { "anabranch-lease": shown }) };
+  }
+
   /** One call. */
   async call<Q, A>(call: Call<Q, A>, request: Q, withinMs: number, signal?: AbortSignal): Promise<A> {
     const headers = {
-      ...this.headers(),
+      ...(call.changes ? this.headers() : this.asking()),
       "content-type": "application/json",
       "connect-protocol-version": "1",
       "connect-timeout-ms": String(Math.max(Math.floor(withinMs), 1)),
@@ -83,7 +92,7 @@ export class Caller {
     signal?: AbortSignal,
   ): AsyncGenerator<A, void, undefined> {
     const headers = {
-      ...this.headers(),
+      ...this.asking(),
       "content-type": "application/connect+json",
       "connect-protocol-version": "1",
     };

@@ -223,7 +223,7 @@ async function query(
 ): Promise<ViewAnswer> {
   const path = `/views/${part(view)}/${part(name)}?${new URLSearchParams({ q: compose(fields) })}`;
   const headers: Record<string, string> = {
-    ...caller.headers(),
+    ...caller.asking(),
     ...(token === undefined ? {} : { [TOKEN]: header("a token", token) }),
     ...(options.policy === undefined ? {} : { "anabranch-policy": header("a policy", options.policy) }),
   };
@@ -257,7 +257,7 @@ function headToken(caller: Caller, timeoutMs: number, signal: AbortSignal | unde
   return untilDone(timeoutMs, signal, async (withinMs) => {
     try {
       const path = "/events?from=head&until=head";
-      const got = await caller.transport.ask("GET", path, caller.headers(), undefined, withinMs, signal);
+      const got = await caller.transport.ask("GET", path, caller.asking(), undefined, withinMs, signal);
       if (got.status !== 200) {
         throw refused(got);
       }
