@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use anabranch_env::{DiskLock, Env, File};
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Layout, Log, OpenError,
-    Order, PartitionedLog, Placed, ReadError, ReadMode, VersionRange,
+    Append, AppendError, Appended, BoxFuture, Capabilities, CausalClock, EventStream, Layout, Log,
+    OpenError, Order, PartitionedLog, Placed, ReadError, ReadMode, VersionRange,
 };
 use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
 
@@ -69,14 +69,14 @@ pub fn create(env: &Env, dir: impl AsRef<Path>, layout: &Layout) -> Result<u128,
     if layout.is_one() {
         put_mark(env, dir, &first_mark(kept.identity))?;
     } else {
-        write_file(env, &dir.join(MARK_FILE), &Mark::guard(kept.identity))
-            .map_err(|e| io_open("making the mark file", e))?;
         for partition in layout.ids() {
             let folder = folder(dir, partition);
             make_dir(env, &folder)
                 .map_err(|e| io_open(format!("making the folder {}", folder.display()), e))?;
             put_mark(env, &folder, &first_mark(kept.identity_of(partition)))?;
         }
+        write_file(env, &dir.join(MARK_FILE), &Mark::guard(kept.identity))
+            .map_err(|e| io_open("making the mark file", e))?;
         // Last, so that what was interrupted is no log.
         kept.write(env, dir)?;
     }
@@ -126,6 +126,12 @@ impl EmbeddedLog {
         check_private(&env, dir)?;
         let held = take_lock(&env, dir)?;
         guard(&env, dir, &kept)?;
+        // One clock of all, so that by time too nothing stands before its cause.
+        let clock = Arc::new(CausalClock::new(env.clock.clone()));
+        let env = Env {
+            clock: clock.clone(),
+            ..env
+        };
         let mut options = shared(options, &kept.layout);
         let mut parts: Vec<SegmentLog> = Vec::new();
         for partition in kept.layout.ids() {
@@ -142,7 +148,8 @@ impl EmbeddedLog {
             }
             parts.push(opened);
         }
-        Self::of_parts(dir, kept.layout, parts, Some(held), options.background)
+        let writing = Some((held, clock));
+        Self::of_parts(dir, kept.layout, parts, writing, options.background)
     }
 
     /// Opens the log in `dir` for reading, beside a writer or without one. As
@@ -188,17 +195,18 @@ impl EmbeddedLog {
         dir: &Path,
         layout: Layout,
         parts: Vec<SegmentLog>,
-        held: Option<Box<dyn DiskLock>>,
+        writing: Option<(Box<dyn DiskLock>, Arc<CausalClock>)>,
         background: Background,
     ) -> Result<Self, OpenError> {
         let parts: Vec<Arc<SegmentLog>> = parts.into_iter().map(Arc::new).collect();
         let files = parts.iter().map(|part| {
             let store = &part.store;
-            causes_file::open(&store.env, &store.dir, held.is_some())
+            causes_file::open(&store.env, &store.dir, writing.is_some())
         });
         let files = files.collect::<io::Result<_>>();
         let files = files.map_err(|e| io_open("opening what is kept of causes", e))?;
-        let log = together(&layout, &parts, files)?;
+        let (held, clock) = writing.unzip();
+        let log = together(&layout, &parts, files, clock.as_deref())?;
         Ok(Self {
             layout,
             dir: dir.to_owned(),
@@ -292,9 +300,15 @@ fn together(
     layout: &Layout,
     parts: &[Arc<SegmentLog>],
     files: Vec<Arc<dyn File>>,
+    clock: Option<&CausalClock>,
 ) -> Result<Arc<dyn Log>, OpenError> {
     let parts = parts.iter().map(|part| part.clone() as Arc<dyn Log>);
-    match PartitionedLog::open_kept(layout.clone(), parts.collect(), files) {
+    let opened = PartitionedLog::open_kept(layout.clone(), parts.collect(), files);
+    let opened = opened.and_then(|log| match clock {
+        Some(clock) => log.go_on(clock).map(|()| log),
+        None => Ok(log),
+    });
+    match opened {
         Ok(log) => Ok(Arc::new(log)),
         Err(ReadError::Invalid(what)) => Err(OpenError::Invalid(what)),
         Err(ReadError::Damaged { file, what, .. }) => Err(OpenError::Damaged { file, what }),

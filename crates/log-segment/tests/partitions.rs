@@ -5,9 +5,11 @@ mod support;
 use std::path::Path;
 
 use anabranch_env::Env;
+use anabranch_env::sim::{self, Survival};
 use anabranch_log::{Append, Layout, Log, OpenError, ReadMode};
 use anabranch_log_segment::{
-    EmbeddedLog, Options, SegmentLog, backup, create, info, layout_of, plan_repair, restore, verify,
+    Background, EmbeddedLog, Options, SegmentLog, WriteMethod, backup, create, info, layout_of,
+    plan_repair, restore, verify,
 };
 use anabranch_model::{Cut, EventId, Filter, NewEvent, PartitionId, StreamId};
 use futures_executor::block_on;
@@ -401,6 +403,108 @@ fn beside_a_writer_no_reader_sees_an_effect_without_its_cause() {
     });
     let reader = EmbeddedLog::open_read_only(Env::os(), &dir.0, small()).unwrap();
     assert_eq!(ids(&reader), ids(&log));
+}
+
+#[test]
+fn by_time_no_event_stands_before_its_cause_though_the_clock_is_set_back() {
+    let (env, _, clock) = sim::env(7);
+    create(&env, "log", &layout()).unwrap();
+    for day in [20, 3] {
+        clock.set_wall_micros(day * 86_400_000_000);
+        let log = EmbeddedLog::open(env.clone(), "log", simulated()).unwrap();
+        fill(&log, day.into(), 3);
+        log.close().unwrap();
+    }
+    let log = EmbeddedLog::open_read_only(env, "log", simulated()).unwrap();
+    let times: Vec<u64> = block_on(async {
+        let mut events = log.read(&Cut::start(), Filter::all(), ReadMode::ToHead);
+        let mut times = Vec::new();
+        while let Some(event) = events.next().await {
+            times.push(event.unwrap().recorded_at);
+        }
+        times
+    });
+    assert_eq!(times.len(), 12);
+    assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+}
+
+fn simulated() -> Options {
+    Options {
+        background: Background::Manual,
+        write_method: WriteMethod::Direct,
+        reserve_bytes: 0,
+        ..small()
+    }
+}
+
+#[test]
+fn after_a_power_cut_everything_acknowledged_is_there_with_its_causes() {
+    for seed in 0..80_u64 {
+        let (env, disk, _) = sim::env(seed);
+        create(&env, "log", &layout()).unwrap();
+        let log = EmbeddedLog::open(env, "log", simulated()).unwrap();
+        log.prepare();
+        disk.strike_at(1 + seed * 3);
+        let (mut acknowledged, mut causes) = (0, Cut::start());
+        for n in 0..200_u128 {
+            let category = ["order", "stock", "price"][n as usize % 3];
+            let mut event = event(n, &format!("{category}/{}", n % 7));
+            event.meta_mut().causes = causes;
+            let Ok(appended) = block_on(log.append(Append::event(event))) else {
+                break;
+            };
+            (acknowledged, causes) = (n + 1, appended.closure);
+            log.step();
+        }
+        drop(log);
+        disk.crash(Survival::Any(seed));
+        let log = EmbeddedLog::open(disk.env(seed + 1), "log", simulated());
+        let log = log.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let ids: Vec<u128> = ids(&log).into_iter().map(EventId::as_u128).collect();
+        let chain: Vec<u128> = (0..ids.len() as u128).collect();
+        assert_eq!(ids, chain, "seed {seed}: an effect without its cause");
+        assert!(
+            ids.len() as u128 >= acknowledged,
+            "seed {seed}: some are lost"
+        );
+        // It goes on where it was.
+        let mut next = event(1_000, "order/1");
+        next.meta_mut().causes = block_on(log.head()).unwrap();
+        block_on(log.append(Append::event(next))).unwrap();
+    }
+}
+
+#[test]
+fn a_making_that_a_power_cut_has_ended_leaves_no_log_or_a_whole_one() {
+    let (mut whole, mut refused) = (0, 0);
+    for seed in 0..120_u64 {
+        let (env, disk, _) = sim::env(seed);
+        disk.strike_at(1 + seed);
+        let made = create(&env, "log", &layout());
+        disk.crash(Survival::Any(seed));
+        let env = disk.env(seed + 1);
+        match layout_of(&env, "log") {
+            Ok(found) if found.is_one() => {
+                assert!(made.is_err(), "seed {seed}: it is gone");
+                create(&env, "log", &layout()).unwrap();
+            }
+            Ok(found) => {
+                assert_eq!(found, layout());
+                whole += 1;
+            }
+            Err(error) => {
+                assert!(made.is_err(), "seed {seed}: {error}");
+                assert!(
+                    error.to_string().contains("was interrupted here"),
+                    "{error}"
+                );
+                refused += 1;
+                continue;
+            }
+        }
+        EmbeddedLog::open(env, "log", simulated()).unwrap();
+    }
+    assert!(whole > 0 && refused > 0, "{whole} whole, {refused} refused");
 }
 
 mod conformance {

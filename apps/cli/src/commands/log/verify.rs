@@ -30,6 +30,7 @@ pub async fn run(_args: &VerifyArgs, context: &Context) -> Outcome {
     let (env, dir) = logs::files_of(context).await?;
     let form = context.settings.form;
     let progress = Progress::bytes(form, "verifying", Some(0));
+    let is_one = segment::layout_of(&env, &dir)?.is_one();
     let mut report = segment::verify(env, &dir, &mut |done| {
         progress.set_of(done.bytes_done, done.bytes_total);
     })?;
@@ -41,7 +42,7 @@ pub async fn run(_args: &VerifyArgs, context: &Context) -> Outcome {
     let mut out = Output::stdout();
     match form {
         Form::Text => print_text(&report, &mut out)?,
-        Form::Json | Form::Jsonl => out.line(&to_json(&report).to_string())?,
+        Form::Json | Form::Jsonl => out.line(&to_json(&report, is_one).to_string())?,
     }
     out.flush()?;
     if report.is_clean() {
@@ -102,14 +103,15 @@ fn failure(report: &VerifyReport) -> Failure {
         .remedy(remedy)
 }
 
-fn to_json(report: &VerifyReport) -> Value {
+/// Where the log ends is one position in a log with one partition only.
+fn to_json(report: &VerifyReport, is_one: bool) -> Value {
     json!({
         "clean": report.is_clean(),
         "events": report.events,
         "batches": report.frames,
         "bytes": report.bytes,
         "files": report.files,
-        "end": Position::at(report.end),
+        "end": is_one.then(|| Position::at(report.end)),
         "durable": report.durable,
         "beside_writer": report.beside_writer,
         "lost": report.lost(),
