@@ -10,13 +10,35 @@ use anabranch_domain::{
     Call, CallEnvelope, CommandEnvelope, CommandId, Json, Origin, Outcome, Outgoing, Rejection,
     ReplyEnvelope, Role, Source, Timer, Timestamp,
 };
+use anabranch_access::Key;
+use anabranch_env::sim;
+use anabranch_log::{Append, AppendError, Appended, Expect, Placed, ReadMode};
 use anabranch_model::record::encode;
 use anabranch_model::{
-    Cut, EventId, EventType, Meta, NewEvent, PartitionId, Position, Session, StreamId, TokenKey, TokenSeal,
+    Cut, EventId, EventType, Filter, Meta, NewEvent, PartitionId, Position, Session, StreamId,
+    TokenKey, TokenSeal,
 };
+use anabranch_rpc::{
+    append_error_to, append_to, appended_to, filter_to, mode_to, pack_append, pack_appended,
+    protocol, step_to,
+};
+use buffa::Message;
 use serde_json::json;
 
 use crate::kept;
+
+/// With what the server of the targets seals its tokens: an id and a secret.
+pub(crate) const SEAL: (u8, [u8; 32]) = (1, [1; 32]);
+
+/// The keys of whoever signs tokens. Source: RFC 8037, appendix A.2.
+pub(crate) const KEY_SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"ed","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+/// An event with data.
+pub(crate) fn an_event(number: u128) -> NewEvent {
+    let stream = StreamId::new("order/1").unwrap();
+    let kind = EventType::new("Placed").unwrap();
+    NewEvent::new(EventId::from_u128(number), stream, kind, "{\"a\":1}")
+}
 
 /// The inputs of a target.
 pub fn corpus(target: &str) -> Vec<Vec<u8>> {
@@ -54,6 +76,11 @@ pub fn corpus(target: &str) -> Vec<Vec<u8>> {
             r#"{"specversion":"1.0","id":"018f0000-0000-7000-8000-000000000001","source":"/shop","type":"Read","subject":"clock/1","datacontenttype":"image/x","data_base64":"/wAK"}"#,
             r#"{"specversion":"1.0","id":"7","source":"/s","type":"T","subject":"a/b","headers":"{\"X-Request-Id\":\"1\"}","sequence":"9","data":[1,  2]}"#,
         ]),
+        "http" => http(),
+        "live" => live(),
+        "call" => call(),
+        "peer_line" => peer_line(),
+        "shown" => shown(),
         other => panic!("there is no target {other}"),
     }
 }
@@ -307,4 +334,219 @@ fn wire() -> Vec<Vec<u8>> {
         })),
         answer(json!({ "data": [1, 2], "token": "abc", "position": "0:7", "stale": false })),
     ]
+}
+
+/// Requests of HTTP. None says how long its body is.
+fn http() -> Vec<Vec<u8>> {
+    let (id, secret) = SEAL;
+    let mut session = Session::new();
+    session.wrote(&Cut::at(2));
+    let token = TokenSeal::new(7, 0, TokenKey { id, secret }).seal(&session);
+    let get = |path: &str, headers: &[&str]| request("GET", path, headers, b"");
+    let json = "content-type: application/json";
+    let event = r#"{"specversion":"1.0","id":"A-1","source":"/erp","type":"T","subject":"a/b","data":{"a":1}}"#;
+    let log = "/anabranch.log.v1.LogService";
+    let append = r#"{"events":[{"id":"018f0000-0000-7000-8000-000000000001","stream":"order/2","type":"T","text":"{}"}],"conditions":[{"stream":{"stream":"order/2","expect":{"empty":true}}}]}"#;
+    let register = r#"{"service":{"name":"shop","owns":["cart"],"private":[{"category":"cart","openTypes":["T"]}]},"leaseMs":"1000"}"#;
+    let read = br#"{"from":{"counts":{"0":"1"}},"mode":"READ_MODE_TO_HEAD","filter":{"categories":["order"],"tags":["a:1"]}}"#;
+    let mut framed = vec![0];
+    framed.extend_from_slice(&(read.len() as u32).to_be_bytes());
+    framed.extend_from_slice(read);
+    vec![
+        request(
+            "POST",
+            "/commands/order/1%2F2?type=PlaceOrder&timeout=250ms",
+            &[
+                json,
+                &format!("anabranch-token: {token}"),
+                "idempotency-key: \"a-1\"",
+                "if-match: W/\"5\"",
+                "prefer: respond-async, wait=1; x",
+                "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            ],
+            b"{\"lines\":[]}",
+        ),
+        get(
+            "/events?category=order&type=Placed&header=a%3Db&from=0:0&until=head",
+            &[
+                &format!("last-event-id: {token}"),
+                "anabranch-lease: shop:0:00000000000000000000000000000000, other:1:x",
+            ],
+        ),
+        get(
+            "/events?limit=2&correlation=a",
+            &["accept: text/html, application/cloudevents-batch+json;q=1"],
+        ),
+        get("/events/0:1?mode=binary", &[]),
+        get("/views/prices/list?q=%7B%7D&sku=1", &["anabranch-policy: wait=5s"]),
+        get("/operate/history/order/1?from=0&limit=2", &["anabranch-log: 7"]),
+        request(
+            "POST",
+            "/events",
+            &[
+                "content-type: text/plain",
+                "ce-specversion: 1.0",
+                "ce-id: \"A \\\"1\\\"\"",
+                "ce-source: /erp%20x",
+                "ce-type: T",
+                "ce-subject: a/b",
+                "ce-time: 2010-12-01T08:26:00Z",
+            ],
+            b"hello",
+        ),
+        request(
+            "POST",
+            "/events",
+            &["content-type: application/cloudevents+json; charset=utf-8"],
+            event.as_bytes(),
+        ),
+        request(
+            "POST",
+            "/events",
+            &["content-type: application/cloudevents-batch+json"],
+            format!("[{event},{event}]").as_bytes(),
+        ),
+        request("POST", &format!("{log}/Append"), &[json], append.as_bytes()),
+        request(
+            "POST",
+            &format!("{log}/Read"),
+            &["content-type: application/connect+json", "connect-timeout-ms: 1000"],
+            &framed,
+        ),
+        request(
+            "POST",
+            &format!("{log}/Head"),
+            &["content-type: application/grpc-web+proto", "grpc-timeout: 1S"],
+            &[0; 5],
+        ),
+        request(
+            "POST",
+            "/anabranch.registry.v1.RegistryService/RegisterService",
+            &[json],
+            register.as_bytes(),
+        ),
+        request("POST", "/peer/many", &["anabranch-service: shop"], &peer_line()[0]),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
+    ]
+}
+
+fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{}\r\n\r\n",
+        headers.join("\r\n")
+    );
+    // Without headers of its own there is one end of a line too many.
+    let head = head.replace("\r\n\r\n\r\n", "\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+/// What a client says over a WebSocket, masked with nothing.
+fn live() -> Vec<Vec<u8>> {
+    let frame = |first: u8, payload: &[u8]| {
+        let mut frame = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+        frame.extend_from_slice(payload);
+        frame
+    };
+    let text = frame(0x81, br#"{"credits":10}"#);
+    vec![
+        text.clone(),
+        [frame(0x01, br#"{"cred"#), frame(0x89, b"there?"), frame(0x80, br#"its":1}"#)].concat(),
+        [text, frame(0x8a, b"there!"), frame(0x88, &[3, 232])].concat(),
+        frame(0x82, &[1, 2, 3]),
+        // A frame with a long length.
+        [&[0x81, 0xfe, 0, 126, 1, 2, 3, 4][..], &[b'x'; 126]].concat(),
+    ]
+}
+
+fn call() -> Vec<Vec<u8>> {
+    let stream = || StreamId::new("order/1").unwrap();
+    let mut event = an_event(9);
+    event.meta_mut().tags = vec!["sku:1".to_owned()];
+    let append = Append::events([event, an_event(10)])
+        .expect(stream(), Expect::At(300))
+        .expect(stream(), Expect::Exists);
+    let mut packed = Vec::new();
+    for number in [1, 300] {
+        pack_append(&mut packed, number, &append);
+    }
+    let place = |offset| Placed {
+        position: Position::at(offset),
+        version: offset / 2,
+    };
+    let appended = Appended::new(vec![place(300), place(301), place(700)], true);
+    let mut done = Vec::new();
+    pack_appended(&mut done, 300, &appended);
+    let conflict = AppendError::Conflict {
+        stream: stream(),
+        expected: Expect::Empty,
+        actual: Some(3),
+    };
+    let stored = anabranch_model::Event::stored(&an_event(9), Position::at(7), 3, 5);
+    let filter = Filter {
+        types: vec![EventType::new("Placed").unwrap()],
+        tags: vec!["sku:1".to_owned()],
+        ..Filter::category("order")
+    };
+    let read = protocol::ReadRequest {
+        filter: buffa::MessageField::some(filter_to(&filter)),
+        mode: mode_to(ReadMode::Follow),
+        ..Default::default()
+    };
+    let many = protocol::AppendManyRequest {
+        packed: packed.clone(),
+        ..Default::default()
+    };
+    vec![
+        append_to(&append).encode_to_vec(),
+        serde_json::to_vec(&append_to(&append)).unwrap(),
+        packed,
+        many.encode_to_vec(),
+        done,
+        appended_to(&appended).encode_to_vec(),
+        append_error_to(&conflict).encode_to_vec(),
+        step_to(&vec![stored.clone()].into(), true).unwrap().encode_to_vec(),
+        step_to(&vec![stored].into(), false).unwrap().encode_to_vec(),
+        read.encode_to_vec(),
+        serde_json::to_vec(&read).unwrap(),
+        br#"{"service":{"name":"shop","owns":["cart"],"private":[{"category":"cart"}]},"leaseMs":"1000"}"#.to_vec(),
+    ]
+}
+
+fn peer_line() -> Vec<Vec<u8>> {
+    let command = json!({
+        "id": "018f0000-0000-7000-8000-000000000001", "to": "stock/1", "type": "Reserve",
+        "data": { "quantity": 1 }, "role": "plain", "causes": { "0": 5 },
+    });
+    let query = json!({
+        "view": "prices", "query": "list", "question": { "json": {} }, "policy": { "wait_ms": 5 },
+    });
+    let bodies = [
+        command.to_string(),
+        r#"{"to":"checkout/1","from":"stock/1","id":"018f0000-0000-7000-8000-000000000001","type":"Reserve","outcome":{"refused":{"code":"no","message":"none"}}}"#.to_owned(),
+        r#"{"at":"stock/1","saga":"$saga-order/1"}"#.to_owned(),
+        query.to_string(),
+        r#"{"version":3,"repeated":false,"events":[]}"#.to_owned(),
+        r#"{"value":[1],"cut":{"0":5},"stale":false}"#.to_owned(),
+        r#"{"status":409,"code":"conflict","happened":"no"}"#.to_owned(),
+    ];
+    let mut all = Vec::new();
+    for (kind, body) in (0..).zip(bodies) {
+        all.extend_from_slice(&(9 + body.len() as u32).to_be_bytes());
+        all.extend_from_slice(&u64::from(kind).to_be_bytes());
+        all.push(kind);
+        all.extend_from_slice(body.as_bytes());
+    }
+    vec![all]
+}
+
+fn shown() -> Vec<Vec<u8>> {
+    let texts = [
+        // {"alg":"EdDSA","kid":"ed"} and {"iss":"https://id.example","aud":"anabranch","sub":"a","exp":4000000000,"scope":"read:*"}
+        "Bearer eyJhbGciOiJFZERTQSIsImtpZCI6ImVkIn0.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUiLCJhdWQiOiJhbmFicmFuY2giLCJzdWIiOiJhIiwiZXhwIjo0MDAwMDAwMDAwLCJzY29wZSI6InJlYWQ6KiJ9.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "deny:append:order-*",
+        r#"{"url":"http://127.0.0.1:4077","pid":7,"log":"a"}"#,
+    ];
+    let key = Key::generate(&*sim::env(1).0.rng);
+    let texts = texts.map(str::to_owned).into_iter().chain([key.bearer()]);
+    texts.map(String::into_bytes).collect()
 }

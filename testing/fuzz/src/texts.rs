@@ -82,6 +82,9 @@ pub fn names(data: &[u8]) {
         assert_eq!(position.to_string().parse::<Position>(), Ok(position));
     }
     same_again::<Cut>(data);
+    if let Some(cut) = anabranch_event_json::parse_cut(text) {
+        assert_eq!(anabranch_event_json::parse_cut(&cut.to_string()), Some(cut));
+    }
 }
 
 /// Requests and answers.
@@ -99,6 +102,15 @@ pub fn wire(data: &[u8]) {
     same_again::<wire_types::RetryLetters>(data);
     same_again::<wire_types::Service>(data);
     same_again::<wire_types::ServiceCircuit>(data);
+    same_again::<wire_types::LiveRequest>(data);
+    same_again::<wire_types::LiveMessage>(data);
+    same_again::<wire_types::PeerCommand>(data);
+    same_again::<wire_types::PeerDelivered>(data);
+    same_again::<wire_types::PeerAnswer>(data);
+    same_again::<wire_types::PeerForget>(data);
+    same_again::<wire_types::PeerQuery>(data);
+    same_again::<wire_types::EventsAppended>(data);
+    same_again::<wire_types::Version>(data);
 }
 
 /// A line of a file to import. What a log takes of it is printed so that it reads as the same
