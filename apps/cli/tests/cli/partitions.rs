@@ -196,6 +196,33 @@ fn a_log_with_partitions_is_verified_backed_up_and_restored() {
 }
 
 #[test]
+fn what_is_exported_is_imported_into_a_log_with_another_layout() {
+    let scratch = filled("parts-move");
+    let file: String = (60..90)
+        .map(|n| {
+            lines(
+                &format!("{}/1", ["order", "stock", "price"][n % 3]),
+                n as u64..n as u64 + 1,
+            )
+        })
+        .collect();
+    scratch.run_with("import - --log ./parts", file).ok();
+    scratch.run("log export all.jsonl --log ./parts").ok();
+    scratch
+        .run("log create ./other --group all=order,price:2 --rest 3")
+        .ok();
+    for log in ["./other", "./one"] {
+        scratch.run(&format!("import all.jsonl --log {log}")).ok();
+        assert_eq!(
+            numbers(&scratch.events(&format!("--log {log} --stream stock/1"))).len(),
+            15
+        );
+        scratch.run(&format!("import all.jsonl --log {log}")).ok();
+        assert_eq!(scratch.events(&format!("--log {log}")).len(), 90);
+    }
+}
+
+#[test]
 fn a_server_passes_partitions_through() {
     let scratch = filled("parts-serve");
     let mut server = scratch.start("serve --log ./parts --listen 127.0.0.1:0");

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use anabranch::env::Env;
-use anabranch::log::{Append, AppendError, Appended, Expect, Log, Rejection};
-use anabranch::model::{EventId, LimitError, Version};
+use anabranch::log::{Append, AppendError, Appended, Expect, Layout, Log, Rejection};
+use anabranch::model::{Cut, EventId, LimitError, Meta, NewEvent, Version};
 
 use super::batches::{LineCondition, conditions};
 use super::feed::Line;
@@ -29,6 +29,10 @@ pub struct Writer<'a> {
     counts: Counts,
     /// The last line that is in the log, and all before it.
     line_done: u64,
+    /// Which partition each stream stands in.
+    layout: Layout,
+    /// Everything that was written, and what that depends on.
+    written: Cut,
 }
 
 /// What an import has done.
@@ -50,6 +54,8 @@ impl<'a> Writer<'a> {
             acks,
             counts: Counts::default(),
             line_done: 0,
+            layout: log.layout(),
+            written: Cut::start(),
         }
     }
 
@@ -70,7 +76,8 @@ impl<'a> Writer<'a> {
     /// Appends one batch and prints its acknowledgements.
     ///
     /// A batch of which an earlier run wrote a part, because the file has grown or changed
-    /// since, is parted until each part is wholly new or wholly written.
+    /// since, is parted until each part is wholly new or wholly written; one of several partitions
+    /// where the next line stands in another one.
     pub async fn write(&mut self, batch: Vec<Line>) -> Outcome {
         let mut parts = vec![&batch[..]];
         while let Some(lines) = parts.pop() {
@@ -80,6 +87,18 @@ impl<'a> Writer<'a> {
                 Err(AppendError::Rejected(Rejection::PartlyWritten { .. })) if lines.len() > 1 => {
                     let (first, second) = lines.split_at(lines.len() / 2);
                     parts.extend([second, first]);
+                }
+                Err(AppendError::Rejected(Rejection::Apart { .. })) if lines.len() > 1 => {
+                    let place = |line: &Line| self.layout.partition_of(&line.event.stream);
+                    let runs = lines.chunk_by(|one, next| place(one) == place(next));
+                    let before = parts.len();
+                    parts.extend(runs);
+                    if let [whole] = parts[before..] {
+                        // A log that does not say where they stand.
+                        let (first, second) = whole.split_at(whole.len() / 2);
+                        parts.splice(before.., [first, second]);
+                    }
+                    parts[before..].reverse();
                 }
                 Err(error) => return Err(self.refused(lines, &conditions, error).into()),
             }
@@ -95,7 +114,7 @@ impl<'a> Writer<'a> {
     ) -> Result<Appended, AppendError> {
         let append = Append {
             conditions: conditions.iter().map(LineCondition::to_condition).collect(),
-            events: lines.iter().map(|line| line.event.clone()).collect(),
+            events: lines.iter().map(|line| self.placed(line)).collect(),
         };
         let mut delay = FIRST_DELAY;
         let mut may_be_ours = false;
@@ -114,7 +133,19 @@ impl<'a> Writer<'a> {
         Ok(mark_ours(done, may_be_ours))
     }
 
+    /// The event of a line. Where it says what it depends on, those are places in the log that it
+    /// comes from; here that is among what stands before it in the file.
+    fn placed(&self, line: &Line) -> NewEvent {
+        let mut event = line.event.clone();
+        let has_causes = |meta: &Meta| meta.causes.iter().next().is_some();
+        if self.log.capabilities().partitions > 1 && event.meta.as_deref().is_some_and(has_causes) {
+            event.meta_mut().causes = self.written.clone();
+        }
+        event
+    }
+
     fn acknowledge(&mut self, lines: &[Line], done: &Appended) -> Outcome {
+        self.written.join(&done.closure);
         if done.repeated {
             self.counts.repeated += lines.len() as u64;
         } else {
