@@ -134,10 +134,13 @@ fn closures(log: &PartitionedLog, numbers: std::ops::Range<u128>) -> Vec<Cut> {
     numbers.map(closure).collect()
 }
 
+/// What is done to a file, and in words.
+type Spoil<'a> = (&'a str, &'a dyn Fn(&SimDisk, &Path));
+
 #[test]
 fn what_is_kept_of_causes_may_be_damaged_or_of_another_log_and_nothing_is_lost() {
     let clock = Arc::new(CausalClock::new(env().clock));
-    let spoil: [(&str, &dyn Fn(&SimDisk, &Path)); 5] = [
+    let spoil: [Spoil<'_>; 5] = [
         ("left as it is", &|_, _| {}),
         ("flipped at its begin", &|disk, path| {
             disk.flip_bit(path, 3, 1).expect("it is there");

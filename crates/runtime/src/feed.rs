@@ -1,11 +1,11 @@
 //! Which events of the log are on their way to instances, and how far all of them are durable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_domain::Cut;
-use anabranch_model::Position;
+use anabranch_model::{PartitionId, Position};
 use tokio::sync::Notify;
 
 /// The most events that are on their way at once.
@@ -27,8 +27,8 @@ pub struct Feed {
 #[derive(Default)]
 struct Inner {
     on_the_way: BTreeSet<Position>,
-    /// The first event that was given back because its instance is parked.
-    given_back: Option<Position>,
+    /// Of each partition the first event that was given back, because its instance is parked.
+    given_back: BTreeMap<PartitionId, u64>,
     /// Behind the last event that was handed out, or passed over.
     end: Cut,
     round: u64,
@@ -46,15 +46,17 @@ pub struct Ticket {
 impl Inner {
     fn begin(&mut self, cut: Cut) {
         self.on_the_way.clear();
-        self.given_back = None;
+        self.given_back.clear();
         self.end = cut;
         self.round += 1;
     }
 
     fn done(&self) -> Cut {
         let mut cut = self.end.clone();
-        for position in self.on_the_way.iter().chain(&self.given_back) {
-            if cut.includes(*position) {
+        let given_back = self.given_back.iter();
+        let given_back = given_back.map(|(&partition, &offset)| Position { partition, offset });
+        for position in self.on_the_way.iter().copied().chain(given_back) {
+            if cut.includes(position) {
                 cut.set(position.partition, position.offset);
             }
         }
@@ -174,8 +176,10 @@ impl Drop for Ticket {
             return;
         }
         inner.on_the_way.remove(&self.position);
-        if !self.is_done && inner.given_back.is_none_or(|first| self.position < first) {
-            inner.given_back = Some(self.position);
+        if !self.is_done {
+            let Position { partition, offset } = self.position;
+            let first = inner.given_back.entry(partition).or_insert(offset);
+            *first = offset.min(*first);
         }
         drop(inner);
         self.feed.room.notify_one();
@@ -208,6 +212,29 @@ mod tests {
         assert_eq!(feed.done(), Cut::at(5));
         feed.rewind();
         assert_eq!(feed.end(), Cut::at(5));
+    }
+
+    #[tokio::test]
+    async fn what_each_partition_gave_back_is_read_again() {
+        let feed = Arc::new(Feed::default());
+        feed.begin(Cut::start());
+        let round = feed.round();
+        let at = |partition, offset| Position {
+            partition: PartitionId(partition),
+            offset,
+        };
+        let mut end = Cut::start();
+        for position in [at(1, 0), at(2, 0), at(1, 1), at(2, 1), at(3, 0)] {
+            let ticket = feed.hand_out(position, round).await.unwrap();
+            end.join(&Cut::including(position));
+            assert!(feed.pass(&end, round));
+            match position.offset {
+                0 => ticket.done(),
+                _ => drop(ticket),
+            }
+        }
+        feed.rewind();
+        assert_eq!(feed.end().to_string(), "1:1,2:1,3:1");
     }
 
     #[tokio::test]

@@ -242,7 +242,9 @@ impl Merge {
             if moved {
                 continue;
             }
-            if self.lanes.iter().any(|lane| lane.events.is_some()) {
+            // Who was asked a moment ago wakes this up. What is held was not asked.
+            let was_asked = |lane: &Lane| lane.events.is_some() && lane.held.is_none();
+            if self.lanes.iter().any(was_asked) {
                 return Ok(Poll::Pending);
             }
             return match self.lanes.iter().position(|lane| lane.held.is_some()) {
