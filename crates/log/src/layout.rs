@@ -213,7 +213,7 @@ impl Layout {
         self.is_one() || group(one) == group(other)
     }
 
-    /// What the streams of a partition belong to: a group's name, [`REST`] or [`SYSTEM`]. `None`
+    /// What the streams of a partition belong to: a group's name, `rest` or `system`. `None`
     /// where there is one partition, or none of that number.
     pub fn name_of(&self, partition: PartitionId) -> Option<&str> {
         if self.is_one() || partition.0 >= self.partitions() {
