@@ -14,7 +14,7 @@ use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
 use crate::causes_file;
 use crate::format::{LogIdentity, Mark};
 use crate::layout_file::{self, Kept, folder, folder_name, of_partition};
-use crate::open::{check_private, make_dir, put_mark, take_lock};
+use crate::open::{check_private, first_mark, make_dir, put_mark, take_lock};
 use crate::options::{Background, Options, WriteMethod};
 use crate::part::write_file;
 use crate::survey::{MARK_FILE, Survey, io_open};
@@ -82,19 +82,6 @@ pub fn create(env: &Env, dir: impl AsRef<Path>, layout: &Layout) -> Result<u128,
     }
     drop(held);
     Ok(kept.identity.log_id)
-}
-
-/// The mark of a log that has never been opened.
-fn first_mark(identity: LogIdentity) -> Mark {
-    Mark {
-        identity,
-        sequence: 1,
-        epoch: 0,
-        durable: 0,
-        segment_id: 0,
-        offset: 0,
-        clean: true,
-    }
 }
 
 fn refuse_log(env: &Env, dir: &Path) -> Result<(), OpenError> {

@@ -191,20 +191,25 @@ fn check_options(options: &Options) -> Result<(), OpenError> {
 
 /// Makes the mark file of a new log.
 fn make_mark(env: &Env, dir: &Path) -> Result<Mark, OpenError> {
-    let mark = Mark {
-        identity: LogIdentity {
-            log_id: env.rng.next_u128(),
-            hash_key: env.rng.next_u64(),
-        },
+    let mark = first_mark(LogIdentity {
+        log_id: env.rng.next_u128(),
+        hash_key: env.rng.next_u64(),
+    });
+    put_mark(env, dir, &mark)?;
+    Ok(mark)
+}
+
+/// The mark of a log that has never been opened.
+pub(crate) fn first_mark(identity: LogIdentity) -> Mark {
+    Mark {
+        identity,
         sequence: 1,
         epoch: 0,
         durable: 0,
         segment_id: 0,
         offset: 0,
         clean: true,
-    };
-    put_mark(env, dir, &mark)?;
-    Ok(mark)
+    }
 }
 
 /// Makes the mark file of a log that has none.
