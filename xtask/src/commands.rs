@@ -4,7 +4,7 @@
 pub type Outcome<T = ()> = Result<T, String>;
 
 /// Every command: its words, and what it does. A word in brackets may be left out.
-pub const COMMANDS: [(&str, &str); 13] = [
+pub const COMMANDS: [(&str, &str); 14] = [
     (
         "layers",
         "check that every crate depends on lower layers only",
@@ -56,6 +56,10 @@ pub const COMMANDS: [(&str, &str); 13] = [
     (
         "show backbone [N]",
         "show the services as processes of their own on one shared log: all items, or the N-th",
+    ),
+    (
+        "show partitions [N]",
+        "show order where it is needed, causes everywhere, and other engines: all items, or the N-th",
     ),
 ];
 

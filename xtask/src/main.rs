@@ -71,6 +71,7 @@ fn run(workspace: &Workspace, words: &str, argument: Option<&str>) -> Outcome {
         "show house" => show::house(workspace, argument),
         "show faults" => show::faults(workspace, argument),
         "show backbone" => show::backbone(workspace, argument),
+        "show partitions" => show::partitions(workspace, argument),
         words => Err(format!("{words}: is listed and does nothing")),
     }
 }

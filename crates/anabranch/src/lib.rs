@@ -216,6 +216,9 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/partitions.md")]
     pub struct Partitions;
 
+    #[doc = include_str!("../../../docs/guide/your-own-engine.md")]
+    pub struct YourOwnEngine;
+
     #[doc = include_str!("../../../docs/guide/sagas.md")]
     pub struct Sagas;
 

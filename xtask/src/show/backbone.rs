@@ -1,6 +1,6 @@
 //! Every service a process of its own, on one shared log.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::deploys;
 use super::item::{Item, Run};
 use super::security;
+use super::shop_run::{Orders, shop_holds};
 use super::split_shop::Shop;
-use super::tools::{ORDERS, json, number, released, scratch, shipped, tests_pass};
+use super::tools::{json, number, released, scratch, shipped, tests_pass};
 use crate::commands::Outcome;
 use crate::process::{output_of, step};
 use crate::workspace::Workspace;
@@ -77,85 +78,12 @@ fn conformance(workspace: &Workspace) -> Outcome<String> {
     ))
 }
 
-/// The orders of one day, for who has no more.
-const DAY: &str = "examples/retail/data/first-day.csv";
-
-/// The file of orders, and what it is.
-fn orders(workspace: &Workspace) -> (PathBuf, &'static str) {
-    match std::env::var(ORDERS) {
-        Ok(file) => (file.into(), "the file of orders"),
-        Err(_) => (
-            workspace.root.join(DAY),
-            "one day; half a year needs a file of orders",
-        ),
-    }
-}
-
 fn split(workspace: &Workspace) -> Outcome<String> {
     let program = released(workspace, "anabranch-cli", "anabranch")?;
     let dir = scratch(workspace, "split")?;
-    let (file, which) = orders(workspace);
-    let path = file.display().to_string();
-    let mut demo = vec!["--log", "./log", "demo", "--split", "--orders", &path];
-    demo.extend(["--crash-every", "2s", "--listen", "127.0.0.1:0"]);
-    if which.starts_with("one day") {
-        // Else it has ended before many are killed.
-        demo.extend(["--rate", "10/s"]);
-    }
-    let summary = json(&program, &demo, &dir)?;
-    let invariants = summary["invariants"].as_object().into_iter().flatten();
-    let broken: Vec<_> = invariants
-        .filter(|(_, holds)| **holds != true)
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if !broken.is_empty() {
-        return Err(format!("does not hold: {}", broken.join(", ")));
-    }
-    equal_totals(workspace, &program, &dir, &file, &summary)?;
-    Ok(format!(
-        "{which}: {} of {} orders confirmed, {} processes killed, {:.1} s, totals equal",
-        summary["orders"]["confirmed"],
-        summary["orders"]["placed"],
-        summary["crashes"],
-        number(&summary, "/seconds")?
-    ))
-}
-
-/// Compares what was sold with what a script that knows nothing of the shop says.
-fn equal_totals(
-    workspace: &Workspace,
-    program: &Path,
-    dir: &Path,
-    file: &Path,
-    summary: &Value,
-) -> Outcome {
-    let mut read = Command::new(program);
-    read.args(["--log", "./log", "read", "--category", "order"])
-        .args(["--type", "OrderConfirmed", "--output", "jsonl"])
-        .current_dir(dir);
-    let confirmed = output_of(&mut read)?
-        .lines()
-        .map(|line| {
-            let event: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-            let subject = event["subject"].as_str().unwrap_or_default();
-            Ok(subject.trim_start_matches("order/").to_owned() + "\n")
-        })
-        .collect::<Outcome<String>>()?;
-    let list = dir.join("confirmed");
-    std::fs::write(&list, confirmed).map_err(|error| format!("{}: {error}", list.display()))?;
-    let mut plain = Command::new("python3");
-    plain
-        .arg(workspace.root.join("testing/shop-totals.py"))
-        .args([file, &list]);
-    let plain: Value =
-        serde_json::from_str(&output_of(&mut plain)?).map_err(|error| error.to_string())?;
-    for (name, expected) in plain.as_object().into_iter().flatten() {
-        let sold = &summary["revenue_mills"][name];
-        if sold != expected {
-            return Err(format!("{name}: {sold}, the plain script says {expected}"));
-        }
-    }
-    Ok(())
+    let orders = Orders::of(workspace);
+    let demo = ["--log", "./log", "demo", "--split", "--crash-every", "2s"];
+    shop_holds(workspace, &program, &dir, &orders, &demo)
 }
 
 fn strangers(workspace: &Workspace) -> Outcome<String> {
@@ -314,7 +242,7 @@ fn speed(workspace: &Workspace) -> Outcome<String> {
         let report = json(&program, &arguments, &dir)?;
         beside_embedded(&report, clients, batch, &mut figures)?;
     }
-    let (file, which) = orders(workspace);
+    let Orders { file, which } = Orders::of(workspace);
     let whole = shop_seconds(&program, &dir, &file, &[])?;
     let apart = shop_seconds(&program, &dir, &file, &["--split"])?;
     let times = apart / whole;

@@ -7,7 +7,9 @@ mod deploys;
 mod faults;
 mod house;
 mod item;
+mod partitions;
 mod security;
+mod shop_run;
 mod split_shop;
 pub mod tools;
 
@@ -30,6 +32,11 @@ pub fn faults(workspace: &Workspace, asked: Option<&str>) -> Outcome {
 /// `cargo xtask show backbone [N]`: every service a process of its own, on one shared log.
 pub fn backbone(workspace: &Workspace, asked: Option<&str>) -> Outcome {
     run(workspace, "backbone", &backbone::ITEMS, asked)
+}
+
+/// `cargo xtask show partitions [N]`: order where it is needed, causes everywhere.
+pub fn partitions(workspace: &Workspace, asked: Option<&str>) -> Outcome {
+    run(workspace, "partitions", &partitions::ITEMS, asked)
 }
 
 /// How long an item goes on that has no end of its own.
