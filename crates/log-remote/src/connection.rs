@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use anabranch_log::{Capabilities, OpenError, ReadError};
-use anabranch_rpc::{PROTOCOL, capabilities_of, protocol as p, registry as r};
+use anabranch_log::{Capabilities, Layout, OpenError, ReadError};
+use anabranch_rpc::{
+    Malformed, PROTOCOL, capabilities_of, layout_of, protocol as p, registry as r,
+};
 use anabranch_tls::Connector;
 use connectrpc::client::{ClientConfig, Http2Connection, SharedHttp2Connection};
 use connectrpc::{ConnectError, ErrorCode};
@@ -54,6 +56,7 @@ pub struct Connection {
 pub struct Described {
     pub log: String,
     pub capabilities: Capabilities,
+    pub layout: Layout,
 }
 
 /// Why a call has no answer.
@@ -177,11 +180,15 @@ impl Connection {
                 PROTOCOL - 1
             )));
         }
-        let capabilities = answer.capabilities.as_option().map(capabilities_of);
+        let capabilities = answer.capabilities.as_option().map(|can| {
+            let can = capabilities_of(can)?;
+            Ok::<_, Malformed>((can, layout_of(answer.layout.as_option())?))
+        });
         match capabilities {
-            Some(Ok(capabilities)) => Ok(Described {
+            Some(Ok((capabilities, layout))) => Ok(Described {
                 log: answer.log,
                 capabilities,
+                layout,
             }),
             Some(Err(error)) => Err(unreachable(error.to_string())),
             None => Err(unreachable(

@@ -26,8 +26,8 @@ use std::thread;
 use std::time::Duration;
 
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, OpenError, Order,
-    Placed, ReadError, ReadMode, Rejection, VersionRange,
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Layout, Log, OpenError,
+    Order, Placed, ReadError, ReadMode, Rejection, VersionRange,
 };
 use anabranch_model::{Cut, EventId, Filter, StreamId};
 use anabranch_rpc::{cut_of, message_bytes_max, parts_bytes, placed_of, protocol as p};
@@ -48,6 +48,7 @@ pub use registry::{
 pub struct RemoteLog {
     connection: Connection,
     capabilities: Capabilities,
+    layout: Layout,
     appends: Appends,
     leases: Leases,
     handle: Handle,
@@ -111,6 +112,7 @@ impl RemoteLog {
             ),
             leases,
             capabilities: described.capabilities,
+            layout: described.layout,
             connection,
             handle,
             _stop: stop,
@@ -201,6 +203,10 @@ impl Log for RemoteLog {
 
     fn is_far(&self) -> bool {
         true
+    }
+
+    fn layout(&self) -> Layout {
+        self.layout.clone()
     }
 
     fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {

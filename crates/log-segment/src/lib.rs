@@ -55,8 +55,8 @@ use std::thread::JoinHandle;
 
 use anabranch_env::Env;
 use anabranch_log::{
-    Append, AppendError, Appended, AtomicBatches, BoxFuture, Capabilities, EventStream, Log,
-    OpenError, Order, Placed, ReadError, ReadMode, Rejection, VersionRange, all_of,
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, OpenError, Order,
+    Placed, ReadError, ReadMode, Rejection, Scope, VersionRange, all_of,
 };
 use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
 
@@ -318,9 +318,9 @@ impl Log for SegmentLog {
         Capabilities {
             engine: "segment",
             partitions: 1,
-            atomic_batches: AtomicBatches::Log,
-            multi_stream_conditions: true,
-            no_match_conditions: true,
+            batches: Scope::Log,
+            conditions: Scope::Log,
+            no_match: Some(Scope::Log),
             total_order: true,
             backward_reads: true,
             survives_restart: true,

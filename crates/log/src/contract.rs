@@ -1,3 +1,4 @@
+use std::fmt;
 use std::ops::Range;
 
 use anabranch_model::{
@@ -272,11 +273,12 @@ pub struct Capabilities {
     /// How many partitions it has.
     pub partitions: u32,
     /// How far a batch may reach and still be atomic.
-    pub atomic_batches: AtomicBatches,
-    /// Whether conditions may name several streams, also streams not written.
-    pub multi_stream_conditions: bool,
-    /// Whether [`Condition::NoMatch`] works.
-    pub no_match_conditions: bool,
+    pub batches: Scope,
+    /// Which streams a condition may name, beside those that the batch writes.
+    pub conditions: Scope,
+    /// How far a batch with a [`Condition::NoMatch`] may look for what matches: all of it is
+    /// looked at, or the append is refused. `None`: such conditions do not work.
+    pub no_match: Option<Scope>,
     /// Whether all events stand in one order.
     pub total_order: bool,
     /// Whether [`ReadMode::Backward`] works.
@@ -289,13 +291,30 @@ pub struct Capabilities {
     pub limits: Limits,
 }
 
-/// How far a batch may reach and still be atomic.
+/// How far an append may reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AtomicBatches {
+pub enum Scope {
     /// Within one stream.
     Stream,
     /// Within one partition.
     Partition,
     /// Over the whole log.
     Log,
+}
+
+impl Scope {
+    /// Whether this is the whole of a log that has so many partitions.
+    pub fn is_whole(self, partitions: u32) -> bool {
+        self == Self::Log || self == Self::Partition && partitions == 1
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stream => "stream",
+            Self::Partition => "partition",
+            Self::Log => "log",
+        })
+    }
 }

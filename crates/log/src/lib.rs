@@ -64,8 +64,7 @@ mod partitioned;
 mod stream;
 
 pub use contract::{
-    Append, Appended, AtomicBatches, Capabilities, Condition, Log, Order, Placed, ReadMode,
-    VersionRange,
+    Append, Appended, Capabilities, Condition, Log, Order, Placed, ReadMode, Scope, VersionRange,
 };
 pub use error::{AppendError, OpenError, ReadError, Rejection};
 pub use expect::Expect;

@@ -10,8 +10,7 @@ use anabranch_model::{
 };
 
 use crate::contract::{
-    Append, Appended, AtomicBatches, Capabilities, Condition, Log, Order, Placed, ReadMode,
-    VersionRange,
+    Append, Appended, Capabilities, Condition, Log, Order, Placed, ReadMode, Scope, VersionRange,
 };
 use crate::error::{AppendError, ReadError, Rejection};
 use crate::stream::{BatchSource, BoxFuture, EventStream};
@@ -65,9 +64,9 @@ impl Log for MemoryLog {
         Capabilities {
             engine: "memory",
             partitions: 1,
-            atomic_batches: AtomicBatches::Log,
-            multi_stream_conditions: true,
-            no_match_conditions: true,
+            batches: Scope::Log,
+            conditions: Scope::Log,
+            no_match: Some(Scope::Log),
             total_order: true,
             backward_reads: true,
             survives_restart: false,

@@ -1,6 +1,6 @@
 //! Appends, what they have done, and what a log can do.
 
-use anabranch_log::{Append, Appended, AtomicBatches, Capabilities, Condition, Expect};
+use anabranch_log::{Append, Appended, Capabilities, Condition, Expect, Group, Layout, Scope};
 use anabranch_model::{Limits, Query, QueryItem};
 use buffa::MessageField;
 
@@ -176,14 +176,9 @@ pub fn capabilities_to(can: &Capabilities) -> p::Capabilities {
     p::Capabilities {
         engine: can.engine.to_owned(),
         partitions: can.partitions,
-        atomic_batches: match can.atomic_batches {
-            AtomicBatches::Stream => p::AtomicBatches::ATOMIC_BATCHES_STREAM,
-            AtomicBatches::Partition => p::AtomicBatches::ATOMIC_BATCHES_PARTITION,
-            AtomicBatches::Log => p::AtomicBatches::ATOMIC_BATCHES_LOG,
-        }
-        .into(),
-        multi_stream_conditions: can.multi_stream_conditions,
-        no_match_conditions: can.no_match_conditions,
+        batches: scope_to(Some(can.batches)).into(),
+        conditions: scope_to(Some(can.conditions)).into(),
+        no_match: scope_to(can.no_match).into(),
         total_order: can.total_order,
         backward_reads: can.backward_reads,
         survives_restart: can.survives_restart,
@@ -211,13 +206,9 @@ pub fn capabilities_of(message: &p::Capabilities) -> Result<Capabilities, Malfor
     Ok(Capabilities {
         engine: kept(&message.engine),
         partitions: message.partitions,
-        atomic_batches: match message.atomic_batches.as_known() {
-            Some(p::AtomicBatches::ATOMIC_BATCHES_LOG) => AtomicBatches::Log,
-            Some(p::AtomicBatches::ATOMIC_BATCHES_PARTITION) => AtomicBatches::Partition,
-            _ => AtomicBatches::Stream,
-        },
-        multi_stream_conditions: message.multi_stream_conditions,
-        no_match_conditions: message.no_match_conditions,
+        batches: scope_of(message.batches.as_known()).unwrap_or(Scope::Stream),
+        conditions: scope_of(message.conditions.as_known()).unwrap_or(Scope::Stream),
+        no_match: scope_of(message.no_match.as_known()),
         total_order: message.total_order,
         backward_reads: message.backward_reads,
         survives_restart: message.survives_restart,
@@ -231,4 +222,55 @@ pub fn capabilities_of(message: &p::Capabilities) -> Result<Capabilities, Malfor
             conditions_max: size(limits.conditions_max),
         },
     })
+}
+
+fn scope_to(scope: Option<Scope>) -> p::Scope {
+    match scope {
+        None => p::Scope::SCOPE_UNSPECIFIED,
+        Some(Scope::Stream) => p::Scope::SCOPE_STREAM,
+        Some(Scope::Partition) => p::Scope::SCOPE_PARTITION,
+        Some(Scope::Log) => p::Scope::SCOPE_LOG,
+    }
+}
+
+fn scope_of(message: Option<p::Scope>) -> Option<Scope> {
+    match message? {
+        p::Scope::SCOPE_UNSPECIFIED => None,
+        p::Scope::SCOPE_STREAM => Some(Scope::Stream),
+        p::Scope::SCOPE_PARTITION => Some(Scope::Partition),
+        p::Scope::SCOPE_LOG => Some(Scope::Log),
+    }
+}
+
+/// A layout as a message; nothing where there is one partition.
+pub fn layout_to(layout: &Layout) -> Option<p::Layout> {
+    if layout.is_one() {
+        return None;
+    }
+    let group = |group: &Group| p::Group {
+        name: group.name.clone(),
+        categories: group.categories.clone(),
+        count: group.count,
+        ..Default::default()
+    };
+    Some(p::Layout {
+        groups: layout.groups().iter().map(group).collect(),
+        rest: layout.rest(),
+        ..Default::default()
+    })
+}
+
+/// The layout that a message means, if there is one.
+pub fn layout_of(message: Option<&p::Layout>) -> Result<Layout, Malformed> {
+    let Some(layout) = message else {
+        return Ok(Layout::one());
+    };
+    let group = |group: &p::Group| Group {
+        name: group.name.clone(),
+        categories: group.categories.clone(),
+        count: group.count,
+    };
+    let groups = layout.groups.iter().map(group).collect();
+    Layout::new(groups, layout.rest)
+        .map_err(|error| Malformed(format!("the log's layout: {error}")))
 }

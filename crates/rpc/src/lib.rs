@@ -23,8 +23,8 @@ pub use made::{health, protocol, registry};
 pub use malformed::Malformed;
 
 pub use append::{
-    append_of, append_to, appended_of, appended_to, capabilities_of, capabilities_to,
-    message_bytes_max, parts_bytes,
+    append_of, append_to, appended_of, appended_to, capabilities_of, capabilities_to, layout_of,
+    layout_to, message_bytes_max, parts_bytes,
 };
 pub use event::{id_of, stream_of};
 pub use many::{Numbered, pack_append, pack_appended, unpack_appended, unpack_appends};

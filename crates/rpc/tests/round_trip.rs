@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use anabranch_log::{
-    Append, AppendError, Appended, Condition, Expect, Placed, ReadError, Rejection,
+    Append, AppendError, Appended, Capabilities, Condition, Expect, Group, Layout, Placed,
+    ReadError, Rejection, Scope,
 };
 use anabranch_model::{
-    Cut, Event, EventBatch, EventId, EventType, Filter, Meta, NewEvent, PartitionId, Position,
-    Query, QueryItem, Reach, StreamId,
+    Cut, Event, EventBatch, EventId, EventType, Filter, Limits, Meta, NewEvent, PartitionId,
+    Position, Query, QueryItem, Reach, StreamId,
 };
 use anabranch_rpc::protocol as p;
 use anabranch_rpc::{
-    append_error_of, append_error_to, append_of, append_to, appended_of, appended_to, filter_of,
-    filter_to, join_steps, pack_append, pack_appended, read_error_of, read_error_to, step_of,
-    step_to, unpack_appended, unpack_appends,
+    append_error_of, append_error_to, append_of, append_to, appended_of, appended_to,
+    capabilities_of, capabilities_to, filter_of, filter_to, join_steps, layout_of, layout_to,
+    pack_append, pack_appended, read_error_of, read_error_to, step_of, step_to, unpack_appended,
+    unpack_appends,
 };
 use buffa::Message;
 use proptest::collection::vec;
@@ -107,6 +109,14 @@ fn expect() -> impl Strategy<Value = Expect> {
         Just(Expect::Empty),
         Just(Expect::Exists),
         any::<u64>().prop_map(Expect::At),
+    ]
+}
+
+fn scope() -> impl Strategy<Value = Scope> {
+    prop_oneof![
+        Just(Scope::Stream),
+        Just(Scope::Partition),
+        Just(Scope::Log),
     ]
 }
 
@@ -210,6 +220,48 @@ proptest! {
         let append = Append { conditions, events };
         let message: p::AppendRequest = sent(&append_to(&append), as_json);
         prop_assert_eq!(append_of(message), Ok(append));
+    }
+
+    #[test]
+    fn what_a_log_can_do_comes_out_as_it_was(
+        scopes in vec(scope(), 2),
+        no_match in option::of(scope()),
+        flags in vec(any::<bool>(), 4),
+        as_json in any::<bool>(),
+    ) {
+        let can = Capabilities {
+            engine: "an engine",
+            partitions: 3,
+            batches: scopes[0],
+            conditions: scopes[1],
+            no_match,
+            total_order: flags[0],
+            backward_reads: flags[1],
+            survives_restart: flags[2],
+            survives_power_cut: flags[3],
+            limits: Limits::default(),
+        };
+        let message = sent(&capabilities_to(&can), as_json);
+        prop_assert_eq!(capabilities_of(&message), Ok(can));
+    }
+
+    #[test]
+    fn a_layout_comes_out_as_it_was(
+        counts in vec(1..9u32, 0..4),
+        rest in 0..3u32,
+        as_json in any::<bool>(),
+    ) {
+        let groups = counts.iter().enumerate().map(|(n, count)| Group {
+            name: format!("group-{n}"),
+            categories: vec![format!("a{n}"), format!("b{n}")],
+            count: *count,
+        });
+        let layout = match rest {
+            0 => Layout::one(),
+            rest => Layout::new(groups.collect(), rest).unwrap(),
+        };
+        let message = layout_to(&layout).map(|message| sent(&message, as_json));
+        prop_assert_eq!(layout_of(message.as_ref()), Ok(layout));
     }
 
     #[test]

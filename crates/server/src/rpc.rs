@@ -10,8 +10,8 @@ use anabranch_model::{Cut, EventBatch, Filter, Limits};
 use anabranch_rpc::protocol as p;
 use anabranch_rpc::{
     Malformed, PROTOCOL, append_error_to, append_of, appended_to, capabilities_to, check_json,
-    cut_of, cut_to, filter_of, id_of, join_steps, message_bytes_max, mode_of, placed_to, reach_to,
-    read_error_to, step_bytes, step_to, stream_of,
+    cut_of, cut_to, filter_of, id_of, join_steps, layout_to, message_bytes_max, mode_of, placed_to,
+    reach_to, read_error_to, step_bytes, step_to, stream_of,
 };
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -396,6 +396,7 @@ impl p::LogService for LogRpc {
             capabilities: buffa::MessageField::some(capabilities_to(
                 &self.shared.log.capabilities(),
             )),
+            layout: layout_to(&self.shared.log.layout()).into(),
             ..Default::default()
         })
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anabranch_domain::CommandEnvelope;
 use anabranch_env::Clock;
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, Order, ReadError,
-    ReadMode, VersionRange,
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Layout, Log, Order,
+    ReadError, ReadMode, VersionRange,
 };
 use anabranch_model::{Cut, Filter, StreamId};
 use anabranch_runtime::port::{Problem, Reply, Request};
@@ -93,6 +93,10 @@ impl Log for LifeLog {
             }
             appended
         })
+    }
+
+    fn layout(&self) -> Layout {
+        self.inner.layout()
     }
 
     fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {

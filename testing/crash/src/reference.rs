@@ -21,8 +21,8 @@ use std::task::{Context, Poll, Waker};
 
 use anabranch_env::{DiskLock, Env, File, OpenMode};
 use anabranch_log::{
-    Append, AppendError, Appended, AtomicBatches, BatchSource, BoxFuture, Capabilities, Condition,
-    EventStream, Log, OpenError, Order, Placed, ReadError, ReadMode, Rejection, VersionRange,
+    Append, AppendError, Appended, BatchSource, BoxFuture, Capabilities, Condition, EventStream,
+    Log, OpenError, Order, Placed, ReadError, ReadMode, Rejection, Scope, VersionRange,
 };
 use anabranch_model::{
     Cut, Event, EventBatch, EventId, Filter, LimitError, Limits, PartitionId, Position, StreamId,
@@ -472,9 +472,9 @@ impl Log for ReferenceLog {
         Capabilities {
             engine: "reference",
             partitions: 1,
-            atomic_batches: AtomicBatches::Log,
-            multi_stream_conditions: true,
-            no_match_conditions: true,
+            batches: Scope::Log,
+            conditions: Scope::Log,
+            no_match: Some(Scope::Log),
             total_order: true,
             backward_reads: true,
             survives_restart: true,

@@ -11,14 +11,6 @@ from typing import Dict, List, Literal, Optional, get_args
 
 from .. import _shape as s
 
-AtomicBatches = Literal[
-    "ATOMIC_BATCHES_UNSPECIFIED",
-    "ATOMIC_BATCHES_STREAM",
-    "ATOMIC_BATCHES_PARTITION",
-    "ATOMIC_BATCHES_LOG",
-]
-"""How far a batch may reach and still be atomic."""
-
 ReadMode = Literal[
     "READ_MODE_UNSPECIFIED",
     "READ_MODE_TO_HEAD",
@@ -26,6 +18,14 @@ ReadMode = Literal[
     "READ_MODE_BACKWARD",
 ]
 """How far, and which way, to read."""
+
+Scope = Literal[
+    "SCOPE_UNSPECIFIED",
+    "SCOPE_STREAM",
+    "SCOPE_PARTITION",
+    "SCOPE_LOG",
+]
+"""How far an append may reach."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,8 @@ class Capabilities(s.Record):
 
     partitions: int = s.part("partitions", s.uint32())
 
-    atomic_batches: AtomicBatches = s.part("atomicBatches", s.choice(*get_args(AtomicBatches)))
-
-    multi_stream_conditions: bool = s.part("multiStreamConditions", s.boolean())
-
-    no_match_conditions: bool = s.part("noMatchConditions", s.boolean())
+    batches: Scope = s.part("batches", s.choice(*get_args(Scope)))
+    """How far a batch may reach and still be atomic."""
 
     total_order: bool = s.part("totalOrder", s.boolean())
 
@@ -125,6 +122,12 @@ class Capabilities(s.Record):
     survives_power_cut: bool = s.part("survivesPowerCut", s.boolean())
 
     limits: Optional[Limits] = s.part("limits", s.optional(s.ref(lambda: Limits)))
+
+    conditions: Scope = s.part("conditions", s.choice(*get_args(Scope)))
+    """Which streams a condition may name, beside those that the batch writes."""
+
+    no_match: Scope = s.part("noMatch", s.choice(*get_args(Scope)))
+    """How far an append may look for what matches a query. Unspecified: it cannot."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,9 @@ class DescribeResponse(s.Record):
     """The log's name: the same for as long as the log exists."""
 
     capabilities: Optional[Capabilities] = s.part("capabilities", s.optional(s.ref(lambda: Capabilities)))
+
+    layout: Optional[Layout] = s.part("layout", s.optional(s.ref(lambda: Layout)))
+    """Absent: the log has one partition."""
 
 
 @dataclass(frozen=True)
@@ -277,6 +283,18 @@ class FindResponse(s.Record):
 
 
 @dataclass(frozen=True)
+class Group(s.Record):
+    """Categories that share some partitions."""
+
+    name: str = s.part("name", s.text())
+
+    categories: List[str] = s.part("categories", s.many(s.text()))
+
+    count: int = s.part("count", s.uint32())
+    """How many partitions it has."""
+
+
+@dataclass(frozen=True)
 class HeadRequest(s.Record):
     """HeadRequest of the protocol."""
 
@@ -304,6 +322,20 @@ class Io(s.Record):
     what: str = s.part("what", s.text())
 
     reason: str = s.part("reason", s.text())
+
+
+@dataclass(frozen=True)
+class Layout(s.Record):
+    """Which partition each stream stands in. Either there is one, which has every stream, or
+    partition 0 has those of the platform, the partitions of the groups follow in their order,
+    and those of the rest come last. docs/guide/partitions.md says how a key picks one of a
+    group's.
+    """
+
+    groups: List[Group] = s.part("groups", s.many(s.ref(lambda: Group)))
+
+    rest: int = s.part("rest", s.uint32())
+    """How many partitions have the streams that no group names; 0: there is one partition."""
 
 
 @dataclass(frozen=True)

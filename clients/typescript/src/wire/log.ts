@@ -88,14 +88,6 @@ export const AppendResponse: RecordShape<AppendResponse> = record(() => [
   ["closure", "closure", optional(ref(() => Cut)), true],
 ]);
 
-/** How far a batch may reach and still be atomic. */
-export type AtomicBatches =
-  | "ATOMIC_BATCHES_UNSPECIFIED"
-  | "ATOMIC_BATCHES_STREAM"
-  | "ATOMIC_BATCHES_PARTITION"
-  | "ATOMIC_BATCHES_LOG";
-export const AtomicBatches: Shape<AtomicBatches> = choice(["ATOMIC_BATCHES_UNSPECIFIED", "ATOMIC_BATCHES_STREAM", "ATOMIC_BATCHES_PARTITION", "ATOMIC_BATCHES_LOG"]);
-
 /** A cut that names events that do not exist yet. */
 export interface BeyondHead {
   cut?: Cut | undefined;
@@ -110,26 +102,29 @@ export const BeyondHead: RecordShape<BeyondHead> = record(() => [
 export interface Capabilities {
   engine: string;
   partitions: number;
-  atomicBatches: AtomicBatches;
-  multiStreamConditions: boolean;
-  noMatchConditions: boolean;
+  /** How far a batch may reach and still be atomic. */
+  batches: Scope;
   totalOrder: boolean;
   backwardReads: boolean;
   survivesRestart: boolean;
   survivesPowerCut: boolean;
   limits?: Limits | undefined;
+  /** Which streams a condition may name, beside those that the batch writes. */
+  conditions: Scope;
+  /** How far an append may look for what matches a query. Unspecified: it cannot. */
+  noMatch: Scope;
 }
 export const Capabilities: RecordShape<Capabilities> = record(() => [
   ["engine", "engine", text(), true],
   ["partitions", "partitions", uint32(), true],
-  ["atomicBatches", "atomicBatches", ref(() => AtomicBatches), true],
-  ["multiStreamConditions", "multiStreamConditions", boolean(), true],
-  ["noMatchConditions", "noMatchConditions", boolean(), true],
+  ["batches", "batches", ref(() => Scope), true],
   ["totalOrder", "totalOrder", boolean(), true],
   ["backwardReads", "backwardReads", boolean(), true],
   ["survivesRestart", "survivesRestart", boolean(), true],
   ["survivesPowerCut", "survivesPowerCut", boolean(), true],
   ["limits", "limits", optional(ref(() => Limits)), true],
+  ["conditions", "conditions", ref(() => Scope), true],
+  ["noMatch", "noMatch", ref(() => Scope), true],
 ]);
 
 /** Something that must hold for an append to be written. */
@@ -202,12 +197,15 @@ export interface DescribeResponse {
   /** The log's name: the same for as long as the log exists. */
   log: string;
   capabilities?: Capabilities | undefined;
+  /** Absent: the log has one partition. */
+  layout?: Layout | undefined;
 }
 export const DescribeResponse: RecordShape<DescribeResponse> = record(() => [
   ["protocol", "protocol", uint32(), true],
   ["server", "server", text(), true],
   ["log", "log", text(), true],
   ["capabilities", "capabilities", optional(ref(() => Capabilities)), true],
+  ["layout", "layout", optional(ref(() => Layout)), true],
 ]);
 
 /** A stored event. */
@@ -290,6 +288,19 @@ export const FindResponse: RecordShape<FindResponse> = record(() => [
   ["placed", "placed", optional(ref(() => Placed)), true],
 ]);
 
+/** Categories that share some partitions. */
+export interface Group {
+  name: string;
+  categories: string[];
+  /** How many partitions it has. */
+  count: number;
+}
+export const Group: RecordShape<Group> = record(() => [
+  ["name", "name", text(), true],
+  ["categories", "categories", many(text()), true],
+  ["count", "count", uint32(), true],
+]);
+
 export interface HeadRequest {
 }
 export const HeadRequest: RecordShape<HeadRequest> = record(() => [
@@ -319,6 +330,22 @@ export interface Io {
 export const Io: RecordShape<Io> = record(() => [
   ["what", "what", text(), true],
   ["reason", "reason", text(), true],
+]);
+
+/**
+ * Which partition each stream stands in. Either there is one, which has every stream, or
+ * partition 0 has those of the platform, the partitions of the groups follow in their order,
+ * and those of the rest come last. docs/guide/partitions.md says how a key picks one of a
+ * group's.
+ */
+export interface Layout {
+  groups: Group[];
+  /** How many partitions have the streams that no group names; 0: there is one partition. */
+  rest: number;
+}
+export const Layout: RecordShape<Layout> = record(() => [
+  ["groups", "groups", many(ref(() => Group)), true],
+  ["rest", "rest", uint32(), true],
 ]);
 
 /** How large the parts of an append may be. */
@@ -629,6 +656,14 @@ export const RepeatedId: RecordShape<RepeatedId> = record(() => [
   ["first", "first", quoted64(), true],
   ["second", "second", quoted64(), true],
 ]);
+
+/** How far an append may reach. */
+export type Scope =
+  | "SCOPE_UNSPECIFIED"
+  | "SCOPE_STREAM"
+  | "SCOPE_PARTITION"
+  | "SCOPE_LOG";
+export const Scope: Shape<Scope> = choice(["SCOPE_UNSPECIFIED", "SCOPE_STREAM", "SCOPE_PARTITION", "SCOPE_LOG"]);
 
 /** A stream is in this state. */
 export interface StreamCondition {

@@ -4,9 +4,7 @@ use anabranch_model::{Cut, Filter, Query};
 
 use super::make::stream;
 use super::stage::Stage;
-use crate::{
-    Append, AppendError, AtomicBatches, Capabilities, Expect, ReadError, ReadMode, Rejection,
-};
+use crate::{Append, AppendError, Capabilities, Expect, ReadError, ReadMode, Rejection};
 
 /// What a case needs beyond what every engine must offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,13 +53,9 @@ impl Need {
     pub(super) fn is_met(self, stage: &Stage<'_>) -> bool {
         let can: Capabilities = stage.capabilities();
         match self {
-            Self::AtomicBatches => match can.atomic_batches {
-                AtomicBatches::Log => true,
-                AtomicBatches::Partition => can.partitions == 1,
-                AtomicBatches::Stream => false,
-            },
-            Self::MultiStreamConditions => can.multi_stream_conditions,
-            Self::NoMatchConditions => can.no_match_conditions,
+            Self::AtomicBatches => can.batches.is_whole(can.partitions),
+            Self::MultiStreamConditions => can.conditions.is_whole(can.partitions),
+            Self::NoMatchConditions => can.no_match.is_some_and(|s| s.is_whole(can.partitions)),
             Self::TotalOrder => can.total_order,
             Self::BackwardReads => can.backward_reads,
             Self::SurvivesRestart => can.survives_restart,

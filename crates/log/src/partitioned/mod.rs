@@ -33,8 +33,7 @@ use self::errors::{append_error, placed, read_error};
 use self::reads::{Reading, Relabelled, Start};
 use self::shared::Shared;
 use crate::contract::{
-    Append, Appended, AtomicBatches, Capabilities, Condition, Log, Order, Placed, ReadMode,
-    VersionRange,
+    Append, Appended, Capabilities, Condition, Log, Order, Placed, ReadMode, Scope, VersionRange,
 };
 use crate::error::{AppendError, ReadError, Rejection};
 use crate::layout::Layout;
@@ -102,16 +101,17 @@ impl PartitionedLog {
         }
         let is_one = layout.is_one();
         let each = parts[0].capabilities();
+        let reaches = |scope: Scope| match is_one {
+            true => scope,
+            false => scope.min(Scope::Partition),
+        };
         let shared = Shared::open(&parts, files)?;
         Ok(Self {
             capabilities: Capabilities {
                 partitions: layout.partitions(),
-                atomic_batches: match is_one {
-                    true => each.atomic_batches,
-                    false => each.atomic_batches.min(AtomicBatches::Partition),
-                },
-                multi_stream_conditions: is_one && each.multi_stream_conditions,
-                no_match_conditions: is_one && each.no_match_conditions,
+                batches: reaches(each.batches),
+                conditions: reaches(each.conditions),
+                no_match: each.no_match.filter(|_| is_one),
                 total_order: is_one,
                 ..each
             },

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use anabranch_env::Env;
 use anabranch_log::conformance::{Need, Outcome, cases, check_lacking, run};
 use anabranch_log::{
-    Append, AtomicBatches, Capabilities, Condition, EventStream, Log, MemoryLog, ReadError,
-    ReadMode, Rejection,
+    Append, Capabilities, Condition, EventStream, Log, MemoryLog, ReadError, ReadMode, Rejection,
+    Scope,
 };
 use anabranch_model::{Cut, Filter};
 use futures_executor::block_on;
@@ -17,9 +17,9 @@ fn claiming_to_lack_what_works_is_caught() {
     impl Bug for Modest {
         fn capabilities(&self, log: &MemoryLog) -> Capabilities {
             Capabilities {
-                atomic_batches: AtomicBatches::Stream,
-                multi_stream_conditions: false,
-                no_match_conditions: false,
+                batches: Scope::Stream,
+                conditions: Scope::Stream,
+                no_match: None,
                 backward_reads: false,
                 ..log.capabilities()
             }
@@ -65,7 +65,7 @@ impl Refuses {
 impl Bug for Refuses {
     fn capabilities(&self, log: &MemoryLog) -> Capabilities {
         Capabilities {
-            no_match_conditions: !self.says_so,
+            no_match: (!self.says_so).then_some(Scope::Log),
             backward_reads: !self.says_so,
             ..log.capabilities()
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_domain::{Retry, StreamId};
-use anabranch_log::{AtomicBatches, Log};
+use anabranch_log::{Log, Scope};
 use anabranch_model::{EventType, NameError};
 
 use super::desk::Writer;
@@ -103,9 +103,7 @@ impl Shared {
         let about = kind.about();
         let types = about.events.iter().map(|kind| EventType::new(kind.name));
         let capabilities = parts.log.capabilities();
-        let one_batch = capabilities.partitions == 1
-            && capabilities.atomic_batches != AtomicBatches::Stream
-            || capabilities.atomic_batches == AtomicBatches::Log;
+        let is_whole = |scope: Scope| scope.is_whole(capabilities.partitions);
         Ok(Self {
             writer: Writer {
                 source: parts.source,
@@ -120,7 +118,7 @@ impl Shared {
             time: parts.time,
             snapshots: parts.snapshots,
             diagnostics: parts.diagnostics,
-            combines: one_batch && capabilities.multi_stream_conditions,
+            combines: is_whole(capabilities.batches) && is_whole(capabilities.conditions),
             options,
             outbox,
             feed: Arc::default(),

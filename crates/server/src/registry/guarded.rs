@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, Order, Placed,
-    ReadError, ReadMode, VersionRange,
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Layout, Log, Order,
+    Placed, ReadError, ReadMode, VersionRange,
 };
 use anabranch_model::{Cut, EventId, Filter, StreamId};
 use anabranch_runtime::{Fleet, Time};
@@ -60,6 +60,10 @@ impl Log for Guarded {
 
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         self.log.head()
+    }
+
+    fn layout(&self) -> Layout {
+        self.log.layout()
     }
 
     fn takes_appends(&self) -> Result<(), AppendError> {

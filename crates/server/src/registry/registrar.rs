@@ -9,7 +9,7 @@ use anabranch_access::Caller;
 use anabranch_domain::Timestamp;
 use anabranch_domain::types::Privacy;
 use anabranch_log::{
-    Append, AppendError, Appended, Condition, Log, ReadError, ReadMode, Rejection,
+    Append, AppendError, Appended, Condition, Log, ReadError, ReadMode, Rejection, Scope,
 };
 use anabranch_model::{Cut, EventId, Filter, StreamId, Version};
 use anabranch_runtime::{Fleet, Time, port, registry};
@@ -86,7 +86,7 @@ impl Registry {
     pub fn new(log: Arc<dyn Log>, beside: Arc<Fleet>, time: Time) -> Self {
         Self {
             beside,
-            fences: log.capabilities().multi_stream_conditions,
+            fences: log.capabilities().conditions == Scope::Log,
             log,
             time,
             table: RwLock::default(),

@@ -2,13 +2,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use anabranch_env::Env;
-use anabranch_log::conformance::Subject;
+use anabranch_log::conformance::{Outcome, Subject, cases};
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Log, MemoryLog, Order,
-    Placed, ReadError, ReadMode, VersionRange,
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Layout, Log, MemoryLog,
+    Order, Placed, ReadError, ReadMode, VersionRange,
 };
 use anabranch_log_remote::RemoteLog;
-use anabranch_log_segment::{Options, SegmentLog};
+use anabranch_log_segment::{EmbeddedLog, Options, SegmentLog, create};
 use anabranch_model::{Cut, EventId, Filter, StreamId};
 
 use crate::support::{Network, Served, TempDir};
@@ -114,6 +114,10 @@ impl Log for Afar {
         })
     }
 
+    fn layout(&self) -> Layout {
+        self.log.layout()
+    }
+
     fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
         self.log.read_stream(stream, range, order)
     }
@@ -129,6 +133,45 @@ impl Log for Afar {
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         self.log.head()
     }
+}
+
+/// A directory with a log of several partitions, which is served.
+struct Partitions(TempDir);
+
+impl Subject for Partitions {
+    fn open(&self) -> Arc<dyn Log> {
+        let log = EmbeddedLog::open(Env::os(), &self.0.0, small()).expect("the log opens");
+        afar(Served::start(Arc::new(log)), None, None)
+    }
+}
+
+fn layout() -> Layout {
+    let groups = ["trade=order,payment:5", "stock=stock:2"];
+    let groups = groups.map(|group| group.parse().expect("a group"));
+    Layout::new(groups.into(), 1).expect("a layout")
+}
+
+fn partitions() -> Partitions {
+    let dir = TempDir::new();
+    create(&Env::os(), &dir.0, &layout()).expect("the log is made");
+    Partitions(dir)
+}
+
+#[test]
+fn a_served_log_of_several_partitions_keeps_their_causes() {
+    let mut kept = 0;
+    for case in cases().iter().filter(|case| case.group == "partitions") {
+        println!("{}", case.title());
+        kept += usize::from(case.run(&partitions()) == Outcome::Kept);
+    }
+    assert!(kept > 10, "only {kept} cases apply");
+}
+
+#[test]
+fn the_layout_of_a_log_afar_is_that_of_its_server() {
+    let afar = partitions().open();
+    assert_eq!(afar.layout(), layout());
+    assert_eq!(afar.capabilities().partitions, 9);
 }
 
 mod direct {

@@ -8,7 +8,7 @@ use crate::conformance::check::{count, just_these, no_gap};
 use crate::conformance::drive::{together, while_writing};
 use crate::conformance::make::{Written, stream};
 use crate::conformance::stage::Stage;
-use crate::{Append, AppendError, AtomicBatches, Expect, Order, ReadMode, VersionRange};
+use crate::{Append, AppendError, Expect, Order, ReadMode, Scope, VersionRange};
 
 pub fn capabilities_are_consistent_and_constant(stage: &mut Stage<'_>) {
     let before = stage.capabilities();
@@ -19,7 +19,7 @@ pub fn capabilities_are_consistent_and_constant(stage: &mut Stage<'_>) {
         "one partition is one order"
     );
     assert!(
-        before.atomic_batches < AtomicBatches::Log || before.multi_stream_conditions,
+        before.batches < Scope::Log || before.conditions > Scope::Stream,
         "an engine that writes any streams at once can look at any streams at once"
     );
     stage.put(stage.event("order/1"));
