@@ -51,6 +51,11 @@ impl Meta {
 pub struct MetaRef<'a>(pub(crate) &'a [u8]);
 
 impl<'a> MetaRef<'a> {
+    /// What [`encode_meta`] has written, kept elsewhere than in a record.
+    pub const fn of_encoded(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

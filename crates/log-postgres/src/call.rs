@@ -1,0 +1,304 @@
+//! What is said to the function `append` of `schema.sql`, and what it answers.
+
+use anabranch_log::{Append, AppendError, Appended, Condition, Expect, Placed, Rejection};
+use anabranch_model::{
+    Cut, EventId, Meta, PartitionId, Position, Query, StreamId, Version, record::encode_meta,
+};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::fault::Fault;
+use crate::pool::Value;
+
+/// What became of an append.
+pub type Answer = Result<Appended, AppendError>;
+
+/// The arguments of one call, by column.
+#[derive(Default)]
+pub struct Call<'a> {
+    homes: Vec<i32>,
+    lasts: Vec<i32>,
+    ids: Vec<Uuid>,
+    streams: Vec<&'a str>,
+    types: Vec<&'a str>,
+    schema_versions: Vec<i64>,
+    datas: Vec<&'a [u8]>,
+    metas: Vec<Option<Vec<u8>>>,
+    tag_lists: Vec<Option<String>>,
+    condition_lasts: Vec<i32>,
+    kinds: Vec<i32>,
+    about: Vec<String>,
+    counts: Vec<i64>,
+    cause_lasts: Vec<i32>,
+    cause_partitions: Vec<i32>,
+    cause_counts: Vec<i64>,
+}
+
+impl<'a> Call<'a> {
+    /// Of these appends, each to a partition. `is_causal`: there are several.
+    pub fn new(appends: &[(PartitionId, &'a Append)], is_causal: bool) -> Self {
+        let mut call = Self::default();
+        for &(home, append) in appends {
+            call.homes.push(home.0 as i32);
+            call.put_events(append, is_causal);
+            for condition in &append.conditions {
+                call.put_condition(condition);
+            }
+            call.condition_lasts.push(call.kinds.len() as i32);
+            if is_causal {
+                for (partition, count) in causes_of(append).iter() {
+                    call.cause_partitions.push(partition.0 as i32);
+                    call.cause_counts.push(as_count(count));
+                }
+                call.cause_lasts.push(call.cause_counts.len() as i32);
+            }
+        }
+        call
+    }
+
+    fn put_events(&mut self, append: &'a Append, is_causal: bool) {
+        for event in &append.events {
+            self.ids.push(Uuid::from_u128(event.id.as_u128()));
+            self.streams.push(event.stream.as_str());
+            self.types.push(event.event_type.as_str());
+            self.schema_versions.push(i64::from(event.schema_version));
+            self.datas.push(&event.data);
+            let meta = event.meta.as_deref();
+            self.metas.push(meta.and_then(|it| encoded(it, is_causal)));
+            let tags = meta.map(|meta| &meta.tags).filter(|tags| !tags.is_empty());
+            self.tag_lists
+                .push(tags.map(|tags| list(tags.iter().map(String::as_str))));
+        }
+        self.lasts.push(self.ids.len() as i32);
+    }
+
+    fn put_condition(&mut self, condition: &Condition) {
+        let (kind, about, count) = match condition {
+            Condition::Stream(stream, expect) => {
+                let (kind, count) = match expect {
+                    Expect::Any => (0, 0),
+                    Expect::Empty => (1, 0),
+                    Expect::Exists => (2, 0),
+                    Expect::At(version) => (3, as_count(*version)),
+                };
+                (kind, stream.as_str().to_owned(), count)
+            }
+            Condition::NoMatch { query, after } => {
+                // A log with one partition has no events in others.
+                let is_beyond = after.iter().any(|(partition, _)| partition.0 != 0);
+                let kind = if is_beyond { 5 } else { 4 };
+                let count = as_count(after.get(PartitionId(0)));
+                (kind, items_of(query), count)
+            }
+        };
+        self.kinds.push(kind);
+        self.about.push(about);
+        self.counts.push(count);
+    }
+
+    /// In the order of the function's parameters.
+    pub fn values(&self) -> [Value<'_>; 16] {
+        [
+            (&self.homes, Type::INT4_ARRAY),
+            (&self.lasts, Type::INT4_ARRAY),
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.streams, Type::TEXT_ARRAY),
+            (&self.types, Type::TEXT_ARRAY),
+            (&self.schema_versions, Type::INT8_ARRAY),
+            (&self.datas, Type::BYTEA_ARRAY),
+            (&self.metas, Type::BYTEA_ARRAY),
+            (&self.tag_lists, Type::TEXT_ARRAY),
+            (&self.condition_lasts, Type::INT4_ARRAY),
+            (&self.kinds, Type::INT4_ARRAY),
+            (&self.about, Type::TEXT_ARRAY),
+            (&self.counts, Type::INT8_ARRAY),
+            (&self.cause_lasts, Type::INT4_ARRAY),
+            (&self.cause_partitions, Type::INT4_ARRAY),
+            (&self.cause_counts, Type::INT8_ARRAY),
+        ]
+    }
+}
+
+/// What the events of an append are said to depend on.
+fn causes_of(append: &Append) -> Cut {
+    let mut causes = Cut::start();
+    for event in &append.events {
+        if let Some(meta) = &event.meta {
+            causes.join(&meta.causes);
+        }
+    }
+    causes
+}
+
+/// Metadata as it is kept: of several partitions without the causes, which the database finds
+/// out. `None`: it says nothing.
+fn encoded(meta: &Meta, is_causal: bool) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if is_causal && meta.causes != Cut::start() {
+        let mut meta = meta.clone();
+        meta.causes = Cut::start();
+        encode_meta(&meta, &mut bytes);
+    } else {
+        encode_meta(meta, &mut bytes);
+    }
+    (!bytes.is_empty()).then_some(bytes)
+}
+
+/// Texts as one, each with U+001F before it. None of them holds a control character.
+pub fn list<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
+    texts.into_iter().fold(String::new(), |mut all, text| {
+        all.push('\u{1f}');
+        all.push_str(text);
+        all
+    })
+}
+
+/// The items of a query as one text. One that asks for what no tag can be called matches nothing.
+fn items_of(query: &Query) -> String {
+    let mut all = String::new();
+    for item in &query.items {
+        if item.tags.iter().any(|tag| tag.contains(char::is_control)) {
+            continue;
+        }
+        all.push('\u{1d}');
+        all.push_str(&list(item.types.iter().map(|it| it.as_str())));
+        all.push('\u{1e}');
+        all.push_str(&list(item.tags.iter().map(String::as_str)));
+    }
+    all
+}
+
+/// As the database counts. More than that has no log.
+fn as_count(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn cut_of(counts: &[i64]) -> Cut {
+    let mut cut = Cut::start();
+    for (partition, &count) in counts.iter().enumerate() {
+        cut.set(PartitionId(partition as u32), count as u64);
+    }
+    cut
+}
+
+/// What the function said of each append.
+pub fn answers_of(
+    appends: &[(PartitionId, &Append)],
+    rows: &[Row],
+    is_causal: bool,
+) -> Result<Vec<Answer>, String> {
+    if rows.len() != appends.len() {
+        return Err(format!(
+            "{} appends were answered by {} rows",
+            appends.len(),
+            rows.len()
+        ));
+    }
+    let answers = appends.iter().zip(rows).map(|(&(home, append), row)| {
+        let said = Said::of(row).map_err(|error| Fault::of(&error).to_string())?;
+        said.answer(home, append, is_causal)
+            .ok_or_else(|| "the answer to an append is not understood".to_owned())
+    });
+    answers.collect()
+}
+
+/// A row of the answer.
+struct Said {
+    outcome: i32,
+    which: usize,
+    at: Option<i64>,
+    offsets: Vec<i64>,
+    versions: Vec<i64>,
+    closure: Vec<i64>,
+}
+
+impl Said {
+    fn of(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            outcome: row.try_get(0)?,
+            which: row.try_get::<_, Option<i32>>(1)?.unwrap_or(0) as usize,
+            at: row.try_get(2)?,
+            offsets: row.try_get::<_, Option<_>>(3)?.unwrap_or_default(),
+            versions: row.try_get::<_, Option<_>>(4)?.unwrap_or_default(),
+            closure: row.try_get::<_, Option<_>>(5)?.unwrap_or_default(),
+        })
+    }
+
+    /// `None`: it makes no sense.
+    fn answer(&self, home: PartitionId, append: &Append, is_causal: bool) -> Option<Answer> {
+        let place = |offset: i64| Position {
+            partition: home,
+            offset: offset as u64,
+        };
+        let id = || -> Option<EventId> { Some(append.events.get(self.which)?.id) };
+        let position = place(self.at.unwrap_or_default());
+        let refused = |rejection: Rejection| Some(Err(AppendError::Rejected(rejection)));
+        match self.outcome {
+            0 | 1 => {
+                let is_whole = self.offsets.len() == append.events.len()
+                    && self.versions.len() == append.events.len();
+                is_whole.then(|| Ok(self.appended(home, append, is_causal)))
+            }
+            2 => refused(Rejection::IdTaken {
+                id: id()?,
+                position,
+            }),
+            3 => refused(Rejection::PartlyWritten {
+                id: id()?,
+                position,
+            }),
+            4 => {
+                let (stream, expected): (&StreamId, Expect) =
+                    match append.conditions.get(self.which)? {
+                        Condition::Stream(stream, expected) => (stream, *expected),
+                        Condition::NoMatch { .. } => return None,
+                    };
+                Some(Err(AppendError::Conflict {
+                    stream: stream.clone(),
+                    expected,
+                    actual: self.at.map(|version| version as Version),
+                }))
+            }
+            5 => Some(Err(AppendError::Matched { position })),
+            6 => match append.conditions.get(self.which)? {
+                Condition::NoMatch { after, .. } => refused(Rejection::CutBeyondHead {
+                    after: after.clone(),
+                    head: Cut::at(position.offset),
+                }),
+                Condition::Stream(..) => None,
+            },
+            7 => {
+                let head = cut_of(&self.closure);
+                let mut causes = Cut::start();
+                for (partition, count) in causes_of(append).iter() {
+                    if count > head.get(partition) {
+                        causes.set(partition, count);
+                    }
+                }
+                refused(Rejection::FutureCause { causes, head })
+            }
+            _ => None,
+        }
+    }
+
+    fn appended(&self, home: PartitionId, append: &Append, is_causal: bool) -> Appended {
+        let places = self.offsets.iter().zip(&self.versions);
+        let places = places.map(|(&offset, &version)| Placed {
+            position: Position {
+                partition: home,
+                offset: offset as u64,
+            },
+            version: version as Version,
+        });
+        let mut appended = Appended::new(places.collect(), self.outcome == 1);
+        if is_causal {
+            let mut closure = cut_of(&self.closure);
+            closure.set(home, 0);
+            closure.join(&causes_of(append));
+            closure.join(&appended.cut());
+            appended.closure = closure;
+        }
+        appended
+    }
+}

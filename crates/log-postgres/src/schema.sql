@@ -1,0 +1,269 @@
+-- What a log in PostgreSQL is made of. SCHEMA stands for the name of its schema, in quotes.
+
+-- The log itself: one row.
+CREATE TABLE SCHEMA.log (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    id uuid NOT NULL,
+    format integer NOT NULL,
+    layout text NOT NULL,
+    token_key bytea NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- A row for each partition. Who appends locks it. It never changes, so no dead version of it is left.
+CREATE TABLE SCHEMA.partitions (
+    partition integer PRIMARY KEY
+);
+
+-- The events. `append` is the offset of the first event of the same append, and `appended` says
+-- how many that has. `causes` has the delta of an append, at its first event: partition, count, …
+CREATE TABLE SCHEMA.events (
+    partition integer NOT NULL,
+    "offset" bigint NOT NULL,
+    append bigint NOT NULL,
+    appended integer NOT NULL,
+    version bigint NOT NULL,
+    recorded_at bigint NOT NULL,
+    schema_version bigint NOT NULL,
+    id uuid NOT NULL,
+    stream text COLLATE "C" NOT NULL,
+    category text COLLATE "C" NOT NULL,
+    event_type text COLLATE "C" NOT NULL,
+    tags text[] COLLATE "C",
+    causes bigint[],
+    meta bytea,
+    data bytea NOT NULL,
+    PRIMARY KEY (partition, "offset"),
+    UNIQUE (partition, id),
+    UNIQUE (stream, version)
+);
+CREATE INDEX events_of_category ON SCHEMA.events (partition, category, "offset");
+CREATE INDEX events_of_tags ON SCHEMA.events USING gin (tags) WHERE tags IS NOT NULL;
+
+-- What the events of a partition depend on in another one: the newest entry before an offset says
+-- all. Only what raises an older entry is kept.
+CREATE TABLE SCHEMA.causes (
+    partition integer NOT NULL,
+    other integer NOT NULL,
+    "offset" bigint NOT NULL,
+    count bigint NOT NULL,
+    PRIMARY KEY (partition, other, "offset")
+);
+CREATE INDEX causes_by_offset ON SCHEMA.causes (partition, "offset");
+
+-- What nobody may do, whoever asks: events stay as they are.
+CREATE FUNCTION SCHEMA.refuse() RETURNS trigger LANGUAGE plpgsql AS $fn$
+BEGIN
+    RAISE EXCEPTION 'the events of a log never change';
+END $fn$;
+CREATE TRIGGER events_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON SCHEMA.events
+    FOR EACH STATEMENT EXECUTE FUNCTION SCHEMA.refuse();
+
+-- Takes appends, each of which is taken or refused alone, in one transaction.
+--
+-- 1. The rows of their partitions are locked, ascending: who comes second waits here for the end
+--    of the first transaction.
+-- 2. Each statement after that sees what had been committed when it began, so it sees the ends as
+--    they are until this transaction ends. That needs READ COMMITTED.
+-- 3. Each append is checked (causes, ids, conditions) and written before the next one is looked at.
+--
+-- Append i has the events behind those of i - 1, up to `lasts[i]`; so have its conditions and causes.
+-- Lists of texts come as one: each with U+001F before it.
+--
+-- outcome: 0 written, 1 written before, 2 an id is taken, 3 partly written, 4 a stream is not as
+-- expected, 5 an event matches, 6 a condition looks beyond the head, 7 a cause is not in the log.
+-- `which` is the event or condition of the append that it is about, from 0.
+CREATE FUNCTION SCHEMA.append(
+    homes integer[], lasts integer[],
+    ids uuid[], streams text[], types text[], schema_versions bigint[],
+    datas bytea[], metas bytea[], tag_lists text[],
+    condition_lasts integer[], kinds integer[], about text[], counts bigint[],
+    cause_lasts integer[], cause_partitions integer[], cause_counts bigint[]
+) RETURNS TABLE (outcome integer, which integer, at bigint, offsets bigint[], versions bigint[], closure bigint[])
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
+#variable_conflict use_variable
+DECLARE
+    is_causal boolean := cardinality(cause_lasts) > 0;
+    home integer; before_home integer := -1;
+    lo integer; hi integer := 0;
+    c_lo integer; c_hi integer := 0;
+    q_lo integer; q_hi integer := 0;
+    ending bigint; last_time bigint; this_time bigint; cause_time bigint;
+    knows bigint[]; joined bigint[];
+    found_count integer; first_found integer; first_taken integer;
+    actual bigint; item text; item_types text[]; item_tags text[];
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'appends need the isolation level READ COMMITTED, and this transaction has another'
+            USING HINT = 'ALTER ROLE … SET default_transaction_isolation = ''read committed''';
+    END IF;
+    IF current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    PERFORM set_config('lock_timeout', '20s', true);
+    PERFORM 1 FROM SCHEMA.partitions p WHERE p.partition = ANY (homes) ORDER BY p.partition FOR UPDATE;
+    <<appends>>
+    FOR i IN 1 .. cardinality(homes) LOOP
+        home := homes[i];
+        lo := hi + 1; hi := lasts[i];
+        c_lo := c_hi + 1; c_hi := condition_lasts[i];
+        outcome := NULL; which := NULL; at := NULL; offsets := NULL; versions := NULL; closure := NULL;
+        IF home <> before_home THEN
+            SELECT e."offset" + 1, e.recorded_at INTO ending, last_time FROM SCHEMA.events e
+                WHERE e.partition = home ORDER BY e."offset" DESC LIMIT 1;
+            ending := coalesce(ending, 0);
+            last_time := coalesce(last_time, 0);
+            IF is_causal THEN
+                SELECT array_agg(coalesce((SELECT c.count FROM SCHEMA.causes c
+                        WHERE c.partition = home AND c.other = p.partition
+                        ORDER BY c."offset" DESC LIMIT 1), 0) ORDER BY p.partition)
+                    INTO knows FROM SCHEMA.partitions p;
+            END IF;
+            before_home := home;
+        END IF;
+        joined := knows;
+        IF is_causal THEN
+            q_lo := q_hi + 1; q_hi := cause_lasts[i];
+            IF q_lo <= q_hi THEN
+                SELECT array_agg(coalesce((SELECT e."offset" + 1 FROM SCHEMA.events e
+                        WHERE e.partition = p.partition ORDER BY e."offset" DESC LIMIT 1), 0) ORDER BY p.partition)
+                    INTO closure FROM SCHEMA.partitions p;
+                FOR q IN q_lo .. q_hi LOOP
+                    IF cause_counts[q] > coalesce(closure[cause_partitions[q] + 1], 0) THEN
+                        outcome := 7;
+                        RETURN NEXT;
+                        CONTINUE appends;
+                    END IF;
+                END LOOP;
+                -- A cause brings what it depends on itself; a token has that already.
+                FOR q IN q_lo .. q_hi LOOP
+                    IF cause_partitions[q] <> home AND cause_counts[q] > knows[cause_partitions[q] + 1] THEN
+                        SELECT array_agg(greatest(joined[p.partition + 1], coalesce((SELECT c.count FROM SCHEMA.causes c
+                                WHERE c.partition = cause_partitions[q] AND c.other = p.partition
+                                    AND c."offset" < cause_counts[q]
+                                ORDER BY c."offset" DESC LIMIT 1), 0)) ORDER BY p.partition)
+                            INTO joined FROM SCHEMA.partitions p;
+                    END IF;
+                END LOOP;
+                FOR q IN q_lo .. q_hi LOOP
+                    joined[cause_partitions[q] + 1] := greatest(joined[cause_partitions[q] + 1], cause_counts[q]);
+                END LOOP;
+            END IF;
+            closure := joined;
+        END IF;
+
+        -- Whether they were written before.
+        SELECT count(*), min(k), min(k) FILTER (WHERE NOT (e.stream = streams[k] AND e.event_type = types[k] AND e.data = datas[k]))
+            INTO found_count, first_found, first_taken
+            FROM generate_series(lo, hi) k JOIN SCHEMA.events e ON e.partition = home AND e.id = ids[k];
+        IF found_count > 0 THEN
+            which := coalesce(first_taken, first_found) - lo;
+            SELECT e."offset" INTO at FROM SCHEMA.events e WHERE e.partition = home AND e.id = ids[lo + which];
+            IF first_taken IS NOT NULL THEN
+                outcome := 2;
+            ELSIF found_count < hi - lo + 1 THEN
+                outcome := 3;
+            ELSE
+                outcome := 1;
+                SELECT array_agg(e."offset" ORDER BY k), array_agg(e.version ORDER BY k) INTO offsets, versions
+                    FROM generate_series(lo, hi) k JOIN SCHEMA.events e ON e.partition = home AND e.id = ids[k];
+            END IF;
+            RETURN NEXT;
+            CONTINUE appends;
+        END IF;
+
+        FOR c IN c_lo .. c_hi LOOP
+            which := c - c_lo;
+            IF kinds[c] < 4 THEN
+                SELECT e.version INTO actual FROM SCHEMA.events e
+                    WHERE e.stream = about[c] ORDER BY e.version DESC LIMIT 1;
+                IF NOT (CASE kinds[c]
+                    WHEN 1 THEN actual IS NULL
+                    WHEN 2 THEN actual IS NOT NULL
+                    WHEN 3 THEN actual IS NOT DISTINCT FROM counts[c]
+                    ELSE true
+                END) THEN
+                    outcome := 4; at := actual;
+                    RETURN NEXT;
+                    CONTINUE appends;
+                END IF;
+                CONTINUE;
+            END IF;
+            IF counts[c] > ending OR kinds[c] = 5 THEN
+                outcome := 6; at := ending;
+                RETURN NEXT;
+                CONTINUE appends;
+            END IF;
+            -- Items, each with U+001D before it: types, U+001E, tags.
+            FOREACH item IN ARRAY (string_to_array(about[c], U&'\001D'))[2:] LOOP
+                item_types := (string_to_array(split_part(item, U&'\001E', 1), U&'\001F'))[2:];
+                item_tags := (string_to_array(split_part(item, U&'\001E', 2), U&'\001F'))[2:];
+                SELECT min(e."offset") INTO at FROM SCHEMA.events e
+                    WHERE e.partition = home AND e."offset" >= counts[c]
+                        AND (cardinality(item_types) = 0 OR e.event_type = ANY (item_types))
+                        AND (cardinality(item_tags) = 0 OR e.tags @> item_tags);
+                IF at IS NOT NULL THEN
+                    outcome := 5;
+                    RETURN NEXT;
+                    CONTINUE appends;
+                END IF;
+            END LOOP;
+        END LOOP;
+
+        this_time := greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, last_time + 1);
+        IF joined IS DISTINCT FROM knows THEN
+            INSERT INTO SCHEMA.causes (partition, other, "offset", count)
+                SELECT home, k - 1, ending, joined[k] FROM generate_subscripts(joined, 1) k
+                WHERE k - 1 <> home AND joined[k] > knows[k];
+            -- It was recorded later than what it depends on, whatever the clocks say.
+            SELECT max(e.recorded_at) + 1 INTO cause_time
+                FROM generate_subscripts(joined, 1) k JOIN SCHEMA.events e
+                    ON e.partition = k - 1 AND e."offset" = joined[k] - 1
+                WHERE joined[k] > knows[k];
+            this_time := greatest(this_time, cause_time);
+        END IF;
+        WITH news AS (
+            SELECT * FROM unnest(ids[lo:hi], streams[lo:hi], types[lo:hi], schema_versions[lo:hi],
+                    datas[lo:hi], metas[lo:hi], tag_lists[lo:hi])
+                WITH ORDINALITY AS u (id, stream, event_type, schema_version, data, meta, tag_list, n)
+        ), heads AS (
+            SELECT s.stream, coalesce((SELECT e.version + 1 FROM SCHEMA.events e
+                    WHERE e.stream = s.stream ORDER BY e.version DESC LIMIT 1), 0) AS version
+                FROM (SELECT DISTINCT u.stream FROM news u) s
+        ), written AS (
+            INSERT INTO SCHEMA.events (partition, "offset", append, appended, version, recorded_at,
+                schema_version, id, stream, category, event_type, tags, causes, meta, data)
+            SELECT home, ending + u.n - 1, ending, hi - lo + 1,
+                h.version + row_number() OVER (PARTITION BY u.stream ORDER BY u.n) - 1, this_time,
+                u.schema_version, u.id, u.stream, split_part(u.stream, '/', 1), u.event_type,
+                (string_to_array(u.tag_list, U&'\001F'))[2:],
+                CASE WHEN u.n = 1 AND joined IS DISTINCT FROM knows THEN
+                    (SELECT array_agg(d.x ORDER BY k, d.o) FROM generate_subscripts(joined, 1) k,
+                        LATERAL (VALUES (1, (k - 1)::bigint), (2, joined[k])) d (o, x)
+                        WHERE k - 1 <> home AND joined[k] > knows[k]) END,
+                u.meta, u.data
+            FROM news u JOIN heads h ON h.stream = u.stream
+            RETURNING "offset", version
+        )
+        SELECT array_agg(w."offset" ORDER BY w."offset"), array_agg(w.version ORDER BY w."offset")
+            INTO offsets, versions FROM written w;
+        ending := ending + hi - lo + 1;
+        last_time := this_time;
+        knows := joined;
+        outcome := 0; which := NULL;
+        RETURN NEXT;
+    END LOOP;
+END $fn$;
+REVOKE ALL ON FUNCTION SCHEMA.append FROM PUBLIC;
+
+-- Waits until no append is under way that began before, and says where the event is.
+CREATE FUNCTION SCHEMA.settled(wanted uuid)
+RETURNS TABLE (partition integer, "offset" bigint, version bigint)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
+BEGIN
+    PERFORM set_config('lock_timeout', '20s', true);
+    PERFORM 1 FROM SCHEMA.partitions p ORDER BY p.partition FOR UPDATE;
+    RETURN QUERY SELECT e.partition, e."offset", e.version FROM SCHEMA.partitions p
+        JOIN SCHEMA.events e ON e.partition = p.partition AND e.id = wanted LIMIT 1;
+END $fn$;
+REVOKE ALL ON FUNCTION SCHEMA.settled FROM PUBLIC;

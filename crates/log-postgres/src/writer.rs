@@ -1,0 +1,294 @@
+//! Appends: what waits together becomes one transaction.
+//!
+//! One transaction is under way at a time. Who comes meanwhile waits and goes with the next one,
+//! which is one call of the function `append` of `schema.sql`. When the connection breaks before the answer,
+//! the same call is made again over a new one: it waits for the lock of the first, and then finds
+//! the ids, or writes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_log::{Append, AppendError, Layout, Placed, ReadError};
+use anabranch_model::{EventId, PartitionId, Position};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::call::{Answer, Call, answers_of};
+use crate::fault::Fault;
+use crate::heads::Heads;
+use crate::pool::{Again, Pool, ask};
+
+/// How much is under way at a time, in KiB; each append counts one more. Who comes meanwhile
+/// waits.
+const ROOM_KIB: usize = 64 << 10;
+/// The most appends of one transaction, and about how many bytes of data.
+const GROUP_APPENDS_MAX: usize = 512;
+const GROUP_BYTES: usize = 4 << 20;
+
+/// Where callers put their appends.
+pub struct Writer {
+    room: Arc<Semaphore>,
+    to: mpsc::UnboundedSender<Job>,
+}
+
+type Found = Result<Option<Placed>, ReadError>;
+
+enum Job {
+    Append(Waiting),
+    /// Where an event stands, once all that came before has been answered.
+    Find(EventId, oneshot::Sender<Found>),
+}
+
+/// An append and who waits for it.
+struct Waiting {
+    append: Append,
+    home: PartitionId,
+    size: usize,
+    reply: oneshot::Sender<Answer>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Writer {
+    /// Begins; it ends when this is dropped.
+    pub fn start(handle: &Handle, pool: Arc<Pool>, heads: Arc<Heads>, layout: &Layout) -> Self {
+        let (to, jobs) = mpsc::unbounded_channel();
+        let worker = Worker {
+            pool,
+            heads,
+            is_causal: !layout.is_one(),
+            client: None,
+            is_away: false,
+        };
+        handle.spawn(worker.run(jobs));
+        Self {
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            to,
+        }
+    }
+
+    /// Appends to the partition `home`, where all of its streams stand.
+    pub async fn append(&self, append: Append, home: PartitionId) -> Answer {
+        let size = append.events.iter().map(|event| event.data.len() + 256);
+        let size = size.sum::<usize>();
+        let kib = 1 + (size >> 10).min(ROOM_KIB - 1);
+        let closed = || AppendError::Unavailable {
+            reason: "the log was closed".to_owned(),
+            retry_after: None,
+        };
+        let room = self.room.clone().acquire_many_owned(kib as u32).await;
+        let (reply, answer) = oneshot::channel();
+        let waiting = Waiting {
+            append,
+            home,
+            size,
+            reply,
+            _room: room.map_err(|_| closed())?,
+        };
+        let sent = self.to.send(Job::Append(waiting));
+        sent.map_err(|_| closed())?;
+        answer.await.unwrap_or_else(|_| {
+            Err(AppendError::Unknown {
+                reason: "the log was closed while the append was under way".to_owned(),
+            })
+        })
+    }
+
+    /// Where an event stands, when no append is under way any more that began before.
+    pub async fn find(&self, id: EventId) -> Found {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.to.send(Job::Find(id, reply));
+        sent.map_err(|_| ReadError::Closed)?;
+        answer.await.unwrap_or(Err(ReadError::Closed))
+    }
+}
+
+struct Worker {
+    pool: Arc<Pool>,
+    heads: Arc<Heads>,
+    is_causal: bool,
+    client: Option<Client>,
+    /// Nobody has answered the last time: it is asked once, and who waits is told.
+    is_away: bool,
+}
+
+impl Worker {
+    async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
+        let mut ready = VecDeque::new();
+        while let Some(job) = next(&mut ready, &mut jobs).await {
+            match job {
+                Job::Find(id, reply) => {
+                    let found = self.find(id).await;
+                    // Whoever asked may have given up; so below.
+                    drop(reply.send(found));
+                }
+                Job::Append(first) => {
+                    // Who was answered just now comes again at once, if others let them.
+                    tokio::task::yield_now().await;
+                    let group = gather(first, &mut ready, &mut jobs);
+                    self.write(group).await;
+                }
+            }
+        }
+    }
+
+    /// Writes a group and answers it.
+    async fn write(&mut self, mut group: Vec<Waiting>) {
+        // Stable: the appends of a partition keep their order.
+        group.sort_by_key(|waiting| waiting.home);
+        let appends: Vec<_> = group.iter().map(|it| (it.home, &it.append)).collect();
+        let mut answers = self.ask(&appends).await;
+        if let Err(Failed::Refused(_)) = &answers
+            && appends.len() > 1
+        {
+            // One of them may be the reason: the others must not suffer for it.
+            let mut each = Vec::new();
+            for append in &appends {
+                let answer = self.ask(std::slice::from_ref(append)).await;
+                each.push(answer.map_or_else(|failed| Err(failed.error()), |mut it| it.remove(0)));
+            }
+            answers = Ok(each);
+        }
+        let answers = answers.unwrap_or_else(|failed| {
+            let failed = |_: &Waiting| Err(failed.error());
+            group.iter().map(failed).collect()
+        });
+        for answer in answers.iter().flatten() {
+            self.heads.reach(&answer.cut());
+        }
+        for (waiting, answer) in group.into_iter().zip(answers) {
+            drop(waiting.reply.send(answer));
+        }
+    }
+
+    /// One transaction, again and again until it is known what became of it.
+    async fn ask(&mut self, appends: &[(PartitionId, &Append)]) -> Result<Vec<Answer>, Failed> {
+        let call = Call::new(appends, self.is_causal);
+        let sql = format!(
+            "SELECT * FROM {}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            self.pool.schema()
+        );
+        let mut again = Again::new(match self.is_away {
+            true => Duration::ZERO,
+            false => self.pool.patience(),
+        });
+        let mut may_be_written = false;
+        loop {
+            let fault = match self.try_once(&sql, &call).await {
+                Ok(rows) => {
+                    self.is_away = false;
+                    return answers_of(appends, &rows, self.is_causal).map_err(Failed::Refused);
+                }
+                Err(fault) => fault,
+            };
+            if let Fault::Refused { text, .. } = &fault {
+                return Err(match may_be_written {
+                    true => Failed::Unknown(text.clone()),
+                    false => Failed::Refused(text.clone()),
+                });
+            }
+            may_be_written |= matches!(fault, Fault::Lost(_));
+            if !again.wait().await {
+                self.is_away = true;
+                return Err(match may_be_written {
+                    true => Failed::Unknown(fault.to_string()),
+                    false => Failed::Unavailable(fault.to_string()),
+                });
+            }
+        }
+    }
+
+    async fn try_once(
+        &mut self,
+        sql: &str,
+        call: &Call<'_>,
+    ) -> Result<Vec<tokio_postgres::Row>, Fault> {
+        let client = match self.client.take().filter(|client| !client.is_closed()) {
+            Some(client) => client,
+            None => self.pool.connect().await?,
+        };
+        let asked = ask(&client, sql, &call.values(), self.pool.patience()).await;
+        if !matches!(asked, Err(Fault::Lost(_))) {
+            self.client = Some(client);
+        }
+        asked
+    }
+
+    async fn find(&self, id: EventId) -> Found {
+        let sql = format!("SELECT * FROM {}.settled($1)", self.pool.schema());
+        let id = Uuid::from_u128(id.as_u128());
+        let rows = self.pool.query(&sql, &[(&id, Type::UUID)]).await;
+        let rows = rows.map_err(Fault::of_read)?;
+        rows.first().map(placed_of).transpose()
+    }
+}
+
+/// A place that a row begins with: partition, offset, version.
+pub fn placed_of(row: &tokio_postgres::Row) -> Result<Placed, ReadError> {
+    let strange = |error: tokio_postgres::Error| Fault::of(&error).of_read();
+    Ok(Placed {
+        position: Position {
+            partition: PartitionId(row.try_get::<_, i32>(0).map_err(strange)? as u32),
+            offset: row.try_get::<_, i64>(1).map_err(strange)? as u64,
+        },
+        version: row.try_get::<_, i64>(2).map_err(strange)? as u64,
+    })
+}
+
+/// Why a transaction has no answers.
+enum Failed {
+    /// The server refuses it as it is.
+    Refused(String),
+    Unavailable(String),
+    Unknown(String),
+}
+
+impl Failed {
+    fn error(&self) -> AppendError {
+        match self {
+            Self::Refused(reason) | Self::Unavailable(reason) => AppendError::Unavailable {
+                reason: format!("PostgreSQL: {reason}"),
+                retry_after: None,
+            },
+            Self::Unknown(reason) => AppendError::Unknown {
+                reason: format!("PostgreSQL: {reason}"),
+            },
+        }
+    }
+}
+
+async fn next(ready: &mut VecDeque<Job>, jobs: &mut mpsc::UnboundedReceiver<Job>) -> Option<Job> {
+    match ready.pop_front() {
+        Some(job) => Some(job),
+        None => jobs.recv().await,
+    }
+}
+
+/// What waits and goes together. What does not stays in `ready`, in its order.
+fn gather(
+    first: Waiting,
+    ready: &mut VecDeque<Job>,
+    jobs: &mut mpsc::UnboundedReceiver<Job>,
+) -> Vec<Waiting> {
+    let mut bytes = first.size;
+    let mut group = vec![first];
+    while group.len() < GROUP_APPENDS_MAX && bytes < GROUP_BYTES {
+        let Some(job) = ready.pop_front().or_else(|| jobs.try_recv().ok()) else {
+            break;
+        };
+        match job {
+            Job::Append(waiting) if bytes + waiting.size <= GROUP_BYTES => {
+                bytes += waiting.size;
+                group.push(waiting);
+            }
+            other => {
+                ready.push_front(other);
+                break;
+            }
+        }
+    }
+    group
+}
