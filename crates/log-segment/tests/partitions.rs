@@ -538,5 +538,5 @@ mod conformance {
         Place(dir)
     }
 
-    anabranch_log::conformance_tests!(place, lacking: [AtomicBatches, MultiStreamConditions, NoMatchConditions, TotalOrder]);
+    anabranch_log::conformance_tests!(place, lacking: [AtomicBatches, TotalOrder]);
 }

@@ -35,8 +35,10 @@ pub trait Log: Send + Sync + 'static {
     /// [`Rejection::PartlyWritten`](crate::Rejection::PartlyWritten). Where both are so, the
     /// taken id is told: it is the mistake that appending the rest apart would not mend.
     ///
-    /// On several partitions all streams of an append stand in one of them. The events depend
-    /// on what their [causes](anabranch_model::Meta::causes) name, and on everything that those
+    /// On several partitions all events of an append stand in one of them, as far as
+    /// [`Capabilities::batches`] does not say more. They depend
+    /// on what their [causes](anabranch_model::Meta::causes) name, on the events that the
+    /// conditions found in other partitions, and on everything that those
     /// depend on; what is stored is as much of it as the partition does not say already, at the
     /// first event. A cause that is not in the log is
     /// [`Rejection::FutureCause`](crate::Rejection::FutureCause).

@@ -161,9 +161,9 @@ pub enum Rejection {
         /// The head.
         head: anabranch_model::Cut,
     },
-    /// Streams of several partitions: one append writes, and looks at, one of them.
+    /// Streams of several partitions: one append writes one of them.
     #[error(
-        "{first} stands in partition {} and {second} in partition {}: one append writes one partition, and looks at no other; append apart, or lay the log out so that their categories are one group and give both the same key",
+        "{first} stands in partition {} and {second} in partition {}: one append writes one partition; append apart, or lay the log out so that their categories are one group and give both the same key",
         first_in.0, second_in.0
     )]
     Apart {

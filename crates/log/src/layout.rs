@@ -264,6 +264,11 @@ fn within(first: u32, count: u32, key: &str) -> PartitionId {
     PartitionId(first + place)
 }
 
+/// A name of a stream in few bytes, which another stream may share.
+pub(crate) fn stream_hash(stream: &StreamId) -> u64 {
+    hash(stream.as_str().as_bytes())
+}
+
 /// The hash of a key: FNV-1a of its bytes with 64 bits, its bits then mixed as MurmurHash3 ends.
 /// Streams stand where it says for as long as the log lives, so it never changes.
 fn hash(key: &[u8]) -> u64 {

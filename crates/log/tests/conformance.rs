@@ -60,8 +60,6 @@ mod partitioned {
         partitioned,
         lacking: [
             AtomicBatches,
-            MultiStreamConditions,
-            NoMatchConditions,
             TotalOrder,
             SurvivesRestart,
             ReadOnly,
@@ -146,8 +144,6 @@ mod reopened {
         reopened,
         lacking: [
             AtomicBatches,
-            MultiStreamConditions,
-            NoMatchConditions,
             TotalOrder,
             ReadOnly,
         ]

@@ -1,14 +1,17 @@
 //! What a log of several partitions promises beyond the contract.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anabranch_env::sim::{SimClock, SimDisk};
 use anabranch_env::{Clock, Disk, Env, File, OpenMode};
-use anabranch_log::{Append, CausalClock, Layout, Log, MemoryLog, PartitionedLog, ReadMode};
-use anabranch_model::{Cut, Event, EventId, Filter, NewEvent};
+use anabranch_log::{
+    Append, AppendError, Appended, BoxFuture, Capabilities, CausalClock, EventStream, Expect,
+    Layout, Log, MemoryLog, Order, PartitionedLog, Placed, ReadError, ReadMode, VersionRange,
+};
+use anabranch_model::{Cut, Event, EventId, Filter, NewEvent, StreamId};
 use futures_executor::block_on;
 
 /// A clock that somebody sets back again and again.
@@ -188,4 +191,96 @@ fn what_is_kept_of_causes_may_be_damaged_or_of_another_log_and_nothing_is_lost()
             token.iter().map(|(_, count)| count).sum::<u64>()
         );
     }
+}
+
+/// A partition that says of its appends that it does not know, and writes them when it is asked.
+struct Late {
+    log: MemoryLog,
+    is_late: AtomicBool,
+    waiting: Mutex<Vec<Append>>,
+}
+
+impl Late {
+    async fn catch_up(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().expect("nobody panics"));
+        for append in waiting {
+            self.log.append(append).await.expect("it can be written");
+        }
+    }
+}
+
+impl Log for Late {
+    fn capabilities(&self) -> Capabilities {
+        self.log.capabilities()
+    }
+
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        if !self.is_late.load(Ordering::Relaxed) {
+            return self.log.append(append);
+        }
+        self.waiting.lock().expect("nobody panics").push(append);
+        let reason = "it takes too long".to_owned();
+        Box::pin(async { Err(AppendError::Unknown { reason }) })
+    }
+
+    fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
+        self.log.read_stream(stream, range, order)
+    }
+
+    fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
+        self.log.read(from, filter, mode)
+    }
+
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
+        Box::pin(async move {
+            self.catch_up().await;
+            self.log.find(id).await
+        })
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
+        self.log.head()
+    }
+}
+
+fn event(id: u128, stream: &str) -> NewEvent {
+    let stream = StreamId::system(stream).expect("a stream id");
+    let kind = "Happened".parse().expect("an event type");
+    NewEvent::new(EventId::from_u128(id), stream, kind, "{}")
+}
+
+#[test]
+fn a_condition_waits_for_what_may_still_be_written() {
+    let fence = StreamId::system("$fence/1").expect("a stream id");
+    let late = Arc::new(Late {
+        log: MemoryLog::new(env()),
+        is_late: AtomicBool::new(false),
+        waiting: Mutex::default(),
+    });
+    let layout = Layout::new(Vec::new(), 1).expect("a layout");
+    let parts: Vec<Arc<dyn Log>> = vec![late.clone(), Arc::new(MemoryLog::new(env()))];
+    let log = PartitionedLog::open(layout, parts).expect("the partitions are whole");
+    let append = |append| block_on(log.append(append));
+    append(Append::event(event(1, "$fence/1"))).expect("it can be written");
+    let fenced = |id| Append::event(event(id, "order/1")).expect(fence.clone(), Expect::At(0));
+    append(fenced(2)).expect("the fence stands at 0");
+    late.is_late.store(true, Ordering::Relaxed);
+    let moved = append(Append::event(event(3, "$fence/1")));
+    assert!(
+        matches!(moved, Err(AppendError::Unknown { .. })),
+        "{moved:?}"
+    );
+    let refused = append(fenced(4)).expect_err("the fence has moved meanwhile");
+    assert!(refused.is_conflict(), "{refused}");
+}
+
+#[test]
+fn an_append_that_was_given_up_keeps_nobody_out() {
+    let log = PartitionedLog::in_memory(&env(), Layout::new(Vec::new(), 1).expect("a layout"));
+    let fence = StreamId::system("$fence/1").expect("a stream id");
+    let fenced = |id| Append::event(event(id, "order/1")).expect(fence.clone(), Expect::Empty);
+    drop(log.append(fenced(1)));
+    block_on(log.append(Append::event(event(2, "$fence/1")))).expect("nobody looks at it");
+    let refused = block_on(log.append(fenced(3))).expect_err("the fence is there");
+    assert!(refused.is_conflict(), "{refused}");
 }

@@ -484,6 +484,10 @@ macro_rules! __conformance_cases {
                 the_events_of_an_append_share_their_causes;
                 the_stored_causes_before_an_event_are_all_that_it_depends_on;
                 a_batch_over_partitions_is_refused_or_written_whole;
+                what_a_condition_looks_at_is_a_cause [MultiStreamConditions];
+                nobody_writes_behind_a_fence_that_has_moved [MultiStreamConditions];
+                a_repeat_does_not_look_again [MultiStreamConditions];
+                of_appends_handed_over_together_some_may_look_at_what_others_write [MultiStreamConditions];
                 nothing_is_read_before_its_cause;
                 nothing_is_read_before_its_cause_though_the_filter_hides_what_is_between;
                 a_read_from_a_closed_cut_goes_on_from_it;

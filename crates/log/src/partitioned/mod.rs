@@ -5,6 +5,8 @@
 //! | `causes.rs` | the rule of causes for appends: no I/O |
 //! | `clock.rs` | the time of all partitions |
 //! | `deltas.rs` | what the events of a partition say of their causes, by offset |
+//! | `held.rs` | who writes and who looks at what, while it is written |
+//! | `looks.rs` | conditions on what stands in other partitions |
 //! | `kept.rs` | the same in a file, so that opening reads no history |
 //! | `merge.rs` | a forward read over all partitions, never an effect before its cause |
 //! | `reads.rs` | the other reads |
@@ -13,7 +15,9 @@ mod causes;
 mod clock;
 mod deltas;
 mod errors;
+mod held;
 mod kept;
+mod looks;
 mod merge;
 mod reads;
 mod shared;
@@ -30,6 +34,8 @@ pub use self::clock::CausalClock;
 use self::causes::to_cut;
 use self::deltas::Known;
 use self::errors::{append_error, placed, read_error};
+use self::held::Hold;
+use self::looks::Looks;
 use self::reads::{Reading, Relabelled, Start};
 use self::shared::Shared;
 use crate::contract::{
@@ -42,7 +48,8 @@ use crate::stream::{BoxFuture, EventStream, all_of};
 
 /// A log whose streams are spread over partitions by a [`Layout`]. Each partition is a log with
 /// one partition: of any engine in this process that answers where it ends, and reads what is
-/// there, without waiting.
+/// there, without waiting. Nobody else writes to them: what a condition looks at in other
+/// partitions stays as it is until the append is written.
 ///
 /// Each partition has an order of its own, and takes appends by itself. What an event depends
 /// on in other partitions is said by [`Meta::causes`](anabranch_model::Meta::causes): a token
@@ -53,10 +60,13 @@ pub struct PartitionedLog {
     parts: Vec<Arc<dyn Log>>,
     capabilities: Capabilities,
     shared: Arc<Shared>,
+    looks: Looks,
 }
 
 /// Appends to one partition: which they are of all, and what goes with them.
-type Group = (Vec<(usize, Sent)>, Vec<Append>);
+type Group<'a> = (Vec<(usize, Sent, Option<Hold<'a>>)>, Vec<Append>);
+type Groups<'a> = BTreeMap<PartitionId, Group<'a>>;
+type Answers = Vec<Option<Result<Appended, AppendError>>>;
 
 /// What of an append's causes goes with it.
 struct Sent {
@@ -101,20 +111,18 @@ impl PartitionedLog {
         }
         let is_one = layout.is_one();
         let each = parts[0].capabilities();
-        let reaches = |scope: Scope| match is_one {
-            true => scope,
-            false => scope.min(Scope::Partition),
-        };
         let shared = Shared::open(&parts, files)?;
         Ok(Self {
             capabilities: Capabilities {
                 partitions: layout.partitions(),
-                batches: reaches(each.batches),
-                conditions: reaches(each.conditions),
-                no_match: each.no_match.filter(|_| is_one),
+                batches: match is_one {
+                    true => each.batches,
+                    false => each.batches.min(Scope::Partition),
+                },
                 total_order: is_one,
                 ..each
             },
+            looks: Looks::new(layout.clone(), parts.clone()),
             layout,
             parts,
             shared: Arc::new(shared),
@@ -149,7 +157,13 @@ impl PartitionedLog {
 
     /// The partition of an append.
     fn place(&self, append: &Append) -> Result<PartitionId, Rejection> {
-        let mut first: Option<(&StreamId, PartitionId)> = None;
+        let place = |stream| self.layout.partition_of(stream);
+        let mut streams = append.events.iter().map(|event| &event.stream);
+        let Some(first) = streams.next() else {
+            return Ok(PartitionId(0));
+        };
+        let home = place(first);
+        // What the partitions cannot keep others from writing is not looked at over partitions.
         let conditions = append
             .conditions
             .iter()
@@ -157,38 +171,30 @@ impl PartitionedLog {
                 Condition::Stream(stream, _) => Some(stream),
                 Condition::NoMatch { .. } => None,
             });
-        for stream in append
-            .events
-            .iter()
-            .map(|event| &event.stream)
+        let conditions = conditions.filter(|_| self.capabilities.conditions < Scope::Log);
+        match streams
             .chain(conditions)
+            .find(|stream| place(stream) != home)
         {
-            let partition = self.layout.partition_of(stream);
-            match first {
-                None => first = Some((stream, partition)),
-                Some((_, same)) if same == partition => {}
-                Some((first, first_in)) => {
-                    return Err(Rejection::Apart {
-                        first: first.clone(),
-                        first_in,
-                        second: stream.clone(),
-                        second_in: partition,
-                    });
-                }
-            }
+            None => Ok(home),
+            Some(second) => Err(Rejection::Apart {
+                first: first.clone(),
+                first_in: home,
+                second: second.clone(),
+                second_in: place(second),
+            }),
         }
-        let no_match = |condition: &Condition| matches!(condition, Condition::NoMatch { .. });
-        if !self.layout.is_one() && append.conditions.iter().any(no_match) {
-            return Err(Rejection::Unsupported(
-                "check over several partitions that nothing matches a query",
-            ));
-        }
-        Ok(first.map_or(PartitionId(0), |(_, partition)| partition))
     }
 
-    /// Checks and closes the causes of an append, and leaves in it what is to be stored.
-    async fn send(&self, home: usize, append: &mut Append) -> Result<Sent, AppendError> {
-        let mut causes = Cut::start();
+    /// Checks and closes the causes of an append, `looked_at` among them, and leaves in it what is
+    /// to be stored.
+    async fn send(
+        &self,
+        home: usize,
+        append: &mut Append,
+        looked_at: Cut,
+    ) -> Result<Sent, AppendError> {
+        let mut causes = looked_at;
         for meta in append
             .events
             .iter()
@@ -282,54 +288,108 @@ impl PartitionedLog {
         Ok(appended)
     }
 
-    async fn write(&self, mut append: Append) -> Result<Appended, AppendError> {
+    /// Takes what an append writes and looks at, and looks. Gives that, and where it was looked at.
+    async fn hold(
+        &self,
+        home: PartitionId,
+        append: &mut Append,
+        groups: &mut Groups<'_>,
+        answers: &mut Answers,
+    ) -> Result<(Option<Hold<'_>>, Cut), AppendError> {
+        if self.layout.is_one() {
+            return Ok((None, Cut::start()));
+        }
+        let (wants, looks) = self.looks.split(home, append);
+        let hold = match self.looks.try_hold(wants) {
+            Ok(hold) => hold,
+            Err(wants) => {
+                // Who waits holds nothing.
+                self.write_groups(groups, answers).await;
+                self.looks.hold(wants).await?
+            }
+        };
+        let looked_at = self.looks.look(&self.shared, home, append, looks).await?;
+        Ok((Some(hold), looked_at))
+    }
+
+    /// Makes an append ready and puts it to those of its partition.
+    async fn prepare<'a>(
+        &'a self,
+        at: usize,
+        mut append: Append,
+        groups: &mut Groups<'a>,
+        answers: &mut Answers,
+    ) -> Result<(), AppendError> {
         let limits = &self.capabilities.limits;
         append.check(limits).map_err(Rejection::from)?;
         let home = self.place(&append)?;
-        let sent = self.send(home.0 as usize, &mut append).await?;
-        let answer = self.parts[home.0 as usize].append(append).await;
-        self.answered(home, sent, answer)
+        let (hold, looked_at) = self.hold(home, &mut append, groups, answers).await?;
+        let sent = self.send(home.0 as usize, &mut append, looked_at).await?;
+        let (sents, appends) = groups.entry(home).or_default();
+        sents.push((at, sent, hold));
+        appends.push(append);
+        Ok(())
     }
 
     /// Writes appends, those of each partition together.
     async fn write_all(&self, appends: Vec<Append>) -> Vec<Result<Appended, AppendError>> {
-        let mut answers: Vec<Option<Result<Appended, AppendError>>> =
-            appends.iter().map(|_| None).collect();
-        let mut groups: BTreeMap<PartitionId, Group> = BTreeMap::new();
-        for (at, mut append) in appends.into_iter().enumerate() {
-            let limits = &self.capabilities.limits;
-            let checked = append.check(limits).map_err(Rejection::from);
-            let home = match checked.and_then(|()| self.place(&append)) {
-                Ok(home) => home,
-                Err(error) => {
-                    answers[at] = Some(Err(error.into()));
-                    continue;
-                }
-            };
-            match self.send(home.0 as usize, &mut append).await {
-                Ok(sent) => {
-                    let (sents, appends) = groups.entry(home).or_default();
-                    sents.push((at, sent));
-                    appends.push(append);
-                }
-                Err(error) => answers[at] = Some(Err(error)),
+        let mut answers: Answers = appends.iter().map(|_| None).collect();
+        let mut groups = Groups::new();
+        for (at, append) in appends.into_iter().enumerate() {
+            let prepared = self.prepare(at, append, &mut groups, &mut answers).await;
+            if let Err(error) = prepared {
+                answers[at] = Some(Err(error));
             }
         }
-        let (homes, groups): (Vec<_>, Vec<_>) = groups
+        self.write_groups(&mut groups, &mut answers).await;
+        answers.into_iter().flatten().collect()
+    }
+
+    /// Writes what is ready, all partitions side by side.
+    async fn write_groups(&self, groups: &mut Groups<'_>, answers: &mut Answers) {
+        let (homes, groups): (Vec<_>, Vec<_>) = std::mem::take(groups)
             .into_iter()
-            .map(|(home, (sents, appends))| {
+            .map(|(home, (mut sents, appends))| {
+                let holds = sents.iter_mut().filter_map(|(.., hold)| hold.as_mut());
+                holds.for_each(Hold::is_sent);
                 let writing = self.parts[home.0 as usize].append_all(appends);
                 ((home, sents), writing)
             })
             .unzip();
         let given = all_of(groups.into_iter()).await;
         for ((home, sents), group) in homes.into_iter().zip(given) {
-            for ((at, sent), answer) in sents.into_iter().zip(group) {
+            for ((at, sent, hold), answer) in sents.into_iter().zip(group) {
+                let is_known = is_known(&answer);
                 answers[at] = Some(self.answered(home, sent, answer));
+                if let Some(hold) = hold {
+                    hold.answered(is_known);
+                }
             }
         }
-        answers.into_iter().flatten().collect()
     }
+
+    async fn write(&self, mut append: Append) -> Result<Appended, AppendError> {
+        let limits = &self.capabilities.limits;
+        append.check(limits).map_err(Rejection::from)?;
+        let home = self.place(&append)?;
+        let (mut groups, mut answers) = (Groups::new(), Answers::new());
+        let held = self.hold(home, &mut append, &mut groups, &mut answers);
+        let (mut hold, looked_at) = held.await?;
+        let sent = self.send(home.0 as usize, &mut append, looked_at).await?;
+        hold.iter_mut().for_each(Hold::is_sent);
+        let answer = self.parts[home.0 as usize].append(append).await;
+        let is_known = is_known(&answer);
+        let answer = self.answered(home, sent, answer);
+        if let Some(hold) = hold {
+            hold.answered(is_known);
+        }
+        answer
+    }
+}
+
+/// Whether it is known what became of an append.
+fn is_known(answer: &Result<Appended, AppendError>) -> bool {
+    !matches!(answer, Err(AppendError::Unknown { .. }))
 }
 
 impl Drop for PartitionedLog {

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use anabranch_env::Env;
 use anabranch_log::{
-    Append, AppendError, Appended, BatchSource, BoxFuture, Capabilities, EventStream, Layout, Log,
-    Order, PartitionedLog, Placed, ReadError, ReadMode, Rejection, VersionRange,
+    Append, AppendError, Appended, BatchSource, BoxFuture, Capabilities, Condition, EventStream,
+    Layout, Log, Order, PartitionedLog, Placed, ReadError, ReadMode, Rejection, VersionRange,
 };
 use anabranch_model::{Cut, Event, EventBatch, EventId, Filter, PartitionId, StreamId};
 use futures_executor::block_on;
@@ -25,6 +25,8 @@ enum Wrong {
     NothingBefore,
     /// What is not in the log is no cause.
     TakesAnyCause,
+    /// What a condition looks at in another partition may change before the append is written.
+    LetsGo,
     /// Partitions are read one after another.
     Apart,
     /// The same, if there is a filter.
@@ -44,10 +46,41 @@ fn without_causes(mut append: Append) -> Append {
 }
 
 impl Loose {
-    async fn write(&self, append: Append) -> Result<Appended, AppendError> {
+    /// Looks at other partitions; takes out the conditions that hold.
+    async fn look(&self, append: &mut Append) -> Result<(), AppendError> {
+        let layout = self.log.layout();
+        let home = layout.partition_of(&append.events[0].stream);
+        for condition in std::mem::take(&mut append.conditions) {
+            match condition {
+                Condition::Stream(stream, expected) if layout.partition_of(&stream) != home => {
+                    let mut events =
+                        self.log
+                            .read_stream(&stream, VersionRange::ALL, Order::Backward);
+                    let last = events.next().await.transpose();
+                    let actual = last.expect("the log reads").map(|event| event.version);
+                    if !expected.holds(actual) {
+                        return Err(AppendError::Conflict {
+                            stream,
+                            expected,
+                            actual,
+                        });
+                    }
+                }
+                condition => append.conditions.push(condition),
+            }
+        }
+        // Time for others.
+        (0..20).for_each(|_| std::thread::yield_now());
+        Ok(())
+    }
+
+    async fn write(&self, mut append: Append) -> Result<Appended, AppendError> {
         let mut given = Cut::start();
         for meta in append.events.iter().filter_map(|event| event.meta.as_ref()) {
             given.join(&meta.causes);
+        }
+        if self.wrong == Wrong::LetsGo {
+            self.look(&mut append).await?;
         }
         let bare = without_causes(append.clone());
         if self.wrong == Wrong::Forgets {
@@ -164,6 +197,16 @@ fn closures_that_are_not_closed_are_caught() {
         "partitions::a_closure_includes_what_the_partition_depended_on_before",
     ];
     caught(Wrong::NothingBefore, &by);
+}
+
+#[test]
+fn looking_at_another_partition_only_before_the_write_is_caught() {
+    let by = [
+        "partitions::nobody_writes_behind_a_fence_that_has_moved",
+        "partitions::what_a_condition_looks_at_is_a_cause",
+    ];
+    caught(Wrong::LetsGo, &by);
+    caught(Wrong::NoClosure, &by[1..]);
 }
 
 #[test]

@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use anabranch_access::{Caller, Principal, Scopes};
 use anabranch_env::{Env, SplitMix64};
-use anabranch_log::{Append, AppendError, Log, MemoryLog, ReadMode, Rejection};
+use anabranch_log::{
+    Append, AppendError, Layout, Log, MemoryLog, PartitionedLog, ReadMode, Rejection,
+};
 use anabranch_model::{Cut, EventId, Filter, NewEvent, StreamId};
 use anabranch_runtime::{ManualTime, Time};
 use futures_executor::block_on;
@@ -36,7 +38,22 @@ fn placed(number: u128) -> Append {
 
 #[test]
 fn an_owner_that_another_server_has_replaced_is_refused_by_the_log_itself() {
-    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(Env::os()));
+    a_replaced_owner_is_refused(Arc::new(MemoryLog::new(Env::os())));
+}
+
+#[test]
+fn an_owner_that_was_replaced_is_refused_by_a_log_whose_fence_stands_in_another_partition() {
+    let layout = Layout::new(Vec::new(), 4).unwrap();
+    let order = placed(1).events[0].stream.clone();
+    assert_ne!(
+        layout.partition_of(&order).0,
+        0,
+        "fences stand in partition 0"
+    );
+    a_replaced_owner_is_refused(Arc::new(PartitionedLog::in_memory(&Env::os(), layout)));
+}
+
+fn a_replaced_owner_is_refused(log: Arc<dyn Log>) {
     let time = ManualTime::new();
     let (here, there) = (registry(&log, &time), registry(&log, &time));
     let about = owner_of_orders();

@@ -2,7 +2,8 @@
 //! partition the same holds by its one order.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anabranch_env::SplitMix64;
 use anabranch_model::{Cut, Event, EventBatch, EventId, Filter, NewEvent, PartitionId};
@@ -10,7 +11,7 @@ use anabranch_model::{Cut, Event, EventBatch, EventId, Filter, NewEvent, Partiti
 use crate::conformance::drive::{together, while_writing};
 use crate::conformance::make::stream;
 use crate::conformance::stage::{Reader, Stage};
-use crate::{Append, AppendError, Appended, ReadMode, Rejection};
+use crate::{Append, AppendError, Appended, Expect, ReadMode, Rejection};
 
 /// A stream in each of `count` partitions, if there are so many; otherwise some share one. Their
 /// category is `category`, but for one of the platform where it takes that.
@@ -49,10 +50,18 @@ fn write(stage: &Stage<'_>, name: &str, causes: &Cut) -> Appended {
 }
 
 fn write_event(stage: &Stage<'_>, event: NewEvent) -> Appended {
-    match stage.append(Append::event(event)) {
+    accepted(stage.append(Append::event(event)))
+}
+
+fn accepted(answer: Result<Appended, AppendError>) -> Appended {
+    match answer {
         Ok(appended) => appended,
         Err(error) => panic!("an append that must succeed failed: {error}"),
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What was said that each event depends on, beside what stands before it in its partition.
@@ -66,8 +75,8 @@ impl Said {
         write_event(stage, event)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<EventId, Cut>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, BTreeMap<EventId, Cut>> {
+        lock(&self.0)
     }
 
     /// Asserts of each cut that it includes what its events depend on.
@@ -261,16 +270,90 @@ pub fn a_batch_over_partitions_is_refused_or_written_whole(stage: &mut Stage<'_>
                 "{words}"
             );
             assert_eq!(stage.head(), before, "a refused append moved the head");
-            let conditions = Append::event(stage.event(&streams[0]))
-                .expect(stream(&streams[1]), crate::Expect::Exists);
-            let refused = stage.refuse(conditions);
-            assert!(matches!(
-                refused,
-                AppendError::Rejected(Rejection::Apart { .. } | Rejection::Unsupported(_))
-            ));
         }
         Err(error) => panic!("it is neither written nor refused in words: {error}"),
     }
+}
+
+pub fn what_a_condition_looks_at_is_a_cause(stage: &mut Stage<'_>) {
+    let streams = apart(stage, "order", 2);
+    let x = write(stage, &streams[0], &Cut::start());
+    let looks = || Append::event(stage.event(&streams[1]));
+    let x_exists = looks().expect(stream(&streams[0]), Expect::Exists);
+    let y = accepted(stage.append(x_exists));
+    assert!(y.closure.covers(&x.closure), "{}", y.closure);
+    let before = stage.head();
+    let refused = stage.refuse(looks().expect(stream(&streams[0]), Expect::Empty));
+    assert!(refused.is_conflict(), "{refused}");
+    assert_eq!(stage.head(), before, "a refused append moved the head");
+}
+
+pub fn nobody_writes_behind_a_fence_that_has_moved(stage: &mut Stage<'_>) {
+    let stage = &*stage;
+    let streams = apart(stage, "order", 3);
+    let fence = &streams[0];
+    let stands_at = AtomicU64::new(stage.put(stage.event(fence)).placed.version);
+    let moved = Mutex::new(BTreeMap::new());
+    let written = Mutex::new(Vec::new());
+    together(3, |thread| {
+        for _ in 0..60 {
+            if thread == 0 {
+                let version = stage.put(stage.event(fence)).placed.version;
+                // Whoever still relies on the version before has written, or never does.
+                let head = stage.head();
+                lock(&moved).insert(version - 1, head);
+                stands_at.store(version, Ordering::Release);
+                continue;
+            }
+            let version = stands_at.load(Ordering::Acquire);
+            let append = Append::event(stage.event(&streams[thread]));
+            match stage.append(append.expect(stream(fence), Expect::At(version))) {
+                Ok(appended) => lock(&written).push((version, appended)),
+                Err(error) => assert!(error.is_conflict(), "{error}"),
+            }
+        }
+    });
+    let moved = lock(&moved);
+    for (version, appended) in lock(&written).iter() {
+        if let Some(head) = moved.get(version) {
+            let places = appended.cut();
+            assert!(
+                head.covers(&places),
+                "{places} was written under version {version}, which was over at {head}"
+            );
+        }
+    }
+}
+
+pub fn a_repeat_does_not_look_again(stage: &mut Stage<'_>) {
+    let streams = apart(stage, "order", 2);
+    let other = stage.put(stage.event(&streams[0])).placed.version;
+    let append = Append::event(stage.event(&streams[1]));
+    let append = append.expect(stream(&streams[0]), Expect::At(other));
+    let first = accepted(stage.append(append.clone()));
+    stage.put(stage.event(&streams[0]));
+    let again = accepted(stage.append(append));
+    assert!(again.repeated);
+    assert_eq!(again.places, first.places);
+}
+
+pub fn of_appends_handed_over_together_some_may_look_at_what_others_write(stage: &mut Stage<'_>) {
+    let streams = apart(stage, "order", 2);
+    let [mut one, mut other] =
+        [&streams[0], &streams[1]].map(|name| stage.put(stage.event(name)).placed.version);
+    let mut appends = Vec::new();
+    for _ in 0..20 {
+        // Each looks at what the one before has written.
+        let append = Append::event(stage.event(&streams[0]));
+        appends.push(append.expect(stream(&streams[1]), Expect::At(other)));
+        one += 1;
+        let append = Append::event(stage.event(&streams[1]));
+        appends.push(append.expect(stream(&streams[0]), Expect::At(one)));
+        other += 1;
+    }
+    let count = appends.len();
+    let answers = stage.append_all(appends);
+    assert_eq!(answers.into_iter().map(accepted).count(), count);
 }
 
 /// A story that goes from partition to partition, each event because of the one before.
