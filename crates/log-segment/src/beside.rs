@@ -7,7 +7,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,13 +14,14 @@ use anabranch_env::{Env, OpenMode};
 use anabranch_log::{OpenError, ReadError};
 use bytes::BytesMut;
 
+use crate::crew::{Crew, Member, Round};
 use crate::format::{DATA_START, FRAME_HEADER, Live, Mark, PAGE, get};
 use crate::index::{ActiveIndex, SealedIndex};
 use crate::part::{Part, PartIndex};
 use crate::reading::read_up_to;
 use crate::store::Store;
 use crate::survey::{Contents, LIVE_FILE, MARK_FILE, Survey, io_open};
-use crate::sync::{Signal, lock, read, write};
+use crate::sync::{lock, read, write};
 
 /// How often a read-only log looks for new events while somebody follows it.
 const REFRESH_EVERY: Duration = Duration::from_millis(20);
@@ -33,8 +33,6 @@ const LOOKS_MAX: usize = 8;
 pub(crate) struct Reader {
     pub store: Arc<Store>,
     gate: Mutex<()>,
-    pub bell: Signal,
-    pub closing: AtomicBool,
     /// How much memory the filters of index files may take, in bytes.
     filter_bytes: usize,
 }
@@ -172,26 +170,49 @@ fn marked(store: &Store) -> Result<(u64, Option<u64>), ReadError> {
     Ok(best)
 }
 
+/// The thread that keeps followers of the readers of a directory going.
+pub(crate) fn crew_of_readers() -> Arc<Crew> {
+    let round = Round {
+        name: "anabranch-refresh",
+        every: REFRESH_EVERY,
+        work: |member| {
+            member.keep_up();
+            false
+        },
+    };
+    Crew::new(&[round], 0, true)
+}
+
+impl Member for Reader {
+    fn commit(&self) -> bool {
+        false
+    }
+
+    fn keep_marks(&self) {}
+
+    fn keep_time(&self) {}
+
+    fn keep_up(&self) -> bool {
+        if self.store.tail.is_followed()
+            && let Err(error) = self.refresh()
+        {
+            self.store.note(error.to_string());
+        }
+        false
+    }
+
+    fn panicked(&self) {
+        self.store
+            .note("looking for new events has panicked, which is a bug".to_owned());
+    }
+}
+
 impl Reader {
     pub fn new(store: Arc<Store>, index_memory: usize) -> Self {
         Self {
             store,
             gate: Mutex::new(()),
-            bell: Signal::default(),
-            closing: AtomicBool::new(false),
             filter_bytes: index_memory / 4,
-        }
-    }
-
-    /// The life of the thread that keeps followers going.
-    pub fn refresh_until_closed(&self) {
-        while !self.closing.load(Ordering::Acquire) {
-            self.bell.wait(REFRESH_EVERY);
-            if self.store.tail.is_followed()
-                && let Err(error) = self.refresh()
-            {
-                self.store.note(error.to_string());
-            }
         }
     }
 

@@ -11,14 +11,17 @@ use anabranch_log::{
 };
 use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
 
+use crate::beside::crew_of_readers;
 use crate::causes_file;
+use crate::flushes::{self, IN_TURN, TRIED};
 use crate::format::{LogIdentity, Mark};
 use crate::layout_file::{self, Kept, folder, folder_name, of_partition};
-use crate::open::{check_private, first_mark, make_dir, put_mark, take_lock};
-use crate::options::{Background, Options, WriteMethod};
+use crate::open::{Probe, check_private, first_mark, make_dir, put_mark, take_lock};
+use crate::options::{Background, Durability, Options, WriteMethod};
 use crate::part::write_file;
 use crate::survey::{MARK_FILE, Survey, io_open};
 use crate::sync::lock;
+use crate::upkeep::crew_of_writers;
 use crate::{SegmentLog, Stats};
 
 /// The length of the first segment of a log with one partition, in bytes; those of several share it.
@@ -120,13 +123,14 @@ impl EmbeddedLog {
             ..env
         };
         let mut options = shared(options, &kept.layout);
+        let crew = crew_of_writers(&options, IN_TURN, true);
         let mut parts: Vec<SegmentLog> = Vec::new();
         for partition in kept.layout.ids() {
             let folder = folder(dir, partition);
             let opened = check_there(&env, &folder)
                 .and_then(|()| {
                     let known = Some(kept.identity_of(partition));
-                    SegmentLog::open_known(env.clone(), &folder, options.clone(), known)
+                    SegmentLog::open_known(env.clone(), &folder, options.clone(), known, &crew)
                 })
                 .map_err(|error| of_partition(partition, error))?;
             if options.write_method == WriteMethod::Auto {
@@ -134,6 +138,9 @@ impl EmbeddedLog {
                 options.write_method = opened.write_method();
             }
             parts.push(opened);
+        }
+        if options.durability == Durability::Sync && options.background == Background::Threads {
+            crew.allow_committers(try_flushes(&parts)?);
         }
         let writing = Some((held, clock));
         Self::of_parts(dir, kept.layout, parts, writing, options.background)
@@ -152,12 +159,13 @@ impl EmbeddedLog {
             return Ok(Self::of_one(SegmentLog::open_read_only(env, dir, options)?));
         };
         let options = shared(options, &kept.layout);
+        let crew = crew_of_readers();
         let open = |partition: PartitionId| {
             let (folder, known) = (folder(dir, partition), kept.identity_of(partition));
             check_there(&env, &folder)
                 .and_then(|()| {
                     let (env, options) = (env.clone(), options.clone());
-                    SegmentLog::open_known_read_only(env, &folder, options, Some(known))
+                    SegmentLog::open_known_read_only(env, &folder, options, Some(known), &crew)
                 })
                 .map_err(|error| of_partition(partition, error))
         };
@@ -282,6 +290,19 @@ impl Drop for EmbeddedLog {
     }
 }
 
+/// Tries how many groups the device takes at a time. Each partition has blocks for that in a file of its
+/// own, as its groups go to one.
+fn try_flushes(parts: &[SegmentLog]) -> Result<usize, OpenError> {
+    let tried = &parts[..parts.len().min(TRIED)];
+    let method = parts[0].write_method();
+    let probes = tried.iter().map(|part| Probe::open(&part.store, method));
+    let probes = probes.collect::<io::Result<Vec<_>>>();
+    let clock = &*parts[0].store.env.clock;
+    let measured = probes
+        .and_then(|probes| flushes::measure(clock, probes.len(), &|file| probes[file].flush()));
+    measured.map_err(|e| io_open("trying out the disk", e))
+}
+
 /// What several partitions are as one log.
 fn together(
     layout: &Layout,
@@ -346,6 +367,7 @@ fn shared(options: Options, layout: &Layout) -> Options {
             .first_segment_bytes
             .or(Some(first.max(FIRST_SEGMENT_MIN))),
         index_memory: (options.index_memory / layout.partitions() as usize).max(1 << 20),
+        queue_bytes_max: (options.queue_bytes_max / layout.partitions() as usize).max(1 << 20),
         reserve_bytes: options.reserve_bytes / parts,
         ..options
     }

@@ -20,10 +20,12 @@ mod beside;
 mod buffer;
 mod catalog;
 mod causes_file;
+mod crew;
 #[cfg(test)]
 mod documented;
 mod embedded;
 mod files;
+mod flushes;
 mod format;
 mod group;
 mod heads;
@@ -49,9 +51,8 @@ mod upkeep;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use anabranch_env::Env;
 use anabranch_log::{
@@ -75,10 +76,12 @@ pub use survey::{LOCK_FILE, is_file_of_log};
 pub use upgrade::{UpgradeReport, upgrade};
 
 use beside::Reader;
+use crew::{Crew, Member, Post};
 use format::LogIdentity;
 use reader::{BackwardSource, ForwardSource, StreamSource};
 use store::Store;
 use sync::lock;
+use upkeep::crew_of_writers;
 use writer::Writer;
 
 /// A log in a directory of this machine.
@@ -89,7 +92,8 @@ pub struct SegmentLog {
     store: Arc<Store>,
     role: Role,
     options: Options,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Where its directory's threads work for it, if there are any.
+    post: Option<Post>,
 }
 
 enum Role {
@@ -121,29 +125,30 @@ impl SegmentLog {
     /// it. A program that may meet such a limit listens, for example with
     /// `tokio::signal::unix::signal(SignalKind::from_raw(libc::SIGXFSZ))`.
     pub fn open(env: Env, dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        Self::open_known(env, dir.as_ref(), options, None)
+        let crew = crew_of_writers(&options, 1, false);
+        Self::open_known(env, dir.as_ref(), options, None, &crew)
     }
 
-    /// The same; a log that is `known` is refused where it is gone or another.
+    /// The same, with threads that work for other partitions too; a log that is `known` is refused
+    /// where it is gone or another.
     fn open_known(
         env: Env,
         dir: &Path,
         options: Options,
         known: Option<LogIdentity>,
+        crew: &Arc<Crew>,
     ) -> Result<Self, OpenError> {
         let writer = Arc::new(open::open_writer(env, dir, options.clone(), known)?);
-        let log = Self {
+        let mut log = Self {
             store: writer.store.clone(),
             role: Role::Writer(writer.clone()),
-            options: options.clone(),
-            threads: Mutex::default(),
+            options,
+            post: None,
         };
-        if options.background == Background::Threads {
-            let (committing, marking, timing) = (writer.clone(), writer.clone(), writer.clone());
-            log.spawn("anabranch-commit", move || committing.commit_until_closed())?;
-            log.spawn("anabranch-mark", move || marking.keep_marks_until_closed())?;
-            log.spawn("anabranch-time", move || timing.keep_time_until_closed())?;
-            log.spawn("anabranch-upkeep", move || writer.keep_up_until_closed())?;
+        log.enlist(crew, writer.clone())?;
+        if let Some(post) = &log.post {
+            // It was new a moment ago.
+            drop(writer.post.set(post.clone()));
         }
         Ok(log)
     }
@@ -159,7 +164,8 @@ impl SegmentLog {
         dir: impl AsRef<Path>,
         options: Options,
     ) -> Result<Self, OpenError> {
-        Self::open_known_read_only(env, dir.as_ref(), options, None)
+        let crew = beside::crew_of_readers();
+        Self::open_known_read_only(env, dir.as_ref(), options, None, &crew)
     }
 
     /// The same; a log that is `known` is refused where it is another.
@@ -168,30 +174,28 @@ impl SegmentLog {
         dir: &Path,
         options: Options,
         known: Option<LogIdentity>,
+        crew: &Arc<Crew>,
     ) -> Result<Self, OpenError> {
         let store = beside::open_reader(env, dir)?;
         if known.is_some_and(|known| store.identity != known) {
             return Err(open::not_the_known(false));
         }
         let reader = Arc::new(Reader::new(store.clone(), options.index_memory));
-        let log = Self {
+        let mut log = Self {
             store,
             role: Role::Reader(reader.clone()),
-            options: options.clone(),
-            threads: Mutex::default(),
+            options,
+            post: None,
         };
-        if options.background == Background::Threads {
-            log.spawn("anabranch-refresh", move || reader.refresh_until_closed())?;
-        }
+        log.enlist(crew, reader)?;
         Ok(log)
     }
 
-    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(body)
-            .map_err(|e| survey::io_open(format!("starting the thread {name}"), e))?;
-        lock(&self.threads).push(thread);
+    fn enlist(&mut self, crew: &Arc<Crew>, member: Arc<dyn Member>) -> Result<(), OpenError> {
+        if self.options.background == Background::Threads {
+            let post = crew.enlist(member);
+            self.post = Some(post.map_err(|e| survey::io_open("starting the log's threads", e))?);
+        }
         Ok(())
     }
 
@@ -272,23 +276,8 @@ impl SegmentLog {
     }
 
     fn stop_threads(&self) {
-        match &self.role {
-            Role::Writer(writer) => {
-                writer.closing.store(true, Ordering::Release);
-                writer.commit_bell.ring();
-                writer.upkeep_bell.ring();
-                writer.mark_bell.ring();
-                writer.timer_bell.ring();
-            }
-            Role::Reader(reader) => {
-                reader.closing.store(true, Ordering::Release);
-                reader.bell.ring();
-            }
-        }
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
-            if thread.join().is_err() {
-                self.store.note("a thread of the log panicked".to_owned());
-            }
+        if let Some(post) = &self.post {
+            post.dismiss();
         }
     }
 

@@ -66,6 +66,7 @@ pub(crate) fn open_writer(
 
     let mut store = Store::new(env, dir.to_owned(), mark.identity, false);
     store.planted = options.planted();
+    store.tail.bytes_max = options.queue_bytes_max / 4;
     let store = Arc::new(store);
     let mut contents = Contents::take(&store, &survey, 0)?;
     if store.bug(crate::Bug::CutDamagedMiddle) {
@@ -619,6 +620,34 @@ fn clear_probe(store: &Store) -> io::Result<()> {
     }
     blocks.fill(0);
     file.write_all_at(&blocks, PROBE_START)
+}
+
+/// Blocks of a mark file, to be flushed for trying.
+pub(crate) struct Probe {
+    file: Arc<dyn File>,
+    method: WriteMethod,
+}
+
+impl Probe {
+    pub fn open(store: &Store, method: WriteMethod) -> io::Result<Self> {
+        let mode = match method {
+            WriteMethod::Direct => OpenMode::WriteDirect,
+            _ => OpenMode::Write,
+        };
+        let file = store.env.disk.open(&store.dir.join(MARK_FILE), mode)?;
+        Ok(Self { file, method })
+    }
+
+    /// Writes a block so that it is durable on return.
+    pub fn flush(&self) -> io::Result<()> {
+        let mut page = AlignedBuf::with_capacity(PAGE);
+        page.pad_to(PAGE);
+        self.file.write_all_at(page.bytes(), PROBE_START)?;
+        match self.method {
+            WriteMethod::Direct => Ok(()),
+            _ => self.file.sync_data(),
+        }
+    }
 }
 
 /// Decides how to write, measuring if asked to; also finds the unit of direct writes.

@@ -637,7 +637,7 @@ impl Sequencer {
     /// The group is done with, one way or the other.
     pub fn release(&mut self, group: Group) {
         self.pending_bytes = self.pending_bytes.saturating_sub(group.frame_bytes());
-        if self.pool.len() < 4 && group.buf.len() <= 4 << 20 {
+        if self.pool.len() < 4 && group.buf.len() <= self.queue_bytes_max / 8 {
             self.pool.push(group.buf);
         }
     }

@@ -9,13 +9,12 @@ use anabranch_model::{Block, BlockEntry, PartitionId};
 
 use crate::sync::{WakerSet, lock};
 
-/// How much of the log's end is kept while somebody follows, in bytes.
-const KEPT_BYTES: usize = 8 << 20;
-
 /// Blocks of the commit groups published last. A follower that falls behind them reads
 /// the disk, as everybody else.
 #[derive(Default)]
 pub(crate) struct Tail {
+    /// How much of the log's end is kept while somebody follows, in bytes.
+    pub bytes_max: usize,
     followers: AtomicUsize,
     blocks: Mutex<Blocks>,
     waiting: WakerSet,
@@ -54,7 +53,7 @@ impl Tail {
         let mut blocks = lock(&self.blocks);
         blocks.bytes += block.bytes.len();
         blocks.queue.push_back(block);
-        while blocks.bytes > KEPT_BYTES && blocks.queue.len() > 1 {
+        while blocks.bytes > self.bytes_max && blocks.queue.len() > 1 {
             if let Some(old) = blocks.queue.pop_front() {
                 blocks.bytes -= old.bytes.len();
             }

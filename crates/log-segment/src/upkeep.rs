@@ -3,10 +3,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::catalog::MergeJob;
+use crate::crew::{Crew, Member, Round};
 use crate::format::Mark;
 use crate::group::Spare;
 use crate::index::{IndexError, Scratch, SealedIndex, write_index, write_index_in};
@@ -39,28 +39,58 @@ pub(crate) fn next_segment_bytes(options: &Options, log_bytes: u64) -> u64 {
         .next_multiple_of(4096)
 }
 
+/// The threads that work for the writers of a directory, `several` or one.
+pub(crate) fn crew_of_writers(options: &Options, committers: usize, several: bool) -> Arc<Crew> {
+    let step = options.append_timeout / 8;
+    let round = |name, every, work| Round { name, every, work };
+    let rounds = [
+        round("anabranch-mark", MARK_EVERY, |member| {
+            member.keep_marks();
+            false
+        }),
+        round(
+            "anabranch-time",
+            step.clamp(Duration::from_millis(5), Duration::from_millis(250)),
+            |member| {
+                member.keep_time();
+                false
+            },
+        ),
+        round("anabranch-upkeep", MARK_EVERY, |member| member.keep_up()),
+    ];
+    Crew::new(&rounds, committers, several)
+}
+
+impl Member for Writer {
+    fn commit(&self) -> bool {
+        let mut committer = lock(&self.committer);
+        self.commit_one(&mut committer);
+        drop(committer);
+        lock(&self.sequencer).has_pending()
+    }
+
+    fn keep_marks(&self) {
+        Writer::keep_marks(self);
+    }
+
+    fn keep_time(&self) {
+        self.time_out_waiting();
+    }
+
+    fn keep_up(&self) -> bool {
+        Writer::keep_up(self)
+    }
+
+    fn panicked(&self) {
+        self.store.note("a thread of the log panicked".to_owned());
+        if self.committer.is_poisoned() {
+            // A group may be lost that was to be written: nothing may be written behind it.
+            self.break_off(&mut self.sequencer());
+        }
+    }
+}
+
 impl Writer {
-    /// The life of the upkeep thread.
-    pub fn keep_up_until_closed(&self) {
-        while !self.closing.load(Ordering::Acquire) {
-            self.upkeep_bell.wait(MARK_EVERY);
-            while self.keep_up() {
-                if self.closing.load(Ordering::Acquire) {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The life of the thread that syncs at intervals and keeps the mark. One of its own:
-    /// other upkeep may take seconds.
-    pub fn keep_marks_until_closed(&self) {
-        while !self.closing.load(Ordering::Acquire) {
-            self.mark_bell.wait(MARK_EVERY);
-            self.keep_marks();
-        }
-    }
-
     fn keep_marks(&self) {
         let mut marker = lock(&self.marker);
         self.sync_interval(&mut marker);

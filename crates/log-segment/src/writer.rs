@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use anabranch_log::AppendError;
 
 use crate::buffer::AlignedBuf;
 use crate::catalog::MergeJob;
+use crate::crew::Post;
 use crate::format::{DATA_START, Live, Mark, SegmentHeader};
 use crate::group::{Group, NewSegment, Spare};
 use crate::index::Scratch;
@@ -26,7 +27,7 @@ use crate::options::{Background, Durability, Options, WriteMethod};
 use crate::sequencer::{BROKEN, Sequencer};
 use crate::store::{Counters, Store};
 use crate::survey::MARK_FILE;
-use crate::sync::{Completion, Outcome, Signal, WakerSet, lock};
+use crate::sync::{Completion, Outcome, WakerSet, lock};
 
 /// How long appends are refused after a write failed, before the next attempt.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -48,10 +49,8 @@ pub(crate) struct Writer {
     pub spares: Mutex<VecDeque<Spare>>,
     pub marker: Mutex<Marker>,
     pub upkeep: Mutex<Upkeep>,
-    pub mark_bell: Signal,
-    pub timer_bell: Signal,
-    pub commit_bell: Signal,
-    pub upkeep_bell: Signal,
+    /// Where the threads of the directory are asked to work; without them the caller does.
+    pub post: OnceLock<Post>,
     /// What the mark file may say.
     durable: Mutex<DurablePoint>,
     /// With `Durability::Interval`: what a sync made durable.
@@ -68,7 +67,6 @@ pub(crate) struct Writer {
     given_up: AtomicBool,
     /// The mark file, which tells whether the directory is still the log's.
     anchor: Arc<dyn File>,
-    pub closing: AtomicBool,
     pub lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
 
@@ -150,10 +148,7 @@ impl Writer {
             spares: Mutex::new(spares),
             marker: Mutex::new(marker),
             upkeep: Mutex::new(upkeep),
-            mark_bell: Signal::default(),
-            timer_bell: Signal::default(),
-            commit_bell: Signal::default(),
-            upkeep_bell: Signal::default(),
+            post: OnceLock::new(),
             durable: Mutex::new(durable),
             synced: Mutex::new(durable),
             patience: Mutex::default(),
@@ -162,7 +157,6 @@ impl Writer {
             slow: AtomicBool::new(false),
             written_alone: AtomicUsize::new(0),
             given_up: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
             lock: Mutex::new(lock),
         }
     }
@@ -179,16 +173,21 @@ impl Writer {
     pub fn sequencer(&self) -> MutexGuard<'_, Sequencer> {
         let mut sequencer = lock(&self.sequencer);
         if self.sequencer.is_poisoned() {
-            let dropped = sequencer.break_off();
             self.sequencer.clear_poison();
-            self.store.note(BROKEN.to_owned());
-            for group in dropped {
-                group.completion.finish(Outcome::NotWritten, BROKEN);
-                sequencer.release(group);
-            }
-            self.space.wake_all();
+            self.break_off(&mut sequencer);
         }
         sequencer
+    }
+
+    /// Drops what is not written yet, and takes no more appends.
+    pub fn break_off(&self, sequencer: &mut Sequencer) {
+        let dropped = sequencer.break_off();
+        self.store.note(BROKEN.to_owned());
+        for group in dropped {
+            group.completion.finish(Outcome::NotWritten, BROKEN);
+            sequencer.release(group);
+        }
+        self.space.wake_all();
     }
 
     /// Waits until `ready`, or until the time of an append is up; then gives the reason.
@@ -222,7 +221,7 @@ impl Writer {
                 let mut committer = lock(&self.committer);
                 while self.commit_one(&mut committer) {}
             }
-            Background::Threads if appends > 1 => self.commit_bell.ring(),
+            Background::Threads if appends > 1 => self.ring_for_commit(),
             Background::Threads => {
                 let alone = self.last_group_appends.load(Ordering::Relaxed) <= 1
                     && !self.slow.load(Ordering::Relaxed);
@@ -230,7 +229,7 @@ impl Writer {
                     let_others_run().await;
                 }
                 if !(alone && self.try_commit_in_place()) {
-                    self.commit_bell.ring();
+                    self.ring_for_commit();
                 } else if self.store.tail.is_followed() {
                     // A runtime may keep who was woken here for this thread, which the next
                     // append of a busy writer would hold up again.
@@ -248,26 +247,27 @@ impl Writer {
         alone % LOOK_AROUND_EVERY == LOOK_AROUND_EVERY - 1
     }
 
+    fn ring_for_commit(&self) {
+        if let Some(post) = self.post.get() {
+            post.ring_for_commit();
+        }
+    }
+
     /// Writes one group, unless somebody else is at it.
     fn try_commit_in_place(&self) -> bool {
+        let Some(in_place) = self.post.get().and_then(Post::in_place) else {
+            return false;
+        };
         let Ok(mut committer) = self.committer.try_lock() else {
             return false;
         };
         self.commit_one(&mut committer);
         drop(committer);
+        drop(in_place);
         if lock(&self.sequencer).has_pending() {
-            self.commit_bell.ring();
+            self.ring_for_commit();
         }
         true
-    }
-
-    /// The life of the commit thread.
-    pub fn commit_until_closed(&self) {
-        while !self.closing.load(Ordering::Acquire) {
-            self.commit_bell.wait(Duration::from_secs(1));
-            let mut committer = lock(&self.committer);
-            while self.commit_one(&mut committer) {}
-        }
     }
 
     /// Writes one group; false if none is waiting.
@@ -604,8 +604,8 @@ impl Writer {
         if was_full {
             self.space.wake_all();
         }
-        if to_seal {
-            self.upkeep_bell.ring();
+        if let (true, Some(post)) = (to_seal, self.post.get()) {
+            post.ring_for_upkeep();
         }
     }
 
@@ -672,16 +672,6 @@ impl Writer {
                 Outcome::TimedOut,
                 &format!("the disk has not answered for {} s", limit.as_secs()),
             );
-        }
-    }
-
-    /// The life of the thread that keeps the time limits: the disk cannot hold it up.
-    pub fn keep_time_until_closed(&self) {
-        let step = self.options.append_timeout / 8;
-        let step = step.clamp(Duration::from_millis(5), Duration::from_millis(250));
-        while !self.closing.load(Ordering::Acquire) {
-            self.timer_bell.wait(step);
-            self.time_out_waiting();
         }
     }
 

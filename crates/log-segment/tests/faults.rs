@@ -21,6 +21,8 @@ mod panics;
 mod place;
 #[path = "faults/readers.rs"]
 mod readers;
+#[path = "faults/slow.rs"]
+mod slow;
 #[expect(dead_code, reason = "what other tests share")]
 mod support;
 #[path = "faults/timeouts.rs"]

@@ -63,9 +63,16 @@ struct HookFile {
     hooks: Hooks,
 }
 
+/// The name of a file; that of a partition's with its folder.
 fn name(path: &Path) -> String {
-    path.file_name()
-        .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    let last = |path: &Path| {
+        let name = path.file_name();
+        name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    };
+    match path.parent().map(last) {
+        Some(folder) if folder.starts_with("partition-") => format!("{folder}/{}", last(path)),
+        _ => last(path),
+    }
 }
 
 impl Disk for HookDisk {
