@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use anabranch_env::sim::{SimClock, SimDisk};
@@ -283,4 +284,29 @@ fn an_append_that_was_given_up_keeps_nobody_out() {
     block_on(log.append(Append::event(event(2, "$fence/1")))).expect("nobody looks at it");
     let refused = block_on(log.append(fenced(3))).expect_err("the fence is there");
     assert!(refused.is_conflict(), "{refused}");
+}
+
+#[test]
+fn a_reader_who_follows_is_told_how_far_there_is_nothing_for_it() {
+    let log = PartitionedLog::in_memory(&env(), layout());
+    let mut follow = log.read(&Cut::start(), Filter::category("stock"), ReadMode::Follow);
+    story(&log, 0..20);
+    let head = block_on(log.head()).expect("the log has a head");
+    let mut reached = Cut::start();
+    while !reached.covers(&head) {
+        // It is there already: nobody has to be waited for.
+        let batch = poll_once(follow.next_batch()).expect("it says how far there is nothing");
+        let batch = batch.expect("it goes on").expect("the log reads");
+        assert_eq!(batch.iter().count(), 0);
+        let reach = batch.reach().expect("it says how far it reaches");
+        reached.set(reach.partition, reach.offsets.end);
+    }
+}
+
+/// What a future gives at once.
+fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
 }

@@ -11,6 +11,8 @@
 //! * What hidden events depend on is in the index of deltas, and holds back what follows them.
 //! * If a dependency lies among hidden events, a batch without events says that the read has
 //!   come so far, and what depends on it may follow.
+//! * Who follows is told so of what nothing waits for, too: else a reader who asks for a place
+//!   would not know that it is there.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -212,7 +214,11 @@ impl Merge {
                 at = Some(q);
             }
         }
-        Ok(None)
+        // Who follows is told how far there is nothing, also where nothing waits for that.
+        let passed = |&p: &usize| self.lanes[p].free_to > self.given[p];
+        Ok((0..self.lanes.len())
+            .find(passed)
+            .filter(|_| self.until.is_none()))
     }
 
     /// Gives of a partition as much as may be.

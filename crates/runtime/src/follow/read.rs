@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
-use anabranch_log::{EventStream, Log, ReadMode};
+use anabranch_log::{EventStream, Log, ReadError, ReadMode};
 use anabranch_model::{Cut, EventBatch, Filter};
+use futures_util::FutureExt as _;
 
 use crate::in_order::InOrder;
 
@@ -14,7 +15,13 @@ pub struct ToHead {
     follows: bool,
     /// Behind the last events that it has given, or where it began.
     given: Cut,
+    /// What lies behind that and holds nothing for the reader.
+    passed: Option<Cut>,
+    /// What was at hand already when it was looked whether there is more.
+    at_hand: Option<Next>,
 }
+
+type Next = Option<Result<EventBatch, ReadError>>;
 
 impl ToHead {
     /// Begins at `from`; without a filter, no event is read.
@@ -29,6 +36,8 @@ impl ToHead {
             order: InOrder::from(from),
             follows: false,
             given: from.clone(),
+            passed: None,
+            at_hand: None,
         })
     }
 
@@ -40,6 +49,8 @@ impl ToHead {
             order: InOrder::from(from),
             follows: true,
             given: from.clone(),
+            passed: None,
+            at_hand: None,
         }
     }
 
@@ -53,7 +64,8 @@ impl ToHead {
         Some(self)
     }
 
-    /// The next events, in order; `None` when everything up to [`ToHead::head`] was given.
+    /// The next events, in order; `None` when everything up to [`ToHead::head`] was given. Where a
+    /// read that follows comes to what is not for the reader, a batch without events.
     pub async fn next(&mut self) -> Option<Result<EventBatch, String>> {
         loop {
             if self.follows && self.order.reached().covers(&self.head) {
@@ -61,7 +73,10 @@ impl ToHead {
                 self.head.clone_from(self.order.reached());
                 return None;
             }
-            let next = self.read.as_mut()?.next_batch().await;
+            let next = match self.at_hand.take() {
+                Some(next) => next,
+                None => self.read.as_mut()?.next_batch().await,
+            };
             if next.is_none() && self.follows {
                 return Some(Err("the log has ended a read that follows it".to_owned()));
             }
@@ -69,15 +84,30 @@ impl ToHead {
                 Ok(batch) => batch,
                 Err(error) => return Some(Err(error.to_string())),
             };
+            let before = self.order.reached().clone();
             if let Err(error) = self.order.check(&batch) {
                 return Some(Err(error));
             }
-            // To take in nothing, many times, may be dear.
-            if !self.follows || batch.iter().next().is_some() {
+            let is_empty = self.follows && batch.iter().next().is_none();
+            if !is_empty {
+                self.passed = (self.follows && self.given != before).then_some(before);
                 self.given.clone_from(self.order.reached());
                 return Some(Ok(batch));
             }
+            // To take in nothing, many times, may be dear.
+            self.at_hand = self.read.as_mut()?.next_batch().now_or_never();
+            if self.at_hand.is_none() && !self.order.reached().covers(&self.head) {
+                self.given.clone_from(self.order.reached());
+                self.passed = Some(self.given.clone());
+                return Some(Ok(batch));
+            }
         }
+    }
+
+    /// What was passed before the events that it has given last, and holds nothing for the reader.
+    /// They may depend on it, so whoever takes them in has to be behind it.
+    pub fn passed(&mut self) -> Option<Cut> {
+        self.passed.take()
     }
 
     /// Where the log ended when the reading began, or how far it is known to go.

@@ -260,7 +260,15 @@ impl Follow {
                 Ok(batch) => batch,
                 Err(reason) => return Round::Failed(reason),
             };
-            let taken = self.take_in(batch).await;
+            let passed = match reading.passed() {
+                Some(passed) => self.intake.advance(passed).await,
+                None => Ok(()),
+            };
+            let is_empty = reading.follows() && batch.iter().next().is_none();
+            let taken = match (passed, is_empty) {
+                (Ok(()), false) => self.take_in(batch).await,
+                (passed, _) => passed.map(|()| None),
+            };
             let Progress {
                 cut,
                 events,

@@ -1,0 +1,18 @@
+//! What causality promises a user: through HTTP with tokens, on a log of several partitions.
+//!
+//! The tests are called as the scenarios of the table that they are of: an effect is never seen
+//! without its cause, and a session never goes back. Each is run on an engine by [`engine`], and
+//! again on [`minimal`] engines that lack one protection each, where it has to fail.
+//!
+//! Not here yet, because they need appends over several partitions or another layout: 10, 11, 12
+//! and 15 (several entities at once), 16 (a log that gets another layout).
+
+mod embedded;
+mod engine;
+mod items;
+mod minimal;
+mod protections;
+mod scenarios;
+mod session;
+mod slow;
+mod world;
