@@ -71,6 +71,7 @@ fn info_shows_the_layout_and_where_a_stream_stands() {
     let text = scratch.run("log info --log ./parts").ok();
     for line in [
         "layout       trade=order,payment:8, stock=stock:4, rest:2: 14 partitions, and partition 0",
+        "appends      batches within a partition, conditions over any streams\n",
         "events       60\n",
         "partition 0     system                  0 events",
         "partition 14    rest",

@@ -79,6 +79,7 @@ fn print_text(info: &Info, dir: &str, out: &mut Output) -> Outcome {
         ("id", log_id(info.log_id)),
         ("format", info.format_version.to_string()),
         ("layout", info.layout.to_string()),
+        ("appends", reach_of(&info.layout)),
         (
             "opened",
             format!("{} for writing", counted(info.epoch, "time")),
@@ -110,6 +111,15 @@ fn print_text(info: &Info, dir: &str, out: &mut Output) -> Outcome {
         out.line(&format!("problem: {problem}; run `anabranch log verify`"))?;
     }
     Ok(())
+}
+
+/// How far an append may reach.
+fn reach_of(layout: &Layout) -> String {
+    match layout.is_one() {
+        true => "batches and conditions over any streams",
+        false => "batches within a partition, conditions over any streams",
+    }
+    .to_owned()
 }
 
 fn partition_line(id: PartitionId, part: &Info, layout: &Layout) -> String {
