@@ -397,6 +397,8 @@ impl Drop for Taking<'_> {
 mod tests {
     use std::pin::pin;
 
+    use anabranch_env::SplitMix64;
+
     use super::*;
 
     fn writes(home: usize, stream: u64) -> Wants {
@@ -500,6 +502,83 @@ mod tests {
         }
         held.is_over(0, EventId::from_u128(7));
         drop(holds(&mut looking));
+    }
+
+    fn drawn(rng: &mut SplitMix64, number: u64) -> Wants {
+        let home = rng.below(3) as usize;
+        let mut wants = Wants::new(home, EventId::from_u128(number.into()));
+        let streams = if rng.one_in(8) { 20 } else { 1 + rng.below(2) };
+        (0..streams).for_each(|n| wants.write((rng.below(4) + n) % 20));
+        for _ in 0..rng.below(3) {
+            let partition = (home + 1 + rng.below(2) as usize) % 3;
+            let stream = (!rng.one_in(6)).then(|| rng.below(4));
+            wants.look(partition, stream);
+        }
+        wants
+    }
+
+    /// Panics if somebody has got in beside who keeps them out.
+    fn assert_apart(seed: u64, inside: &[(Wants, Option<Hold<'_>>)]) {
+        for (at, (one, _)) in inside.iter().enumerate() {
+            for (other, _) in &inside[..at] {
+                assert!(!one.keeps_out(other), "seed {seed}: {one:?}, {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn in_random_runs_nobody_looks_at_what_is_written_and_all_get_their_turn() {
+        for seed in 0..200 {
+            let mut rng = SplitMix64::new(seed);
+            let held = Held::new(3);
+            let mut waiting: Vec<(Wants, Taking<'_>)> = Vec::new();
+            // Those whose answer nobody has got hold without a hold.
+            let mut inside: Vec<(Wants, Option<Hold<'_>>)> = Vec::new();
+            for step in 0..400 {
+                if step < 300 && waiting.len() < 8 {
+                    let wants = drawn(&mut rng, step);
+                    waiting.push((wants.clone(), held.take(wants)));
+                }
+                if !waiting.is_empty() {
+                    let at = rng.below(waiting.len() as u64) as usize;
+                    if let Some(Taken::Hold(hold)) = poll(&mut waiting[at].1) {
+                        inside.push((waiting.swap_remove(at).0, Some(hold)));
+                    } else if rng.one_in(10) {
+                        drop(waiting.swap_remove(at));
+                    }
+                }
+                assert_apart(seed, &inside);
+                if rng.one_in(2) && !inside.is_empty() {
+                    let at = rng.below(inside.len() as u64) as usize;
+                    let (wants, hold) = inside.swap_remove(at);
+                    match hold {
+                        None => held.is_over(wants.home, wants.last),
+                        Some(mut hold) if rng.one_in(4) => {
+                            hold.is_sent();
+                            hold.answered(false);
+                            inside.push((wants, None));
+                        }
+                        Some(hold) => drop(hold),
+                    }
+                }
+            }
+            for (wants, hold) in inside {
+                drop(hold);
+                held.is_over(wants.home, wants.last);
+            }
+            while !waiting.is_empty() {
+                let before = waiting.len();
+                waiting.retain_mut(|(_, taking)| poll(taking).is_none());
+                assert!(waiting.len() < before, "seed {seed}: nobody gets in");
+            }
+            let state = held.lock();
+            assert!(
+                state.waiting.is_empty() && state.lost.is_empty(),
+                "seed {seed}"
+            );
+            let is_free = |part: &Part| part.streams.is_empty() && part.all.writers == 0;
+            assert!(state.parts.iter().all(is_free), "seed {seed}");
+        }
     }
 
     #[test]
