@@ -185,6 +185,9 @@ impl From<OpenError> for Failure {
                 Self::new(Exit::Unavailable, "locked", what).safe("the log is as it was")
             }
             OpenError::NotFound { .. } => Self::new(Exit::NotFound, "no-log", what),
+            OpenError::Moved { .. } => {
+                Self::new(Exit::Failed, "moved", what).safe("the log is as it was")
+            }
             OpenError::NewerFormat { .. } => {
                 Self::new(Exit::Failed, "newer-format", what).safe("the log is as it was")
             }

@@ -304,6 +304,14 @@ fn the_layout_and_the_list_of_a_backup_shown_are_such() {
 }
 
 #[test]
+fn what_says_that_a_log_was_moved_is_shown() {
+    assert_eq!(
+        crate::moved::decode_to(block("moved")),
+        Ok("/logs/new".to_owned())
+    );
+}
+
+#[test]
 fn the_sizes_of_index_entries_are_true() {
     for (what, size) in [("frames", 8), ("streams", 40), ("ids", 12), ("terms", 20)] {
         assert!(

@@ -16,6 +16,7 @@ use crate::causes_file;
 use crate::flushes::{self, IN_TURN, TRIED};
 use crate::format::{LogIdentity, Mark};
 use crate::layout_file::{self, Kept, folder, folder_name, of_partition};
+use crate::moved;
 use crate::open::{Probe, check_private, first_mark, make_dir, put_mark, take_lock};
 use crate::options::{Background, Durability, Options, WriteMethod};
 use crate::part::write_file;
@@ -69,10 +70,17 @@ pub fn create(env: &Env, dir: impl AsRef<Path>, layout: &Layout) -> Result<u128,
         },
         layout: layout.clone(),
     };
-    if layout.is_one() {
+    make(env, dir, &kept)?;
+    drop(held);
+    Ok(kept.identity.log_id)
+}
+
+/// Makes the files of a log that has no events yet.
+pub(crate) fn make(env: &Env, dir: &Path, kept: &Kept) -> Result<(), OpenError> {
+    if kept.layout.is_one() {
         put_mark(env, dir, &first_mark(kept.identity))?;
     } else {
-        for partition in layout.ids() {
+        for partition in kept.layout.ids() {
             let folder = folder(dir, partition);
             make_dir(env, &folder)
                 .map_err(|e| io_open(format!("making the folder {}", folder.display()), e))?;
@@ -83,8 +91,7 @@ pub fn create(env: &Env, dir: impl AsRef<Path>, layout: &Layout) -> Result<u128,
         // Last, so that what was interrupted is no log.
         kept.write(env, dir)?;
     }
-    drop(held);
-    Ok(kept.identity.log_id)
+    Ok(())
 }
 
 fn refuse_log(env: &Env, dir: &Path) -> Result<(), OpenError> {
@@ -115,12 +122,16 @@ impl EmbeddedLog {
         };
         check_private(&env, dir)?;
         let held = take_lock(&env, dir)?;
+        moved::refuse(&env, dir, options.for_copy)?;
         guard(&env, dir, &kept)?;
         // One clock of all, so that by time too nothing stands before its cause.
         let clock = Arc::new(CausalClock::new(env.clock.clone()));
-        let env = Env {
-            clock: clock.clone(),
-            ..env
+        let env = match options.for_copy {
+            true => env,
+            false => Env {
+                clock: clock.clone(),
+                ..env
+            },
         };
         let mut options = shared(options, &kept.layout);
         let crew = crew_of_writers(&options, IN_TURN, true);

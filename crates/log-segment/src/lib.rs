@@ -33,6 +33,7 @@ mod index;
 mod layout_file;
 mod lookups;
 mod lost;
+mod moved;
 mod open;
 mod options;
 mod part;
@@ -67,6 +68,7 @@ pub use admin::{
 };
 pub use embedded::{EmbeddedLog, create};
 pub use layout_file::{folder_names, layout_of};
+pub use moved::{Moving, moved_to, seal_moved, settle_moved};
 pub use options::{Background, Durability, Options, WriteMethod};
 #[cfg(not(feature = "sabotage"))]
 use sabotage::Bug;

@@ -42,6 +42,8 @@ pub(crate) fn open_writer(
         .map_err(|e| io_open(format!("making the directory {}", dir.display()), e))?;
     check_private(&env, dir)?;
     let held = take_lock(&env, dir)?;
+    // Behind the lock: who moves a log has it too.
+    crate::moved::refuse(&env, dir, options.for_copy)?;
 
     // Names that a killed process left may not be durable; what follows builds on them.
     disk.sync_dir(dir)

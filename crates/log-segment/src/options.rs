@@ -59,6 +59,10 @@ pub struct Options {
     pub limits: Limits,
     /// Who does the background work.
     pub background: Background,
+    /// Whether the log is opened to copy the events of another one into it: then it may still be on
+    /// its way here ([`crate::Moving`]), and its clock, which says when each was recorded, is taken
+    /// as it is.
+    pub for_copy: bool,
     /// A planted bug, for testing the tests.
     #[cfg(feature = "sabotage")]
     pub sabotage: Option<crate::Bug>,
@@ -78,6 +82,7 @@ impl Default for Options {
             reserve_bytes: 64 << 20,
             limits: Limits::default(),
             background: Background::Threads,
+            for_copy: false,
             #[cfg(feature = "sabotage")]
             sabotage: None,
         }

@@ -29,6 +29,8 @@ pub const LOCK_FILE: &str = "lock";
 pub(crate) const CAUSES_FILE: &str = "causes";
 /// The name of the file that says how a log with several partitions is laid out.
 pub(crate) const LAYOUT_FILE: &str = "layout";
+/// The name of the file that says where the log was moved to, or that it is still on its way here.
+pub(crate) const MOVED_FILE: &str = "moved";
 /// What the folder of a partition is called, before its number.
 pub(crate) const FOLDER: &str = "partition-";
 
@@ -46,7 +48,15 @@ pub fn is_file_of_log(name: &str) -> bool {
     }
     let ending = Path::new(name).extension().and_then(|e| e.to_str());
     ending.is_some_and(|ending| ["seg", "idx", "cat", "pre", "tmp"].contains(&ending))
-        || [MARK_FILE, LOCK_FILE, LIVE_FILE, LAYOUT_FILE, CAUSES_FILE].contains(&name)
+        || [
+            MARK_FILE,
+            LOCK_FILE,
+            LIVE_FILE,
+            LAYOUT_FILE,
+            CAUSES_FILE,
+            MOVED_FILE,
+        ]
+        .contains(&name)
 }
 
 /// What stands in a log's directory.

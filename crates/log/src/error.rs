@@ -308,6 +308,16 @@ pub enum OpenError {
         /// The version known here.
         known: u32,
     },
+    /// Its events were moved to another log, which goes on in its place.
+    #[error(
+        "{path} was moved to {to}, which takes its appends: use that address; what is here can still be read"
+    )]
+    Moved {
+        /// The directory.
+        path: String,
+        /// The address of the other log.
+        to: String,
+    },
     /// There is no log.
     #[error("{path} holds no log; append to it to make one, or check the address")]
     NotFound {

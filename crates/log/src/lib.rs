@@ -56,6 +56,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
+pub mod copy;
 mod error;
 mod expect;
 mod layout;

@@ -14,6 +14,7 @@ mod bank;
 mod bench;
 mod config;
 mod contexts;
+mod copy;
 mod demo;
 mod deploy;
 mod doctor;

@@ -6,6 +6,7 @@
 )]
 
 mod backup;
+mod copy;
 mod create;
 mod export;
 pub mod info;
@@ -19,7 +20,7 @@ use clap::Subcommand;
 use super::Context;
 use crate::failure::Outcome;
 
-/// Make or look after a log: create, info, verify, repair, backup, restore, export, upgrade
+/// Make or look after a log: create, info, verify, repair, backup, restore, copy, export, upgrade
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
     Create(create::CreateArgs),
@@ -28,6 +29,7 @@ pub enum LogCommand {
     Repair(repair::RepairArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
+    Copy(copy::CopyArgs),
     Export(export::ExportArgs),
     Upgrade(upgrade::UpgradeArgs),
 }
@@ -41,6 +43,7 @@ pub async fn run(command: LogCommand, context: &Context) -> Outcome {
         LogCommand::Repair(args) => repair::run(&args, context),
         LogCommand::Backup(args) => backup::run_backup(&args, context).await,
         LogCommand::Restore(args) => backup::run_restore(&args, context),
+        LogCommand::Copy(args) => copy::run(args, context).await,
         LogCommand::Upgrade(args) => upgrade::run(&args, context),
         LogCommand::Export(args) => export::run(args, context).await,
     }

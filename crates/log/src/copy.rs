@@ -1,0 +1,343 @@
+//! Carries the events of one log into another one, to the same places.
+//!
+//! The other log has the same layout, and nothing but events of the first. So where it ends says
+//! how far the copy has come: it can be interrupted anywhere, and goes on there. Appends arrive as
+//! they were made, one after another, each behind all that it depends on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anabranch_env::Clock;
+use anabranch_model::record::RecordError;
+use anabranch_model::{
+    Cut, EventBatch, EventRef, EventType, Filter, NewEvent, PartitionId, Position, StreamId,
+    Version, content_hash, write_cloud_event,
+};
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::contract::{Append, Log, ReadMode};
+use crate::error::{AppendError, ReadError};
+use crate::layout::Layout;
+use crate::stream::{EventStream, malformed};
+
+/// No event is recorded then.
+const NONE: u64 = u64::MAX;
+
+/// A clock that tells the time that it is given, so that a copied event keeps when it was recorded.
+/// The log that the copy is made in has it as its clock.
+pub struct GivenClock {
+    wall: Arc<dyn Clock>,
+    /// [`NONE`]: it was given none.
+    given: AtomicU64,
+}
+
+impl GivenClock {
+    /// Tells the time of this one until it is given another.
+    pub fn new(wall: Arc<dyn Clock>) -> Self {
+        let given = AtomicU64::new(NONE);
+        Self { wall, given }
+    }
+}
+
+impl Clock for GivenClock {
+    fn wall_micros(&self) -> u64 {
+        match self.given.load(Ordering::Acquire) {
+            NONE => self.wall.wall_micros(),
+            given => given,
+        }
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.wall.monotonic()
+    }
+}
+
+/// Why events could not be copied. What was copied before stays; the copy can go on there.
+#[derive(Clone, PartialEq, Eq, Error)]
+pub enum CopyError {
+    /// The logs are laid out differently.
+    #[error(
+        "the log has the layout {source_layout}, and what it is to be copied to has {target_layout}; a copy has the layout of its log: copy to where no log is yet"
+    )]
+    Layout {
+        /// Of the log.
+        source_layout: Box<Layout>,
+        /// Of what it was to be copied to.
+        target_layout: Box<Layout>,
+    },
+    /// The other log is no copy of this one.
+    #[error(
+        "at {position} stands another event than in the log that is copied: it is no copy of that log, or was written to meanwhile; copy to where no log is yet"
+    )]
+    Differs {
+        /// The first place that was seen to differ.
+        position: Position,
+    },
+    /// Whoever copies may not see all events.
+    #[error(
+        "the event at {position} is not shown, as a service keeps it to itself; copy with a key that may see all, or from the log's directory"
+    )]
+    Hidden {
+        /// The first event that is missing.
+        position: Position,
+    },
+    /// The log cannot be read.
+    #[error("reading the log: {0}")]
+    Source(ReadError),
+    /// The copy cannot be read.
+    #[error("reading the copy: {0}")]
+    Target(ReadError),
+    /// The copy does not take an event.
+    #[error("writing what stands at {position}: {error}")]
+    Append {
+        /// The first event of the append.
+        position: Position,
+        /// Why.
+        error: AppendError,
+    },
+}
+
+anabranch_model::debug_is_words!(CopyError);
+
+/// A copy at work.
+pub struct Copy<'a> {
+    target: &'a dyn Log,
+    clock: Option<&'a GivenClock>,
+    events: EventStream,
+    at: Cut,
+}
+
+impl<'a> Copy<'a> {
+    /// Goes on where `target` ends: to the head of `source`, or on for ever
+    /// ([`ReadMode::Follow`]). Where `clock` is the clock of `target`, events keep the times at
+    /// which they were recorded.
+    ///
+    /// # Errors
+    ///
+    /// The logs cannot be read, or `target` is no copy of `source`: it has another layout, goes
+    /// further, or ends in another event.
+    pub async fn start(
+        source: &dyn Log,
+        target: &'a dyn Log,
+        clock: Option<&'a GivenClock>,
+        mode: ReadMode,
+    ) -> Result<Self, CopyError> {
+        let (source_layout, target_layout) = (source.layout(), target.layout());
+        if source_layout != target_layout {
+            let (source_layout, target_layout) = (Box::new(source_layout), Box::new(target_layout));
+            return Err(CopyError::Layout {
+                source_layout,
+                target_layout,
+            });
+        }
+        let at = target.head().await.map_err(CopyError::Target)?;
+        let head = source.head().await.map_err(CopyError::Source)?;
+        for (partition, end) in at.iter() {
+            let offset = end - 1;
+            let position = Position { partition, offset };
+            if head.get(partition) < end {
+                let offset = head.get(partition);
+                return Err(CopyError::Differs {
+                    position: Position { partition, offset },
+                });
+            }
+            let is_timed = clock.is_some();
+            let theirs = line_at(source, &head, position, is_timed)
+                .await
+                .map_err(CopyError::Source)?;
+            let ours = line_at(target, &at, position, is_timed)
+                .await
+                .map_err(CopyError::Target)?;
+            if theirs != ours {
+                return Err(CopyError::Differs { position });
+            }
+        }
+        let events = source.read(&at, Filter::all(), mode);
+        Ok(Self {
+            target,
+            clock,
+            events,
+            at,
+        })
+    }
+
+    /// How far it has come.
+    pub fn at(&self) -> &Cut {
+        &self.at
+    }
+
+    /// Copies some more events; gives how many, `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// A log refuses, or what it gives is not what the copy needs.
+    pub async fn next(&mut self) -> Result<Option<u64>, CopyError> {
+        let Some(batch) = self.events.next_batch().await else {
+            return Ok(None);
+        };
+        let batch = batch.map_err(CopyError::Source)?;
+        let mut copied = 0;
+        for (begin, recorded_at, append) in appends_of(&batch).map_err(source_error)? {
+            copied += append.len() as u64;
+            self.write(begin, recorded_at, append).await?;
+        }
+        Ok(Some(copied))
+    }
+
+    async fn write(
+        &mut self,
+        begin: Position,
+        recorded_at: u64,
+        append: Vec<(NewEvent, Version)>,
+    ) -> Result<(), CopyError> {
+        let next = self.at.get(begin.partition);
+        if begin.offset != next {
+            let position = Position {
+                offset: next,
+                ..begin
+            };
+            return Err(CopyError::Hidden { position });
+        }
+        if let Some(clock) = self.clock {
+            clock.given.store(recorded_at, Ordering::Release);
+        }
+        let (events, versions): (Vec<NewEvent>, Vec<Version>) = append.into_iter().unzip();
+        let written = self.target.append(Append::events(events)).await;
+        let written = written.map_err(|error| CopyError::Append {
+            position: begin,
+            error,
+        })?;
+        for (offset, (placed, version)) in (begin.offset..).zip(written.places.iter().zip(versions))
+        {
+            let position = Position { offset, ..begin };
+            if placed.position != position || placed.version != version {
+                return Err(CopyError::Differs { position });
+            }
+        }
+        self.at
+            .set(begin.partition, next + written.places.len() as u64);
+        Ok(())
+    }
+}
+
+/// Where an append begins, when it was recorded, and its events with their versions.
+type Written = (Position, u64, Vec<(NewEvent, Version)>);
+
+/// The appends of a batch, as far as its log tells them apart.
+fn appends_of(batch: &EventBatch) -> Result<Vec<Written>, RecordError> {
+    let mut appends: Vec<Written> = Vec::new();
+    let mut before = None;
+    for event in batch {
+        let event = event?;
+        let begin = batch.append_start(event.position);
+        if before != Some(begin) {
+            before = Some(begin);
+            appends.push((event.position, event.recorded_at, Vec::new()));
+        }
+        if let Some((_, _, events)) = appends.last_mut() {
+            events.push((as_new(&event)?, event.version));
+        }
+    }
+    Ok(appends)
+}
+
+/// What a log has taken as a name is one.
+const NO_NAME: RecordError = RecordError("a stored name is none");
+
+fn as_new(event: &EventRef<'_>) -> Result<NewEvent, RecordError> {
+    let meta = match event.meta.is_empty() {
+        true => None,
+        false => Some(Arc::new(event.meta.decode()?)),
+    };
+    Ok(NewEvent {
+        id: event.id,
+        stream: StreamId::system(event.stream).map_err(|_| NO_NAME)?,
+        event_type: EventType::new(event.event_type).map_err(|_| NO_NAME)?,
+        schema_version: event.schema_version,
+        data: Bytes::copy_from_slice(event.data),
+        meta,
+    })
+}
+
+fn source_error(error: RecordError) -> CopyError {
+    CopyError::Source(malformed(error))
+}
+
+/// What the exports of a log say of each partition, up to `until`: how many events it has, and a
+/// hash over the lines of all of them in their order. Logs of which these are the same have the same
+/// exports, but for the order between partitions. Without `times` as if all were recorded at one
+/// moment.
+///
+/// # Errors
+///
+/// The log cannot be read so far.
+pub async fn digests(
+    log: &dyn Log,
+    until: &Cut,
+    times: bool,
+) -> Result<Vec<(PartitionId, u64, u128)>, ReadError> {
+    let mut hashes: Vec<(PartitionId, u64, u128)> = until
+        .iter()
+        .map(|(partition, _)| (partition, 0, 0))
+        .collect();
+    let mut events = log.read(&Cut::start(), Filter::all(), ReadMode::ToHead);
+    let mut line = Vec::new();
+    let is_done = |hashes: &[(PartitionId, u64, u128)]| {
+        hashes
+            .iter()
+            .all(|(partition, count, _)| *count == until.get(*partition))
+    };
+    while !is_done(&hashes)
+        && let Some(batch) = events.next_batch().await
+    {
+        for event in &batch? {
+            let event = event.map_err(malformed)?;
+            let of_partition = hashes
+                .iter_mut()
+                .find(|(id, ..)| *id == event.position.partition);
+            if let Some((partition, count, hash)) = of_partition
+                && *count < until.get(*partition)
+            {
+                write_line(&event, times, &mut line).map_err(malformed)?;
+                *hash = content_hash([&hash.to_be_bytes()[..], &line]);
+                *count += 1;
+            }
+        }
+    }
+    Ok(hashes)
+}
+
+/// The export's line of the event at `position`, below `head`.
+async fn line_at(
+    log: &dyn Log,
+    head: &Cut,
+    position: Position,
+    times: bool,
+) -> Result<Vec<u8>, ReadError> {
+    let mut from = head.clone();
+    from.set(position.partition, position.offset);
+    let mut line = Vec::new();
+    let mut events = log.read(&from, Filter::all(), ReadMode::ToHead);
+    while let Some(event) = events.next().await {
+        let event = event?;
+        if event.position == position {
+            write_line(&event.as_ref(), times, &mut line).map_err(malformed)?;
+            break;
+        }
+    }
+    Ok(line)
+}
+
+fn write_line(event: &EventRef<'_>, times: bool, line: &mut Vec<u8>) -> Result<(), RecordError> {
+    line.clear();
+    let recorded_at = if times { event.recorded_at } else { 0 };
+    write_cloud_event(
+        &EventRef {
+            recorded_at,
+            ..*event
+        },
+        line,
+    )
+}
