@@ -174,7 +174,7 @@ fn a_log_that_somebody_writes_to_is_not_sealed() {
         filled(&env, &layout, 5);
         moving().begin(&env).unwrap();
         let writer = open(&env, "/old").unwrap();
-        let refused = seal_moved(&env, &moving()).err().expect("it is refused");
+        let refused = seal_moved(&env, &moving()).expect_err("it is refused");
         assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
         append(&writer, 5);
     }
@@ -189,7 +189,7 @@ fn a_log_moves_to_one_place_only_and_to_nothing_that_is_another_log() {
         to: Path::new(dir),
         ..moving()
     };
-    let refused = to("/taken").begin(&env).err().expect("it is refused");
+    let refused = to("/taken").begin(&env).expect_err("it is refused");
     assert!(refused.to_string().contains("has another log"), "{refused}");
     move_all(&env).unwrap();
     for refused in [
