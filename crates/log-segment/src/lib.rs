@@ -34,6 +34,7 @@ mod layout_file;
 mod lookups;
 mod lost;
 mod moved;
+mod moving;
 mod open;
 mod options;
 mod part;
@@ -68,7 +69,8 @@ pub use admin::{
 };
 pub use embedded::{EmbeddedLog, create};
 pub use layout_file::{folder_names, layout_of};
-pub use moved::{Moving, moved_to, seal_moved, settle_moved};
+pub use moved::moved_to;
+pub use moving::{Moving, seal_moved, settle_moved};
 pub use options::{Background, Durability, Options, WriteMethod};
 #[cfg(not(feature = "sabotage"))]
 use sabotage::Bug;

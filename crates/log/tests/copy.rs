@@ -50,7 +50,7 @@ fn fill(log: &dyn Log, clock: &sim::SimClock, from: u64, appends: u64) {
     for number in from..from + appends {
         clock.advance(std::time::Duration::from_micros(1 + random.below(1_000)));
         let category = ["order", "payment", "stock", "$fact"][random.below(4) as usize];
-        let stream = StreamId::system(&format!("{category}/{}", random.below(9))).unwrap();
+        let stream = StreamId::system(format!("{category}/{}", random.below(9))).unwrap();
         let count = 1 + random.below(3);
         let mut events: Vec<NewEvent> = (0..count)
             .map(|n| {
