@@ -84,6 +84,7 @@ class Session:
         key: Optional[str] = None,
         expect: Optional[Expect] = None,
         traceparent: Optional[str] = None,
+        causes: Optional[str] = None,
         wait: Optional[float] = None,
         timeout: Optional[float] = None,
     ) -> Outcome:
@@ -92,7 +93,9 @@ class Session:
 
         `key` names the command: sending it again with the same one gives the first outcome. If
         nothing is said, a new one is made and kept over all attempts. `expect` is the version
-        that the entity must be at, `empty` or `exists`. `timeout` is in seconds.
+        that the entity must be at, `empty` or `exists`. `causes` are what the command depends on,
+        positions and tokens such as `3:17, TOKEN`, or `root`; if nothing is said, what the session
+        has seen. `timeout` is in seconds.
         """
         with self._lock:
             try:
@@ -104,6 +107,7 @@ class Session:
                     key=key,
                     expect=expect,
                     traceparent=traceparent,
+                    causes=causes,
                     wait=wait,
                     timeout=self._timeout if timeout is None else timeout,
                     token=self.token,
@@ -157,6 +161,7 @@ def send(
     key: Optional[str],
     expect: Optional[Expect],
     traceparent: Optional[str],
+    causes: Optional[str],
     wait: Optional[float],
     timeout: float,
     token: Optional[str],
@@ -177,6 +182,8 @@ def send(
         headers[name] = "*" if expect in ("empty", "exists") else f'"{int(expect)}"'
     if traceparent is not None:
         headers["traceparent"] = _header("a traceparent", traceparent)
+    if causes is not None:
+        headers["anabranch-causes"] = _header("causes", causes)
     body = _http.compose({} if data is None else data)
     deadline = time.monotonic() + (0 if wait is None else _retry.seconds("wait", wait))
     waited = False

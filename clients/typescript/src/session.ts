@@ -55,6 +55,11 @@ export interface SendOptions {
   /** The version that the entity must be at, `empty` or `exists`. */
   readonly expect?: Expect;
   readonly traceparent?: string;
+  /**
+   * What it depends on: positions and tokens such as `3:17, TOKEN`, or `root`. If nothing is said,
+   * what the session has seen.
+   */
+  readonly causes?: string;
   /** How long the end of the saga is waited for that has taken it. */
   readonly waitMs?: number;
   readonly timeoutMs?: number;
@@ -70,7 +75,7 @@ export interface QueryOptions {
 }
 
 const WAITING = { timeoutMs: true, signal: true } as const;
-const SEND: Names<SendOptions> = { ...WAITING, key: true, expect: true, traceparent: true, waitMs: true };
+const SEND: Names<SendOptions> = { ...WAITING, key: true, expect: true, traceparent: true, causes: true, waitMs: true };
 const QUERY: Names<QueryOptions> = { ...WAITING, policy: true };
 
 /**
@@ -168,13 +173,16 @@ async function send(
     "idempotency-key": header("an idempotency key", options.key ?? randomUUID()),
     ...(token === undefined ? {} : { [TOKEN]: header("a token", token) }),
   };
-  const { expect, traceparent } = options;
+  const { expect, traceparent, causes } = options;
   if (expect !== undefined && checkedState(expect) !== "any") {
     const name = expect === "empty" ? "if-none-match" : "if-match";
     headers[name] = typeof expect === "string" ? "*" : `"${BigInt(expect)}"`;
   }
   if (traceparent !== undefined) {
     headers["traceparent"] = header("a traceparent", traceparent);
+  }
+  if (causes !== undefined) {
+    headers["anabranch-causes"] = header("causes", causes);
   }
   const body = compose(data);
   const deadline = performance.now() + milliseconds("waitMs", options.waitMs ?? 0);

@@ -28,6 +28,7 @@ use crate::newer::NewerTypes;
 use crate::panics::contain;
 use crate::port::Port;
 use crate::process::{ProcessHost, ProcessOptions, ProcessParts};
+use crate::reads::Reads;
 use crate::registry;
 use crate::service::{Hosts, Service};
 use crate::snapshot::{MemorySnapshots, SnapshotStore};
@@ -587,8 +588,7 @@ impl ServiceBuilder {
             hosted,
             dispatcher,
             hosts,
-            views,
-            consumers,
+            reads: Arc::new(Reads { views, consumers }),
             head_watch,
             time: self.time,
             diagnostics,

@@ -4,17 +4,22 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use anabranch_domain::{Command as _, CommandEnvelope, CommandId, Entity, StreamId};
-use anabranch_model::Version;
+use anabranch_model::{Cut, Version};
 
+use crate::causes::Causes;
 use crate::entity::{EntityHost, Inspection, SendOptions};
 use crate::host::Accepted;
 use crate::port::{Delivered, Dispatch, Port, Problem};
+use crate::reads::Reads;
 use crate::send_error::SendError;
 use crate::time::Time;
 
 /// One entity, wherever it is. Cheap; does not load anything by itself.
 pub struct EntityHandle<E: Entity> {
     at: Result<(Way, StreamId), SendError>,
+    causes: Option<Causes>,
+    /// What its sender reads.
+    reads: Option<Arc<Reads>>,
     entity: PhantomData<fn() -> E>,
 }
 
@@ -41,7 +46,35 @@ impl<E: Entity> EntityHandle<E> {
         let stream = stream.map_err(|error| SendError::Invalid(error.to_string()));
         Self {
             at: way.and_then(|way| Ok((way, stream?))),
+            causes: None,
+            reads: None,
             entity: PhantomData,
+        }
+    }
+
+    pub(crate) fn read_by(mut self, reads: Arc<Reads>) -> Self {
+        self.reads = Some(reads);
+        self
+    }
+
+    /// What the commands depend on that are sent by this handle. Without this the options of a
+    /// command say it, or else those of the entity ([`EntityOptions::causes`](crate::EntityOptions)),
+    /// which are [`Causes::Session`]: what the service has read.
+    #[must_use]
+    pub fn causes(mut self, causes: Causes) -> Self {
+        self.causes = Some(causes);
+        self
+    }
+
+    fn depends(&self, way: &Way, given: Cut) -> Cut {
+        let session = || match &self.reads {
+            Some(reads) if given == Cut::start() => reads.seen(),
+            _ => given.clone(),
+        };
+        match (&self.causes, way) {
+            (Some(causes), _) => causes.cut(session),
+            (None, Way::Here(host)) if given == Cut::start() => host.causes().cut(session),
+            (None, _) => session(),
         }
     }
 
@@ -54,9 +87,10 @@ impl<E: Entity> EntityHandle<E> {
     pub async fn send_with(
         &self,
         command: E::Command,
-        options: SendOptions,
+        mut options: SendOptions,
     ) -> Result<Accepted, SendError> {
         let (way, stream) = self.at.as_ref().map_err(Clone::clone)?;
+        options.causes = self.depends(way, options.causes);
         let (port, time) = match way {
             Way::Here(host) => {
                 return host.send(stream.clone(), Box::new(command), options).await;

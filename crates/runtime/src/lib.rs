@@ -67,6 +67,7 @@
 
 mod beside;
 mod builder;
+mod causes;
 pub mod checkpoint;
 pub mod consumer;
 mod content;
@@ -90,6 +91,7 @@ mod newer;
 mod panics;
 pub mod port;
 mod process;
+mod reads;
 pub mod registry;
 mod send_error;
 mod service;
@@ -100,6 +102,7 @@ mod unwritten;
 pub mod view;
 
 pub use builder::{ServiceBuilder, StartError};
+pub use causes::{Cause, Causes};
 pub use delivery::{CallContext, CallError, Circuit, CircuitState, DeadLetter, Delivery, Letter};
 pub use diagnostics::{Alert, Diagnostic, Diagnostics};
 pub use entity::{EntityHost, EntityOptions, HostError, Inspection, SendOptions};

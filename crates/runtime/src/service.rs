@@ -22,6 +22,7 @@ use crate::head_watch::HeadWatch;
 use crate::hosted::Hosted;
 use crate::port::{Ask, Delivered, Dispatch, Port, Problem, Reply, Request, Subject};
 use crate::process::ProcessHost;
+use crate::reads::Reads;
 use crate::send_error::SendError;
 use crate::time::Time;
 use crate::view::{
@@ -39,8 +40,7 @@ pub struct Service {
     pub(crate) name: String,
     pub(crate) hosted: Arc<Hosted>,
     pub(crate) hosts: Hosts,
-    pub(crate) views: BTreeMap<&'static str, Arc<dyn AnyView>>,
-    pub(crate) consumers: BTreeMap<&'static str, Arc<ConsumerHost>>,
+    pub(crate) reads: Arc<Reads>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) head_watch: Arc<HeadWatch>,
     pub(crate) time: Time,
@@ -63,13 +63,20 @@ impl Service {
     pub fn entity<E: Entity>(&self, key: impl AsRef<str>) -> EntityHandle<E> {
         let host = self.hosts.get(&TypeId::of::<E>()).cloned();
         let host = host.and_then(|host| host.downcast::<EntityHost>().ok());
-        match (host, &self.dispatcher.elsewhere) {
+        let handle = match (host, &self.dispatcher.elsewhere) {
             (None, Some(port)) => EntityHandle::through(port.clone(), self.time.clone(), key),
             (host, _) => EntityHandle::new(
                 host.ok_or_else(|| self.hosted.not_hosted(E::CATEGORY)),
                 key.as_ref(),
             ),
-        }
+        };
+        handle.read_by(self.reads.clone())
+    }
+
+    /// What this service has read: what its views show, and what its consumers were given. A command
+    /// whose sender says nothing of causes depends on it.
+    pub fn seen(&self) -> Cut {
+        self.reads.seen()
     }
 
     /// The entities of this category, whatever their type.
@@ -88,7 +95,7 @@ impl Service {
         match subject {
             Subject::Category(category) => self.hosted.owns(category),
             Subject::Process(name) => self.hosted.processes.contains_key(name),
-            Subject::View(name) => self.views.contains_key(name),
+            Subject::View(name) => self.reads.views.contains_key(name),
         }
     }
 
@@ -98,7 +105,7 @@ impl Service {
         match subject {
             Subject::Category(_) => self.categories().chain(processes).collect(),
             Subject::Process(_) => processes.collect(),
-            Subject::View(_) => self.views.keys().copied().collect(),
+            Subject::View(_) => self.reads.views.keys().copied().collect(),
         }
     }
 
@@ -120,7 +127,7 @@ impl Service {
     ) -> Result<(), SendError> {
         let now = self.time.now().micros() / 1000;
         let id = id.unwrap_or_else(|| CommandId::v7(now, self.time.random()));
-        let mut envelope = CommandEnvelope::plain(id, saga, command, Cut::start())?;
+        let mut envelope = CommandEnvelope::plain(id, saga, command, self.seen())?;
         envelope.correlation_id = Some(id.to_string());
         self.deliver(envelope).await.map(|_| ())
     }
@@ -218,7 +225,7 @@ impl Service {
         question: impl Into<Question>,
         consistency: Consistency,
     ) -> Result<JsonAnswer, QueryError> {
-        match self.views.get(view) {
+        match self.reads.views.get(view) {
             Some(host) => host.ask_json(query, question.into(), consistency).await,
             None => Err(QueryError::Unknown(self.no_view(view))),
         }
@@ -226,26 +233,27 @@ impl Service {
 
     /// The view of this name, to operate it.
     pub fn view(&self, name: &str) -> Result<&Arc<dyn AnyView>, OperateError> {
-        let view = self.views.get(name);
+        let view = self.reads.views.get(name);
         view.ok_or_else(|| OperateError::Unknown(self.no_view(name)))
     }
 
     /// Every view, by name.
     pub fn views(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn AnyView>)> {
-        self.views.iter().map(|(&name, view)| (name, view))
+        self.reads.views.iter().map(|(&name, view)| (name, view))
     }
 
     /// Every consumer, by name.
     pub fn consumers(&self) -> impl Iterator<Item = (&'static str, &Arc<ConsumerHost>)> {
-        self.consumers
+        self.reads
+            .consumers
             .iter()
             .map(|(&name, consumer)| (name, consumer))
     }
 
     /// The consumer of this name, to operate it.
     pub fn consumer(&self, name: &str) -> Result<&Arc<ConsumerHost>, OperateError> {
-        self.consumers.get(name).ok_or_else(|| {
-            let known: Vec<_> = self.consumers.keys().copied().collect();
+        self.reads.consumers.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.reads.consumers.keys().copied().collect();
             let known = known.join(", ");
             OperateError::Unknown(format!(
                 "no consumer {name:?} is hosted here; known: {known}"
@@ -259,7 +267,7 @@ impl Service {
     }
 
     fn no_view(&self, name: &str) -> String {
-        let known: Vec<_> = self.views.keys().copied().collect();
+        let known: Vec<_> = self.reads.views.keys().copied().collect();
         format!(
             "no view {name:?} is hosted here; known: {}",
             known.join(", ")
@@ -285,8 +293,14 @@ impl Service {
             .await;
             self.dispatcher.close();
             join_all(self.hosted.entities.values().map(|entity| entity.close())).await;
-            join_all(self.views.values().map(|view| view.close())).await;
-            join_all(self.consumers.values().map(|consumer| consumer.close())).await;
+            join_all(self.reads.views.values().map(|view| view.close())).await;
+            join_all(
+                self.reads
+                    .consumers
+                    .values()
+                    .map(|consumer| consumer.close()),
+            )
+            .await;
         });
         matches!(select(closing, deadline).await, Either::Left(_))
     }
@@ -299,10 +313,10 @@ impl Service {
         for entity in self.hosted.entities.values() {
             entity.kill();
         }
-        for view in self.views.values() {
+        for view in self.reads.views.values() {
             view.kill();
         }
-        for consumer in self.consumers.values() {
+        for consumer in self.reads.consumers.values() {
             consumer.kill();
         }
         self.dispatcher.close();

@@ -5,14 +5,15 @@ use std::time::Duration;
 use anabranch_access::Verb;
 use anabranch_domain::{CommandEnvelope, CommandId, Json, Role, StreamId};
 use anabranch_log::Expect;
-use anabranch_model::{Session, content_hash};
+use anabranch_model::{Cut, Session, content_hash};
 use anabranch_runtime::port::{Dispatch, Port, Subject};
-use anabranch_runtime::{Accepted, Delivered, SendError, Service};
+use anabranch_runtime::{Accepted, Causes, Delivered, SendError, Service};
 use anabranch_wire::{CommandBody, CommandOutcome, IDEMPOTENCY_KEY as IDEMPOTENCY_KEY_NAME};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::answer::{Answer, reply};
+use crate::causes;
 use crate::convert;
 use crate::owner::{Reached, reach};
 use crate::policy::{Needs, Routes};
@@ -52,7 +53,9 @@ async fn send(
     let id = id_of(&shared, &headers)?;
     let wait = prefer::wait(&headers);
     let session = session_of(&shared, &headers).await?;
+    let named = causes::named(&shared, &headers).await?;
     let reached = reach(&shared, Subject::Category(stream.category()))?;
+    let causes = depends(&reached, stream.category(), named, &session);
     let envelope = CommandEnvelope {
         id,
         to: stream.clone(),
@@ -62,7 +65,7 @@ async fn send(
         reply_to: None,
         correlation_id: Some(id.to_string()),
         traceparent: traceparent(&headers),
-        causes: session.deps().clone(),
+        causes,
     };
     let owner = match reached {
         Reached::Here(owner) => owner,
@@ -101,6 +104,21 @@ async fn send(
         Err(error) => return Err(refused(&shared, id, error, session).await?),
     };
     done(&shared, &stream, id, &accepted, session)
+}
+
+/// What a command depends on: what it says itself, or else the entity's default. Who shows no token
+/// has seen what the service has read.
+fn depends(reached: &Reached, category: &str, named: Option<Causes>, session: &Session) -> Cut {
+    let owner = match reached {
+        Reached::Here(owner) => Some(owner),
+        Reached::Elsewhere(_) => None,
+    };
+    let entity = owner.and_then(|owner| owner.any_entity(category).ok());
+    let causes = named.or_else(|| Some(entity?.causes().clone()));
+    causes.unwrap_or_default().cut(|| match owner {
+        Some(owner) if *session.seen() == Cut::start() => owner.seen(),
+        _ => session.deps().clone(),
+    })
 }
 
 /// An entity has done it.

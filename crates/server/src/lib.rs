@@ -26,6 +26,8 @@
 //! * `Prefer: wait=5` lets a command to a saga be answered when the saga has ended.
 //! * `Anabranch-Token`, handed back with the next request, makes a client see what it has
 //!   written and never less than it has seen.
+//! * `Anabranch-Causes` says what a command depends on: `3:17, TOKEN`, or `root` for nothing. Without it
+//!   that is what the token says, and without one what the service has read.
 //! * `Anabranch-Log` names the log that a request is meant for; a server of another log refuses
 //!   it.
 //! * Errors are problem details (RFC 9457) with a stable `code` and with `happened`, which is
@@ -50,6 +52,7 @@ mod askers;
 mod asyncapi;
 mod audit;
 mod calls;
+mod causes;
 pub mod client;
 mod command;
 mod convert;

@@ -71,6 +71,10 @@ pub const SERVICE_HEADER: &str = "anabranch-service";
 /// The header that holds a token, both ways: what a client has written and seen.
 pub const TOKEN_HEADER: &str = "anabranch-token";
 
+/// The header that says what a command depends on: positions of events and tokens with commas between,
+/// such as `3:17, TOKEN`, or `root` for nothing.
+pub const CAUSES_HEADER: &str = "anabranch-causes";
+
 /// The header that says what a query does when the view is behind: `wait=5s`, `fail` or
 /// `stale`.
 pub const POLICY_HEADER: &str = "anabranch-policy";

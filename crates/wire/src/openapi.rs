@@ -140,6 +140,10 @@ pub const ENDPOINTS: &[Endpoint] = &[
         ("Idempotency-Key", "The command's id: sending it again gives the first outcome"),
         ("If-Match", "The version that the entity is expected at, or *"),
         ("If-None-Match", "*: the entity is expected to have no events"),
+        (
+            "Anabranch-Causes",
+            "What it depends on: positions of events and tokens, as 3:17, TOKEN; or root for nothing. Without it what the token says, and without one what the service has read",
+        ),
         ("Prefer", "wait=5: answers when the saga has ended, after so many seconds at most"),
         TOKEN,
     ])

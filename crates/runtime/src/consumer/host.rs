@@ -111,6 +111,11 @@ impl ConsumerHost {
         }
     }
 
+    /// What it was given: a cut of the log.
+    pub fn seen(&self) -> Cut {
+        self.following.shown.borrow().cut.clone()
+    }
+
     /// Ready when it has consumed everything that `cut` includes.
     pub async fn reached(&self, cut: &Cut) {
         let mut shown = self.following.shown.clone();

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span};
 
 use super::{EntityOptions, Inspection, SendOptions};
+use crate::causes::Causes;
 use crate::host::{
     Accepted, Ask, Host, HostParts, Input, Item, LoadError, Shard, Shared, Status, load_from_events,
 };
@@ -123,6 +124,11 @@ impl EntityHost {
     /// The category.
     pub fn category(&self) -> &'static str {
         self.host.shared.about.name
+    }
+
+    /// What a command depends on whose sender says nothing of it.
+    pub fn causes(&self) -> &Causes {
+        &self.host.shared.options.causes
     }
 
     /// The names of the commands that it takes.

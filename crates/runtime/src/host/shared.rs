@@ -10,6 +10,7 @@ use anabranch_model::{EventType, NameError};
 use super::desk::Writer;
 use super::item::Outbox;
 use super::kind::{About, Kind};
+use crate::causes::Causes;
 use crate::diagnostics::Diagnostics;
 use crate::ended::EndedSagas;
 use crate::feed::Feed;
@@ -40,6 +41,8 @@ pub struct HostOptions {
     pub contended_attempts_max: u32,
     /// How long a command may take, if the sender says nothing.
     pub timeout: Duration,
+    /// What a command depends on, if the sender says nothing.
+    pub causes: Causes,
 }
 
 impl Default for HostOptions {
@@ -60,6 +63,7 @@ impl Default for HostOptions {
             unknown_attempts_max: 8,
             contended_attempts_max: 8,
             timeout: Duration::from_secs(30),
+            causes: Causes::Session,
         }
     }
 }

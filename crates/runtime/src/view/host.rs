@@ -112,6 +112,9 @@ pub trait AnyView: Any + Send + Sync {
     /// How far it is and what it is doing.
     fn status(&self) -> BoxFuture<'_, ViewStatus>;
 
+    /// What it shows: the cut that the serving copy stands at.
+    fn seen(&self) -> Cut;
+
     /// Asks a query by name.
     fn ask_json(
         &self,
@@ -565,6 +568,14 @@ fn percent(done: &Cut, head: &Cut) -> u8 {
 }
 
 impl<V: View> AnyView for ViewHost<V> {
+    fn seen(&self) -> Cut {
+        let running = self.inner.running();
+        let serving = running.serving.as_ref();
+        serving.map_or_else(Cut::start, |runner| {
+            runner.following.shown.borrow().cut.clone()
+        })
+    }
+
     fn status(&self) -> BoxFuture<'_, ViewStatus> {
         Box::pin(async {
             let (serving, building, copies) = {

@@ -54,6 +54,10 @@ items! {
     Hop is "hop";
     /// What [`Board`] does not show, in partitions with what it shows.
     Aside is "aside";
+    /// What another service has.
+    Shelf is "shelf";
+    /// What that service has, and depends on nothing.
+    Remark is "remark";
 }
 
 /// What a board shows of an item.

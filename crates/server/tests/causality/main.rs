@@ -9,6 +9,7 @@
 
 mod embedded;
 mod engine;
+mod explicit;
 mod items;
 mod minimal;
 mod protections;

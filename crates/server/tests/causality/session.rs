@@ -109,6 +109,21 @@ impl Session {
         Ok(serde_json::from_value(json["value"].clone()).unwrap())
     }
 
+    /// Waits until a view of those who write shows what it has seen.
+    pub async fn ask_here(&mut self, world: &World, view: &str) {
+        let at = path(&["views", view, "all"], &[]);
+        let headers: Vec<_> = self
+            .token
+            .iter()
+            .map(|token| ("anabranch-token", &**token))
+            .collect();
+        let client = &world.writers.client;
+        let sent = client.send(Method::Get, &at, &headers, Bytes::new());
+        let reply = sent.await.unwrap();
+        assert!(reply.status.is_success(), "{}", reply.json());
+        self.hears(&reply);
+    }
+
     pub async fn reply_of(&mut self, reader: &Reader, view: &str, policy: &str) -> Reply {
         let at = path(&["views", view, "all"], &[]);
         let mut headers = vec![("anabranch-policy", policy)];
