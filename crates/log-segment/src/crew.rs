@@ -297,6 +297,11 @@ impl Post {
         }
     }
 
+    /// How many members there are, and were.
+    pub fn members(&self) -> usize {
+        lock(&self.crew.state).seats.len()
+    }
+
     /// Asks for the last of the rounds.
     pub fn ring_for_upkeep(&self) {
         if let Some((_, bell)) = self.crew.rounds.last() {

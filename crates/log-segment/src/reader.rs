@@ -190,22 +190,33 @@ impl BatchSource for ForwardSource {
         let Some(until) = self.until else {
             return self.poll_follow(cx);
         };
+        // What was written last is in memory while somebody follows.
+        if let Some(batch) = self.take_from_tail(until) {
+            return Poll::Ready(Some(Ok(batch)));
+        }
         Poll::Ready(self.next(until).transpose())
     }
 }
 
 impl ForwardSource {
+    /// The next events, up to position `limit`, if they are in memory.
+    fn take_from_tail(&mut self, limit: u64) -> Option<EventBatch> {
+        if self.position >= limit {
+            return None;
+        }
+        let block = self.store.tail.find(self.position)?;
+        self.place = Place::Unknown;
+        let last = block.entries.last();
+        let end = last.map_or(limit, |e| e.first + u64::from(e.count));
+        Some(self.give(block, end.min(limit)))
+    }
+
     fn poll_follow(&mut self, cx: &mut Context<'_>) -> Polled {
         loop {
             let published = self.store.published();
             if self.position < published {
-                if let Some(block) = self.store.tail.find(self.position) {
-                    self.place = Place::Unknown;
-                    let end = block
-                        .entries
-                        .last()
-                        .map_or(published, |e| e.first + u64::from(e.count));
-                    return Poll::Ready(Some(Ok(self.give(block, end.min(published)))));
+                if let Some(batch) = self.take_from_tail(published) {
+                    return Poll::Ready(Some(Ok(batch)));
                 }
                 match self.next(published) {
                     Ok(Some(batch)) => return Poll::Ready(Some(Ok(batch))),

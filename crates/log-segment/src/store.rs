@@ -13,7 +13,7 @@ use anabranch_model::{Block, BlockEntry, Event, EventBatch, EventId, PartitionId
 use bytes::BytesMut;
 
 use crate::files::Files;
-use crate::format::{FrameAt, LogIdentity, Spot, find_frame_magic, frame_at};
+use crate::format::{FrameAt, LogIdentity, PAGE, Spot, find_frame_magic, frame_at};
 use crate::index::{
     ActiveIndex, FramePlace, IndexError, Lookup, Run, SealedIndex, StreamSpan, id_key, stream_key,
     write_index,
@@ -264,7 +264,14 @@ impl Store {
         let file = self.file(&part.segment)?;
         let mut want = CHUNK;
         loop {
-            let room = part.segment.capacity.saturating_sub(offset);
+            // Who reads at the end of a part that grows needs no more memory than there are events.
+            let end = match &*read(&part.index) {
+                PartIndex::Active(index) if index.end_offset() > offset => {
+                    index.end_offset().next_multiple_of(PAGE as u64)
+                }
+                _ => u64::MAX,
+            };
+            let room = part.segment.capacity.min(end).saturating_sub(offset);
             buf.resize(want.min(usize::try_from(room).unwrap_or(usize::MAX)), 0);
             let (len, refused) = read_readable(&*file, &mut buf, offset);
             buf.truncate(len);

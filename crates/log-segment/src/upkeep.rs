@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::MergeJob;
-use crate::crew::{Crew, Member, Round};
+use crate::crew::{Crew, Member, Post, Round};
 use crate::format::Mark;
 use crate::group::Spare;
 use crate::index::{IndexError, Scratch, SealedIndex, write_index, write_index_in};
@@ -274,7 +274,7 @@ impl Writer {
         let mark = &marker.mark;
         if (mark.durable, mark.segment_id, mark.offset)
             == (point.position, point.segment_id, point.offset)
-            || now < marker.marked_at + MARK_EVERY
+            || now < marker.marked_at + self.mark_every()
             || self.unsynced()
         {
             return;
@@ -291,6 +291,12 @@ impl Writer {
         if let Err(error) = write_mark(marker, mark) {
             self.store.note(disk_says("writing the mark", &error));
         }
+    }
+
+    /// Of many partitions each marks less often: all of them together flush marks at a bounded rate.
+    fn mark_every(&self) -> Duration {
+        let members = self.post.get().map_or(1, Post::members);
+        MARK_EVERY * (members / 4).clamp(1, 20) as u32
     }
 
     /// Whether acknowledged events are still on their way to the disk.
