@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_env::{Disk, DiskStats, Env};
-use anabranch_log::{Append, Log, OpenError};
-use anabranch_log_segment::{Durability, Options, SegmentLog, WriteMethod};
+use anabranch_log::{Append, Layout, Log, OpenError};
+use anabranch_log_segment::{
+    Durability, EmbeddedLog, Options, SegmentLog, Stats, WriteMethod, create, layout_of,
+};
 
 use crate::drive::Client;
 use crate::error::BenchError;
@@ -90,26 +92,98 @@ impl Engine for Segments {
     }
 }
 
-impl OpenLog for SegmentLog {
-    fn method(&self) -> String {
-        match self.write_method() {
-            WriteMethod::Auto => "auto",
-            WriteMethod::Buffered => "buffered",
-            WriteMethod::Direct => "direct",
+/// The embedded engine with several partitions, over which all streams are spread.
+#[derive(Debug, Clone, Copy)]
+pub struct Partitions(pub u32);
+
+impl Partitions {
+    fn open_with(&self, env: Env, dir: &Path, options: Options) -> Result<EmbeddedLog, OpenError> {
+        if layout_of(&env, dir)?.is_one() {
+            let layout = Layout::new(Vec::new(), self.0);
+            let layout = layout.map_err(|error| OpenError::Invalid(error.to_string()))?;
+            create(&env, dir, &layout)?;
         }
-        .to_owned()
+        EmbeddedLog::open(env, dir, options)
+    }
+}
+
+impl Engine for Partitions {
+    fn open(
+        &self,
+        env: Env,
+        dir: &Path,
+        durability: Durability,
+    ) -> Result<Arc<dyn OpenLog>, OpenError> {
+        let options = Options {
+            durability,
+            ..Options::default()
+        };
+        Ok(Arc::new(self.open_with(env, dir, options)?))
+    }
+
+    fn open_for_burst(
+        &self,
+        env: Env,
+        dir: &Path,
+        durability: Durability,
+    ) -> Result<Arc<dyn OpenLog>, OpenError> {
+        let options = Options {
+            durability,
+            // Together as much as one partition has.
+            first_segment_bytes: Some(((128 << 20) / u64::from(self.0)).next_power_of_two()),
+            spare_segments: SPARE_SEGMENTS,
+            ..Options::default()
+        };
+        Ok(Arc::new(self.open_with(env, dir, options)?))
+    }
+}
+
+fn words(method: WriteMethod) -> String {
+    match method {
+        WriteMethod::Auto => "auto",
+        WriteMethod::Buffered => "buffered",
+        WriteMethod::Direct => "direct",
+    }
+    .to_owned()
+}
+
+fn without_zeros(disk: &dyn Disk, own: Stats) -> DiskStats {
+    /// Segments are written ahead in steps of this many bytes, each a write.
+    const AHEAD_STEP: u64 = 256 << 10;
+    let all = disk.stats();
+    let steps = own.ahead_bytes / AHEAD_STEP;
+    DiskStats {
+        bytes_written: all.bytes_written - own.ahead_bytes,
+        writes: all.writes - steps,
+        syncs: all.syncs,
+    }
+}
+
+impl OpenLog for EmbeddedLog {
+    fn method(&self) -> String {
+        words(self.write_method())
     }
 
     fn written(&self, disk: &dyn Disk) -> DiskStats {
-        /// Segments are written ahead in steps of this many bytes, each a write.
-        const AHEAD_STEP: u64 = 256 << 10;
-        let (all, own) = (disk.stats(), self.stats());
-        let steps = own.ahead_bytes / AHEAD_STEP;
-        DiskStats {
-            bytes_written: all.bytes_written - own.ahead_bytes,
-            writes: all.writes - steps,
-            syncs: all.syncs,
-        }
+        without_zeros(disk, self.stats())
+    }
+
+    fn prepare(&self) {
+        Self::prepare(self);
+    }
+
+    fn close(&self) -> Result<(), OpenError> {
+        Self::close(self)
+    }
+}
+
+impl OpenLog for SegmentLog {
+    fn method(&self) -> String {
+        words(self.write_method())
+    }
+
+    fn written(&self, disk: &dyn Disk) -> DiskStats {
+        without_zeros(disk, self.stats())
     }
 
     fn prepare(&self) {

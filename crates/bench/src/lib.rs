@@ -51,7 +51,7 @@ use std::process::Command;
 pub use anabranch_log_segment::Durability;
 pub use child::run_child;
 pub use config::Config;
-pub use engine::{Engine, OpenLog, Segments};
+pub use engine::{Engine, OpenLog, Partitions, Segments};
 pub use error::BenchError;
 pub use figures::{Figures, Ratio};
 pub use hosted::{

@@ -10,7 +10,8 @@ use crate::whole::{number, whole};
 use anabranch_bench::peers::Peer;
 use anabranch_bench::suite::{Part, Scale, suite};
 use anabranch_bench::{
-    BenchError, Config, Durability, Segments, Tools, Workload, measure, run_child,
+    BenchError, Config, Durability, Engine, Partitions, Segments, Tools, Workload, measure,
+    run_child,
 };
 use clap::{Args, ValueEnum};
 
@@ -45,6 +46,9 @@ pub struct BenchLog {
     /// Streams; each append goes to one of them, drawn at random
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = whole::<u64>, allow_negative_numbers = true)]
     streams: u64,
+    /// Partitions of the log, over which all streams are spread
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "suite", value_parser = whole::<u32>, allow_negative_numbers = true)]
+    partitions: u32,
     /// How long each contender appends, over all rounds
     #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = number, allow_negative_numbers = true)]
     seconds: f64,
@@ -133,8 +137,13 @@ pub fn run(
         command.args(["bench", "log", "--child", job]);
         Ok(command)
     };
+    let several = Partitions(args.partitions);
+    let engine: &dyn Engine = match args.partitions {
+        0 | 1 => &Segments,
+        _ => &several,
+    };
     let tools = Tools {
-        engine: &Segments,
+        engine,
         child: &child,
         progress,
     };
