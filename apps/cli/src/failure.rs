@@ -225,6 +225,9 @@ impl From<ReadError> for Failure {
                 .remedy("start what serves the log, or check the address"),
             ReadError::Unsupported(_) => Self::new(Exit::Failed, "unsupported", what),
             ReadError::Invalid(_) => Self::usage(what),
+            ReadError::HistoryChanged { .. } => {
+                Self::new(Exit::Failed, "history-changed", what)
+            }
             ReadError::Closed => Self::new(Exit::Unavailable, "closed", what),
         }
     }

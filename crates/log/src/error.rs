@@ -266,6 +266,17 @@ pub enum ReadError {
     /// The read asks for what the log does not have.
     #[error("{0}")]
     Invalid(String),
+    /// What was read before is gone, or is something else now.
+    #[error(
+        "partition {} of the log is not what it was: events from {from} on, which were read before, are gone or are others; most likely an older copy of the log was put back. Put the newer one back; if that is lost, have whatever reads it begin anew",
+        .partition.0
+    )]
+    HistoryChanged {
+        /// The partition.
+        partition: PartitionId,
+        /// An offset from which on it is seen to be so; earlier events may be others too.
+        from: u64,
+    },
     /// The log was closed.
     #[error("the log was closed")]
     Closed,

@@ -245,6 +245,8 @@ pub fn read_error_to(error: &ReadError) -> p::ReadProblem {
         ReadError::CutBeyondHead { from, head } => beyond_to(from, head).into(),
         ReadError::Unsupported(what) => Problem::Unsupported((*what).to_owned()),
         ReadError::Invalid(words) => Problem::Invalid(words.clone()),
+        // Readers find that out for themselves.
+        ReadError::HistoryChanged { .. } => Problem::Invalid(error.to_string()),
         ReadError::Closed => Problem::Closed(true),
     };
     p::ReadProblem {

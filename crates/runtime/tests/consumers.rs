@@ -270,3 +270,38 @@ async fn a_consumer_is_listed_with_its_lag() {
     let error = service.consumer("mialer").err().unwrap().to_string();
     assert!(error.contains("known: mailer"), "{error}");
 }
+
+/// What a consumer says that cannot go on.
+async fn until_failing(service: &Service) -> String {
+    loop {
+        if let FollowState::Failing { reason } = state(service).await {
+            return reason;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_takes_in_nothing_of_a_log_that_was_put_in_the_place_of_what_it_has_read() {
+    let stage = Stage::partitioned();
+    let head = tell(&stage, 0..20).await;
+    let service = stage.start(stage.each(orders().from_start())).await;
+    service.consumer("mailer").unwrap().reached(&head).await;
+    assert!(service.shutdown(Duration::from_secs(5)).await);
+    drop(service);
+    stage.take_seen();
+    // It has grown beyond that place since.
+    let mut other = Stage::partitioned();
+    other.checkpoints = stage.checkpoints.clone();
+    tell(&other, 0..200).await;
+    let service = other.start(other.each(orders().from_start())).await;
+    let reason = until_failing(&service).await;
+    assert!(reason.contains("is not what it was"), "{reason}");
+    assert_eq!(other.take_seen(), Vec::<String>::new());
+    drop(service);
+    // The right one is there again.
+    let service = stage.start(stage.each(orders().from_start())).await;
+    let head = stage.append("order", "new").await;
+    service.consumer("mailer").unwrap().reached(&head).await;
+    assert_eq!(stage.take_seen(), ["new"]);
+}

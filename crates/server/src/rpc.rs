@@ -359,7 +359,7 @@ fn append_failed(error: &AppendError) -> ConnectError {
 
 fn read_failed(error: &ReadError) -> ConnectError {
     let code = match error {
-        ReadError::Damaged { .. } => ErrorCode::DataLoss,
+        ReadError::Damaged { .. } | ReadError::HistoryChanged { .. } => ErrorCode::DataLoss,
         ReadError::Io { .. } | ReadError::Unavailable(_) | ReadError::Closed => {
             ErrorCode::Unavailable
         }

@@ -100,9 +100,7 @@ impl EachEvent {
         if progress.cut.includes(event.position) {
             return;
         }
-        progress.events += 1;
-        progress.last_at = event.recorded_at;
-        progress.cut.join(&Cut::including(event.position));
+        progress.took(&event.as_ref());
     }
 
     /// Runs the function; why it failed, if it did.

@@ -32,7 +32,7 @@ use anabranch_domain::{HandleError, Retry};
 use anabranch_log::BoxFuture;
 use anabranch_model::{Cut, Event, EventType, Filter};
 
-pub use crate::follow::{Begin, FollowState, Intake, PoisonEvent, Progress, StoreError};
+pub use crate::follow::{Begin, FollowState, Intake, LastEvent, PoisonEvent, Progress, StoreError};
 
 pub use context::ConsumerContext;
 use each::{EachEvent, Function};

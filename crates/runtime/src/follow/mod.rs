@@ -4,6 +4,7 @@
 //! Views, consumers, processes and sagas are what takes events in ([`Intake`]); the loop is the
 //! same for all.
 
+mod history;
 mod read;
 mod run;
 
@@ -13,10 +14,11 @@ use std::time::Duration;
 
 use anabranch_domain::Timestamp;
 use anabranch_log::BoxFuture;
-use anabranch_model::{Cut, Event, EventBatch, Position, Version};
+use anabranch_model::{Cut, Event, EventBatch, EventRef, Position, Version};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use history::LastEvent;
 pub(crate) use read::ToHead;
 pub(crate) use run::{FollowParts, Following};
 
@@ -116,6 +118,21 @@ pub struct Progress {
     pub skipped: BTreeSet<Position>,
     /// Streams that it has set aside.
     pub parked: BTreeMap<String, ParkedStream>,
+    /// The last event of each partition, by its number: by these it is seen whether the log is still
+    /// the one that was read. Empty in what was kept before there were any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub last: BTreeMap<u32, LastEvent>,
+}
+
+impl Progress {
+    /// The event, which is not in the cut, was taken in.
+    pub fn took(&mut self, event: &EventRef<'_>) {
+        let Position { partition, offset } = event.position;
+        self.events += 1;
+        self.last_at = event.recorded_at;
+        self.cut.set(partition, offset + 1);
+        self.last.insert(partition.0, LastEvent::of(event));
+    }
 }
 
 /// A stream that was set aside.
@@ -224,5 +241,89 @@ impl Shown {
             _ => Duration::ZERO,
         };
         (events, lag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use anabranch_env::Env;
+    use anabranch_log::{Append, Layout, Log, PartitionedLog, ReadError, ReadMode};
+    use anabranch_model::{EventId, Filter, NewEvent, PartitionId, StreamId};
+
+    use super::*;
+
+    async fn compare(
+        log: &Arc<dyn Log>,
+        progress: &Progress,
+        filter: &Filter,
+    ) -> Result<(), ReadError> {
+        history::compare(log, (&progress.cut, &progress.last), filter).await
+    }
+
+    /// A log of 4 partitions with an event in each of so many streams, whose ids go from `first_id` on.
+    async fn log(streams: u64, first_id: u64) -> Arc<dyn Log> {
+        let layout = Layout::new(Vec::new(), 4).expect("that is a layout");
+        let log = Arc::new(PartitionedLog::in_memory(&Env::os(), layout));
+        for n in 0..streams {
+            let stream = StreamId::of("order", &n.to_string()).expect("that is a stream");
+            let id = EventId::from_u128((first_id + n).into());
+            let event_type = "Placed".parse().expect("that is a type");
+            let event = NewEvent::new(id, stream, event_type, "{}");
+            log.append(Append::event(event)).await.expect("it is taken");
+        }
+        log
+    }
+
+    /// The progress of who has taken in all of a log.
+    async fn all_of(log: &Arc<dyn Log>) -> Progress {
+        let mut progress = Progress::default();
+        let mut events = log.read(&Cut::start(), Filter::all(), ReadMode::ToHead);
+        while let Some(event) = events.next().await {
+            progress.took(&event.expect("it is read").as_ref());
+        }
+        progress
+    }
+
+    fn changed_from(compared: Result<(), ReadError>) -> Option<u64> {
+        match compared {
+            Err(ReadError::HistoryChanged { from, .. }) => Some(from),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_is_compared_with_what_was_read_of_it() {
+        let filter = Filter::all();
+        let before = log(20, 1).await;
+        let progress = all_of(&before).await;
+        let kept = serde_json::to_string(&progress).expect("it has a JSON form");
+        let progress: Progress = serde_json::from_str(&kept).expect("and is read again");
+        assert_eq!(progress.last.len(), 4);
+        assert!(compare(&before, &progress, &filter).await.is_ok());
+        // An older copy: some partition is shorter.
+        let shorter = log(10, 1).await;
+        assert!(changed_from(compare(&shorter, &progress, &filter).await).is_some());
+        // As long, or longer, with other events.
+        let other = log(30, 100).await;
+        let from = changed_from(compare(&other, &progress, &filter).await);
+        assert_eq!(from, progress.last.values().next().map(|last| last.offset));
+        // What is hidden by the filter is looked at all the same.
+        let categories = Filter::category("basket");
+        assert!(changed_from(compare(&other, &progress, &categories).await).is_some());
+        assert!(compare(&before, &progress, &categories).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_place_that_was_kept_before_has_its_length_compared() {
+        let log = log(8, 1).await;
+        let kept = serde_json::to_value(Progress::default()).expect("it has a JSON form");
+        assert_eq!(kept.get("last"), None);
+        let mut progress: Progress = serde_json::from_value(kept).expect("and is read again");
+        progress.cut.set(PartitionId(1), 100);
+        let end = log.head().await.expect("it is there").get(PartitionId(1));
+        let changed = compare(&log, &progress, &Filter::all()).await;
+        assert_eq!(changed_from(changed), Some(end));
     }
 }

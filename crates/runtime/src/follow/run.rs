@@ -10,6 +10,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::history::compare;
 use super::{FollowState, Intake, ParkedStream, PoisonEvent, Progress, Shown, StoreError, ToHead};
 use crate::diagnostics::Diagnostics;
 use crate::newer::NewerTypes;
@@ -71,6 +72,7 @@ impl Following {
             shown: tell,
             nudge: nudge.clone(),
             kept_at: progress.events,
+            is_compared: false,
         };
         let task = tokio::spawn(async move {
             ready.await;
@@ -140,6 +142,8 @@ struct Follow {
     nudge: Arc<Notify>,
     /// How many events had been taken in when the place was last kept.
     kept_at: u64,
+    /// Whether the log is known to be the one that was read, since it could last be asked.
+    is_compared: bool,
 }
 
 /// Why a round of reading has ended.
@@ -148,6 +152,8 @@ enum Round {
     CaughtUp,
     /// The store or the log failed.
     Failed(String),
+    /// The log is not the one that was read.
+    Changed(String),
     /// What takes events in has fallen back.
     FellBack,
     /// An event cannot be taken in.
@@ -195,8 +201,14 @@ impl Follow {
                         return;
                     }
                 }
-                Round::FellBack => {}
+                Round::FellBack => self.is_compared = false,
+                Round::Changed(reason) => {
+                    self.alert_changed(&reason);
+                    self.show(|shown| shown.state = FollowState::Failing { reason });
+                    self.parts.time.sleep(REST).await;
+                }
                 Round::Failed(reason) => {
+                    self.is_compared = false;
                     self.note_failing(&reason);
                     self.show(|shown| shown.state = FollowState::Failing { reason });
                     self.parts.time.sleep(REST).await;
@@ -226,10 +238,22 @@ impl Follow {
         self.shown.send_modify(change);
     }
 
+    /// Whether it is known already that it fails for this reason.
+    fn fails_for(&self, reason: &str) -> bool {
+        matches!(&self.shown.borrow().state, FollowState::Failing { reason: known } if known == reason)
+    }
+
+    /// Says once that nothing is taken in any more. It is looked again, should the log be put back.
+    fn alert_changed(&self, reason: &str) {
+        if !self.fails_for(reason) {
+            let text = format!("{} takes in nothing more: {reason}", self.parts.of);
+            self.parts.diagnostics.alert(self.parts.time.now(), text);
+        }
+    }
+
     /// Says once that it fails, not at each attempt.
     fn note_failing(&self, reason: &str) {
-        let known = matches!(&self.shown.borrow().state, FollowState::Failing { reason: known } if known == reason);
-        if !known {
+        if !self.fails_for(reason) {
             self.note(format!(
                 "{} cannot go on, tries again: {reason}",
                 self.parts.of
@@ -239,7 +263,17 @@ impl Follow {
 
     /// Takes in everything there is now.
     async fn catch_up(&mut self, kept: &mut Option<ToHead>) -> Round {
-        let from = self.intake.progress().await.cut;
+        let progress = self.intake.progress().await;
+        if let (false, Some(filter)) = (self.is_compared, &self.parts.filter) {
+            match compare(&self.parts.log, (&progress.cut, &progress.last), filter).await {
+                Ok(()) => self.is_compared = true,
+                Err(error @ ReadError::HistoryChanged { .. }) => {
+                    return Round::Changed(error.to_string());
+                }
+                Err(error) => return Round::Failed(error.to_string()),
+            }
+        }
+        let from = progress.cut;
         let mut reading = match self.reading(kept.take(), &from).await {
             Ok(reading) => reading,
             Err(reason) => return Round::Failed(reason),

@@ -201,10 +201,7 @@ impl<S: 'static> ViewCode<S> {
                 let handled = self.handle(rows, &event);
                 handled.inspect_err(|_| telemetry::failed(&span, "poison"))?;
             }
-            progress.events += 1;
-            progress.last_at = event.recorded_at;
-            let position = event.position;
-            progress.cut.set(position.partition, position.offset + 1);
+            progress.took(&event);
         }
         span.record("messaging.batch.message_count", progress.events - before);
         // Up to here there is nothing else for the view.

@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use crate::follow::{
-    Edit, FollowState as CopyState, Intake, ParkedStream, PoisonEvent, Progress, StoreError,
+    Edit, FollowState as CopyState, Intake, LastEvent, ParkedStream, PoisonEvent, Progress,
+    StoreError,
 };
 pub use code::ViewCode;
 pub use host::{AnyView, ViewSpec};
