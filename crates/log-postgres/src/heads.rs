@@ -31,6 +31,11 @@ impl Heads {
         })
     }
 
+    /// How many partitions there are.
+    pub fn partitions(&self) -> usize {
+        self.known.borrow().len()
+    }
+
     /// How far the partitions go, told again and again.
     pub fn follow(&self) -> watch::Receiver<Vec<u64>> {
         let receiver = self.known.subscribe();

@@ -23,6 +23,7 @@ mod open;
 mod pool;
 mod read;
 mod rows;
+mod several;
 mod writer;
 
 use std::sync::Arc;
@@ -266,6 +267,9 @@ impl Log for PostgresLog {
 
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
         let (pool, heads, from) = (self.pool.clone(), self.heads.clone(), from.clone());
+        if !self.described.layout.is_one() {
+            return several::all(&self.handle, pool, heads, from, filter, mode);
+        }
         read::stream(&self.handle, |to| {
             read::all(pool, heads, from, filter, mode, to)
         })

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use anabranch_log::{BatchSource, EventStream, Order, ReadError, ReadMode, VersionRange};
+use anabranch_log::{
+    BatchSource, Dependency, EventStream, Order, ReadError, ReadMode, VersionRange,
+};
 use anabranch_model::{Cut, EventBatch, Filter, PartitionId, StreamId};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -130,7 +132,11 @@ pub struct Lane {
     rest: Option<Arc<Filter>>,
     /// What it does look at.
     condition: String,
+    /// Who is told what the events depend on in other partitions, before they are given.
+    learn: Option<Learn>,
 }
+
+type Learn = Box<dyn Fn(Vec<Dependency>) + Send + Sync>;
 
 impl Lane {
     pub fn new(pool: Arc<Pool>, partition: PartitionId, at: u64, filter: Filter) -> Self {
@@ -162,7 +168,43 @@ impl Lane {
             lists,
             rest,
             condition,
+            learn: None,
         }
+    }
+
+    /// Has `learn` told what the events depend on in other partitions, before they are given.
+    pub fn learn(&mut self, learn: impl Fn(Vec<Dependency>) + Send + Sync + 'static) {
+        self.learn = Some(Box::new(learn));
+    }
+
+    /// Tells what the events before `end` depend on, those too that the filter hides.
+    async fn tell(&self, end: u64) -> Result<(), Fault> {
+        let Some(learn) = &self.learn else {
+            return Ok(());
+        };
+        let sql = format!(
+            r#"SELECT "offset", other, count FROM {}.causes
+            WHERE partition = $1 AND "offset" >= $2 AND "offset" < $3 ORDER BY "offset""#,
+            self.pool.schema()
+        );
+        let partition = self.partition.0 as i32;
+        let (from, to) = (self.at as i64, end as i64);
+        let values: [Value<'_>; 3] = [
+            (&partition, Type::INT4),
+            (&from, Type::INT8),
+            (&to, Type::INT8),
+        ];
+        let mut news = Vec::new();
+        for row in self.pool.query(&sql, &values).await? {
+            let said = |error: tokio_postgres::Error| Fault::of(&error);
+            news.push(Dependency {
+                offset: row.try_get::<_, i64>(0).map_err(said)? as u64,
+                partition: PartitionId(row.try_get::<_, i32>(1).map_err(said)? as u32),
+                count: row.try_get::<_, i64>(2).map_err(said)? as u64,
+            });
+        }
+        learn(news);
+        Ok(())
     }
 
     /// Rows with offsets in `from..to`, a chunk of them; whether there may be more.
@@ -236,6 +278,7 @@ impl Lane {
                 rows.extend(others);
             }
         }
+        self.tell(end).await?;
         let stored: Result<Vec<_>, _> = rows.iter().map(stored).collect();
         let batch = block(&stored?, self.partition, self.at..end, self.rest.clone());
         self.at = end;

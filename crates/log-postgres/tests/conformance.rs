@@ -65,3 +65,15 @@ fn check(layout: &Layout, lacking: &[Need]) {
 fn a_log_of_one_partition_does_what_every_log_must() {
     check(&Layout::one(), &[]);
 }
+
+#[test]
+fn a_log_of_several_partitions_does_what_every_log_must() {
+    let layout = Layout::new(Vec::new(), 8).unwrap();
+    let lacking = [
+        Need::AtomicBatches,
+        Need::MultiStreamConditions,
+        Need::NoMatchConditions,
+        Need::TotalOrder,
+    ];
+    check(&layout, &lacking);
+}

@@ -71,5 +71,7 @@ pub use error::{AppendError, OpenError, ReadError, Rejection};
 pub use expect::Expect;
 pub use layout::{Group, Layout, LayoutError, PARTITIONS_MAX};
 pub use memory::MemoryLog;
-pub use partitioned::{CausalClock, PartitionedLog};
+pub use partitioned::{
+    CausalClock, CausalIndex, Dependency, MergeLane, PartitionedLog, merged, merged_backward,
+};
 pub use stream::{BatchSource, BoxFuture, EventStream, all_of};

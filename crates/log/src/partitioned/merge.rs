@@ -14,6 +14,7 @@
 //! * Who follows is told so of what nothing waits for, too: else a reader who asks for a place
 //!   would not know that it is there.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -28,8 +29,57 @@ use crate::stream::{BatchSource, EventStream, malformed};
 
 type Polled = Poll<Option<Result<EventBatch, ReadError>>>;
 
+/// What a merged read asks beside the events: for engines whose partitions are no logs of their own.
+pub trait CausalIndex: Send + Sync + 'static {
+    /// How far each partition is known to go, by its number: who has nothing to give has looked so
+    /// far. Zeros, where every batch says its reach and the last one reaches to the end.
+    fn ends(&self) -> Vec<u64>;
+
+    /// The first event in `offsets` of a partition that depends on more than `given`, which has a
+    /// count for each partition. Asked only of what the batches have reached, ascending.
+    fn first_beyond(
+        &self,
+        partition: usize,
+        offsets: Range<u64>,
+        given: &[u64],
+    ) -> Result<Option<Dependency>, ReadError>;
+}
+
+/// An event depends on the first events of another partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dependency {
+    /// Where the event stands in its partition.
+    pub offset: u64,
+    /// The other partition.
+    pub partition: PartitionId,
+    /// So many of its first events.
+    pub count: u64,
+}
+
+/// One partition of a merged read.
+pub struct MergeLane {
+    /// Its events from the place on at which the read begins.
+    pub events: EventStream,
+    /// That place.
+    pub from: u64,
+    /// What stands before it depends on so much of each partition.
+    pub depends_on: Vec<u64>,
+}
+
+/// A forward read over all partitions of a log, given in an order in which nothing comes before
+/// its causes. `until`: where it ends, if it does; a closed cut.
+pub fn merged(
+    lanes: Vec<MergeLane>,
+    index: Arc<dyn CausalIndex>,
+    until: Option<&Cut>,
+) -> Box<dyn BatchSource> {
+    let count = |until: &Cut, p: usize| until.get(PartitionId(p as u32));
+    let until = until.map(|until| (0..lanes.len()).map(|p| count(until, p)).collect());
+    Box::new(Merge::of(lanes, index, until))
+}
+
 pub(super) struct Merge {
-    shared: Arc<Shared>,
+    index: Arc<dyn CausalIndex>,
     lanes: Vec<Lane>,
     /// So much of each partition was given.
     given: Counts,
@@ -84,35 +134,45 @@ impl Merge {
         mode: ReadMode,
     ) -> Result<Self, ReadError> {
         let mut lanes = Vec::new();
-        let mut given = Vec::new();
         for p in 0..ends.len() {
-            let at = from.get(PartitionId(p as u32));
+            let from = from.get(PartitionId(p as u32));
             let inner = shared.log(p)?;
-            lanes.push(Lane {
-                events: Some(inner.read(&Cut::at(at), filter.clone(), mode)),
-                held: None,
-                looked_to: at,
-                free_to: at,
-                waits_for: None,
-                base: shared.with_deltas(p, at, |deltas| deltas.before(at))?,
+            lanes.push(MergeLane {
+                events: inner.read(&Cut::at(from), filter.clone(), mode),
+                from,
+                depends_on: shared.with_deltas(p, from, |deltas| deltas.before(from))?,
             });
-            given.push(at);
         }
-        Ok(Self {
-            shared,
-            lanes,
+        let until = (mode == ReadMode::ToHead).then_some(ends);
+        Ok(Self::of(lanes, shared, until))
+    }
+
+    fn of(lanes: Vec<MergeLane>, index: Arc<dyn CausalIndex>, until: Option<Counts>) -> Self {
+        let given = lanes.iter().map(|lane| lane.from).collect();
+        let lane = |lane: MergeLane| Lane {
+            events: Some(lane.events),
+            held: None,
+            looked_to: lane.from,
+            free_to: lane.from,
+            waits_for: None,
+            base: lane.depends_on,
+        };
+        Self {
+            index,
+            lanes: lanes.into_iter().map(lane).collect(),
             given,
-            until: (mode == ReadMode::ToHead).then_some(ends),
-        })
+            until,
+        }
     }
 
     /// Polls the partitions of which nothing is held; whether that has changed anything.
     fn fill(&mut self, cx: &mut Context<'_>) -> Result<bool, ReadError> {
         // Asked before the partitions are: who then has nothing to give has looked so far.
-        let known = match &self.until {
-            Some(until) => until.clone(),
-            None => self.shared.causes().ends(),
-        };
+        let mut known = self.index.ends();
+        if let Some(until) = &self.until {
+            let bounded = known.iter_mut().zip(until);
+            bounded.for_each(|(known, until)| *known = (*known).min(*until));
+        }
         let mut moved = false;
         for (p, lane) in self.lanes.iter_mut().enumerate() {
             let until = self.until.as_ref().map_or(u64::MAX, |until| until[p]);
@@ -155,6 +215,18 @@ impl Merge {
         Ok(moved)
     }
 
+    /// Whether a read that ends still waits for a partition to give something or to end. So its
+    /// order does not depend on who is faster.
+    fn is_filling(&self) -> bool {
+        let Some(until) = &self.until else {
+            return false;
+        };
+        let mut lanes = self.lanes.iter().zip(until);
+        lanes.any(|(lane, &until)| {
+            lane.held.is_none() && lane.events.is_some() && lane.looked_to < until
+        })
+    }
+
     /// Finds out how much of a partition may be given.
     fn free(&mut self, p: usize) -> Result<(), ReadError> {
         let (lane, given) = (&mut self.lanes[p], &self.given);
@@ -172,9 +244,7 @@ impl Merge {
         if from >= to {
             return Ok(());
         }
-        let beyond = self
-            .shared
-            .with_deltas(p, to, |deltas| deltas.first_beyond(from, to, given))?;
+        let beyond = self.index.first_beyond(p, from..to, given)?;
         lane.free_to = match beyond {
             None => to,
             Some(entry) => {
@@ -242,6 +312,12 @@ impl Merge {
     fn next(&mut self, cx: &mut Context<'_>) -> Result<Poll<Option<EventBatch>>, ReadError> {
         loop {
             let moved = self.fill(cx)?;
+            if self.is_filling() {
+                match moved {
+                    true => continue,
+                    false => return Ok(Poll::Pending),
+                }
+            }
             if let Some(p) = self.choose()? {
                 return Ok(Poll::Ready(Some(self.give(p)?)));
             }
@@ -271,6 +347,28 @@ fn last_of(batch: &EventBatch) -> Result<u64, ReadError> {
         last = event.map_err(malformed)?.position.offset;
     }
     Ok(last)
+}
+
+impl CausalIndex for Shared {
+    fn ends(&self) -> Counts {
+        self.causes().ends()
+    }
+
+    fn first_beyond(
+        &self,
+        partition: usize,
+        offsets: Range<u64>,
+        given: &[u64],
+    ) -> Result<Option<Dependency>, ReadError> {
+        let Range { start, end } = offsets;
+        let look = |deltas: &super::deltas::Deltas| deltas.first_beyond(start, end, given);
+        let beyond = self.with_deltas(partition, end, look)?;
+        Ok(beyond.map(|entry| Dependency {
+            offset: entry.offset,
+            partition: entry.partition,
+            count: entry.count,
+        }))
+    }
 }
 
 impl BatchSource for Merge {

@@ -30,6 +30,8 @@ use anabranch_env::{Env, File};
 use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
 
 pub use self::clock::CausalClock;
+pub use self::merge::{CausalIndex, Dependency, MergeLane, merged};
+pub use self::reads::merged_backward;
 
 use self::causes::to_cut;
 use self::deltas::Known;

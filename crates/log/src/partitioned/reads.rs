@@ -88,15 +88,26 @@ pub(super) struct Backward {
     lanes: Vec<(EventStream, Option<Event>, bool)>,
 }
 
+/// A backward read over all partitions of a log, newest first; one stream for each partition.
+pub fn merged_backward(partitions: Vec<EventStream>) -> Box<dyn BatchSource> {
+    Box::new(Backward::of(partitions))
+}
+
 impl Backward {
     fn new(shared: &Shared, from: &Cut, filter: &Filter) -> Result<Self, ReadError> {
-        let mut lanes = Vec::new();
+        let mut partitions = Vec::new();
         for p in 0..shared.logs.len() {
             let at = Cut::at(from.get(PartitionId(p as u32)));
-            let events = shared.log(p)?.read(&at, filter.clone(), ReadMode::Backward);
-            lanes.push((events, None, false));
+            partitions.push(shared.log(p)?.read(&at, filter.clone(), ReadMode::Backward));
         }
-        Ok(Self { lanes })
+        Ok(Self::of(partitions))
+    }
+
+    fn of(partitions: Vec<EventStream>) -> Self {
+        let lanes = partitions.into_iter().map(|events| (events, None, false));
+        Self {
+            lanes: lanes.collect(),
+        }
     }
 
     /// Takes the next event of each partition that has none at hand; whether all have one, or
