@@ -15,7 +15,7 @@ use crate::failure::{Exit, Failure};
 pub fn find(context: &Context) -> Result<Option<Key>, Failure> {
     let dir = match &context.settings.log {
         Address::Directory(dir) => Some(dir.as_path()),
-        Address::Server(_) | Address::Memory => None,
+        Address::Server(_) | Address::Memory | Address::Database(_) => None,
     };
     beside(dir, context)
 }

@@ -11,17 +11,18 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anabranch::Address;
 use anabranch::env::Env;
 use anabranch::log::{Log, MemoryLog, OpenError};
 use anabranch::remote::{self, RemoteLog};
 use anabranch::segment::{Durability, EmbeddedLog};
+use anabranch::{Address, DatabaseAddress};
 
 use anabranch_runtime::Time;
 use anabranch_server::{Present, guarded};
 
 use crate::context::Context;
 use crate::credential;
+use crate::database::{self, Use};
 use crate::failure::{Exit, Failure};
 use crate::output::{Form, note};
 use crate::remote_disk;
@@ -54,9 +55,10 @@ impl Opened {
 /// it open, by that program.
 pub fn open(context: &Context) -> Result<Opened, Failure> {
     let opened = match &context.settings.log {
-        Address::Directory(dir) => (dir, try_open_here(context)?),
+        Address::Directory(dir) => (dir.as_path(), try_open_here(context)?),
         Address::Server(url) => return served(context, url, None),
         Address::Memory => return Ok(memory(context)),
+        Address::Database(_) => (Path::new(""), try_open_here(context)?),
     };
     match opened {
         // What a service owns stays its own while no server runs.
@@ -80,6 +82,7 @@ fn try_open_here(context: &Context) -> Result<Result<Opened, OpenError>, Failure
         Address::Directory(dir) => dir,
         Address::Server(url) => return served(context, url, None).map(Ok),
         Address::Memory => return Ok(Ok(memory(context))),
+        Address::Database(address) => return in_database(context, address, Use::Append).map(Ok),
     };
     check_new(dir)?;
     let log = match EmbeddedLog::open(context.env.clone(), dir, settings.options.clone()) {
@@ -104,6 +107,7 @@ pub fn open_read_only(context: &Context) -> Result<Opened, Failure> {
         Address::Directory(dir) => dir,
         Address::Server(url) => return served(context, url, None),
         Address::Memory => return Ok(memory(context)),
+        Address::Database(address) => return in_database(context, address, Use::Read),
     };
     check_kind(dir)?;
     let log = EmbeddedLog::open_read_only(context.env.clone(), dir, settings.options.clone())?;
@@ -121,7 +125,7 @@ pub fn read_only_at(dir: &Path, context: &Context) -> Result<Arc<dyn Log>, Failu
 pub async fn files_of(context: &Context) -> Result<(Env, PathBuf), Failure> {
     match &context.settings.log {
         Address::Server(url) => remote_disk::log_of(url, context).await,
-        Address::Directory(_) | Address::Memory => {
+        Address::Directory(_) | Address::Memory | Address::Database(_) => {
             Ok((context.env.clone(), directory_of(context)?.to_owned()))
         }
     }
@@ -138,6 +142,10 @@ pub fn directory_of(context: &Context) -> Result<&Path, Failure> {
             "a log in memory ends with the command, so there is nothing to look after",
         )
         .remedy("name a directory with --log")),
+        Address::Database(address) => Err(Failure::usage(format!(
+            "the log at {address} has no files: PostgreSQL keeps its events and has tools of its own for that"
+        ))
+        .remedy("`anabranch log info` says what the log is; pg_dump backs it up")),
         Address::Server(url) => Err(Failure::usage(format!(
             "the files of a log are looked after where they are, and {url} is a server"
         ))
@@ -177,6 +185,25 @@ fn directory(context: &Context, log: EmbeddedLog) -> Opened {
         segment: Some(segment),
         form: context.settings.form,
     }
+}
+
+fn in_database(
+    context: &Context,
+    address: &DatabaseAddress,
+    wanted: Use,
+) -> Result<Opened, Failure> {
+    let opened = database::open(address, wanted, None, context)?;
+    if context.settings.form == Form::Text && wanted == Use::Append && opened.durability != "sync" {
+        note(&format!(
+            "note: durability is {}: nobody looks whether what is acknowledged survives a power cut",
+            opened.durability
+        ));
+    }
+    Ok(Opened {
+        log: opened.log,
+        segment: None,
+        form: context.settings.form,
+    })
 }
 
 fn memory(context: &Context) -> Opened {

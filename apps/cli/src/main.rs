@@ -14,6 +14,7 @@ mod commands;
 mod context;
 mod contexts;
 mod credential;
+mod database;
 mod demo_text;
 mod dispatch;
 mod event_text;

@@ -56,6 +56,12 @@ impl Remote {
             let (client, found) = (client.with_key(key).with_trust(trust), Found::Told);
             return Ok(Self { client, found });
         }
+        if let Address::Database(_) = &settings.log {
+            return Err(
+                Failure::usage("a log in a database does not say which program serves it")
+                    .remedy("name the program with --server"),
+            );
+        }
         let Address::Directory(dir) = &settings.log else {
             return Err(Failure::usage(
                 "a log in memory ends with its program, so no other can serve it",

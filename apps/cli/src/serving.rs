@@ -9,7 +9,7 @@ use anabranch::model::TokenSeal;
 use anabranch::segment;
 use anabranch_server::{
     Certificate, Doors, Issuer, Listening, LogFiles, Presence, ServeError, Server, Transport,
-    Versions, first_key, token_key,
+    Versions, first_key, shared_seal, token_key,
 };
 use clap::Args;
 use tokio::net::TcpListener;
@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
+use crate::database::{self, Use};
 use crate::failure::{Exit, Failure};
 use crate::output::note;
 
@@ -243,6 +244,13 @@ pub async fn start(
     context: &Context,
 ) -> Result<(Serving, String), Failure> {
     let bound = bind(wanted, usual, doors, context).await?;
+    if let Address::Database(address) = &context.settings.log {
+        let key = database::open(address, Use::Read, None, context)?.token_key;
+        let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let seal = shared_seal(&digits);
+        let seal = seal.ok_or_else(|| Failure::usage("the log has no key for its tokens"))?;
+        return bound.serve(server.seal(seal), None, context);
+    }
     let Address::Directory(dir) = &context.settings.log else {
         return bound.serve(server, None, context);
     };

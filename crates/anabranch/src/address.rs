@@ -14,6 +14,48 @@ pub enum Address {
     /// Behind a server, which is another process: `http://127.0.0.1:7400`, or with `https://` one that
     /// encrypts.
     Server(String),
+    /// In a database of PostgreSQL: `postgres://user@host:5432/database?schema=anabranch` (feature
+    /// `log-postgres`).
+    Database(DatabaseAddress),
+}
+
+/// Where a database is, and how to get in. Shown without what is secret of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseAddress(String);
+
+impl DatabaseAddress {
+    /// All of it, with the password: for whoever opens it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DatabaseAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("postgres", ""));
+        // A password may have any character that an address has.
+        let (user, place) = match rest.rsplit_once('@') {
+            Some((user, place)) => (user.split(':').next().map(|user| format!("{user}@")), place),
+            None => (None, rest),
+        };
+        write!(f, "{scheme}://{}", user.unwrap_or_default())?;
+        let (place, parameters) = place.split_once('?').unwrap_or((place, ""));
+        f.write_str(place)?;
+        let mut between = '?';
+        for parameter in parameters.split('&') {
+            if !parameter.is_empty() && !parameter.starts_with("password=") {
+                write!(f, "{between}{parameter}")?;
+                between = '&';
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for DatabaseAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A text that is no address. Says nothing of what follows the scheme: it may hold a
@@ -95,6 +137,9 @@ impl FromStr for Address {
             if matches!(&*scheme, "http" | "https") {
                 return Ok(Self::Server(text.trim().to_owned()));
             }
+            if cfg!(feature = "log-postgres") && matches!(&*scheme, "postgres" | "postgresql") {
+                return Ok(Self::Database(DatabaseAddress(text.trim().to_owned())));
+            }
             if REMOTE_SCHEMES.contains(&scheme.as_str()) {
                 return Err(AddressError::NoEngine { scheme });
             }
@@ -112,6 +157,7 @@ impl fmt::Display for Address {
             Self::Memory => f.write_str("memory:"),
             Self::Directory(dir) => dir.display().fmt(f),
             Self::Server(url) => f.write_str(url),
+            Self::Database(database) => database.fmt(f),
         }
     }
 }
@@ -134,6 +180,7 @@ mod tests {
     #[test]
     fn engines_that_are_not_built_in_are_named() {
         for (text, scheme) in [
+            #[cfg(not(feature = "log-postgres"))]
             ("postgres://user:secret@db/x", "postgres"),
             ("nats://h", "nats"),
             ("kafka://h", "kafka"),
@@ -143,6 +190,28 @@ mod tests {
             let scheme = scheme.to_owned();
             assert_eq!(error, AddressError::NoEngine { scheme });
             assert!(!error.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_database_is_shown_without_what_is_secret() {
+        for (text, shown) in [
+            (
+                "postgres://ann:se:c/r?e@t@db:5433/shop?schema=a&password=secret",
+                "postgres://ann@db:5433/shop?schema=a",
+            ),
+            ("postgresql://db/shop", "postgresql://db/shop"),
+            (
+                "postgres://ann@db/shop?password=secret",
+                "postgres://ann@db/shop",
+            ),
+        ] {
+            let address = DatabaseAddress(text.to_owned());
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(
+                format!("{:?}", Address::Database(address)),
+                format!("Database({shown})")
+            );
         }
     }
 

@@ -32,12 +32,15 @@ mod address;
 #[cfg(feature = "remote")]
 mod registered;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, DatabaseAddress};
 /// What a program shows to servers that ask who calls.
 #[cfg(feature = "remote")]
 pub use anabranch_access as access;
 pub use anabranch_env as env;
 pub use anabranch_log as log;
+/// Logs in PostgreSQL.
+#[cfg(feature = "log-postgres")]
+pub use anabranch_log_postgres as log_postgres;
 /// Logs that another process has.
 #[cfg(feature = "remote")]
 pub use anabranch_log_remote as remote;
@@ -113,7 +116,8 @@ pub mod prelude {
 ///
 /// `./dir` is a log in that directory, which is made if there is none; `memory:` is a new
 /// log in memory, gone when it is dropped; `http://127.0.0.1:7400` is the log that a server there
-/// has, such as `anabranch serve` (feature `remote`). Dropping the log closes it.
+/// has, such as `anabranch serve` (feature `remote`); `postgres://user@host:5432/database` is one in
+/// PostgreSQL, which is made if there is none (feature `log-postgres`). Dropping the log closes it.
 ///
 /// Reading a directory or waiting for a server happens on a thread of its own: the executor that
 /// waits for this, whichever it is, goes on with other work.
@@ -126,6 +130,7 @@ pub async fn open(address: &str) -> Result<Arc<dyn Log>, OpenError> {
             aside(|| EmbeddedLog::open(Env::os(), dir, Options::default())).await
         }
         Address::Server(url) => behind(url).await,
+        Address::Database(database) => in_database(database, false).await,
     }
 }
 
@@ -137,7 +142,29 @@ pub async fn open_read_only(address: &str) -> Result<Arc<dyn Log>, OpenError> {
             aside(|| EmbeddedLog::open_read_only(Env::os(), dir, Options::default())).await
         }
         Address::Server(url) => behind(url).await,
+        Address::Database(database) => in_database(database, true).await,
     }
+}
+
+#[cfg(feature = "log-postgres")]
+async fn in_database(
+    database: DatabaseAddress,
+    read_only: bool,
+) -> Result<Arc<dyn Log>, OpenError> {
+    aside(move || {
+        let mut options = log_postgres::Options::default();
+        options.read_only = read_only;
+        options.make = !read_only;
+        log_postgres::PostgresLog::open(database.reveal(), options)
+    })
+    .await
+}
+
+#[cfg(not(feature = "log-postgres"))]
+async fn in_database(database: DatabaseAddress, _: bool) -> Result<Arc<dyn Log>, OpenError> {
+    Err(OpenError::Invalid(format!(
+        "{database} is in a database, and this program was built without the feature `log-postgres`"
+    )))
 }
 
 #[cfg(feature = "remote")]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anabranch::env::Env;
 use anabranch::log::{Capabilities, Layout, Log, MemoryLog, PartitionedLog, Scope};
+use anabranch::log_postgres::capabilities_of;
 use anabranch::segment::{EmbeddedLog, Options, create};
 
 /// A directory that is removed again.
@@ -77,6 +78,8 @@ fn table() -> String {
     table += &row("a directory", &dir.log("one", &Layout::one()));
     let directory = dir.log("several", &several);
     table += &row("a directory, several partitions", &directory);
+    table += &row("PostgreSQL", &capabilities_of(&Layout::one()));
+    table += &row("PostgreSQL, several partitions", &capabilities_of(&several));
     table
 }
 

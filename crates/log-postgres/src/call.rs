@@ -1,6 +1,6 @@
 //! What is said to the function `append` of `schema.sql`, and what it answers.
 
-use anabranch_log::{Append, AppendError, Appended, Condition, Expect, Placed, Rejection};
+use anabranch_log::{Append, AppendError, Appended, Condition, Expect, Layout, Placed, Rejection};
 use anabranch_model::{
     Cut, EventId, Meta, PartitionId, Position, Query, StreamId, Version, record::encode_meta,
 };
@@ -17,6 +17,7 @@ pub type Answer = Result<Appended, AppendError>;
 /// The arguments of one call, by column.
 #[derive(Default)]
 pub struct Call<'a> {
+    locks: Vec<i32>,
     homes: Vec<i32>,
     lasts: Vec<i32>,
     ids: Vec<Uuid>,
@@ -29,6 +30,7 @@ pub struct Call<'a> {
     condition_lasts: Vec<i32>,
     kinds: Vec<i32>,
     about: Vec<String>,
+    places: Vec<i32>,
     counts: Vec<i64>,
     cause_lasts: Vec<i32>,
     cause_partitions: Vec<i32>,
@@ -36,14 +38,15 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Of these appends, each to a partition. `is_causal`: there are several.
-    pub fn new(appends: &[(PartitionId, &'a Append)], is_causal: bool) -> Self {
+    /// Of these appends, each to a partition.
+    pub fn new(appends: &[(PartitionId, &'a Append)], layout: &Layout) -> Self {
         let mut call = Self::default();
+        let is_causal = !layout.is_one();
         for &(home, append) in appends {
             call.homes.push(home.0 as i32);
             call.put_events(append, is_causal);
-            for condition in &append.conditions {
-                call.put_condition(condition);
+            for (_, check) in checks(append, layout) {
+                call.put_check(check);
             }
             call.condition_lasts.push(call.kinds.len() as i32);
             if is_causal {
@@ -54,6 +57,9 @@ impl<'a> Call<'a> {
                 call.cause_lasts.push(call.cause_counts.len() as i32);
             }
         }
+        call.locks = call.homes.iter().chain(&call.places).copied().collect();
+        call.locks.sort_unstable();
+        call.locks.dedup();
         call
     }
 
@@ -73,33 +79,17 @@ impl<'a> Call<'a> {
         self.lasts.push(self.ids.len() as i32);
     }
 
-    fn put_condition(&mut self, condition: &Condition) {
-        let (kind, about, count) = match condition {
-            Condition::Stream(stream, expect) => {
-                let (kind, count) = match expect {
-                    Expect::Any => (0, 0),
-                    Expect::Empty => (1, 0),
-                    Expect::Exists => (2, 0),
-                    Expect::At(version) => (3, as_count(*version)),
-                };
-                (kind, stream.as_str().to_owned(), count)
-            }
-            Condition::NoMatch { query, after } => {
-                // A log with one partition has no events in others.
-                let is_beyond = after.iter().any(|(partition, _)| partition.0 != 0);
-                let kind = if is_beyond { 5 } else { 4 };
-                let count = as_count(after.get(PartitionId(0)));
-                (kind, items_of(query), count)
-            }
-        };
-        self.kinds.push(kind);
-        self.about.push(about);
-        self.counts.push(count);
+    fn put_check(&mut self, check: Check) {
+        self.kinds.push(check.kind);
+        self.about.push(check.about);
+        self.places.push(check.partition.0 as i32);
+        self.counts.push(as_count(check.count));
     }
 
     /// In the order of the function's parameters.
-    pub fn values(&self) -> [Value<'_>; 16] {
+    pub fn values(&self) -> [Value<'_>; 18] {
         [
+            (&self.locks, Type::INT4_ARRAY),
             (&self.homes, Type::INT4_ARRAY),
             (&self.lasts, Type::INT4_ARRAY),
             (&self.ids, Type::UUID_ARRAY),
@@ -112,12 +102,60 @@ impl<'a> Call<'a> {
             (&self.condition_lasts, Type::INT4_ARRAY),
             (&self.kinds, Type::INT4_ARRAY),
             (&self.about, Type::TEXT_ARRAY),
+            (&self.places, Type::INT4_ARRAY),
             (&self.counts, Type::INT8_ARRAY),
             (&self.cause_lasts, Type::INT4_ARRAY),
             (&self.cause_partitions, Type::INT4_ARRAY),
             (&self.cause_counts, Type::INT8_ARRAY),
         ]
     }
+}
+
+/// A part of a condition that looks at one partition, as the function takes it.
+struct Check {
+    kind: i32,
+    about: String,
+    partition: PartitionId,
+    count: u64,
+}
+
+/// What the conditions of an append check, each with the number of its condition.
+fn checks(append: &Append, layout: &Layout) -> Vec<(usize, Check)> {
+    let mut checks = Vec::new();
+    for (number, condition) in append.conditions.iter().enumerate() {
+        let mut put = |kind, about, partition, count| {
+            let check = Check {
+                kind,
+                about,
+                partition,
+                count,
+            };
+            checks.push((number, check));
+        };
+        match condition {
+            Condition::Stream(stream, expect) => {
+                let (kind, count) = match expect {
+                    // It holds, whatever there is.
+                    Expect::Any => continue,
+                    Expect::Empty => (1, 0),
+                    Expect::Exists => (2, 0),
+                    Expect::At(version) => (3, *version),
+                };
+                let about = stream.as_str().to_owned();
+                put(kind, about, layout.partition_of(stream), count);
+            }
+            Condition::NoMatch { query, after } => {
+                for (partition, count) in after.iter() {
+                    put(5, String::new(), partition, count);
+                }
+                let items = items_of(query);
+                for partition in layout.ids() {
+                    put(4, items.clone(), partition, after.get(partition));
+                }
+            }
+        }
+    }
+    checks
 }
 
 /// What the events of an append are said to depend on.
@@ -186,7 +224,7 @@ fn cut_of(counts: &[i64]) -> Cut {
 pub fn answers_of(
     appends: &[(PartitionId, &Append)],
     rows: &[Row],
-    is_causal: bool,
+    layout: &Layout,
 ) -> Result<Vec<Answer>, String> {
     if rows.len() != appends.len() {
         return Err(format!(
@@ -197,7 +235,7 @@ pub fn answers_of(
     }
     let answers = appends.iter().zip(rows).map(|(&(home, append), row)| {
         let said = Said::of(row).map_err(|error| Fault::of(&error).to_string())?;
-        said.answer(home, append, is_causal)
+        said.answer(home, append, layout)
             .ok_or_else(|| "the answer to an append is not understood".to_owned())
     });
     answers.collect()
@@ -226,19 +264,20 @@ impl Said {
     }
 
     /// `None`: it makes no sense.
-    fn answer(&self, home: PartitionId, append: &Append, is_causal: bool) -> Option<Answer> {
+    fn answer(&self, home: PartitionId, append: &Append, layout: &Layout) -> Option<Answer> {
         let place = |offset: i64| Position {
             partition: home,
             offset: offset as u64,
         };
         let id = || -> Option<EventId> { Some(append.events.get(self.which)?.id) };
+        let number = || Some(checks(append, layout).get(self.which)?.0);
         let position = place(self.at.unwrap_or_default());
         let refused = |rejection: Rejection| Some(Err(AppendError::Rejected(rejection)));
         match self.outcome {
             0 | 1 => {
                 let is_whole = self.offsets.len() == append.events.len()
                     && self.versions.len() == append.events.len();
-                is_whole.then(|| Ok(self.appended(home, append, is_causal)))
+                is_whole.then(|| Ok(self.appended(home, append, !layout.is_one())))
             }
             2 => refused(Rejection::IdTaken {
                 id: id()?,
@@ -250,7 +289,7 @@ impl Said {
             }),
             4 => {
                 let (stream, expected): (&StreamId, Expect) =
-                    match append.conditions.get(self.which)? {
+                    match append.conditions.get(number()?)? {
                         Condition::Stream(stream, expected) => (stream, *expected),
                         Condition::NoMatch { .. } => return None,
                     };
@@ -260,11 +299,19 @@ impl Said {
                     actual: self.at.map(|version| version as Version),
                 }))
             }
-            5 => Some(Err(AppendError::Matched { position })),
-            6 => match append.conditions.get(self.which)? {
+            5 => {
+                let checks = checks(append, layout);
+                let partition = checks.get(self.which)?.1.partition;
+                let position = Position {
+                    partition,
+                    ..position
+                };
+                Some(Err(AppendError::Matched { position }))
+            }
+            6 => match append.conditions.get(number()?)? {
                 Condition::NoMatch { after, .. } => refused(Rejection::CutBeyondHead {
                     after: after.clone(),
-                    head: Cut::at(position.offset),
+                    head: cut_of(&self.closure),
                 }),
                 Condition::Stream(..) => None,
             },

@@ -31,8 +31,8 @@ use std::thread;
 use std::time::Duration;
 
 use anabranch_log::{
-    Append, AppendError, Appended, BoxFuture, Capabilities, Condition, EventStream, Layout, Log,
-    OpenError, Order, Placed, ReadError, ReadMode, Rejection, Scope, VersionRange,
+    Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Layout, Log, OpenError,
+    Order, Placed, ReadError, ReadMode, Rejection, Scope, VersionRange,
 };
 use anabranch_model::{Cut, EventId, Filter, Limits, PartitionId, StreamId};
 use tokio::runtime::{Builder, Handle};
@@ -176,16 +176,11 @@ impl PostgresLog {
         }
     }
 
-    /// The partition of an append, whose streams all stand in one.
+    /// The partition of an append, whose events all stand in one.
     fn place(&self, append: &Append) -> Result<PartitionId, Rejection> {
         let layout = &self.described.layout;
         let mut first: Option<(&StreamId, PartitionId)> = None;
-        let conditions = append.conditions.iter();
-        let about = conditions.filter_map(|condition| match condition {
-            Condition::Stream(stream, _) => Some(stream),
-            Condition::NoMatch { .. } => None,
-        });
-        for stream in append.events.iter().map(|event| &event.stream).chain(about) {
+        for stream in append.events.iter().map(|event| &event.stream) {
             let partition = layout.partition_of(stream);
             match first {
                 None => first = Some((stream, partition)),
@@ -199,12 +194,6 @@ impl PostgresLog {
                     });
                 }
             }
-        }
-        let no_match = |condition: &Condition| matches!(condition, Condition::NoMatch { .. });
-        if !layout.is_one() && append.conditions.iter().any(no_match) {
-            return Err(Rejection::Unsupported(
-                "check over several partitions that nothing matches a query",
-            ));
         }
         Ok(first.map_or(PartitionId(0), |(_, partition)| partition))
     }
@@ -223,21 +212,30 @@ impl PostgresLog {
     }
 }
 
+/// What a log in PostgreSQL with this layout can do, with the usual limits, on a server that says that
+/// it keeps what it acknowledges.
+pub fn capabilities_of(layout: &Layout) -> Capabilities {
+    let is_one = layout.is_one();
+    Capabilities {
+        engine: "postgres",
+        partitions: layout.partitions(),
+        batches: if is_one { Scope::Log } else { Scope::Partition },
+        conditions: Scope::Log,
+        no_match: Some(Scope::Log),
+        total_order: is_one,
+        backward_reads: true,
+        survives_restart: true,
+        survives_power_cut: true,
+        limits: Limits::default(),
+    }
+}
+
 impl Log for PostgresLog {
     fn capabilities(&self) -> Capabilities {
-        let is_one = self.described.layout.is_one();
-        let reaches = if is_one { Scope::Log } else { Scope::Partition };
         Capabilities {
-            engine: "postgres",
-            partitions: self.described.layout.partitions(),
-            batches: reaches,
-            conditions: reaches,
-            no_match: is_one.then_some(Scope::Log),
-            total_order: is_one,
-            backward_reads: true,
-            survives_restart: true,
             survives_power_cut: self.address.durability == Durability::Sync,
             limits: self.options.limits,
+            ..capabilities_of(&self.described.layout)
         }
     }
 

@@ -59,6 +59,13 @@ END $fn$;
 CREATE TRIGGER events_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON SCHEMA.events
     FOR EACH STATEMENT EXECUTE FUNCTION SCHEMA.refuse();
 
+-- How far each partition goes, by its number; from 1, as arrays count.
+CREATE FUNCTION SCHEMA.heads() RETURNS bigint[] LANGUAGE sql VOLATILE AS $fn$
+    SELECT array_agg(coalesce((SELECT e."offset" + 1 FROM SCHEMA.events e
+        WHERE e.partition = p.partition ORDER BY e."offset" DESC LIMIT 1), 0) ORDER BY p.partition)
+    FROM SCHEMA.partitions p
+$fn$;
+
 -- Takes appends, each of which is taken or refused alone, in one transaction.
 --
 -- 1. The rows of their partitions are locked, ascending: who comes second waits here for the end
@@ -68,16 +75,21 @@ CREATE TRIGGER events_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON SCHEMA.events
 -- 3. Each append is checked (causes, ids, conditions) and written before the next one is looked at.
 --
 -- Append i has the events behind those of i - 1, up to `lasts[i]`; so have its conditions and causes.
--- Lists of texts come as one: each with U+001F before it.
+-- Lists of texts come as one: each with U+001F before it. `locks` has the partitions of all events
+-- and conditions.
+--
+-- Conditions: 1 the stream is empty, 2 there, 3 at version `counts`, 4 no event of
+-- partition `places` from offset `counts` on matches, 5 that partition has so many events. What a
+-- stream's condition found in another partition is a cause.
 --
 -- outcome: 0 written, 1 written before, 2 an id is taken, 3 partly written, 4 a stream is not as
 -- expected, 5 an event matches, 6 a condition looks beyond the head, 7 a cause is not in the log.
 -- `which` is the event or condition of the append that it is about, from 0.
 CREATE FUNCTION SCHEMA.append(
-    homes integer[], lasts integer[],
+    locks integer[], homes integer[], lasts integer[],
     ids uuid[], streams text[], types text[], schema_versions bigint[],
     datas bytea[], metas bytea[], tag_lists text[],
-    condition_lasts integer[], kinds integer[], about text[], counts bigint[],
+    condition_lasts integer[], kinds integer[], about text[], places integer[], counts bigint[],
     cause_lasts integer[], cause_partitions integer[], cause_counts bigint[]
 ) RETURNS TABLE (outcome integer, which integer, at bigint, offsets bigint[], versions bigint[], closure bigint[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
@@ -91,7 +103,8 @@ DECLARE
     ending bigint; last_time bigint; this_time bigint; cause_time bigint;
     knows bigint[]; joined bigint[];
     found_count integer; first_found integer; first_taken integer;
-    actual bigint; item text; item_types text[]; item_tags text[];
+    all_q integer[]; all_c bigint[]; q integer; c_count bigint;
+    is_repeat boolean; actual bigint; found_in integer; found_at bigint; item text; item_types text[]; item_tags text[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'appends need the isolation level READ COMMITTED, and this transaction has another'
@@ -101,7 +114,7 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     PERFORM set_config('lock_timeout', '20s', true);
-    PERFORM 1 FROM SCHEMA.partitions p WHERE p.partition = ANY (homes) ORDER BY p.partition FOR UPDATE;
+    PERFORM 1 FROM SCHEMA.partitions p WHERE p.partition = ANY (locks) ORDER BY p.partition FOR UPDATE;
     <<appends>>
     FOR i IN 1 .. cardinality(homes) LOOP
         home := homes[i];
@@ -121,35 +134,20 @@ BEGIN
             END IF;
             before_home := home;
         END IF;
-        joined := knows;
+        all_q := NULL; all_c := NULL;
         IF is_causal THEN
             q_lo := q_hi + 1; q_hi := cause_lasts[i];
+            all_q := cause_partitions[q_lo:q_hi]; all_c := cause_counts[q_lo:q_hi];
             IF q_lo <= q_hi THEN
-                SELECT array_agg(coalesce((SELECT e."offset" + 1 FROM SCHEMA.events e
-                        WHERE e.partition = p.partition ORDER BY e."offset" DESC LIMIT 1), 0) ORDER BY p.partition)
-                    INTO closure FROM SCHEMA.partitions p;
-                FOR q IN q_lo .. q_hi LOOP
-                    IF cause_counts[q] > coalesce(closure[cause_partitions[q] + 1], 0) THEN
+                closure := SCHEMA.heads();
+                FOR k IN q_lo .. q_hi LOOP
+                    IF cause_counts[k] > coalesce(closure[cause_partitions[k] + 1], 0) THEN
                         outcome := 7;
                         RETURN NEXT;
                         CONTINUE appends;
                     END IF;
                 END LOOP;
-                -- A cause brings what it depends on itself; a token has that already.
-                FOR q IN q_lo .. q_hi LOOP
-                    IF cause_partitions[q] <> home AND cause_counts[q] > knows[cause_partitions[q] + 1] THEN
-                        SELECT array_agg(greatest(joined[p.partition + 1], coalesce((SELECT c.count FROM SCHEMA.causes c
-                                WHERE c.partition = cause_partitions[q] AND c.other = p.partition
-                                    AND c."offset" < cause_counts[q]
-                                ORDER BY c."offset" DESC LIMIT 1), 0)) ORDER BY p.partition)
-                            INTO joined FROM SCHEMA.partitions p;
-                    END IF;
-                END LOOP;
-                FOR q IN q_lo .. q_hi LOOP
-                    joined[cause_partitions[q] + 1] := greatest(joined[cause_partitions[q] + 1], cause_counts[q]);
-                END LOOP;
             END IF;
-            closure := joined;
         END IF;
 
         -- Whether they were written before.
@@ -159,29 +157,29 @@ BEGIN
         IF found_count > 0 THEN
             which := coalesce(first_taken, first_found) - lo;
             SELECT e."offset" INTO at FROM SCHEMA.events e WHERE e.partition = home AND e.id = ids[lo + which];
-            IF first_taken IS NOT NULL THEN
-                outcome := 2;
-            ELSIF found_count < hi - lo + 1 THEN
-                outcome := 3;
-            ELSE
-                outcome := 1;
-                SELECT array_agg(e."offset" ORDER BY k), array_agg(e.version ORDER BY k) INTO offsets, versions
-                    FROM generate_series(lo, hi) k JOIN SCHEMA.events e ON e.partition = home AND e.id = ids[k];
+            IF first_taken IS NOT NULL OR found_count < hi - lo + 1 THEN
+                outcome := CASE WHEN first_taken IS NOT NULL THEN 2 ELSE 3 END;
+                RETURN NEXT;
+                CONTINUE appends;
             END IF;
-            RETURN NEXT;
-            CONTINUE appends;
+            SELECT array_agg(e."offset" ORDER BY k), array_agg(e.version ORDER BY k) INTO offsets, versions
+                FROM generate_series(lo, hi) k JOIN SCHEMA.events e ON e.partition = home AND e.id = ids[k];
         END IF;
+        is_repeat := found_count > 0;
 
         FOR c IN c_lo .. c_hi LOOP
+            EXIT WHEN is_repeat;
             which := c - c_lo;
             IF kinds[c] < 4 THEN
-                SELECT e.version INTO actual FROM SCHEMA.events e
+                SELECT e.version, e.partition, e."offset" INTO actual, found_in, found_at FROM SCHEMA.events e
                     WHERE e.stream = about[c] ORDER BY e.version DESC LIMIT 1;
+                IF is_causal AND found_in <> home THEN
+                    all_q := all_q || found_in; all_c := all_c || (found_at + 1);
+                END IF;
                 IF NOT (CASE kinds[c]
                     WHEN 1 THEN actual IS NULL
                     WHEN 2 THEN actual IS NOT NULL
                     WHEN 3 THEN actual IS NOT DISTINCT FROM counts[c]
-                    ELSE true
                 END) THEN
                     outcome := 4; at := actual;
                     RETURN NEXT;
@@ -189,17 +187,21 @@ BEGIN
                 END IF;
                 CONTINUE;
             END IF;
-            IF counts[c] > ending OR kinds[c] = 5 THEN
-                outcome := 6; at := ending;
-                RETURN NEXT;
-                CONTINUE appends;
+            IF kinds[c] = 5 THEN
+                closure := SCHEMA.heads();
+                IF counts[c] > coalesce(closure[places[c] + 1], 0) THEN
+                    outcome := 6;
+                    RETURN NEXT;
+                    CONTINUE appends;
+                END IF;
+                CONTINUE;
             END IF;
             -- Items, each with U+001D before it: types, U+001E, tags.
             FOREACH item IN ARRAY (string_to_array(about[c], U&'\001D'))[2:] LOOP
                 item_types := (string_to_array(split_part(item, U&'\001E', 1), U&'\001F'))[2:];
                 item_tags := (string_to_array(split_part(item, U&'\001E', 2), U&'\001F'))[2:];
                 SELECT min(e."offset") INTO at FROM SCHEMA.events e
-                    WHERE e.partition = home AND e."offset" >= counts[c]
+                    WHERE e.partition = places[c] AND e."offset" >= counts[c]
                         AND (cardinality(item_types) = 0 OR e.event_type = ANY (item_types))
                         AND (cardinality(item_tags) = 0 OR e.tags @> item_tags);
                 IF at IS NOT NULL THEN
@@ -209,6 +211,27 @@ BEGIN
                 END IF;
             END LOOP;
         END LOOP;
+
+        joined := knows;
+        IF is_causal THEN
+            -- A cause brings what it depends on itself; a token has that already.
+            FOR k IN 1 .. cardinality(all_q) LOOP
+                q := all_q[k]; c_count := all_c[k];
+                IF q <> home AND c_count > knows[q + 1] THEN
+                    SELECT array_agg(greatest(joined[p.partition + 1], coalesce((SELECT c.count FROM SCHEMA.causes c
+                            WHERE c.partition = q AND c.other = p.partition AND c."offset" < c_count
+                            ORDER BY c."offset" DESC LIMIT 1), 0)) ORDER BY p.partition)
+                        INTO joined FROM SCHEMA.partitions p;
+                END IF;
+                joined[q + 1] := greatest(joined[q + 1], c_count);
+            END LOOP;
+        END IF;
+        closure := joined; at := NULL;
+        IF is_repeat THEN
+            outcome := 1; which := NULL;
+            RETURN NEXT;
+            CONTINUE appends;
+        END IF;
 
         this_time := greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, last_time + 1);
         IF joined IS DISTINCT FROM knows THEN
@@ -220,7 +243,28 @@ BEGIN
                 FROM generate_subscripts(joined, 1) k JOIN SCHEMA.events e
                     ON e.partition = k - 1 AND e."offset" = joined[k] - 1
                 WHERE joined[k] > knows[k];
-            this_time := greatest(this_time, cause_time);
+            joined := knows;
+        IF is_causal THEN
+            -- A cause brings what it depends on itself; a token has that already.
+            FOR k IN 1 .. cardinality(all_q) LOOP
+                q := all_q[k]; c_count := all_c[k];
+                IF q <> home AND c_count > knows[q + 1] THEN
+                    SELECT array_agg(greatest(joined[p.partition + 1], coalesce((SELECT c.count FROM SCHEMA.causes c
+                            WHERE c.partition = q AND c.other = p.partition AND c."offset" < c_count
+                            ORDER BY c."offset" DESC LIMIT 1), 0)) ORDER BY p.partition)
+                        INTO joined FROM SCHEMA.partitions p;
+                END IF;
+                joined[q + 1] := greatest(joined[q + 1], c_count);
+            END LOOP;
+        END IF;
+        closure := joined; at := NULL;
+        IF is_repeat THEN
+            outcome := 1; which := NULL;
+            RETURN NEXT;
+            CONTINUE appends;
+        END IF;
+
+        this_time := greatest(this_time, cause_time);
         END IF;
         WITH news AS (
             SELECT * FROM unnest(ids[lo:hi], streams[lo:hi], types[lo:hi], schema_versions[lo:hi],

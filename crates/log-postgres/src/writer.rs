@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_log::{Append, AppendError, Layout, Placed, ReadError};
+use anabranch_log::{Append, AppendError, Condition, Layout, Placed, ReadError};
 use anabranch_model::{EventId, PartitionId, Position};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -59,7 +59,7 @@ impl Writer {
         let worker = Worker {
             pool,
             heads,
-            is_causal: !layout.is_one(),
+            layout: layout.clone(),
             client: None,
             is_away: false,
         };
@@ -109,7 +109,7 @@ impl Writer {
 struct Worker {
     pool: Arc<Pool>,
     heads: Arc<Heads>,
-    is_causal: bool,
+    layout: Layout,
     client: Option<Client>,
     /// Nobody has answered the last time: it is asked once, and who waits is told.
     is_away: bool,
@@ -137,8 +137,18 @@ impl Worker {
 
     /// Writes a group and answers it.
     async fn write(&mut self, mut group: Vec<Waiting>) {
-        // Stable: the appends of a partition keep their order.
-        group.sort_by_key(|waiting| waiting.home);
+        let looks_elsewhere = |waiting: &Waiting| {
+            let mut looks = waiting.append.conditions.iter();
+            looks.any(|condition| match condition {
+                Condition::Stream(stream, _) => self.layout.partition_of(stream) != waiting.home,
+                Condition::NoMatch { .. } => true,
+            })
+        };
+        // The appends of a partition keep their order. Those of several too, where one may look at
+        // what another has written.
+        if !group.iter().any(looks_elsewhere) {
+            group.sort_by_key(|waiting| waiting.home);
+        }
         let appends: Vec<_> = group.iter().map(|it| (it.home, &it.append)).collect();
         let mut answers = self.ask(&appends).await;
         if let Err(Failed::Refused(_)) = &answers
@@ -166,9 +176,9 @@ impl Worker {
 
     /// One transaction, again and again until it is known what became of it.
     async fn ask(&mut self, appends: &[(PartitionId, &Append)]) -> Result<Vec<Answer>, Failed> {
-        let call = Call::new(appends, self.is_causal);
+        let call = Call::new(appends, &self.layout);
         let sql = format!(
-            "SELECT * FROM {}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            "SELECT * FROM {}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
             self.pool.schema()
         );
         let mut again = Again::new(match self.is_away {
@@ -180,7 +190,7 @@ impl Worker {
             let fault = match self.try_once(&sql, &call).await {
                 Ok(rows) => {
                     self.is_away = false;
-                    return answers_of(appends, &rows, self.is_causal).map_err(Failed::Refused);
+                    return answers_of(appends, &rows, &self.layout).map_err(Failed::Refused);
                 }
                 Err(fault) => fault,
             };

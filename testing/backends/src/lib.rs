@@ -13,7 +13,7 @@ mod postgres;
 use std::path::{Path, PathBuf};
 
 pub use account::Account;
-pub use postgres::{Postgres, PostgresPrograms};
+pub use postgres::{Keeps, Postgres, PostgresPrograms};
 
 /// What a function gives: its value, or one message for the person who wants the server.
 pub type Outcome<T = ()> = Result<T, String>;

@@ -54,7 +54,16 @@ fn places() -> Vec<PathBuf> {
     versions.into_iter().map(|(_, path)| path).collect()
 }
 
-/// A server of its own that runs on when this program ends, and whose data may be lost.
+/// What a server does with what it has acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// It need not outlive the machine: the server does not wait for the disk.
+    Nothing,
+    /// As the server does by itself.
+    Everything,
+}
+
+/// A server of its own that runs on when this program ends.
 pub struct Postgres {
     dir: PathBuf,
 }
@@ -63,8 +72,14 @@ pub struct Postgres {
 const USER: &str = "anabranch";
 
 impl Postgres {
-    /// Starts one whose directory is `dir`, which is made and must not exist.
+    /// Starts one whose directory is `dir`, which is made and must not exist. What it holds may
+    /// be lost with the machine.
     pub fn start(dir: &Path) -> Outcome<Self> {
+        Self::start_that_keeps(dir, Keeps::Nothing)
+    }
+
+    /// The same, one that keeps so much.
+    pub fn start_that_keeps(dir: &Path, keeps: Keeps) -> Outcome<Self> {
         let programs = PostgresPrograms::find()?;
         let account = Account::for_server()?;
         let made = std::fs::DirBuilder::new().mode(0o700).create(dir);
@@ -73,7 +88,7 @@ impl Postgres {
         let server = Self {
             dir: dir.to_owned(),
         };
-        let started = server.set_up(&programs, &account);
+        let started = server.set_up(&programs, &account, keeps);
         if started.is_err() {
             // What went wrong is told; what is left of it helps nobody.
             let _ = std::fs::remove_dir_all(dir);
@@ -86,7 +101,7 @@ impl Postgres {
         Self { dir: dir.into() }
     }
 
-    fn set_up(&self, programs: &PostgresPrograms, account: &Account) -> Outcome {
+    fn set_up(&self, programs: &PostgresPrograms, account: &Account, keeps: Keeps) -> Outcome {
         let password = random_word()?;
         let words = self.dir.join("password");
         let written = std::fs::OpenOptions::new()
@@ -107,11 +122,54 @@ impl Postgres {
             .current_dir(&self.dir);
         account.run(&mut initdb, "initdb")?;
         let port = free_port()?;
-        // What it holds is made by tests and need not survive the machine.
+        let careless = match keeps {
+            Keeps::Nothing => "-c fsync=off -c synchronous_commit=off -c full_page_writes=off",
+            Keeps::Everything => "",
+        };
         let options = format!(
-            "-h 127.0.0.1 -p {port} -c unix_socket_directories= -c fsync=off \
-             -c synchronous_commit=off -c full_page_writes=off -c max_connections=200"
+            "-h 127.0.0.1 -p {port} -c unix_socket_directories= -c max_connections=200 {careless}"
         );
+        let file = self.dir.join("options");
+        told(std::fs::write(&file, options), &file)?;
+        self.run(programs, account)?;
+        let address = format!("postgres://{USER}:{password}@127.0.0.1:{port}/postgres");
+        let file = self.dir.join("address");
+        told(std::fs::write(&file, address), &file)
+    }
+
+    /// Runs it again where it ran, after [`Postgres::kill`].
+    pub fn start_again(&self) -> Outcome {
+        self.run(&PostgresPrograms::find()?, &Account::for_server()?)
+    }
+
+    /// Kills it, with all of its processes, as the system does that is out of memory.
+    pub fn kill(&self) -> Outcome {
+        let file = self.data().join("postmaster.pid");
+        let text = told(std::fs::read_to_string(&file), &file)?;
+        let first = text.lines().next().unwrap_or_default();
+        let parent: u32 = first
+            .parse()
+            .map_err(|_| format!("{}: it names no process", file.display()))?;
+        // The first goes first: it would start the others again.
+        let children = children_of(parent)?;
+        let all: Vec<u32> = std::iter::once(parent).chain(children).collect();
+        for process in &all {
+            let mut kill = Command::new("kill");
+            kill.args(["-KILL", &process.to_string()]);
+            // Those that have gone with the first are no mistake.
+            let ended = kill.stderr(Stdio::null()).status();
+            ended.map_err(|error| format!("kill: {error}"))?;
+        }
+        while all.iter().any(|process| is_alive(*process)) {
+            std::thread::yield_now();
+        }
+        // The next one would not begin while somebody has not taken note of the end of this one.
+        told(std::fs::remove_file(&file), &file)
+    }
+
+    fn run(&self, programs: &PostgresPrograms, account: &Account) -> Outcome {
+        let file = self.dir.join("options");
+        let options = told(std::fs::read_to_string(&file), &file)?;
         let mut start = Command::new(&programs.pg_ctl);
         start
             .arg("-D")
@@ -128,17 +186,14 @@ impl Postgres {
             .stderr(Stdio::null())
             .status();
         match status {
-            Ok(status) if status.success() => {}
+            Ok(status) if status.success() => Ok(()),
             Ok(status) => {
                 let said = std::fs::read_to_string(self.log()).unwrap_or_default();
                 let said = said.trim();
-                return Err(format!("pg_ctl start failed ({status}): {said}"));
+                Err(format!("pg_ctl start failed ({status}): {said}"))
             }
-            Err(error) => return Err(format!("pg_ctl start: {error}")),
+            Err(error) => Err(format!("pg_ctl start: {error}")),
         }
-        let address = format!("postgres://{USER}:{password}@127.0.0.1:{port}/postgres");
-        let file = self.dir.join("address");
-        told(std::fs::write(&file, address), &file)
     }
 
     fn data(&self) -> PathBuf {
@@ -193,6 +248,24 @@ impl Postgres {
         Account::for_server()?.set(&mut command);
         Ok(command)
     }
+}
+
+/// The processes that a process has started.
+fn children_of(parent: u32) -> Outcome<Vec<u32>> {
+    let list = PathBuf::from(format!("/proc/{parent}/task/{parent}/children"));
+    let text = told(std::fs::read_to_string(&list), &list)?;
+    let numbers = text.split_whitespace();
+    Ok(numbers.filter_map(|number| number.parse().ok()).collect())
+}
+
+/// Whether a process runs; one that has ended, which nobody has taken note of, does not.
+fn is_alive(process: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = status
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
 }
 
 /// A loopback port that nobody listened on a moment ago.

@@ -69,6 +69,6 @@ pub fn run(command: &BenchCommand, context: &Context) -> Outcome {
 fn beside(log: &Address) -> PathBuf {
     match log {
         Address::Directory(dir) => dir.with_file_name("bench"),
-        Address::Memory | Address::Server(_) => ".anabranch/bench".into(),
+        Address::Memory | Address::Server(_) | Address::Database(_) => ".anabranch/bench".into(),
     }
 }

@@ -108,7 +108,6 @@ fn a_variable_that_sets_nothing_is_pointed_out() {
 fn addresses_without_an_engine_are_usage_errors_that_keep_secrets() {
     let scratch = Scratch::new("config-address");
     for address in [
-        "postgres://user:secret@host/db",
         "nats://user:secret@host",
         "kafka://host",
         "redis://user:secret@host",

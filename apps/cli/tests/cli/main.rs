@@ -15,6 +15,7 @@ mod bench;
 mod config;
 mod contexts;
 mod copy;
+mod database;
 mod demo;
 mod deploy;
 mod doctor;

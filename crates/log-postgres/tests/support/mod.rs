@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anabranch_backends::{Postgres, PostgresPrograms};
+use anabranch_backends::{Keeps, Postgres, PostgresPrograms};
 
 /// A server that ends with this value; `None` where there is no PostgreSQL, which is said.
 pub struct Server {
@@ -16,13 +16,17 @@ pub struct Server {
 
 impl Server {
     pub fn start(what: &str) -> Option<Self> {
+        Self::start_that_keeps(what, Keeps::Nothing)
+    }
+
+    pub fn start_that_keeps(what: &str, keeps: Keeps) -> Option<Self> {
         if let Err(why) = PostgresPrograms::find() {
             let text = format!("skipped: {what}: {why}\n");
             // Not by a macro, whose output a passing test keeps to itself.
             std::io::stderr().write_all(text.as_bytes()).unwrap();
             return None;
         }
-        let server = Postgres::start(&fresh_dir()).unwrap();
+        let server = Postgres::start_that_keeps(&fresh_dir(), keeps).unwrap();
         let address = server.address().unwrap();
         Some(Self { server, address })
     }

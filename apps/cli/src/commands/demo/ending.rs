@@ -107,7 +107,7 @@ pub fn failure(error: DemoError) -> Failure {
 fn remedy(error: &DemoError, keep: bool, log: &Address) -> Option<String> {
     let dir = match log {
         Address::Directory(dir) => dir.display(),
-        Address::Memory | Address::Server(_) => return None,
+        Address::Memory | Address::Server(_) | Address::Database(_) => return None,
     };
     match error {
         DemoError::Stopped => Some(format!(

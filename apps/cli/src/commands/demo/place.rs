@@ -29,7 +29,7 @@ impl Place {
             Failure::file("make", &dir.display().to_string(), &error)
         };
         let place = match &context.settings.log {
-            Address::Memory | Address::Server(_) => {
+            Address::Memory | Address::Server(_) | Address::Database(_) => {
                 let name = format!("anabranch-{:032x}", context.env.rng.next_u128());
                 let dir = std::env::temp_dir().join(name);
                 // Others may write there too: this must be new, and ours alone.

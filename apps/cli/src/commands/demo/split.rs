@@ -53,10 +53,10 @@ const LOG_PATIENCE: Duration = Duration::from_secs(300);
 /// Runs the command.
 pub async fn run(args: DemoArgs, mut context: Context) -> Outcome {
     let work = read_work(args.orders.as_deref())?;
-    if !matches!(context.settings.log, Address::Directory(_)) {
+    if matches!(context.settings.log, Address::Memory | Address::Server(_)) {
         return Err(
             Failure::usage("with --split a process of its own serves the log")
-                .remedy("name a directory with --log, or none")
+                .remedy("name a directory or a database with --log, or none")
                 .into(),
         );
     }
@@ -174,10 +174,14 @@ impl Split {
 
     /// The services as `anabranch up` reads them.
     fn declare(&self, args: &DemoArgs, context: &Context) -> Result<String, Failure> {
-        let Address::Directory(dir) = &context.settings.log else {
-            return Err(Failure::usage("the log is a directory"));
+        // An address may have a password, which no argument may have: everybody sees those.
+        let (log, secret) = match &context.settings.log {
+            Address::Directory(dir) => (Some(real(dir).display().to_string()), None),
+            Address::Database(address) => (None, Some(address.reveal())),
+            Address::Memory | Address::Server(_) => {
+                return Err(Failure::usage("the log is a directory or a database"));
+            }
         };
-        let dir = real(dir).display().to_string();
         let services = self.services.display().to_string();
         let listen = self.backbone.split_once("://").map_or("", |(_, rest)| rest);
         let provider = format!("http://{}", self.provider);
@@ -199,11 +203,15 @@ impl Split {
                 "\n[service.{name}]\nprogram = \"anabranch\"\nargs = [{arguments}]\n{rest}"
             );
         };
-        let mut serve = vec!["serve", "--log", &dir, "--listen", listen, "--while-input"];
+        let mut serve = vec!["serve", "--listen", listen, "--while-input"];
+        serve.extend(log.iter().flat_map(|log| ["--log", log]));
         serve.extend(&doors);
         let head = json_text(&format!("{}/openapi.json", self.backbone));
         // One that was killed has a long log to look through.
-        let rest = format!("ready = {head}\nready_within = \"300s\"\n");
+        let mut rest = format!("ready = {head}\nready_within = \"300s\"\n");
+        if let Some(address) = secret {
+            rest += &format!("env = {{ ANABRANCH_LOG = {} }}\n", json_text(address));
+        }
         table("backbone", &serve, &rest);
         for name in SERVICES {
             let own = format!("{services}/{name}");

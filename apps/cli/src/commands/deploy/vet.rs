@@ -17,6 +17,7 @@ use crate::commands::service::kept;
 use crate::commands::up;
 use crate::context::Context;
 use crate::credential;
+use crate::database::{self, Use};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs;
 use crate::output::note;
@@ -96,6 +97,9 @@ fn log_of(
         }
         Some(Address::Directory(dir)) => {
             Some(logs::read_only_at(&declared.dir.join(dir), context)?)
+        }
+        Some(Address::Database(database)) => {
+            Some(database::open(&database, Use::Read, None, context)?.log)
         }
         Some(Address::Memory) | None => None,
     })

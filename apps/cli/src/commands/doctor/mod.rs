@@ -73,6 +73,10 @@ pub async fn examine(up: Option<&Path>, context: &Context) -> Result<Vec<Check>,
             return Err(Failure::usage("a log in memory ends with its program")
                 .remedy("name a directory or the address of a server with --log"));
         }
+        Address::Database(_) => {
+            return Err(Failure::usage("the log is in a database, which has tools of its own")
+                .remedy("`anabranch log info` says what the log is; name a program that runs with --server"));
+        }
         Address::Server(_) => Some(Remote::find(&Default::default(), context)?),
         Address::Directory(dir) => {
             let dir = known(dir, context);

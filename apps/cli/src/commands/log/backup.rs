@@ -49,7 +49,9 @@ pub async fn run_backup(args: &BackupArgs, context: &Context) -> Outcome {
     let to = args.directory.as_path();
     match &context.settings.log {
         Address::Server(_) => check_place(to, "a backup")?,
-        Address::Directory(_) | Address::Memory => check_target(&from, to, "a backup")?,
+        Address::Directory(_) | Address::Memory | Address::Database(_) => {
+            check_target(&from, to, "a backup")?
+        }
     }
     // What of several partitions fits together, also while they are written to.
     let until = match segment::layout_of(&env, &from)?.is_one() {

@@ -3,12 +3,14 @@
 use anabranch::log::{Group, Layout};
 use anabranch::model::{PartitionId, Position, StreamId, rfc3339};
 use anabranch::segment::{self, Info, SegmentInfo};
+use anabranch::{Address, DatabaseAddress};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::text::{bytes, count, counted, events, log_id};
 use crate::commands::Context;
 use crate::commands::read::any_stream_id;
+use crate::database::{self, Use};
 use crate::failure::Outcome;
 use crate::logs;
 use crate::output::{Form, Output};
@@ -32,6 +34,9 @@ pub struct InfoArgs {
 
 /// Prints it.
 pub async fn run(args: &InfoArgs, context: &Context) -> Outcome {
+    if let Address::Database(address) = &context.settings.log {
+        return of_database(args, address, context).await;
+    }
     let (env, dir) = logs::files_of(context).await?;
     let mut out = Output::stdout();
     if let Some(stream) = &args.stream {
@@ -43,6 +48,50 @@ pub async fn run(args: &InfoArgs, context: &Context) -> Outcome {
     match context.settings.form {
         Form::Text => print_text(&info, &dir.display().to_string(), &mut out)?,
         Form::Json | Form::Jsonl => out.line(&to_json(&info).to_string())?,
+    }
+    out.flush()
+}
+
+/// The same of a log in a database.
+async fn of_database(args: &InfoArgs, address: &DatabaseAddress, context: &Context) -> Outcome {
+    let opened = database::open(address, Use::Read, None, context)?;
+    let layout = opened.log.layout();
+    let mut out = Output::stdout();
+    if let Some(stream) = &args.stream {
+        print_place(stream, &layout, context.settings.form, &mut out)?;
+        return out.flush();
+    }
+    let head = opened.log.head().await?;
+    let total: u64 = head.iter().map(|(_, count)| count).sum();
+    match context.settings.form {
+        Form::Text => {
+            for (name, value) in [
+                ("log", address.to_string()),
+                ("id", log_id(opened.id)),
+                ("engine", opened.log.capabilities().engine.to_owned()),
+                ("layout", layout.to_string()),
+                ("durability", opened.durability.to_owned()),
+                ("events", count(total)),
+            ] {
+                out.line(&format!("{name:<12} {value}"))?;
+            }
+            for id in layout.ids().filter(|_| !layout.is_one()) {
+                let name = layout.name_of(id).unwrap_or_default();
+                let held = events(head.get(id));
+                out.line(&format!("partition {:<5} {name:<16} {held:>15}", id.0))?;
+            }
+        }
+        Form::Json | Form::Jsonl => {
+            let json = json!({
+                "log_id": log_id(opened.id),
+                "engine": opened.log.capabilities().engine,
+                "layout": layout_json(&layout),
+                "durability": opened.durability,
+                "events": total,
+                "head": head,
+            });
+            out.line(&json.to_string())?;
+        }
     }
     out.flush()
 }
