@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anabranch_backends::Postgres;
+use anabranch_backends::{Keeps, Postgres};
 
 use crate::commands::Outcome;
 use crate::workspace::Workspace;
@@ -18,9 +18,14 @@ pub const POSTGRES: &str = "ANABRANCH_TEST_POSTGRES";
 
 /// `cargo xtask backends up`.
 pub fn up(workspace: &Workspace) -> Outcome {
-    let (address, is_new) = Place::of(workspace)?.up()?;
+    let (address, is_new) = Place::of(workspace)?.up(Keeps::Everything)?;
     let how = if is_new { "started" } else { "runs already" };
     eprintln!("PostgreSQL {how}; `cargo xtask backends down` stops it");
+    eprintln!("postgres {address}");
+    match Place::of(workspace)?.pooler() {
+        Ok(address) => eprintln!("pgbouncer {address}"),
+        Err(why) => eprintln!("NO POOLER: {why}"),
+    }
     println!("export {POSTGRES}={address}");
     Ok(())
 }
@@ -63,7 +68,7 @@ impl Backends {
             return backends;
         }
         let place = Place::of(workspace);
-        match place.and_then(|place| Ok((place.up()?, place))) {
+        match place.and_then(|place| Ok((place.up(Keeps::Nothing)?, place))) {
             Ok(((address, is_new), place)) => {
                 backends.environment.push((POSTGRES, address));
                 backends.started = is_new.then_some(place);
@@ -95,6 +100,8 @@ struct Place {
     file: PathBuf,
     /// Holds the server's address, for tests.
     address: PathBuf,
+    /// Holds the address of the pooler before it, if one was started.
+    pooler: PathBuf,
 }
 
 impl Place {
@@ -108,6 +115,7 @@ impl Place {
         Ok(Self {
             file: dir.join("postgres.dir"),
             address: dir.join("postgres.address"),
+            pooler: dir.join("pooler.address"),
         })
     }
 
@@ -120,7 +128,7 @@ impl Place {
     }
 
     /// The server's address, and whether it was started just now.
-    fn up(&self) -> Outcome<(String, bool)> {
+    fn up(&self, keeps: Keeps) -> Outcome<(String, bool)> {
         if let Some(server) = self.running()? {
             return Ok((server.address()?, false));
         }
@@ -129,7 +137,7 @@ impl Place {
         // Not below the target directory: the server's user may not be able to get there.
         let name = format!("anabranch-postgres-{}", std::process::id());
         let dir = std::env::temp_dir().join(name);
-        let server = Postgres::start(&dir)?;
+        let server = Postgres::start_that_keeps(&dir, keeps)?;
         told(
             std::fs::write(&self.file, dir.display().to_string()),
             &self.file,
@@ -139,11 +147,24 @@ impl Place {
         Ok((address, true))
     }
 
+    /// The address of a pooler before the server, which is started with it.
+    fn pooler(&self) -> Outcome<String> {
+        let server = self.running()?.ok_or("PostgreSQL does not run")?;
+        match std::fs::read_to_string(&self.pooler) {
+            Ok(address) => Ok(address),
+            Err(_) => {
+                let address = server.start_pooler()?;
+                told(write_private(&self.pooler, &address), &self.pooler)?;
+                Ok(address)
+            }
+        }
+    }
+
     fn down(&self) -> Outcome {
         if let Ok(dir) = std::fs::read_to_string(&self.file) {
             Postgres::at(dir).stop()?;
         }
-        for file in [&self.file, &self.address] {
+        for file in [&self.file, &self.address, &self.pooler] {
             match std::fs::remove_file(file) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(format!("{}: {error}", file.display()));

@@ -146,19 +146,24 @@ async fn check_server(client: &Client, address: &Address) -> Result<(), OpenErro
 }
 
 /// Refuses a server that does not say that it keeps what it acknowledges.
-pub async fn check_durability(client: &Client, address: &Address) -> Result<(), OpenError> {
-    let sql = "SELECT current_setting('fsync'), current_setting('full_page_writes'),
-        pg_is_in_recovery()";
-    let row = rows(client, address, sql, &[]).await?;
-    let weak = weakness(row.first());
-    match weak {
-        None => Ok(()),
-        Some(what) => Err(OpenError::Invalid(format!(
+async fn check_durability(client: &Client, address: &Address) -> Result<(), OpenError> {
+    match weakness_of(client).await {
+        Ok(None) => Ok(()),
+        Ok(Some(what)) => Err(OpenError::Invalid(format!(
             "{}: {what}, so what it acknowledges may be lost by a power cut; correct its \
              settings, or say durability=unchecked in the address to accept that",
             address.shown
         ))),
+        Err(fault) => Err(unreachable(address, fault)),
     }
+}
+
+/// Why what the server acknowledges may be lost, if it may.
+pub async fn weakness_of(client: &Client) -> Result<Option<String>, Fault> {
+    let sql = "SELECT current_setting('fsync'), current_setting('full_page_writes'),
+        pg_is_in_recovery()";
+    let rows = ask(client, sql, &[], FIRST_ANSWER).await?;
+    Ok(weakness(rows.first()))
 }
 
 /// What is weak of a server that has said so of itself, if anything is.

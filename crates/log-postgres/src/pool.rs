@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, Row};
 
-use crate::address::Address;
+use crate::address::{Address, Durability};
 use crate::fault::Fault;
 
 /// So many reads ask at the same time; who comes meanwhile waits.
@@ -47,6 +47,11 @@ impl Pool {
     /// The schema of the log, in quotes.
     pub fn schema(&self) -> &str {
         &self.address.schema
+    }
+
+    /// Whether the server has to say that it keeps what it acknowledges.
+    pub fn is_checked(&self) -> bool {
+        self.address.durability == Durability::Sync
     }
 
     /// A new connection.

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::call::{Answer, Call, answers_of};
 use crate::fault::Fault;
 use crate::heads::Heads;
+use crate::open::weakness_of;
 use crate::pool::{Again, Pool, ask};
 
 /// How much is under way at a time, in KiB; each append counts one more. Who comes meanwhile
@@ -28,6 +29,9 @@ const ROOM_KIB: usize = 64 << 10;
 /// The most appends of one transaction, and about how many bytes of data.
 const GROUP_APPENDS_MAX: usize = 512;
 const GROUP_BYTES: usize = 4 << 20;
+
+/// How often it is looked at whether the server keeps what it acknowledges.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// Where callers put their appends.
 pub struct Writer {
@@ -62,6 +66,7 @@ impl Writer {
             layout: layout.clone(),
             client: None,
             is_away: false,
+            looked: None,
         };
         handle.spawn(worker.run(jobs));
         Self {
@@ -113,6 +118,8 @@ struct Worker {
     client: Option<Client>,
     /// Nobody has answered the last time: it is asked once, and who waits is told.
     is_away: bool,
+    /// When the server was last looked at, whether it keeps what it acknowledges.
+    looked: Option<tokio::time::Instant>,
 }
 
 impl Worker {
@@ -220,11 +227,40 @@ impl Worker {
             Some(client) => client,
             None => self.pool.connect().await?,
         };
+        self.look(&client).await?;
         let asked = ask(&client, sql, &call.values(), self.pool.patience()).await;
         if !matches!(asked, Err(Fault::Lost(_))) {
             self.client = Some(client);
         }
         asked
+    }
+
+    /// Refuses to write what the server may lose: its settings may change while it runs.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a server is another one later in real time; nothing here is simulated"
+    )]
+    async fn look(&mut self, client: &Client) -> Result<(), Fault> {
+        let is_fresh = |at: tokio::time::Instant| at.elapsed() < LOOKED_AT_EVERY;
+        if !self.pool.is_checked() || self.looked.is_some_and(is_fresh) {
+            return Ok(());
+        }
+        match weakness_of(client).await {
+            Ok(None) => {
+                self.looked = Some(tokio::time::Instant::now());
+                Ok(())
+            }
+            Ok(Some(what)) => Err(Fault::Refused {
+                text: format!(
+                    "{what}, so nothing is appended that it may lose; correct its settings, or \
+                     say durability=unchecked in the address to accept that"
+                ),
+                code: String::new(),
+            }),
+            // Nothing was asked to be written yet.
+            Err(Fault::Lost(text)) => Err(Fault::Away(text)),
+            Err(fault) => Err(fault),
+        }
     }
 
     async fn find(&self, id: EventId) -> Found {

@@ -295,3 +295,61 @@ fn a_log_that_is_not_there_is_not_made_by_who_only_reads() {
     let error = PostgresLog::open(&server.log(), options).err().unwrap();
     assert!(matches!(error, OpenError::NotFound { .. }), "{error}");
 }
+
+#[test]
+fn a_server_whose_settings_are_weakened_while_it_runs_gets_no_more_appends() {
+    let what = "weakening the server of a log in PostgreSQL";
+    let Some(server) = Server::start_that_keeps(what, Keeps::Everything) else {
+        return;
+    };
+    let log = open(&server.address, 1);
+    let stranger = Stranger::connect(&server.address);
+    let mut id = 0;
+    let mut append = || {
+        id += 1;
+        block_on(log.append(Append::event(event("order/1", id))))
+    };
+    append().unwrap();
+    stranger.run("ALTER SYSTEM SET full_page_writes = off");
+    stranger.run("SELECT pg_reload_conf()");
+    // It is looked at now and then.
+    let refused = loop {
+        if let Err(refused) = append() {
+            break refused;
+        }
+    };
+    assert!(refused.did_not_happen());
+    let said = refused.to_string();
+    assert!(said.contains("full_page_writes = off"), "{said}");
+    stranger.run("ALTER SYSTEM RESET full_page_writes");
+    stranger.run("SELECT pg_reload_conf()");
+    while append().is_err() {}
+}
+
+#[test]
+fn a_pooler_that_lends_connections_for_one_transaction_works() {
+    let Some(server) = Server::start("a log in PostgreSQL behind a pooler") else {
+        return;
+    };
+    let pooler = match server.server.start_pooler() {
+        Ok(pooler) => pooler,
+        Err(why) => {
+            eprintln!("skipped: a log in PostgreSQL behind a pooler: {why}");
+            return;
+        }
+    };
+    let log = open(&server.log().replace(&server.address, &pooler), 4);
+    std::thread::scope(|scope| {
+        for thread in 0..8_u128 {
+            let log = &log;
+            scope.spawn(move || {
+                for number in 0..20 {
+                    let new = event(&format!("order/{thread}"), thread << 64 | number);
+                    block_on(log.append(Append::event(new))).unwrap();
+                    assert!(!read_all(log).is_empty());
+                }
+            });
+        }
+    });
+    assert_eq!(read_all(&log).len(), 160);
+}

@@ -8,6 +8,7 @@
 )]
 
 mod account;
+mod pooler;
 mod postgres;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::{Account, Outcome, find, told};
+use crate::{Account, Outcome, find, pooler, told};
 
 /// Where the programs of PostgreSQL are.
 #[derive(Debug, Clone)]
@@ -210,6 +210,16 @@ impl Postgres {
         told(std::fs::read_to_string(&file), &file)
     }
 
+    /// Starts a pooler before it, which lends its connections for one transaction each, and ends with
+    /// it; its address.
+    pub fn start_pooler(&self) -> Outcome<String> {
+        pooler::start(&self.pooler(), &self.address()?, free_port()?)
+    }
+
+    fn pooler(&self) -> PathBuf {
+        self.dir.join("pooler")
+    }
+
     /// Whether it runs.
     pub fn is_running(&self) -> Outcome<bool> {
         if !self.dir.is_dir() {
@@ -224,6 +234,7 @@ impl Postgres {
 
     /// Stops it, and removes what it has written.
     pub fn stop(&self) -> Outcome {
+        pooler::stop(&self.pooler())?;
         if self.is_running()? {
             let mut stop = self.control("stop", &["-m", "immediate", "-w"])?;
             let ended = stop.status().map_err(|error| format!("pg_ctl: {error}"))?;
