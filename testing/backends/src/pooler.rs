@@ -1,8 +1,13 @@
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::{Account, Outcome, find, told};
+
+/// So often it is looked whether it listens, every ten milliseconds.
+const TRIES: u32 = 1_000;
 
 /// Starts a pgbouncer that lends connections of `server` for one transaction each, in the
 /// directory `dir`, which is made; its address.
@@ -49,16 +54,22 @@ pub fn start(dir: &Path, server: &str, port: u16) -> Outcome<String> {
     command.stdin(Stdio::null());
     // It keeps what it is given: its output would hold up whoever reads ours.
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let said = || std::fs::read_to_string(dir.join("log")).unwrap_or_default();
     match status {
-        Ok(status) if status.success() => Ok(format!(
-            "postgres://{user}:{password}@127.0.0.1:{port}/{database}"
-        )),
-        Ok(status) => {
-            let said = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
-            Err(format!("pgbouncer failed ({status}): {}", said.trim()))
-        }
-        Err(error) => Err(format!("pgbouncer: {error}")),
+        Ok(status) if status.success() => {}
+        Ok(status) => return Err(format!("pgbouncer failed ({status}): {}", said().trim())),
+        Err(error) => return Err(format!("pgbouncer: {error}")),
     }
+    // It says that it has begun before it listens.
+    for _ in 0..TRIES {
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(format!(
+                "postgres://{user}:{password}@127.0.0.1:{port}/{database}"
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(format!("pgbouncer does not listen: {}", said().trim()))
 }
 
 /// Stops the one of this directory, if there is one.

@@ -18,6 +18,7 @@ use serde_json::json;
 use super::backup::check_target;
 use super::text::events;
 use crate::commands::Context;
+use crate::database::{self, Use};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs;
 use crate::output::{Form, Output, Progress, note};
@@ -112,6 +113,7 @@ fn open_source(address: &Address, context: &Context) -> Result<Arc<dyn Log>, Fai
             logs::read_only_at(dir, context)
         }
         Address::Server(url) => Ok(logs::served(context, url, None)?.log),
+        Address::Database(address) => Ok(database::open(address, Use::Read, None, context)?.log),
         other => Err(no_copy(other)),
     }
 }
