@@ -19,6 +19,9 @@
 //! * an honest disk never makes the log refuse to open, however it was cut off;
 //! * a damaged log gives no wrong event and hides no loss.
 //!
+//! A log with several partitions is checked by [`run_partitioned`], also behind a network that loses,
+//! delays and doubles what passes.
+//!
 //! [`reference::Reference`] is a log so simple that it is plainly right, with switches
 //! that make it wrong: it tests the checker.
 
@@ -33,6 +36,7 @@ mod follower;
 mod life;
 mod matching;
 mod model;
+mod partitioned;
 mod poll;
 pub mod reference;
 mod run;
@@ -46,6 +50,7 @@ pub use careless::Flaw;
 pub use directed::directed;
 pub use engine::{Engine, Machine};
 pub use model::Model;
+pub use partitioned::{Counts, Trouble, run_partitioned};
 pub use run::run;
 pub use segment::Segment;
 pub use violation::{Violation, Wrong};

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use anabranch_crash::reference::{self, Reference};
-use anabranch_crash::{Campaign, Engine, Flaw, Segment, Settings, Totals, directed};
+use anabranch_crash::{
+    Campaign, Counts, Engine, Flaw, Segment, Settings, Totals, Trouble, directed, run_partitioned,
+};
 use anabranch_env::Env;
 use anabranch_log_segment::Bug;
 
@@ -17,6 +19,8 @@ Usage: anabranch-crash [OPTIONS]
   --seed S       the first seed; the others follow it (default: a fresh one)
   --threads N    how many threads to use (default: one for each core)
   --engine NAME  segment (default) or reference
+  --partitions   check the log with several partitions instead, by --runs runs (default 1000)
+  --hostile      the same behind a network that loses, delays and doubles messages (default 2000)
   --sabotage     turn on the planted bugs one after another: each must be caught
   --bug NAME     of the planted bugs only this one
   --journal      print what a failed run did, line by line
@@ -32,6 +36,8 @@ struct Arguments {
     sabotage: bool,
     bug: Option<String>,
     journal: bool,
+    /// Several partitions, and what happens to them.
+    partitioned: Option<Trouble>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,7 +89,9 @@ fn main() -> ExitCode {
     };
     // A panic of the log is a finding, told with its seed.
     std::panic::set_hook(Box::new(|_| {}));
-    let good = if arguments.sabotage {
+    let good = if let Some(trouble) = arguments.partitioned {
+        check_partitioned(&arguments.campaign, trouble)
+    } else if arguments.sabotage {
         sabotage(&arguments)
     } else {
         check(&arguments, arguments.engine.sound().as_ref())
@@ -109,6 +117,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
         sabotage: false,
         bug: None,
         journal: false,
+        partitioned: None,
     };
     while let Some(word) = words.next() {
         let mut number = || -> Result<u64, String> {
@@ -128,6 +137,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
                 arguments.bug = Some(words.next().ok_or("--bug needs a name")?);
             }
             "--journal" => arguments.journal = true,
+            "--partitions" => arguments.partitioned = Some(Trouble::Cuts),
+            "--hostile" => arguments.partitioned = Some(Trouble::Hostile),
             "--engine" => match words.next().as_deref() {
                 Some("segment") => arguments.engine = Kind::Segment,
                 Some("reference") => arguments.engine = Kind::Reference,
@@ -173,6 +184,48 @@ fn check(arguments: &Arguments, engine: &dyn Engine) -> bool {
         return false;
     }
     println!("0 lost, 0 phantom, 0 reordered.");
+    true
+}
+
+/// Runs a log with several partitions and prints what was seen. Whether all promises were kept.
+fn check_partitioned(campaign: &Campaign, trouble: Trouble) -> bool {
+    let (what, flag, runs) = match trouble {
+        Trouble::Cuts => ("several partitions", "--partitions", 1_000),
+        Trouble::Hostile => (
+            "several partitions behind a hostile network",
+            "--hostile",
+            2_000,
+        ),
+    };
+    let runs = match campaign.runs_max {
+        u64::MAX => runs,
+        runs => runs,
+    };
+    println!("Checking a log with {what} from seed {}.", campaign.seed);
+    let mut counts = Counts::default();
+    for number in 0..runs {
+        let seed = campaign.seed.wrapping_add(number);
+        let (done, outcome) = run_partitioned(seed, trouble, None);
+        counts.add(&done);
+        if let Err(violation) = outcome {
+            println!("FAILED with seed {seed}: {violation}");
+            println!("Repeat it with {flag} --seed {seed} --runs 1.");
+            return false;
+        }
+    }
+    println!(
+        "{} runs, {} crash states; {} appends: {} acknowledged, {} refused by their conditions.",
+        counts.runs, counts.states, counts.appends, counts.acknowledged, counts.refused
+    );
+    println!(
+        "{} messages or answers lost, {} late, {} doubled; {} appends sent again were there already.",
+        counts.lost, counts.late, counts.doubled, counts.repeated
+    );
+    if counts.acknowledged * 2 < counts.appends {
+        println!("FAILED: too few appends were acknowledged for the rest to mean anything.");
+        return false;
+    }
+    println!("Each acknowledged append is there once, at its place, behind its causes.");
     true
 }
 
