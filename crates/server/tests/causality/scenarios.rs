@@ -615,6 +615,24 @@ mod on_embedded {
     use super::*;
 
     on!(Embedded::new());
+
+    #[tokio::test]
+    async fn a_view_passes_what_it_does_not_read_while_another_partition_is_held_up() {
+        let world = World::new(Embedded::new()).await;
+        let reader = world.reader("reader").await;
+        let held = world.item("note", 0);
+        reader.hold(&held).await;
+        world.session().write(&world, &held, "later").await;
+        let mut alice = world.session();
+        alice.write(&world, &world.item("hop", 0), "a hop").await;
+        for _ in 0..5_000 {
+            if alice.ask(&reader, "board").await.is_ok() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("the view waits for another partition");
+    }
 }
 
 mod on_minimal {
