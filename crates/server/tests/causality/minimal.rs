@@ -114,6 +114,22 @@ impl State {
         head
     }
 
+    /// What `from` includes, newest first.
+    fn backward(&self, from: &Cut, filter: &Filter) -> EventStream {
+        let mut events = Vec::new();
+        for (id, part) in self.layout.ids().zip(&self.parts) {
+            let at = Cut::at(from.get(id));
+            let mut read = part.read(&at, filter.clone(), ReadMode::Backward);
+            while let Some(event) = now(read.next()) {
+                let mut event = event.unwrap();
+                event.position.partition = id;
+                events.push(event);
+            }
+        }
+        events.sort_by_key(|event| std::cmp::Reverse((event.recorded_at, event.position)));
+        EventStream::new(Once((!events.is_empty()).then(|| events.into())))
+    }
+
     fn append(&self, mut append: Append) -> Result<Appended, AppendError> {
         let mut known = self.known.lock().unwrap();
         let home = self.layout.partition_of(&append.events[0].stream);
@@ -278,7 +294,9 @@ impl Log for Handle {
     }
 
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
-        assert_ne!(mode, ReadMode::Backward, "nobody here reads backward");
+        if mode == ReadMode::Backward {
+            return self.state.backward(from, &filter);
+        }
         let layout = &self.state.layout;
         // Hops have partitions of their own, and so have system streams.
         let is_in = |id: &PartitionId| match filter.categories.is_empty() {
