@@ -2,7 +2,10 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
+use anabranch_backends::{Keeps, Postgres};
 use serde_json::Value;
 
 use super::item::{Item, Run};
@@ -13,18 +16,34 @@ use crate::process::output_of;
 use crate::workspace::Workspace;
 
 /// The items, in their order.
-pub const ITEMS: [Item; 4] = [
+pub const ITEMS: [Item; 8] = [
     Item {
         says: "the split shop on 14 partitions keeps what must hold while a process is killed every 2 s; no event lacks a cause",
         run: Run::Once(embedded),
+    },
+    Item {
+        says: "the same in PostgreSQL, which is killed every 20 s",
+        run: Run::Once(postgres),
     },
     Item {
         says: "the conformance suite passes on several partitions, in memory and in a directory that is opened again",
         run: Run::Once(conformance),
     },
     Item {
-        says: "an engine that breaks one promise of causes is caught, whichever it breaks",
+        says: "each scenario of causality holds through HTTP with tokens, on eight partitions",
+        run: Run::Once(scenarios),
+    },
+    Item {
+        says: "without any one protection of causes something is seen that must not be",
         run: Run::Once(ablations),
+    },
+    Item {
+        says: "a program that knows nothing of the platform judges histories, and passes what causality allows",
+        run: Run::Once(judged),
+    },
+    Item {
+        says: "a log of 14 partitions is copied and moved: its export stays the same, byte for byte",
+        run: Run::Once(moved),
     },
     Item {
         says: "the guide tells which engine to take, of partitions and causes, and how to write an engine",
@@ -121,12 +140,119 @@ fn conformance(workspace: &Workspace) -> Outcome<String> {
     ))
 }
 
+/// The tests of causality through HTTP.
+const CAUSALITY: [&str; 6] = [
+    "-p",
+    "anabranch-server",
+    "--all-features",
+    "--test",
+    "causality",
+    "--",
+];
+
+/// Those of them whose names begin so.
+fn causality(name: &str) -> Vec<&str> {
+    CAUSALITY.into_iter().chain([name]).collect()
+}
+
+/// How many scenarios there are.
+const SCENARIOS: u32 = 18;
+
+fn scenarios(workspace: &Workspace) -> Outcome<String> {
+    let passed = tests_pass(workspace, &causality("on_embedded::b11_"))?;
+    let mut missing = Vec::new();
+    for number in 1..=SCENARIOS {
+        let name = format!("on_embedded::b11_{number:02}_");
+        if tests_pass(workspace, &causality(&name)).is_err() {
+            missing.push(number.to_string());
+        }
+    }
+    let figure = format!("{passed} tests on an embedded log of eight partitions");
+    match missing.is_empty() {
+        true => Ok(figure),
+        false => Err(format!(
+            "{figure}; no test of scenario {}",
+            missing.join(", ")
+        )),
+    }
+}
+
 fn ablations(workspace: &Workspace) -> Outcome<String> {
-    let passed = tests_pass(
+    let seen = tests_pass(workspace, &causality("protections::"))?;
+    let wrong = ["-p", "anabranch-log", "--all-features", "--", "wrong"];
+    let wrong = tests_pass(workspace, &wrong)?;
+    Ok(format!(
+        "{seen} tests without a protection each, through HTTP; {wrong} tests of wrong engines"
+    ))
+}
+
+fn judged(workspace: &Workspace) -> Outcome<String> {
+    let passed = tests_pass(workspace, &["-p", "anabranch-causal-check"])?;
+    let program = released(
         workspace,
-        &["-p", "anabranch-log", "--all-features", "--", "wrong"],
+        "anabranch-causal-check",
+        "anabranch-causal-check",
     )?;
-    Ok(format!("{passed} wrong engines are caught"))
+    let histories = workspace.root.join("testing/causal-check/tests");
+    let mut told = Vec::new();
+    for (name, code) in [("photo-and-acl.hist", 0), ("lost-comment.hist", 1)] {
+        let mut judge = Command::new(&program);
+        let judged = judge.arg(histories.join(name)).output();
+        let judged = judged.map_err(|error| format!("{}: {error}", program.display()))?;
+        let said = String::from_utf8_lossy(&judged.stdout).into_owned();
+        if judged.status.code() != Some(code) {
+            return Err(format!("{name} ended with {}: {said}", judged.status));
+        }
+        let first = said.lines().next().unwrap_or_default();
+        told.push(format!("{name}: {first}"));
+    }
+    Ok(format!("{passed} tests; {}", told.join("\n           ")))
+}
+
+fn moved(workspace: &Workspace) -> Outcome<String> {
+    let program = released(workspace, "anabranch-cli", "anabranch")?;
+    let dir = scratch(workspace, "moved")?;
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        output_of(command.args(arguments).current_dir(&dir))
+    };
+    let create: Vec<_> = ["log", "create", "./log"]
+        .into_iter()
+        .chain(GROUPS)
+        .collect();
+    run(&create)?;
+    let file = Orders::of(workspace).file.display().to_string();
+    let demo = ["--log", "./log", "demo", "--orders", &file, "--rate", "0"];
+    let demo: Vec<_> = demo
+        .into_iter()
+        .chain(["--listen", "127.0.0.1:0"])
+        .collect();
+    run(&demo)?;
+    run(&["log", "copy", "./log", "./copy"])?;
+    run(&["log", "copy", "./copy", "./again"])?;
+    run(&["log", "copy", "./log", "./moved", "--move"])?;
+    let export = |log: &str| run(&["--log", log, "log", "export"]);
+    let first = export("./log")?;
+    for other in ["./copy", "./again", "./moved"] {
+        if export(other)? != first {
+            return Err(format!("the export of {other} is not that of ./log"));
+        }
+    }
+    let refused = run(&["append", "note/1", "--type", "Noted", "--log", "./log"]);
+    let Err(refused) = refused else {
+        return Err("a log that was moved away has taken an append".to_owned());
+    };
+    if !refused.contains("moved") {
+        return Err(format!(
+            "the refusal does not name where the log is: {refused}"
+        ));
+    }
+    run(&["append", "note/1", "--type", "Noted", "--log", "./moved"])?;
+    Ok(format!(
+        "{} events, {} bytes each time; the old directory refuses appends and names the new one",
+        first.lines().count(),
+        first.len()
+    ))
 }
 
 /// The pages that should be there.
@@ -148,4 +274,59 @@ fn guide(workspace: &Workspace) -> Outcome<String> {
         )),
         false => Err(format!("no page {}", missing.join(", "))),
     }
+}
+
+/// How long the database runs before it is killed.
+const DATABASE_RUNS: Duration = Duration::from_secs(20);
+
+/// A server of PostgreSQL that is stopped, and whose data is removed, at the end.
+struct Server(Postgres);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(why) = self.0.stop() {
+            eprintln!("PostgreSQL was not stopped: {why}");
+        }
+    }
+}
+
+fn postgres(workspace: &Workspace) -> Outcome<String> {
+    let program = released(workspace, "anabranch-cli", "anabranch")?;
+    let dir = scratch(workspace, "postgres")?;
+    // The server's user may not be able to get below the target directory.
+    let place = format!("anabranch-show-postgres-{}", std::process::id());
+    let place = std::env::temp_dir().join(place);
+    let server = Server(Postgres::start_that_keeps(&place, Keeps::Everything)?);
+    let log = server.0.address()?;
+    let mut create = Command::new(&program);
+    create.args(["log", "create", &log]).args(GROUPS);
+    output_of(create.current_dir(&dir))?;
+    let orders = Orders::of(workspace);
+    let (ended, end) = mpsc::channel::<()>();
+    let (figure, killed) = std::thread::scope(|scope| {
+        let shop = scope.spawn(|| {
+            let demo = ["--log", &log, "demo", "--split", "--crash-every", "2s"];
+            let figure = shop_holds(workspace, &program, &dir, &orders, &demo);
+            drop(ended);
+            figure
+        });
+        let mut killed = 0;
+        let killing = loop {
+            if end.recv_timeout(DATABASE_RUNS) != Err(RecvTimeoutError::Timeout) {
+                break Ok(killed);
+            }
+            let again = server.0.kill().and_then(|()| server.0.start_again());
+            if again.is_err() {
+                break again.map(|()| killed);
+            }
+            killed += 1;
+        };
+        let figure = shop.join().map_err(|_| "the shop was not run".to_owned());
+        (figure.and_then(|figure| figure), killing)
+    });
+    let (figure, killed) = (figure?, killed?);
+    let causes = no_stale_writes(workspace, &program, &dir, &log)?;
+    Ok(format!(
+        "{figure}; PostgreSQL killed {killed} times\n           {causes}"
+    ))
 }
