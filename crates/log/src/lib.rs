@@ -72,6 +72,7 @@ pub use expect::Expect;
 pub use layout::{Group, Layout, LayoutError, PARTITIONS_MAX};
 pub use memory::MemoryLog;
 pub use partitioned::{
-    CausalClock, CausalIndex, Dependency, MergeLane, PartitionedLog, merged, merged_backward,
+    CausalClock, CausalIndex, Dependency, MergeLane, PartitionedLog, in_order_of_time, merged,
+    merged_backward,
 };
 pub use stream::{BatchSource, BoxFuture, EventStream, all_of};

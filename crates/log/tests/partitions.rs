@@ -11,6 +11,7 @@ use anabranch_env::{Clock, Disk, Env, File, OpenMode};
 use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, Capabilities, CausalClock, EventStream, Expect,
     Layout, Log, MemoryLog, Order, PartitionedLog, Placed, ReadError, ReadMode, VersionRange,
+    in_order_of_time,
 };
 use anabranch_model::{Cut, Event, EventId, Filter, NewEvent, StreamId};
 use futures_executor::block_on;
@@ -301,6 +302,27 @@ fn a_reader_who_follows_is_told_how_far_there_is_nothing_for_it() {
         let reach = batch.reach().expect("it says how far it reaches");
         reached.set(reach.partition, reach.offsets.end);
     }
+}
+
+#[test]
+fn all_events_of_a_cut_have_one_order_by_time_which_is_causal() {
+    let log = PartitionedLog::in_memory(&env(), layout());
+    story(&log, 0..300);
+    let until = block_on(log.head()).expect("the log has a head");
+    story(&log, 300..600);
+    let mut events = in_order_of_time(&log, &until);
+    let mut given = Cut::start();
+    let mut last = None;
+    while let Some(event) = block_on(events.next()) {
+        let event = event.expect("the log reads");
+        let place = Some((event.recorded_at, event.position));
+        assert!(last < place, "{place:?} behind {last:?}");
+        last = place;
+        given.join(&Cut::including(event.position));
+        let causes = event.meta().causes().expect("what was written");
+        assert!(given.covers(&causes), "an effect before its cause");
+    }
+    assert_eq!(given, until);
 }
 
 /// What a future gives at once.

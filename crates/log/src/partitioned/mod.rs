@@ -31,7 +31,7 @@ use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
 
 pub use self::clock::CausalClock;
 pub use self::merge::{CausalIndex, Dependency, MergeLane, merged};
-pub use self::reads::merged_backward;
+pub use self::reads::{in_order_of_time, merged_backward};
 
 use self::causes::to_cut;
 use self::deltas::Known;

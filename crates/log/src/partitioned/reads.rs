@@ -1,5 +1,6 @@
 //! Reads other than the causal one: of a stream, and backward.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -9,7 +10,7 @@ use super::causes::{Counts, to_cut};
 use super::errors::read_error;
 use super::merge::Merge;
 use super::shared::Shared;
-use crate::contract::ReadMode;
+use crate::contract::{Log, Order, ReadMode};
 use crate::error::ReadError;
 use crate::stream::{BatchSource, BoxFuture, EventStream};
 
@@ -31,7 +32,7 @@ pub(super) struct Start {
 pub(super) enum Reading {
     Start(Start),
     Forward(Merge),
-    Backward(Backward),
+    Backward(ByTime),
 }
 
 impl Start {
@@ -44,7 +45,7 @@ impl Start {
         let shared = Arc::clone(&self.shared);
         Ok(match self.mode {
             ReadMode::Backward => {
-                Reading::Backward(Backward::new(&shared, &self.from, &self.filter)?)
+                Reading::Backward(ByTime::backward(&shared, &self.from, &self.filter)?)
             }
             mode => Reading::Forward(Merge::new(shared, &self.from, ends, &self.filter, mode)?),
         })
@@ -83,30 +84,79 @@ impl BatchSource for Reading {
     }
 }
 
-/// All partitions backward, newest first: by time, and where that is the same by partition.
-pub(super) struct Backward {
+/// All partitions by time, and where that is the same by partition and offset.
+pub(super) struct ByTime {
     lanes: Vec<(EventStream, Option<Event>, bool)>,
+    order: Order,
+}
+
+/// Every event of `until`, a cut that includes what its events depend on such as [`Log::head`] gives, oldest
+/// first: by time, partition and offset. That is one order for all who ask, and no effect stands before its
+/// cause. A read that begins at the start gives events in causal order too, but which of those that depend
+/// on one another in no way comes first, the engine decides each time.
+pub fn in_order_of_time(log: &dyn Log, until: &Cut) -> EventStream {
+    let part = |p| {
+        let partition = PartitionId(p);
+        let mut from = until.clone();
+        from.set(partition, 0);
+        EventStream::new(Part {
+            events: log.read(&from, Filter::all(), ReadMode::ToHead),
+            partition,
+            left: 0..until.get(partition),
+        })
+    };
+    let parts = (0..log.layout().partitions()).map(part).collect();
+    EventStream::new(ByTime::of(parts, Order::Forward))
+}
+
+/// The events of one partition, up to an offset, out of those of a read of the whole log.
+struct Part {
+    events: EventStream,
+    partition: PartitionId,
+    left: Range<u64>,
+}
+
+impl BatchSource for Part {
+    fn poll_next_batch(&mut self, cx: &mut Context<'_>) -> Polled {
+        let mut chunk = Vec::new();
+        while !self.left.is_empty() && chunk.len() < CHUNK {
+            match self.events.poll_event(cx) {
+                Poll::Ready(Some(Ok(event))) => {
+                    if event.position.partition == self.partition {
+                        self.left.start = event.position.offset + 1;
+                        chunk.push(event);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => self.left = 0..0,
+                Poll::Pending if chunk.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready((!chunk.is_empty()).then(|| Ok(chunk.into())))
+    }
 }
 
 /// A backward read over all partitions of a log, newest first; one stream for each partition.
 pub fn merged_backward(partitions: Vec<EventStream>) -> Box<dyn BatchSource> {
-    Box::new(Backward::of(partitions))
+    Box::new(ByTime::of(partitions, Order::Backward))
 }
 
-impl Backward {
-    fn new(shared: &Shared, from: &Cut, filter: &Filter) -> Result<Self, ReadError> {
+impl ByTime {
+    pub fn backward(shared: &Shared, from: &Cut, filter: &Filter) -> Result<Self, ReadError> {
         let mut partitions = Vec::new();
         for p in 0..shared.logs.len() {
             let at = Cut::at(from.get(PartitionId(p as u32)));
             partitions.push(shared.log(p)?.read(&at, filter.clone(), ReadMode::Backward));
         }
-        Ok(Self::of(partitions))
+        Ok(Self::of(partitions, Order::Backward))
     }
 
-    fn of(partitions: Vec<EventStream>) -> Self {
+    fn of(partitions: Vec<EventStream>, order: Order) -> Self {
         let lanes = partitions.into_iter().map(|events| (events, None, false));
         Self {
             lanes: lanes.collect(),
+            order,
         }
     }
 
@@ -133,7 +183,7 @@ impl Backward {
     }
 }
 
-impl BatchSource for Backward {
+impl BatchSource for ByTime {
     fn poll_next_batch(&mut self, cx: &mut Context<'_>) -> Polled {
         let mut chunk = Vec::new();
         while chunk.len() < CHUNK {
@@ -143,11 +193,17 @@ impl BatchSource for Backward {
                 Ok(false) => break,
                 Ok(true) => {}
             }
-            let newest = self.lanes.iter_mut().max_by_key(|(_, event, _)| {
+            let lanes = self.lanes.iter_mut();
+            let there = lanes.filter_map(|(_, event, _)| event.is_some().then_some(event));
+            let at = |event: &&mut Option<Event>| {
                 let event = event.as_ref();
                 event.map(|event| (event.recorded_at, event.position))
-            });
-            match newest.and_then(|(_, event, _)| event.take()) {
+            };
+            let next = match self.order {
+                Order::Forward => there.min_by_key(at),
+                Order::Backward => there.max_by_key(at),
+            };
+            match next.and_then(Option::take) {
                 Some(event) => chunk.push(event),
                 None => break,
             }

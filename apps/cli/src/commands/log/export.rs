@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anabranch::log::ReadMode;
+use anabranch::log::{ReadMode, in_order_of_time};
 use anabranch::model::{Cut, Filter};
 use clap::Args;
 
@@ -44,16 +44,13 @@ pub async fn run(args: ExportArgs, context: &Context) -> Outcome {
         places.check("--until", opened.log.capabilities().partitions)?;
         check_reached(until, &head)?;
     }
+    let until = until.unwrap_or(head);
     if args.file == "-" {
         export(&opened, until, Output::stdout(), Progress::none()).await?;
         return Ok(opened.close()?);
     }
     let form = context.settings.form;
-    let count = until
-        .as_ref()
-        .unwrap_or(&head)
-        .iter()
-        .map(|(_, count)| count);
+    let count = until.iter().map(|(_, count)| count);
     let progress = Progress::events(form, "exporting", count.sum());
     let file = WholeFile::create(Path::new(&args.file))?;
     let out = Output::to(Box::new(file.handle()?), &args.file);
@@ -65,17 +62,15 @@ pub async fn run(args: ExportArgs, context: &Context) -> Outcome {
     Ok(opened.close()?)
 }
 
-async fn export(
-    opened: &Opened,
-    until: Option<Cut>,
-    out: Output,
-    progress: Progress,
-) -> Outcome<u64> {
-    let events = opened
-        .log
-        .read(&Cut::start(), Filter::all(), ReadMode::ToHead);
+/// Writes what there is of `until`. Several partitions are written in one order for all copies of the log.
+async fn export(opened: &Opened, until: Cut, out: Output, progress: Progress) -> Outcome<u64> {
+    let log = &opened.log;
+    let events = match log.layout().is_one() {
+        true => log.read(&Cut::start(), Filter::all(), ReadMode::ToHead),
+        false => in_order_of_time(&**log, &until),
+    };
     let mut printer = Printer::new(out, Form::Jsonl, None)
-        .until(&Cut::start(), until)
+        .until(&Cut::start(), Some(until))
         .with_progress(progress);
     printer.print_all(events).await?;
     Ok(printer.printed())
