@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anabranch_env::{Clock, Env};
 use anabranch_log::{Append, Log, ReadMode};
-use anabranch_model::{Cut, EventId, Filter, PartitionId};
+use anabranch_model::{Cut, EventId, Filter, PartitionId, Position};
 use serde::Serialize;
 
 use crate::append::sources;
@@ -71,15 +71,25 @@ pub async fn follow(
 /// The most events of one measurement; writers stop there.
 const EVENTS_MAX: usize = 4_000_000;
 
-/// When things happened to the events since a moment, by their distance from the head at
-/// that moment: nanoseconds by the clock plus 1; 0: not yet.
+/// When things happened to the events since a moment, by [`Times::index`]: nanoseconds by the
+/// clock plus 1; 0: not yet.
 struct Times {
-    base: u64,
+    /// The head at that moment, for each partition.
+    base: Vec<u64>,
     clock: Arc<dyn Clock>,
     acknowledged: Vec<AtomicU64>,
 }
 
 impl Times {
+    /// Where an event has its place, by its distance from the head at that moment: the events of
+    /// several partitions by turns.
+    fn index(&self, position: Position) -> Option<usize> {
+        let partition = position.partition.0 as usize;
+        let distance = position.offset.saturating_sub(*self.base.get(partition)?);
+        let distance = usize::try_from(distance).ok()?;
+        Some(distance * self.base.len() + partition).filter(|&at| at < EVENTS_MAX)
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.clock.monotonic().as_nanos()).unwrap_or(u64::MAX - 1) + 1
     }
@@ -94,7 +104,9 @@ pub async fn follow_once(
     let head = log.head().await?;
     let env = Env::os();
     let times = Arc::new(Times {
-        base: head.get(PartitionId(0)),
+        base: (0..log.layout().partitions())
+            .map(|partition| head.get(PartitionId(partition)))
+            .collect(),
         clock: env.clock,
         acknowledged: (0..EVENTS_MAX).map(|_| AtomicU64::new(0)).collect(),
     });
@@ -151,12 +163,8 @@ async fn write(
         let at = times.now();
         appends += 1;
         for placed in &appended.places {
-            let index = placed.position.offset.saturating_sub(times.base);
-            match usize::try_from(index)
-                .ok()
-                .and_then(|i| times.acknowledged.get(i))
-            {
-                Some(acknowledged) => acknowledged.store(at, Ordering::Relaxed),
+            match times.index(placed.position) {
+                Some(index) => times.acknowledged[index].store(at, Ordering::Relaxed),
                 None => return Ok(()),
             }
         }
@@ -167,13 +175,18 @@ async fn write(
     }
 }
 
-/// Appends the event that tells the follower to stop.
+/// Appends the event that tells the follower to stop: it stands behind all others, in whichever
+/// partition.
 async fn end(log: &Arc<dyn Log>, workload: &Workload, last: EventId) -> Result<(), BenchError> {
     let mut events = sources(workload)
         .next()
         .map_or(Vec::new(), |mut s| s.batch(1));
+    let head = log.head().await?;
     for event in &mut events {
         event.id = last;
+        if !log.layout().is_one() {
+            event.meta_mut().causes = head.clone();
+        }
     }
     log.append(Append::events(events)).await?;
     Ok(())
@@ -188,21 +201,35 @@ async fn deliveries(
 ) -> Result<Vec<u64>, BenchError> {
     let mut delivered = Vec::with_capacity(1 << 16);
     let mut stream = log.read(&from, Filter::all(), ReadMode::Follow);
+    let mut next = times.base.clone();
     while let Some(batch) = stream.next_batch().await {
         let (batch, at) = (batch?, times.now());
         for event in &batch {
             let event = event.map_err(|e| BenchError::Void(e.to_string()))?;
-            let expected = times.base + delivered.len() as u64;
-            if event.position.offset != expected {
+            let Position { partition, offset } = event.position;
+            let expected = next.get_mut(partition.0 as usize);
+            let expected = expected.ok_or_else(|| {
+                BenchError::Void(format!(
+                    "a follower got an event of partition {}",
+                    partition.0
+                ))
+            })?;
+            if offset != *expected {
                 return Err(BenchError::Void(format!(
-                    "a follower got the event at {} instead of the one at 0:{expected}",
-                    event.position
+                    "a follower got the event at {} instead of the one at {}:{expected}",
+                    event.position, partition.0
                 )));
             }
+            *expected += 1;
             if event.id == last {
                 return Ok(delivered);
             }
-            delivered.push(at);
+            if let Some(index) = times.index(event.position) {
+                if delivered.len() <= index {
+                    delivered.resize(index + 1, 0);
+                }
+                delivered[index] = at;
+            }
         }
     }
     Err(BenchError::Void(
@@ -232,8 +259,8 @@ mod tests {
     use std::task::{Context, Poll};
 
     use anabranch_log::{
-        AppendError, Appended, BatchSource, BoxFuture, Capabilities, EventStream, MemoryLog, Order,
-        ReadError, VersionRange,
+        AppendError, Appended, BatchSource, BoxFuture, Capabilities, EventStream, Layout,
+        MemoryLog, Order, PartitionedLog, ReadError, VersionRange,
     };
     use anabranch_model::{Event, EventBatch, StreamId};
 
@@ -323,10 +350,21 @@ mod tests {
         assert!(reason.contains("0:8 instead of the one at 0:7"), "{reason}");
     }
 
+    #[tokio::test]
+    async fn a_follower_of_several_partitions_gets_the_events_of_all() {
+        let layout = Layout::new(Vec::new(), 4).unwrap();
+        let log: Arc<dyn Log> = Arc::new(PartitionedLog::in_memory(&Env::os(), layout));
+        let delays = follow_once(&log, &some(), briefly()).await.unwrap();
+        let head = log.head().await.unwrap();
+        assert!(head.iter().filter(|(_, count)| *count > 0).count() > 1);
+        let written: u64 = head.iter().map(|(_, count)| count).sum();
+        assert_eq!(delays.count(), written - 1, "all but the one that ends it");
+    }
+
     #[test]
     fn delivery_before_the_acknowledgement_counts_as_no_delay() {
         let times = Times {
-            base: 0,
+            base: vec![0],
             clock: Env::os().clock,
             acknowledged: [5_000, 0, 1_000].map(AtomicU64::new).into(),
         };

@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use anabranch_env::Env;
 use anabranch_log::Log;
-use anabranch_model::PartitionId;
 use tokio::runtime::Runtime;
 
 use crate::Tools;
@@ -123,7 +122,7 @@ fn log_bytes_max(config: &Config, events_per_second: f64) -> u64 {
 
 /// What was acknowledged must be there.
 async fn check_head(log: &Arc<dyn Log>, compared: &Compared) -> Result<(), BenchError> {
-    let head = log.head().await?.get(PartitionId(0));
+    let head: u64 = log.head().await?.iter().map(|(_, count)| count).sum();
     if head < compared.append.events {
         return Err(BenchError::Void(format!(
             "{} events were acknowledged, but the log has {head}",

@@ -62,6 +62,27 @@ pub fn released(workspace: &Workspace, package: &str, program: &str) -> Outcome<
     built(workspace, package, program, &["--release"], "release")
 }
 
+/// How large the program may be that has no client of another system's: bytes.
+const PROGRAM_MAX: u64 = 20_000_000;
+
+/// How large the program is, without the clients of other systems and with them.
+pub fn size_of_program(workspace: &Workspace) -> Outcome<String> {
+    let length = |flags: &[&str]| {
+        let program = built(workspace, "anabranch-cli", "anabranch", flags, "release")?;
+        let about = std::fs::metadata(&program);
+        let about = about.map_err(|error| format!("{}: {error}", program.display()))?;
+        Ok::<_, String>(about.len())
+    };
+    let alone = length(&["--release", "--no-default-features"])?;
+    let whole = length(&["--release"])?;
+    let [shown, more] = [alone, whole].map(|bytes| format!("{:.1} MB", bytes as f64 / 1e6));
+    let figure = format!("{shown}; with the client of PostgreSQL {more}");
+    match alone < PROGRAM_MAX {
+        true => Ok(figure),
+        false => Err(figure),
+    }
+}
+
 /// Builds a package optimised as a whole, with all that it may measure itself beside.
 pub fn shipped(workspace: &Workspace, package: &str, program: &str) -> Outcome<PathBuf> {
     let flags = ["--profile", "dist", "--all-features"];
