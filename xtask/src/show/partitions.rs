@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::item::{Item, Run};
 use super::shop_run::{Orders, shop_holds};
-use super::tools::{released, scratch, tests_pass};
+use super::tools::{released, scratch, tests_pass, tests_pass_beside};
 use crate::commands::Outcome;
 use crate::process::output_of;
 use crate::workspace::Workspace;
@@ -38,7 +38,7 @@ pub const ITEMS: [Item; 8] = [
         run: Run::Once(ablations),
     },
     Item {
-        says: "a program that knows nothing of the platform judges histories, and passes what causality allows",
+        says: "a program that knows nothing of the platform judges histories of views in memory, SQLite and PostgreSQL",
         run: Run::Once(judged),
     },
     Item {
@@ -193,20 +193,43 @@ fn judged(workspace: &Workspace) -> Outcome<String> {
         "anabranch-causal-check",
         "anabranch-causal-check",
     )?;
-    let histories = workspace.root.join("testing/causal-check/tests");
+    let examples = workspace.root.join("testing/causal-check/tests");
     let mut told = Vec::new();
     for (name, code) in [("photo-and-acl.hist", 0), ("lost-comment.hist", 1)] {
-        let mut judge = Command::new(&program);
-        let judged = judge.arg(histories.join(name)).output();
-        let judged = judged.map_err(|error| format!("{}: {error}", program.display()))?;
-        let said = String::from_utf8_lossy(&judged.stdout).into_owned();
-        if judged.status.code() != Some(code) {
-            return Err(format!("{name} ended with {}: {said}", judged.status));
-        }
-        let first = said.lines().next().unwrap_or_default();
+        let first = verdict(&program, &examples.join(name), code)?;
         told.push(format!("{name}: {first}"));
     }
-    Ok(format!("{passed} tests; {}", told.join("\n           ")))
+    let place = std::env::temp_dir().join(format!("anabranch-show-boards-{}", std::process::id()));
+    let server = Server(Postgres::start(&place)?);
+    let boards = causality("histories::");
+    let wrong = tests_pass_beside(workspace, &boards, Some(&server.0.address()?))? - 1;
+    let ours = workspace.target()?.join("tmp/histories");
+    for seed in 0..HISTORIES {
+        let name = format!("boards-{seed}.hist");
+        let first = verdict(&program, &ours.join(&name), 0)?;
+        told.push(format!(
+            "{name}, of boards in memory, SQLite and PostgreSQL: {first}"
+        ));
+    }
+    Ok(format!(
+        "{passed} tests of the judge; {wrong} ways to do without a protection are found in histories\n           {}",
+        told.join("\n           ")
+    ))
+}
+
+/// How many histories of boards the tests of causality leave.
+const HISTORIES: u32 = 4;
+
+/// What the judge says of a history, which it has to end with this code for.
+fn verdict(judge: &Path, history: &Path, code: i32) -> Outcome<String> {
+    let judged = Command::new(judge).arg(history).output();
+    let judged = judged.map_err(|error| format!("{}: {error}", judge.display()))?;
+    let said = String::from_utf8_lossy(&judged.stdout);
+    if judged.status.code() != Some(code) {
+        let name = history.display();
+        return Err(format!("{name} ended with {}: {said}", judged.status));
+    }
+    Ok(said.lines().next().unwrap_or_default().to_owned())
 }
 
 fn moved(workspace: &Workspace) -> Outcome<String> {

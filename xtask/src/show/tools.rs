@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::backends::POSTGRES;
 use crate::commands::Outcome;
 use crate::process::step;
 use crate::workspace::Workspace;
@@ -22,8 +23,18 @@ pub fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
 /// Runs `cargo test` with these arguments and gives how many tests passed. None at all is a
 /// failure: a name that fits nothing shows nothing.
 pub fn tests_pass(workspace: &Workspace, arguments: &[&str]) -> Outcome<u64> {
+    tests_pass_beside(workspace, arguments, None)
+}
+
+/// The same, beside a server of PostgreSQL at this address.
+pub fn tests_pass_beside(
+    workspace: &Workspace,
+    arguments: &[&str],
+    postgres: Option<&str>,
+) -> Outcome<u64> {
     let output = cargo(workspace, &["test", "--locked"])
         .args(arguments)
+        .envs(postgres.map(|address| (POSTGRES, address)))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

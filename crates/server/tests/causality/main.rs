@@ -10,10 +10,12 @@
 mod embedded;
 mod engine;
 mod explicit;
+mod histories;
 mod items;
 mod minimal;
 mod protections;
 mod scenarios;
 mod session;
 mod slow;
+mod stores;
 mod world;

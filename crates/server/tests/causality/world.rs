@@ -7,7 +7,7 @@ use anabranch_log::{Layout, Log, ReadMode};
 use anabranch_model::{Cut, Filter, PartitionId, Position, StreamId, TokenKey, TokenSeal};
 use anabranch_runtime::snapshot::MemorySnapshots;
 use anabranch_runtime::view::ViewSpec;
-use anabranch_runtime::{Fleet, ManualTime, Service, Time};
+use anabranch_runtime::{Fleet, ManualTime, Service, ServiceBuilder, Time};
 use anabranch_server::Server;
 use anabranch_server::client::Client;
 use tokio::sync::oneshot;
@@ -16,6 +16,7 @@ use crate::engine::{Engine, layout};
 use crate::items::{AllOfBoard, AllOfHops, Aside, Board, Hop, Hops, Note, Payment, Shipper};
 use crate::session::Session;
 use crate::slow::Slow;
+use crate::stores::Stores;
 
 /// A log, the service that writes there, and whoever reads it.
 pub struct World {
@@ -113,17 +114,30 @@ impl World {
         slow: Arc<Slow>,
         kept: Arc<MemorySnapshots>,
     ) -> Reader {
+        self.reader_that(name, slow, |service| service.snapshots(kept))
+            .await
+    }
+
+    /// A reader that has its board in every store.
+    pub async fn reader_in(&self, name: &str, stores: &Stores) -> Reader {
+        self.reader_that(name, Slow::new(), |service| stores.add(name, service))
+            .await
+    }
+
+    async fn reader_that(
+        &self,
+        name: &str,
+        slow: Arc<Slow>,
+        adds: impl FnOnce(ServiceBuilder) -> ServiceBuilder,
+    ) -> Reader {
         let log = self.engine.behind(&slow);
         let time = ManualTime::new();
         let fleet = Arc::new(Fleet::new());
         let service = Service::builder(name, log.clone(), Time::manual(&time, Env::os().rng))
             .view(ViewSpec::<Board>::new().query::<AllOfBoard>())
             .view(ViewSpec::<Hops>::new().query::<AllOfHops>())
-            .snapshots(kept)
-            .port(fleet.port())
-            .start()
-            .await
-            .unwrap();
+            .port(fleet.port());
+        let service = adds(service).start().await.unwrap();
         Reader {
             site: Site::open(log, fleet, service).await,
             slow,
