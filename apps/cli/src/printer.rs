@@ -153,10 +153,8 @@ impl Printer {
             self.out.write(&self.line)?;
             self.printed += 1;
         }
-        if let (Some((_, read)), Some(reach)) = (&mut self.until, batch.reach())
-            && read.get(reach.partition) < reach.offsets.end
-        {
-            read.set(reach.partition, reach.offsets.end);
+        if let (Some((_, read)), Some(reach)) = (&mut self.until, batch.reach()) {
+            reach.pass(read);
         }
         Ok(())
     }

@@ -290,7 +290,10 @@ impl Place {
             return Ok(Some(batch));
         };
         let is_whole = match batch.reach() {
-            Some(reach) => reach.offsets.end <= until.get(reach.partition),
+            Some(reach) => {
+                let mut parts = reach.parts();
+                parts.all(|(partition, offsets)| offsets.end <= until.get(partition))
+            }
             None => false,
         };
         if is_whole {
@@ -314,8 +317,7 @@ impl Place {
                 if *mode != ReadMode::Backward
                     && let Some(reach) = batch.reach()
                 {
-                    let end = from.get(reach.partition).max(reach.offsets.end);
-                    from.set(reach.partition, end);
+                    reach.pass(from);
                     return Ok(());
                 }
                 for event in batch {

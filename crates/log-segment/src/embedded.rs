@@ -13,6 +13,7 @@ use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
 
 use crate::beside::crew_of_readers;
 use crate::causes_file;
+use crate::decisions;
 use crate::flushes::{self, IN_TURN, TRIED};
 use crate::format::{LogIdentity, Mark};
 use crate::layout_file::{self, Kept, folder, folder_name, of_partition};
@@ -40,6 +41,8 @@ pub struct EmbeddedLog {
     layout: Layout,
     dir: PathBuf,
     parts: Vec<Arc<SegmentLog>>,
+    /// Where appends to several partitions are decided on, if there are several.
+    decisions: Option<Arc<SegmentLog>>,
     /// What the parts are together.
     log: Arc<dyn Log>,
     /// Of the directory, where the parts have folders of their own.
@@ -153,8 +156,11 @@ impl EmbeddedLog {
         if options.durability == Durability::Sync && options.background == Background::Threads {
             crew.allow_committers(try_flushes(&parts)?);
         }
+        let decisions = decisions::open(&env, dir, &kept, options.clone(), &crew)?;
+        let logs = (parts, Some(decisions));
         let writing = Some((held, clock));
-        Self::of_parts(dir, kept.layout, parts, writing, options.background)
+        let how = (options.background, options.for_copy);
+        Self::of_parts(dir, kept.layout, logs, writing, how)
     }
 
     /// Opens the log in `dir` for reading, beside a writer or without one. As
@@ -181,7 +187,10 @@ impl EmbeddedLog {
                 .map_err(|error| of_partition(partition, error))
         };
         let parts = kept.layout.ids().map(open).collect::<Result<_, _>>()?;
-        Self::of_parts(dir, kept.layout, parts, None, options.background)
+        let decisions = decisions::open_read_only(&env, dir, &kept, options.clone(), &crew)?;
+        let logs = (parts, decisions);
+        let how = (options.background, false);
+        Self::of_parts(dir, kept.layout, logs, None, how)
     }
 
     fn of_one(log: SegmentLog) -> Self {
@@ -191,6 +200,7 @@ impl EmbeddedLog {
             layout: Layout::one(),
             dir,
             parts: vec![log.clone()],
+            decisions: None,
             log,
             held: Mutex::new(None),
             background,
@@ -200,11 +210,12 @@ impl EmbeddedLog {
     fn of_parts(
         dir: &Path,
         layout: Layout,
-        parts: Vec<SegmentLog>,
+        (parts, decisions): (Vec<SegmentLog>, Option<SegmentLog>),
         writing: Option<(Box<dyn DiskLock>, Arc<CausalClock>)>,
-        background: Background,
+        (background, for_copy): (Background, bool),
     ) -> Result<Self, OpenError> {
         let parts: Vec<Arc<SegmentLog>> = parts.into_iter().map(Arc::new).collect();
+        let decisions = decisions.map(Arc::new);
         let files = parts.iter().map(|part| {
             let store = &part.store;
             causes_file::open(&store.env, &store.dir, writing.is_some())
@@ -212,11 +223,14 @@ impl EmbeddedLog {
         let files = files.collect::<io::Result<_>>();
         let files = files.map_err(|e| io_open("opening what is kept of causes", e))?;
         let (held, clock) = writing.unzip();
-        let log = together(&layout, &parts, files, clock.as_deref())?;
+        let kept_with = (files, decisions.clone());
+        let clock = clock.as_deref().filter(|_| !for_copy);
+        let log = together(&layout, &parts, kept_with, clock, for_copy)?;
         Ok(Self {
             layout,
             dir: dir.to_owned(),
             parts,
+            decisions,
             log,
             held: Mutex::new(held),
             background,
@@ -255,19 +269,27 @@ impl EmbeddedLog {
             let notes = part.notes().into_iter();
             notes.map(move |note| format!("{}: {note}", folder_name(id)))
         };
-        self.layout.ids().zip(&self.parts).flat_map(notes).collect()
+        let of_decisions = self.decisions.iter().flat_map(|log| log.notes());
+        let of_decisions = of_decisions.map(|note| format!("{}: {note}", decisions::FOLDER));
+        let of_parts = self.layout.ids().zip(&self.parts).flat_map(notes);
+        of_parts.chain(of_decisions).collect()
+    }
+
+    /// All that it has open.
+    fn logs(&self) -> impl Iterator<Item = &Arc<SegmentLog>> {
+        self.parts.iter().chain(&self.decisions)
     }
 
     /// With [`Background::Manual`]: does one unit of waiting work in each partition; false if there
     /// was none.
     pub fn step(&self) -> bool {
-        self.parts.iter().fold(false, |any, part| part.step() | any)
+        self.logs().fold(false, |any, log| log.step() | any)
     }
 
     /// Does all upkeep that is waiting; see [`SegmentLog::prepare`].
     pub fn prepare(&self) {
-        for part in &self.parts {
-            part.prepare();
+        for log in self.logs() {
+            log.prepare();
         }
     }
 
@@ -282,6 +304,9 @@ impl EmbeddedLog {
             });
             closed = closed.and(done);
         }
+        if let Some(decisions) = &self.decisions {
+            closed = closed.and(decisions.close());
+        }
         drop(lock(&self.held).take());
         closed
     }
@@ -292,9 +317,9 @@ impl Drop for EmbeddedLog {
         // Each part closes itself. What else holds the parts must not keep them open: the lock of
         // the directory ends here.
         if self.background == Background::Threads && !self.layout.is_one() {
-            for part in &self.parts {
-                if let Err(error) = part.close() {
-                    part.store.note(error.to_string());
+            for log in self.logs() {
+                if let Err(error) = log.close() {
+                    log.store.note(error.to_string());
                 }
             }
         }
@@ -318,11 +343,17 @@ fn try_flushes(parts: &[SegmentLog]) -> Result<usize, OpenError> {
 fn together(
     layout: &Layout,
     parts: &[Arc<SegmentLog>],
-    files: Vec<Arc<dyn File>>,
+    (files, decisions): (Vec<Arc<dyn File>>, Option<Arc<SegmentLog>>),
     clock: Option<&CausalClock>,
+    for_copy: bool,
 ) -> Result<Arc<dyn Log>, OpenError> {
     let parts = parts.iter().map(|part| part.clone() as Arc<dyn Log>);
-    let opened = PartitionedLog::open_kept(layout.clone(), parts.collect(), files);
+    let decisions = decisions.map(|log| log as Arc<dyn Log>);
+    let (layout, parts) = (layout.clone(), parts.collect());
+    let opened = match for_copy {
+        true => PartitionedLog::open_for_copy(layout, parts, files),
+        false => PartitionedLog::open_kept(layout, parts, files, decisions),
+    };
     let opened = opened.and_then(|log| match clock {
         Some(clock) => log.go_on(clock).map(|()| log),
         None => Ok(log),

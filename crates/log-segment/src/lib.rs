@@ -21,6 +21,7 @@ mod buffer;
 mod catalog;
 mod causes_file;
 mod crew;
+mod decisions;
 #[cfg(test)]
 mod documented;
 mod embedded;

@@ -90,10 +90,7 @@ impl ForwardSource {
 
     /// A batch of no events that stands for what the index has passed over.
     fn give_nothing(&mut self) -> EventBatch {
-        let reach = Reach {
-            partition: PartitionId(0),
-            offsets: self.given_to..self.position,
-        };
+        let reach = Reach::of(PartitionId(0), self.given_to..self.position);
         self.given_to = self.position;
         EventBatch::of_run(Vec::new(), reach, Vec::new())
     }

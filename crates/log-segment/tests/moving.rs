@@ -55,7 +55,15 @@ fn append(log: &dyn Log, n: u128) {
         "Happened".parse().unwrap(),
         "{}",
     );
-    block_on(log.append(Append::event(event))).unwrap();
+    let mut events = vec![event];
+    if n.is_multiple_of(3) {
+        // In another partition, if there are several.
+        let mut second = events[0].clone();
+        second.id = EventId::from_u128(1_000 + n);
+        second.stream = StreamId::new(format!("stock/{n}")).unwrap();
+        events.push(second);
+    }
+    block_on(log.append(Append::events(events))).unwrap();
 }
 
 fn open(env: &Env, dir: &str) -> Result<EmbeddedLog, OpenError> {

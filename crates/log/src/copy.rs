@@ -11,7 +11,7 @@ use std::time::Duration;
 use anabranch_env::Clock;
 use anabranch_model::record::RecordError;
 use anabranch_model::{
-    Cut, EventBatch, EventRef, EventType, Filter, NewEvent, PartitionId, Position, StreamId,
+    Cut, EventBatch, EventRef, EventType, Filter, NewEvent, PartitionId, Position, Reach, StreamId,
     Version, content_hash, write_cloud_event,
 };
 use bytes::Bytes;
@@ -178,12 +178,58 @@ impl<'a> Copy<'a> {
             return Ok(None);
         };
         let batch = batch.map_err(CopyError::Source)?;
+        if batch.parts().len() > 1 && self.clock.is_none() {
+            return self.write_together(&batch).await.map(Some);
+        }
         let mut copied = 0;
         for (begin, recorded_at, append) in appends_of(&batch).map_err(source_error)? {
             copied += append.len() as u64;
             self.write(begin, recorded_at, append).await?;
         }
         Ok(Some(copied))
+    }
+
+    /// Writes what came into the log together to a log that takes it as one append only.
+    async fn write_together(&mut self, batch: &EventBatch) -> Result<u64, CopyError> {
+        let reach = batch.reach();
+        let (mut events, mut places) = (Vec::new(), Vec::new());
+        for event in batch {
+            let event = event.map_err(source_error)?;
+            let next = self.at.get(event.position.partition);
+            if event.position.offset != next {
+                let position = Position {
+                    offset: next,
+                    ..event.position
+                };
+                return Err(CopyError::Hidden { position });
+            }
+            self.at.join(&Cut::including(event.position));
+            let mut new = as_new(&event).map_err(source_error)?;
+            // Of one another its parts need not be told.
+            for (partition, offsets) in reach.iter().flat_map(Reach::parts) {
+                let said = new
+                    .meta
+                    .as_ref()
+                    .map_or(0, |meta| meta.causes.get(partition));
+                if said > offsets.start {
+                    new.meta_mut().causes.set(partition, offsets.start);
+                }
+            }
+            events.push(new);
+            places.push((event.position, event.version));
+        }
+        let begin = places.first().map(|(position, _)| *position);
+        let written = self.target.append(Append::events(events)).await;
+        let written = written.map_err(|error| CopyError::Append {
+            position: begin.unwrap_or_default(),
+            error,
+        })?;
+        for (placed, (position, version)) in written.places.iter().zip(places) {
+            if placed.position != position || placed.version != version {
+                return Err(CopyError::Differs { position });
+            }
+        }
+        Ok(written.places.len() as u64)
     }
 
     async fn write(

@@ -372,10 +372,7 @@ impl Walk {
             }
             return Some(match (self.order, &self.over) {
                 (Order::Forward, Over::All(_)) => {
-                    let reach = Reach {
-                        partition: PartitionId(0),
-                        offsets: begun as u64..chunk.end as u64,
-                    };
+                    let reach = Reach::of(PartitionId(0), begun as u64..chunk.end as u64);
                     let appends = state.appends_in(begun..chunk.end).to_vec();
                     EventBatch::of_run(events, reach, appends)
                 }

@@ -59,7 +59,6 @@ mod partitioned {
     anabranch_log::conformance_tests!(
         partitioned,
         lacking: [
-            AtomicBatches,
             TotalOrder,
             SurvivesRestart,
             ReadOnly,
@@ -104,6 +103,7 @@ mod reopened {
 
     struct Reopened {
         parts: Vec<Kept>,
+        decisions: Kept,
         disk: SimDisk,
     }
 
@@ -128,7 +128,13 @@ mod reopened {
                 .map(|part| part.open_log() as Arc<dyn Log>);
             let files = (0..self.parts.len()).map(|partition| self.file(partition));
             let layout = Layout::new(Vec::new(), 4).expect("a layout");
-            let log = PartitionedLog::open_kept(layout, parts.collect(), files.collect());
+            let decisions = self.decisions.open_log();
+            let log = PartitionedLog::open_kept(
+                layout,
+                parts.collect(),
+                files.collect(),
+                Some(decisions),
+            );
             Arc::new(log.expect("the partitions are whole"))
         }
     }
@@ -136,6 +142,7 @@ mod reopened {
     fn reopened() -> impl Subject {
         Reopened {
             parts: (0..5).map(|_| Kept::default()).collect(),
+            decisions: Kept::default(),
             disk: SimDisk::new(1, Arc::new(SimClock::new())),
         }
     }
@@ -143,7 +150,6 @@ mod reopened {
     anabranch_log::conformance_tests!(
         reopened,
         lacking: [
-            AtomicBatches,
             TotalOrder,
             ReadOnly,
         ]

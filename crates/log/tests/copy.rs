@@ -26,7 +26,8 @@ fn target(layout: &Layout) -> (Arc<dyn Log>, Arc<GivenClock>) {
         true => Arc::new(MemoryLog::new(env.clone())),
         false => {
             let parts = layout.ids().map(part).collect();
-            Arc::new(PartitionedLog::open(layout.clone(), parts).unwrap())
+            let opened = PartitionedLog::open_for_copy(layout.clone(), parts, Vec::new());
+            Arc::new(opened.unwrap())
         }
     };
     (log, clock)
@@ -60,6 +61,13 @@ fn fill(log: &dyn Log, clock: &sim::SimClock, from: u64, appends: u64) {
                 NewEvent::new(id, stream.clone(), kind, data).with_tag(format!("n:{n}"))
             })
             .collect();
+        if random.below(4) == 0 {
+            // Of several streams, which may stand in several partitions.
+            for (n, event) in events.iter_mut().enumerate() {
+                let category = ["order", "stock", "payment"][n];
+                event.stream = StreamId::of(category, &random.below(9).to_string()).unwrap();
+            }
+        }
         if random.below(4) > 0 {
             events[0].meta_mut().causes = closure.clone();
         }

@@ -116,7 +116,8 @@ fn open_kept(disk: &SimDisk, parts: &[Arc<dyn Log>]) -> PartitionedLog {
         disk.open(&path, mode).expect("a file")
     };
     let files = (0..parts.len()).map(file).collect();
-    PartitionedLog::open_kept(layout(), parts.to_vec(), files).expect("the partitions are whole")
+    PartitionedLog::open_kept(layout(), parts.to_vec(), files, None)
+        .expect("the partitions are whole")
 }
 
 const DIR: &str = "/causes";
@@ -300,7 +301,7 @@ fn a_reader_who_follows_is_told_how_far_there_is_nothing_for_it() {
         let batch = batch.expect("it goes on").expect("the log reads");
         assert_eq!(batch.iter().count(), 0);
         let reach = batch.reach().expect("it says how far it reaches");
-        reached.set(reach.partition, reach.offsets.end);
+        reach.pass(&mut reached);
     }
 }
 

@@ -52,6 +52,39 @@ pub struct Reach {
     pub partition: PartitionId,
     /// From the first offset to behind the last one.
     pub offsets: Range<u64>,
+    /// The same of other partitions: events that came into the log together are read together.
+    pub others: Vec<(PartitionId, Range<u64>)>,
+}
+
+impl Reach {
+    /// Of one partition, as nearly always.
+    pub const fn of(partition: PartitionId, offsets: Range<u64>) -> Self {
+        Self {
+            partition,
+            offsets,
+            others: Vec::new(),
+        }
+    }
+
+    /// Of each partition, from where to where.
+    pub fn parts(&self) -> impl Iterator<Item = (PartitionId, &Range<u64>)> {
+        let others = self.others.iter().map(|(id, offsets)| (*id, offsets));
+        std::iter::once((self.partition, &self.offsets)).chain(others)
+    }
+
+    /// Moves a place on to behind the events.
+    pub fn pass(&self, place: &mut Cut) {
+        for (partition, offsets) in self.parts() {
+            place.set(partition, offsets.end.max(place.get(partition)));
+        }
+    }
+
+    /// Whether the event at `position` is one of those.
+    pub fn has(&self, position: Position) -> bool {
+        self.parts().any(|(partition, offsets)| {
+            partition == position.partition && offsets.contains(&position.offset)
+        })
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -72,6 +105,8 @@ enum Repr {
         to: u64,
         filter: Option<Arc<Filter>>,
     },
+    /// Of several partitions, one batch each.
+    Together(Vec<EventBatch>),
 }
 
 impl From<Vec<Event>> for EventBatch {
@@ -102,6 +137,23 @@ impl EventBatch {
         })
     }
 
+    /// Batches of different partitions that came into the log together. All of them are taken in,
+    /// or none is. Each says its reach.
+    pub fn together(mut batches: Vec<Self>) -> Self {
+        match batches.len() {
+            1 => batches.remove(0),
+            _ => Self(Repr::Together(batches)),
+        }
+    }
+
+    /// The batches that this one is made of: itself, as a rule.
+    pub fn parts(&self) -> &[Self] {
+        match &self.0 {
+            Repr::Together(batches) => batches,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
     /// The part of the log that the events stand for, if the engine says so: whole appends,
     /// and the next events of the same read begin where these end.
     pub fn reach(&self) -> Option<Reach> {
@@ -113,10 +165,17 @@ impl EventBatch {
                 from,
                 to,
                 ..
-            } => Some(Reach {
-                partition: *partition,
-                offsets: *from..*to,
-            }),
+            } => Some(Reach::of(*partition, *from..*to)),
+            Repr::Together(batches) => {
+                let mut reaches = batches.iter().map(Self::reach);
+                let mut whole = reaches.next()??;
+                for reach in reaches {
+                    let reach = reach?;
+                    whole.others.push((reach.partition, reach.offsets));
+                    whole.others.extend(reach.others);
+                }
+                Some(whole)
+            }
         }
     }
 
@@ -151,12 +210,14 @@ impl EventBatch {
                 (events, split_before(appends, |&first| first < end))
             }
             Repr::Events(events) => (events, Vec::new()),
+            // Nobody takes such a batch apart.
+            Repr::Together(batches) => return Self(Repr::Together(std::mem::take(batches))),
         };
         let mut events = split_before(events, |event| event.position.offset < end);
         for event in &mut events {
             event.position.partition = partition;
         }
-        Self::of_run(events, Reach { partition, offsets }, appends)
+        Self::of_run(events, Reach::of(partition, offsets), appends)
     }
 
     /// The same events, as those of this partition.
@@ -173,6 +234,8 @@ impl EventBatch {
                 let places = events.iter_mut().map(|event| &mut event.position);
                 places.for_each(|place| place.partition = partition);
             }
+            // A log of one partition gives none.
+            Repr::Together(_) => {}
         }
         self
     }
@@ -190,6 +253,13 @@ impl EventBatch {
                 let entry = block.entries.get(first_entry(block, position.offset));
                 entry.map(|entry| entry.append)
             }
+            Repr::Together(batches) => {
+                let has = |batch: &&Self| batch.reach().is_some_and(|reach| reach.has(position));
+                return match batches.iter().find(has) {
+                    Some(batch) => batch.append_start(position),
+                    None => position,
+                };
+            }
         };
         let offset = offset.filter(|&first| first <= position.offset);
         Position {
@@ -206,16 +276,13 @@ impl EventBatch {
             Repr::Run { events, reach, .. } => (events, Some(reach)),
             // Positions follow from the place in the block.
             Repr::Block { .. } => return None,
+            Repr::Together(batches) => return batches.iter().find_map(Self::first_out_of_order),
         };
         let mut reached = Cut::start();
         events.iter().map(|event| event.position).find(|position| {
             let goes_back = reached.includes(*position);
             reached.join(&Cut::including(*position));
-            goes_back
-                || reach.is_some_and(|reach| {
-                    reach.partition != position.partition
-                        || !reach.offsets.contains(&position.offset)
-                })
+            goes_back || reach.is_some_and(|reach| !reach.has(*position))
         })
     }
 
@@ -239,6 +306,10 @@ impl EventBatch {
                 from: *from,
                 to: *to,
                 filter: filter.as_deref(),
+            }),
+            Repr::Together(batches) => EventBatchIter(Iter::Together {
+                batches: batches.iter(),
+                current: None,
             }),
         }
     }
@@ -279,6 +350,10 @@ pub struct EventBatchIter<'a>(Iter<'a>);
 
 enum Iter<'a> {
     Events(std::slice::Iter<'a, Event>),
+    Together {
+        batches: std::slice::Iter<'a, EventBatch>,
+        current: Option<Box<EventBatchIter<'a>>>,
+    },
     Block {
         block: &'a Block,
         partition: PartitionId,
@@ -297,6 +372,12 @@ impl<'a> Iterator for EventBatchIter<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
             Iter::Events(events) => events.next().map(|e| Ok(e.as_ref())),
+            Iter::Together { batches, current } => loop {
+                if let Some(event) = current.as_mut().and_then(|events| events.next()) {
+                    return Some(event);
+                }
+                *current = Some(Box::new(batches.next()?.iter()));
+            },
             Iter::Block {
                 block,
                 partition,
@@ -359,6 +440,10 @@ impl IntoIterator for EventBatch {
                 to,
                 filter,
             },
+            Repr::Together(batches) => IntoIter::Together {
+                batches: batches.into_iter(),
+                current: None,
+            },
         })
     }
 }
@@ -368,6 +453,10 @@ pub struct EventBatchIntoIter(IntoIter);
 
 enum IntoIter {
     Events(std::vec::IntoIter<Event>),
+    Together {
+        batches: std::vec::IntoIter<EventBatch>,
+        current: Option<Box<EventBatchIntoIter>>,
+    },
     Block {
         block: Arc<Block>,
         partition: PartitionId,
@@ -385,6 +474,12 @@ impl Iterator for EventBatchIntoIter {
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
             IntoIter::Events(events) => events.next().map(Ok),
+            IntoIter::Together { batches, current } => loop {
+                if let Some(event) = current.as_mut().and_then(|events| events.next()) {
+                    return Some(event);
+                }
+                *current = Some(Box::new(batches.next()?.into_iter()));
+            },
             IntoIter::Block {
                 block,
                 partition,

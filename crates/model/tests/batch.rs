@@ -125,10 +125,7 @@ fn events_out_of_order_or_out_of_reach_are_found() {
         .into_iter()
         .map(Result::unwrap)
         .collect();
-    let reach = |offsets| Reach {
-        partition: PartitionId(0),
-        offsets,
-    };
+    let reach = |offsets| Reach::of(PartitionId(0), offsets);
     let run =
         |events: &[Event], offsets| EventBatch::of_run(events.to_vec(), reach(offsets), Vec::new());
     assert_eq!(run(&in_order, 10..16).first_out_of_order(), None);

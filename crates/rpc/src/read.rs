@@ -25,6 +25,13 @@ pub struct Step {
 
 /// A batch of events as a message, `packed` if who reads it has asked for that.
 pub fn step_to(batch: &EventBatch, packed: bool) -> Result<p::ReadResponse, RecordError> {
+    if batch.parts().len() > 1 {
+        let parts = batch.parts().iter().map(|part| step_to(part, packed));
+        return Ok(p::ReadResponse {
+            together: parts.collect::<Result<_, _>>()?,
+            ..Default::default()
+        });
+    }
     let reach = batch.reach();
     let mut message = p::ReadResponse::default();
     if reach.is_some() {
@@ -52,6 +59,12 @@ pub fn step_to(batch: &EventBatch, packed: bool) -> Result<p::ReadResponse, Reco
 
 /// The same without its events; `None` if the log does not say what they stand for.
 pub fn reach_to(batch: &EventBatch) -> Option<p::ReadResponse> {
+    if batch.parts().len() > 1 {
+        return Some(p::ReadResponse {
+            together: batch.parts().iter().map(reach_to).collect::<Option<_>>()?,
+            ..Default::default()
+        });
+    }
     let reach = batch.reach()?;
     Some(p::ReadResponse {
         reach: MessageField::some(message_of_reach(&reach)),
@@ -61,8 +74,9 @@ pub fn reach_to(batch: &EventBatch) -> Option<p::ReadResponse> {
 
 /// About how many bytes of events a message has.
 pub fn step_bytes(message: &p::ReadResponse) -> usize {
-    let packed = message.packed.as_option();
-    packed.map_or(0, |packed| packed.records.len())
+    let own = message.packed.as_option();
+    let own = own.map_or(0, |packed| packed.records.len());
+    own + message.together.iter().map(step_bytes).sum::<usize>()
 }
 
 /// Puts the next message of a read behind this one; gives it back if it cannot: both have to say their reach
@@ -108,16 +122,39 @@ fn message_of_reach(reach: &Reach) -> p::Reach {
 }
 
 /// What a message says.
-pub fn step_of(message: p::ReadResponse) -> Result<Step, Malformed> {
+pub fn step_of(mut message: p::ReadResponse) -> Result<Step, Malformed> {
+    let together = std::mem::take(&mut message.together);
+    if together.is_empty() {
+        return one_step_of(message);
+    }
+    let mut batches = Vec::new();
+    for part in together {
+        let part = one_step_of(part)?
+            .batch
+            .filter(|batch| batch.reach().is_some());
+        batches.push(part.ok_or_else(|| {
+            Malformed("a part of what came into the log together says no reach".to_owned())
+        })?);
+    }
+    let mut step = one_step_of(message)?;
+    if step.batch.is_some() {
+        return Err(Malformed(
+            "it has events beside those that came into the log together".to_owned(),
+        ));
+    }
+    step.batch = Some(EventBatch::together(batches));
+    Ok(step)
+}
+
+/// What a message says that has events of one partition.
+fn one_step_of(message: p::ReadResponse) -> Result<Step, Malformed> {
     let events: Vec<_> = message
         .events
         .into_iter()
         .map(event_of)
         .collect::<Result<_, _>>()?;
-    let reach = message.reach.into_option().map(|reach| Reach {
-        partition: PartitionId(reach.partition),
-        offsets: reach.from..reach.to,
-    });
+    let reach = message.reach.into_option();
+    let reach = reach.map(|reach| Reach::of(PartitionId(reach.partition), reach.from..reach.to));
     let batch = match (message.packed.into_option(), reach) {
         (Some(packed), reach) => Some(packed_of(packed, reach, &message.appends)?),
         (None, Some(reach)) => Some(EventBatch::of_run(events, reach, message.appends)),

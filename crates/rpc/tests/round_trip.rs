@@ -199,10 +199,7 @@ const FAR: u64 = 1 << 60;
 
 #[test]
 fn a_packed_message_without_events_is_of_the_partition_of_its_reach() {
-    let reach = Reach {
-        partition: PartitionId(3),
-        offsets: 4..9,
-    };
+    let reach = Reach::of(PartitionId(3), 4..9);
     let batch = EventBatch::of_run(Vec::new(), reach.clone(), Vec::new());
     let read = step_of(step_to(&batch, true).unwrap()).unwrap();
     assert_eq!(read.batch.unwrap().reach(), Some(reach));
@@ -373,10 +370,7 @@ proptest! {
                 Event::stored(new, Position::at(offset), *version, *at)
             })
             .collect();
-        let reach = Reach {
-            partition: PartitionId(0),
-            offsets: first..first + events.len() as u64,
-        };
+        let reach = Reach::of(PartitionId(0), first..first + events.len() as u64);
         let batch = if has_reach {
             EventBatch::of_run(events.clone(), reach.clone(), vec![first])
         } else {
@@ -407,10 +401,7 @@ proptest! {
                 let (new, version, recorded_at) = &news[at];
                 Event::stored(new, Position::at(offset(at)), *version, *recorded_at)
             });
-            let reach = Reach {
-                partition: PartitionId(0),
-                offsets: offset(range.start)..offset(range.end),
-            };
+            let reach = Reach::of(PartitionId(0), offset(range.start)..offset(range.end));
             let appends = range.clone().filter(|&at| wanted[at]).map(offset).collect();
             EventBatch::of_run(events.collect(), reach, appends)
         };
@@ -443,10 +434,7 @@ proptest! {
             .zip(&news)
             .map(|(offset, new)| Event::stored(new, Position::at(offset), 0, 0))
             .collect();
-        let reach = Reach {
-            partition: PartitionId(0),
-            offsets: first..first + events.len() as u64,
-        };
+        let reach = Reach::of(PartitionId(0), first..first + events.len() as u64);
         let batch = EventBatch::of_run(events, reach, (first..).take(news.len()).collect());
         let mut message = step_to(&batch, true).unwrap();
         let packed = message.packed.as_option_mut().unwrap();

@@ -23,6 +23,7 @@ use crate::fleet::{Fleet, PrivateBeside};
 use crate::head_watch::{HeadWatch, HeadWatches};
 use crate::host::HostParts;
 use crate::hosted::Hosted;
+use crate::in_turn::InTurn;
 use crate::kinds::{EntityKind, ProcessKind, SagaKind};
 use crate::newer::NewerTypes;
 use crate::panics::contain;
@@ -593,6 +594,7 @@ impl ServiceBuilder {
             time: self.time,
             diagnostics,
             types: self.types,
+            in_turn: InTurn::default(),
         })
     }
 }

@@ -94,10 +94,7 @@ async fn follow(log: &Arc<dyn Log>, sender: &watch::Sender<Cut>) -> Result<(), R
         let mut batch = batch?;
         loop {
             match batch.reach() {
-                Some(reach) => {
-                    let end = head.get(reach.partition).max(reach.offsets.end);
-                    head.set(reach.partition, end);
-                }
+                Some(reach) => reach.pass(&mut head),
                 None => head = log.head().await?,
             }
             // Of all that is there already is told once.

@@ -36,20 +36,22 @@ impl InOrder {
             }
             return Ok(());
         };
-        let (due, begins) = (self.0.get(reach.partition), reach.offsets.start);
-        if due != begins {
-            let (wrong, end) = match due < begins {
-                true => ("leaves out", begins),
-                false => ("repeats", due),
-            };
-            let begin = due.min(begins);
-            let partition = reach.partition.0;
-            return Err(format!(
-                "the log {wrong} positions {begin} to {} of partition {partition}",
-                end - 1
-            ));
+        for (partition, offsets) in reach.parts() {
+            let (due, begins) = (self.0.get(partition), offsets.start);
+            if due != begins {
+                let (wrong, end) = match due < begins {
+                    true => ("leaves out", begins),
+                    false => ("repeats", due),
+                };
+                let begin = due.min(begins);
+                return Err(format!(
+                    "the log {wrong} positions {begin} to {} of partition {}",
+                    end - 1,
+                    partition.0
+                ));
+            }
         }
-        self.0.set(reach.partition, reach.offsets.end);
+        reach.pass(&mut self.0);
         Ok(())
     }
 }
@@ -61,10 +63,7 @@ mod tests {
     use super::*;
 
     fn run(from: u64, to: u64) -> EventBatch {
-        let reach = Reach {
-            partition: PartitionId(0),
-            offsets: from..to,
-        };
+        let reach = Reach::of(PartitionId(0), from..to);
         EventBatch::of_run(Vec::new(), reach, Vec::new())
     }
 

@@ -20,6 +20,7 @@ use crate::entity::EntityHost;
 use crate::entity_handle::EntityHandle;
 use crate::head_watch::HeadWatch;
 use crate::hosted::Hosted;
+use crate::in_turn::InTurn;
 use crate::port::{Ask, Delivered, Dispatch, Port, Problem, Reply, Request, Subject};
 use crate::process::ProcessHost;
 use crate::reads::Reads;
@@ -46,6 +47,7 @@ pub struct Service {
     pub(crate) time: Time,
     pub(crate) diagnostics: Arc<Diagnostics>,
     pub(crate) types: ServiceTypes,
+    pub(crate) in_turn: InTurn,
 }
 
 impl Service {

@@ -30,6 +30,12 @@ pub fn append(shared: &Shared, caller: &Caller, events: &[NewEvent]) -> Result<(
     Ok(())
 }
 
+/// Refuses a command that is one of several, unless its category may be commanded.
+pub fn command(shared: &Shared, caller: &Caller, category: &str) -> Result<(), Forbidden> {
+    let checked = caller.check(Verb::Command, category);
+    checked.map_err(|forbidden| refused(shared, caller, forbidden))
+}
+
 fn refused(shared: &Shared, caller: &Caller, forbidden: Forbidden) -> Forbidden {
     if let Some(audit) = &shared.audit {
         audit.refused(caller.name(), forbidden.verb.name(), &forbidden.name);

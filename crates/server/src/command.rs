@@ -28,7 +28,7 @@ use crate::shared::Shared;
 const KEY_CHARS_MAX: usize = 1024;
 
 /// The longest time that a command may take.
-const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(IDEMPOTENCY_KEY_NAME);
 
@@ -108,7 +108,7 @@ async fn send(
 
 /// What a command depends on: what it says itself, or else the entity's default. Who shows no token
 /// has seen what the service has read.
-fn depends(reached: &Reached, category: &str, named: Option<Causes>, session: &Session) -> Cut {
+pub fn depends(reached: &Reached, category: &str, named: Option<Causes>, session: &Session) -> Cut {
     let owner = match reached {
         Reached::Here(owner) => Some(owner),
         Reached::Elsewhere(_) => None,
@@ -168,7 +168,7 @@ async fn through(
 }
 
 /// A refusal is an observation too: it says how the entity was.
-async fn refused(
+pub async fn refused(
     shared: &Shared,
     id: CommandId,
     error: SendError,
@@ -269,7 +269,7 @@ async fn taken(
 
 /// The trace that a request belongs to (W3C Trace Context). What is no such header is passed
 /// over, as that standard says.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
+pub fn traceparent(headers: &HeaderMap) -> Option<String> {
     let mut all = headers.get_all("traceparent").iter();
     let text = all.next()?.to_str().ok()?.trim();
     let parts: Vec<_> = text.split('-').collect();
@@ -355,7 +355,7 @@ fn expected(headers: &HeaderMap) -> Result<Option<Expect>, Refusal> {
 
 /// The id of the command: the UUID that the client gave, one that follows from the text that
 /// it gave, or a new one.
-fn id_of(shared: &Shared, headers: &HeaderMap) -> Result<CommandId, Refusal> {
+pub fn id_of(shared: &Shared, headers: &HeaderMap) -> Result<CommandId, Refusal> {
     let Some(key) = one(headers, &IDEMPOTENCY_KEY)? else {
         let now_ms = shared.time.now().micros() / 1000;
         return Ok(CommandId::v7(now_ms, shared.time.random()));

@@ -244,9 +244,8 @@ impl<W: Words> EventSource<W> {
                     self.give(&event, &mut out)?;
                 }
                 None => {
-                    if let Some(Reach { partition, offsets }) = reach.take() {
-                        let end = self.place.get(partition).max(offsets.end);
-                        self.place.set(partition, end);
+                    if let Some(reach) = reach.take() {
+                        reach.pass(&mut self.place);
                     }
                     self.at_hand = None;
                 }

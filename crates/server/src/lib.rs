@@ -94,6 +94,7 @@ mod shared;
 mod socket;
 mod sse;
 mod story;
+mod together;
 mod until;
 mod view;
 

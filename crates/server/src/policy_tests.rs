@@ -58,6 +58,16 @@ fn may(role: Option<Verb>, needs: Needs) -> bool {
 
 /// The code of the answer, if it is a refusal by who asks.
 async fn refused(routes: &Router, method: &str, path: &str, key: Option<&Key>) -> Option<String> {
+    refused_with(routes, method, path, key, "{}".to_owned()).await
+}
+
+async fn refused_with(
+    routes: &Router,
+    method: &str,
+    path: &str,
+    key: Option<&Key>,
+    body: String,
+) -> Option<String> {
     let mut request = Request::builder()
         .method(method)
         .uri(path)
@@ -66,7 +76,7 @@ async fn refused(routes: &Router, method: &str, path: &str, key: Option<&Key>) -
     if let Some(key) = key {
         request = request.header(header::AUTHORIZATION, key.bearer());
     }
-    let request = request.body(Body::from("{}")).unwrap();
+    let request = request.body(Body::from(body)).unwrap();
     let answer = TowerToHyperService::new(routes.clone()).call(request).await;
     let answer = answer.unwrap();
     if ![401, 403].contains(&answer.status().as_u16()) {
@@ -140,6 +150,42 @@ async fn every_route_lets_in_who_may_and_refuses_everybody_else() {
                 "{role:?} {method} {path}: {refused:?}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn each_command_of_a_list_needs_to_be_allowed() {
+    let env = Env::os();
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(env.clone()));
+    let key = Key::generate(&*env.rng);
+    let fact = KeyFact::Added(KeyAdded {
+        name: "a till".to_owned(),
+        hash: key.hash().to_string(),
+        scopes: Scopes::parse(["command:till"]).unwrap(),
+        expires_at: None,
+    });
+    let id = EventId::v7(1, env.rng.next_u128());
+    let append = key_append(id, key.id(), &fact).unwrap();
+    log.append(append).await.unwrap();
+    let time = Time::of(&env);
+    let doors = Doors {
+        auth: true,
+        insecure: false,
+    };
+    let server = Server::new(Arc::new(Fleet::new()), log.clone(), time.clone()).doors(doors);
+    let keys = Keys::load(log, None, time).await.unwrap();
+    let (_stop, stopping) = tokio::sync::watch::channel(false);
+    let (routes, _) = server.for_tests(keys, stopping);
+    let one = |to: &str| format!(r#"{{"to":"{to}","type":"Add"}}"#);
+    let lists = [
+        (format!("[{}]", one("till/1")), false),
+        (format!("[{},{}]", one("till/1"), one("till/2")), false),
+        (format!("[{},{}]", one("till/1"), one("safe/1")), true),
+        (format!("[{},{}]", one("safe/1"), one("till/1")), true),
+    ];
+    for (list, is_refused) in lists {
+        let refused = refused_with(&routes, "POST", "/commands", Some(&key), list.clone()).await;
+        assert_eq!(refused.is_some(), is_refused, "{list}: {refused:?}");
     }
 }
 

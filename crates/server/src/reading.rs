@@ -269,6 +269,11 @@ impl Reader {
         if self.rest.is_none() && self.sees_all(sight) {
             return Ok(batch);
         }
+        if batch.parts().len() > 1 {
+            let parts = batch.parts().iter().cloned();
+            let parts = parts.map(|part| self.of_batch(part, sight));
+            return parts.collect::<Result<_, _>>().map(EventBatch::together);
+        }
         let (mut events, mut appends) = (Vec::new(), Vec::new());
         let mut is_whole = true;
         for event in &batch {

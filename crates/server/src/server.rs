@@ -34,7 +34,7 @@ use crate::registry::Registry;
 use crate::shared::{Inner, Lanes, READERS_MAX, Shared};
 use crate::{
     asyncapi, command, events, gate, guard, health, health_rpc, operate, peer, peer_line,
-    registry_rpc, rpc, seal, view,
+    registry_rpc, rpc, seal, together, view,
 };
 
 /// The most connections at a time. Further ones wait to be accepted.
@@ -493,6 +493,7 @@ fn own(shared: &Shared, has_log: bool, has_peers: bool) -> Routes {
     };
     Routes::default()
         .merge(command::routes())
+        .merge(together::routes())
         .merge(view::routes())
         .merge(of_peers)
         .merge(events::routes(has_log))

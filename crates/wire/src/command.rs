@@ -15,6 +15,32 @@ pub struct CommandBody {
     pub data: Option<Raw>,
 }
 
+/// One of several commands that are sent together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListedCommand {
+    /// The entity, as category/key.
+    pub to: String,
+    /// What is asked for, for example `Withdraw`.
+    #[serde(rename = "type")]
+    pub name: String,
+    /// What the command holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Raw>,
+    /// The state that the entity is expected to be in; any, if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expected>,
+}
+
+/// What has become of several commands that were sent together: all of them took effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListOutcome {
+    /// The id of the list.
+    pub list: String,
+    /// What has become of each, in their order.
+    pub outcomes: Vec<CommandOutcome>,
+}
+
 /// What has become of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandOutcome {

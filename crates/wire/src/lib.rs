@@ -31,7 +31,10 @@ mod problem;
 mod query;
 mod raw;
 
-pub use command::{CommandBody, CommandOutcome, Expected, RecordedEvent, SagaEnded, SagaOutcome};
+pub use command::{
+    CommandBody, CommandOutcome, Expected, ListOutcome, ListedCommand, RecordedEvent, SagaEnded,
+    SagaOutcome,
+};
 pub use event::{AppendedEvent, EventsAppended, LiveMessage, LiveRequest};
 pub use operate::*;
 pub use peer::*;

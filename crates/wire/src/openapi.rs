@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     CommandBody, CommandOutcome, Diagnostic, Edited, Entity, EventsAppended, History, Instance,
-    LetterDone, LettersRetried, LogFiles, Parked, Problem, Process, ProcessDone, QueryAnswer, Raw,
-    Registration, ResumeStep, Retried, RetryLetters, Service, ServiceCircuit, ServiceLetter,
-    ServiceView, SettleStep, StreamDone, Unparked, Version, ViewDone, Why,
+    LetterDone, LettersRetried, ListOutcome, ListedCommand, LogFiles, Parked, Problem, Process,
+    ProcessDone, QueryAnswer, Raw, Registration, ResumeStep, Retried, RetryLetters, Service,
+    ServiceCircuit, ServiceLetter, ServiceView, SettleStep, StreamDone, Unparked, Version,
+    ViewDone, Why,
 };
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -126,6 +127,22 @@ const LEASE_OF_READER: (&str, &str) = (
 /// Every request that the server answers. Those who supervise it ask `/livez`, `/readyz` and `/metrics`
 /// too, which answer in plain text.
 pub const ENDPOINTS: &[Endpoint] = &[
+    post(
+        "/commands",
+        "sendCommands",
+        "Sends commands to several entities of one service, 64 at the most: all of them take effect, or none does, and nobody sees one without the others",
+        of::<ListOutcome>,
+    )
+    .parameters(&[TIMEOUT])
+    .headers(&[
+        ("Idempotency-Key", "The id of the list: sending it again gives the first outcomes; one that was refused is decided again"),
+        (
+            "Anabranch-Causes",
+            "What it depends on: positions of events and tokens, as 3:17, TOKEN; or root for nothing. Without it what the token says, and without one what the service has read",
+        ),
+        TOKEN,
+    ])
+    .takes(of::<Vec<ListedCommand>>),
     post(
         "/commands/{category}/{key}",
         "sendCommand",

@@ -9,7 +9,8 @@
 //! * `sent` also has what is on its way or has failed, and what that depends on in the partition
 //!   itself. It may say too much, and is never too small for what stands in the partition: so it
 //!   belongs to the closure that an append answers.
-//! * What is sent names nothing beyond the `end`s. So they are a closed cut at any time.
+//! * What is sent names nothing beyond the `end`s. So they are a closed cut at any time. An append to
+//!   several partitions names itself; until all of it is stored, they end before it.
 
 use anabranch_model::{Cut, PartitionId};
 
@@ -22,6 +23,8 @@ pub(super) struct Causes(Vec<Part>);
 struct Part {
     /// So many of its events are known to be durable; an append ends here.
     end: u64,
+    /// What comes here is not whole yet: of an append to several partitions.
+    until: Option<u64>,
     /// What its events are known to depend on.
     stored: Counts,
     /// What all of its events depend on, those on their way too.
@@ -34,7 +37,12 @@ impl Causes {
         let part = |(p, (end, stored)): (usize, (u64, Counts))| {
             let mut sent = stored.clone();
             sent[p] = end;
-            Part { end, stored, sent }
+            Part {
+                end,
+                until: None,
+                stored,
+                sent,
+            }
         };
         Self(parts.into_iter().enumerate().map(part).collect())
     }
@@ -46,8 +54,20 @@ impl Causes {
 
     /// A partition goes so far at least.
     pub fn reaches(&mut self, partition: usize, end: u64) {
-        let known = &mut self.0[partition].end;
-        *known = end.max(*known);
+        let part = &mut self.0[partition];
+        let end = part.until.map_or(end, |until| end.min(until));
+        part.end = end.max(part.end);
+    }
+
+    /// What comes behind `start` in a partition counts when all of it is stored: an append to several
+    /// partitions.
+    pub fn begins_together(&mut self, partition: usize, start: u64) {
+        self.0[partition].until = Some(start);
+    }
+
+    /// Nothing of such an append is on its way to a partition any more.
+    pub fn ends_together(&mut self, partition: usize) {
+        self.0[partition].until = None;
     }
 
     /// The causes that are not known to be in the log.
@@ -77,6 +97,12 @@ impl Causes {
     /// the delta to store with it.
     pub fn send(&mut self, home: usize, causes: &Cut) -> Cut {
         debug_assert_eq!(self.beyond(causes), Cut::start(), "causes beyond the log");
+        self.send_part(home, causes)
+    }
+
+    /// As [`Causes::send`], for a part of an append that depends on its other parts, which are not in
+    /// the log yet.
+    pub fn send_part(&mut self, home: usize, causes: &Cut) -> Cut {
         let delta = self.news(home, causes);
         join(&mut self.0[home].sent, causes);
         delta

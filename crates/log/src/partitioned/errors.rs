@@ -50,3 +50,11 @@ pub(super) fn append_error(error: AppendError, partition: PartitionId) -> Append
         other => other,
     }
 }
+
+/// An append that needs what cannot be read now.
+pub(super) fn unavailable(error: ReadError) -> AppendError {
+    AppendError::Unavailable {
+        reason: error.to_string(),
+        retry_after: None,
+    }
+}

@@ -7,15 +7,20 @@
 //! * Who writes and who looks keep one another out; writers do not, nor do lookers.
 //! * An append takes all that it needs at once, and waits holding nothing: nobody waits in a
 //!   circle. Who came first goes first, so nobody waits for ever.
+//! * An append to several partitions has them for itself: nobody else writes or looks there. So it
+//!   knows where its events will stand before it writes any of them.
 //! * An append whose answer nobody has got may still be written. What it holds is free when its
-//!   partition says what became of it.
+//!   partition says what became of it. One to several partitions that was decided on has to be
+//!   written before.
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use anabranch_model::{EventId, StreamId, Version};
+
+use super::together::Together;
 
 /// Of an append to more streams than this it is only known that it writes to its partition.
 const STREAMS_MAX: usize = 8;
@@ -33,8 +38,12 @@ pub(super) struct Wants {
     writes: Option<Vec<u64>>,
     /// What it looks at in other partitions; `None`: all streams of one.
     pub looks: Vec<(usize, Option<u64>)>,
+    /// The partitions that it has for itself, `home` among them; none if it writes to `home` only.
+    pub alone: Vec<usize>,
     /// The id of its last event.
     pub last: EventId,
+    /// What it writes to several partitions, once that is decided.
+    decided: Option<Arc<Together>>,
 }
 
 impl Wants {
@@ -43,7 +52,18 @@ impl Wants {
             home,
             writes: Some(Vec::new()),
             looks: Vec::new(),
+            alone: Vec::new(),
             last,
+            decided: None,
+        }
+    }
+
+    /// Of an append that is written to these partitions, as is decided.
+    pub fn decided(partitions: Vec<usize>, last: EventId, together: Arc<Together>) -> Self {
+        Self {
+            alone: partitions.clone(),
+            decided: Some(together),
+            ..Self::new(partitions.first().copied().unwrap_or_default(), last)
         }
     }
 
@@ -66,7 +86,18 @@ impl Wants {
     }
 
     fn keeps_out(&self, other: &Self) -> bool {
-        self.looks_at_writes_of(other) || other.looks_at_writes_of(self)
+        self.looks_at_writes_of(other)
+            || other.looks_at_writes_of(self)
+            || self.alone.iter().any(|&partition| other.is_in(partition))
+            || other.alone.iter().any(|&partition| self.is_in(partition))
+    }
+
+    /// Whether it writes or looks at something there.
+    fn is_in(&self, partition: usize) -> bool {
+        let mut looks = self.looks.iter();
+        self.home == partition
+            || self.alone.contains(&partition)
+            || looks.any(|&(looked_at, _)| looked_at == partition)
     }
 
     fn looks_at_writes_of(&self, other: &Self) -> bool {
@@ -170,20 +201,35 @@ impl State {
     fn lets(&self, wants: &Wants, ticket: u64) -> bool {
         let mut looks = wants.looks.iter();
         let mut before = self.waiting.iter().take_while(|at| at.ticket < ticket);
-        self.parts[wants.home].lets_write(wants.writes.as_deref())
+        let is_free = |&partition: &usize| {
+            let part = &self.parts[partition];
+            part.all.writers == 0 && part.all.lookers == 0
+        };
+        let may_write = match wants.alone.as_slice() {
+            [] => self.parts[wants.home].lets_write(wants.writes.as_deref()),
+            alone => alone.iter().all(is_free),
+        };
+        may_write
             && looks.all(|&(partition, stream)| self.parts[partition].lets_look(stream))
             && !before.any(|before| before.wants.keeps_out(wants))
     }
 
     fn enter(&mut self, wants: &Wants) {
-        let home = &mut self.parts[wants.home];
-        home.all.writers += 1;
-        let writes = wants.writes.as_deref();
-        home.change_all(writes, |count| count.writers += 1);
-        match writes {
-            None => home.found.clear(),
-            Some(_) if home.found.is_empty() => {}
-            Some(streams) => home.found.retain(|stream, _| !streams.contains(stream)),
+        for &partition in &wants.alone {
+            let part = &mut self.parts[partition];
+            (part.all.writers, part.all.lookers) = (1, 1);
+            (part.wide.writers, part.wide.lookers) = (1, 1);
+        }
+        if wants.alone.is_empty() {
+            let home = &mut self.parts[wants.home];
+            home.all.writers += 1;
+            let writes = wants.writes.as_deref();
+            home.change_all(writes, |count| count.writers += 1);
+            match writes {
+                None => home.found.clear(),
+                Some(_) if home.found.is_empty() => {}
+                Some(streams) => home.found.retain(|stream, _| !streams.contains(stream)),
+            }
         }
         for &(partition, stream) in &wants.looks {
             let part = &mut self.parts[partition];
@@ -194,9 +240,17 @@ impl State {
 
     /// Whom to wake, now that `wants` is over.
     fn leave(&mut self, wants: &Wants) -> Vec<Waker> {
-        let home = &mut self.parts[wants.home];
-        home.all.writers -= 1;
-        home.change_all(wants.writes.as_deref(), |count| count.writers -= 1);
+        for &partition in &wants.alone {
+            let part = &mut self.parts[partition];
+            (part.all, part.wide) = (Count::default(), Count::default());
+            // What it has looked at it may have written.
+            part.found.clear();
+        }
+        if wants.alone.is_empty() {
+            let home = &mut self.parts[wants.home];
+            home.all.writers -= 1;
+            home.change_all(wants.writes.as_deref(), |count| count.writers -= 1);
+        }
         for &(partition, stream) in &wants.looks {
             let part = &mut self.parts[partition];
             part.all.lookers -= 1;
@@ -206,16 +260,36 @@ impl State {
     }
 
     /// The lost appends that keep `wants` out; all of them when there are many.
-    fn lost(&self, wants: &Wants) -> Vec<(usize, EventId)> {
+    fn lost(&self, wants: &Wants) -> Vec<Lost> {
         let are_many = self.lost.len() > LOST_MAX;
         let lost = self.lost.iter();
         lost.filter(|lost| are_many || lost.keeps_out(wants))
-            .map(|lost| (lost.home, lost.last))
+            .map(Lost::of)
             .collect()
     }
 
     fn wakers(&self) -> Vec<Waker> {
         self.waiting.iter().map(|at| at.waker.clone()).collect()
+    }
+}
+
+/// An append whose answer nobody has got.
+#[derive(Clone)]
+pub(super) struct Lost {
+    pub home: usize,
+    /// The id of its last event.
+    pub last: EventId,
+    /// What it writes to several partitions, if that was decided.
+    pub decided: Option<Arc<Together>>,
+}
+
+impl Lost {
+    fn of(wants: &Wants) -> Self {
+        Self {
+            home: wants.home,
+            last: wants.last,
+            decided: wants.decided.clone(),
+        }
     }
 }
 
@@ -253,6 +327,21 @@ impl Held {
             wants: Some(wants),
             ticket: None,
         }
+    }
+
+    /// An append to several partitions that was decided on before the log was opened may not be
+    /// written everywhere yet.
+    pub fn is_decided(&self, wants: Wants) {
+        let mut state = self.lock();
+        state.enter(&wants);
+        state.lost.push(wants);
+    }
+
+    /// The appends to several partitions that were decided on and that nobody writes.
+    pub fn undone(&self) -> Vec<Lost> {
+        let state = self.lock();
+        let undone = state.lost.iter().filter(|wants| wants.decided.is_some());
+        undone.map(Lost::of).collect()
     }
 
     /// The partition of this append has said what became of it.
@@ -306,6 +395,14 @@ impl<'a> Hold<'a> {
         self.is_sent = true;
     }
 
+    /// From now on this has to be written.
+    pub fn is_decided(&mut self, together: Arc<Together>) {
+        self.is_sent = true;
+        if let Some(wants) = &mut self.wants {
+            wants.decided = Some(together);
+        }
+    }
+
     /// It is known what became of it, or that this is not known.
     pub fn answered(mut self, is_known: bool) {
         self.is_sent = !is_known;
@@ -332,8 +429,8 @@ impl Drop for Hold<'_> {
 /// What [`Held::take`] comes to.
 pub(super) enum Taken<'a> {
     Hold(Hold<'a>),
-    /// First it has to be found out what became of these appends: home, and id of the last event.
-    Lost(Vec<(usize, EventId)>),
+    /// First it has to be found out what became of these appends.
+    Lost(Vec<Lost>),
 }
 
 /// An append that waits its turn. It keeps its place while what was lost is looked for.
@@ -497,16 +594,56 @@ mod tests {
         drop(sent);
         let mut looking = held.take(looks(Some(7)));
         match poll(&mut looking) {
-            Some(Taken::Lost(lost)) => assert_eq!(lost, [(0, EventId::from_u128(7))]),
+            Some(Taken::Lost(lost)) => {
+                let lost: Vec<_> = lost.iter().map(|lost| (lost.home, lost.last)).collect();
+                assert_eq!(lost, [(0, EventId::from_u128(7))]);
+            }
             _ => panic!("nobody is told to look for it"),
         }
         held.is_over(0, EventId::from_u128(7));
         drop(holds(&mut looking));
     }
 
+    fn alone(partitions: &[usize]) -> Wants {
+        let mut wants = Wants::new(partitions[0], EventId::from_u128(100));
+        wants.alone = partitions.to_vec();
+        wants
+    }
+
+    #[test]
+    fn who_writes_to_several_partitions_has_them_for_itself() {
+        let held = Held::new(4);
+        let found = Found {
+            stream: "order/7".parse().expect("a stream"),
+            last: None,
+        };
+        let both = held.try_take(alone(&[0, 1])).ok();
+        assert!(both.is_some());
+        held.remember(1, 7, found.clone());
+        for other in [writes(0, 7), writes(1, 7), looks(None), alone(&[1, 2])] {
+            assert!(held.try_take(other).is_err());
+        }
+        assert!(held.try_take(writes(2, 7)).is_ok());
+        assert!(held.try_take(alone(&[2, 3])).is_ok());
+        drop(both);
+        // It may have written what it has looked at.
+        assert_eq!(held.found(1, 7, &found.stream), None);
+        let writing = held.try_take(writes(1, 7)).ok();
+        assert!(held.try_take(alone(&[0, 1])).is_err());
+        drop(writing);
+        let looking = held.try_take(looks(Some(7))).ok();
+        assert!(held.try_take(alone(&[0, 2])).is_err());
+        drop(looking);
+        assert!(held.try_take(alone(&[0, 2])).is_ok());
+    }
+
     fn drawn(rng: &mut SplitMix64, number: u64) -> Wants {
         let home = rng.below(3) as usize;
         let mut wants = Wants::new(home, EventId::from_u128(number.into()));
+        if rng.one_in(6) {
+            wants.alone = vec![home, (home + 1) % 3];
+            return wants;
+        }
         let streams = if rng.one_in(8) { 20 } else { 1 + rng.below(2) };
         (0..streams).for_each(|n| wants.write((rng.below(4) + n) % 20));
         for _ in 0..rng.below(3) {

@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anabranch_model::{Cut, EventId, Filter, PartitionId, Position, Query, StreamId, Version};
+use anabranch_model::{
+    Cut, EventId, Filter, NewEvent, PartitionId, Position, Query, StreamId, Version,
+};
 
 use super::causes::to_cut;
-use super::errors::placed;
-use super::held::{Found, Held, Hold, Taken, Wants};
+use super::errors::{placed, unavailable};
+use super::held::{Found, Held, Hold, Lost, Taking, Wants};
 use super::shared::Shared;
+use super::together::{Part, Together};
 use crate::contract::{Append, Condition, Log, Order, ReadMode, VersionRange};
-use crate::error::{AppendError, ReadError, Rejection};
+use crate::error::{AppendError, Rejection};
 use crate::expect::Expect;
 use crate::layout::{Layout, stream_hash};
 
@@ -73,20 +76,79 @@ impl Looks {
     }
 
     /// Waits for what an append needs.
-    pub async fn hold(&self, wants: Wants) -> Result<Hold<'_>, AppendError> {
-        let mut taking = self.held.take(wants);
-        loop {
-            match (&mut taking).await {
-                Taken::Hold(hold) => return Ok(hold),
-                Taken::Lost(lost) => {
-                    for (home, last) in lost {
-                        // Waits for what becomes of it.
-                        self.parts[home].find(last).await.map_err(unavailable)?;
-                        self.held.is_over(home, last);
+    pub fn take(&self, wants: Wants) -> Taking<'_> {
+        self.held.take(wants)
+    }
+
+    /// It is known what became of an append.
+    pub fn is_over(&self, lost: &Lost) {
+        self.held.is_over(lost.home, lost.last);
+    }
+
+    /// An append to several partitions was decided on before the log was opened.
+    pub fn is_decided(&self, together: Arc<Together>) {
+        let last = together.parts.first().map(Part::last);
+        let last = last.unwrap_or(EventId::from_u128(0));
+        let wants = Wants::decided(together.partitions(), last, together);
+        self.held.is_decided(wants);
+    }
+
+    /// What was decided on and nobody writes.
+    pub fn undone(&self) -> Vec<Lost> {
+        self.held.undone()
+    }
+
+    /// As [`Looks::split`] for an append to several partitions: none of them can check its
+    /// conditions itself, because they have to hold before it is decided on.
+    pub fn split_together(
+        &self,
+        homes: &[PartitionId],
+        append: &mut Append,
+    ) -> (Wants, Vec<Condition>) {
+        let alone: Vec<usize> = homes.iter().map(|home| home.0 as usize).collect();
+        // The name that it goes by is that of its first part.
+        let first = |event: &&NewEvent| self.layout.partition_of(&event.stream) == homes[0];
+        let last = append.events.iter().rfind(first).map(|event| event.id);
+        let mut wants = Wants::new(alone[0], last.unwrap_or(EventId::from_u128(0)));
+        for condition in &append.conditions {
+            match condition {
+                Condition::Stream(_, Expect::Any) => {}
+                Condition::Stream(stream, _) => {
+                    let partition = self.layout.partition_of(stream).0 as usize;
+                    if !alone.contains(&partition) {
+                        wants.look(partition, Some(stream_hash(stream)));
+                    }
+                }
+                Condition::NoMatch { .. } => {
+                    for partition in (0..self.parts.len()).filter(|p| !alone.contains(p)) {
+                        wants.look(partition, None);
                     }
                 }
             }
         }
+        wants.alone = alone;
+        (wants, std::mem::take(&mut append.conditions))
+    }
+
+    /// As [`Looks::look`] for an append to several partitions.
+    pub async fn look_everywhere(
+        &self,
+        shared: &Shared,
+        looks: Vec<Condition>,
+    ) -> Result<Cut, AppendError> {
+        let mut looked_at = Cut::start();
+        for condition in looks {
+            match &condition {
+                Condition::Stream(_, Expect::Any) => Ok(()),
+                Condition::Stream(stream, expect) => {
+                    self.check_stream(stream, *expect, &mut looked_at).await?
+                }
+                Condition::NoMatch { query, after } => {
+                    self.check_query(shared, None, query, after).await?
+                }
+            }?;
+        }
+        Ok(looked_at)
     }
 
     /// Checks what an append looks at, which it holds. Gives where that stands: what is written
@@ -105,7 +167,7 @@ impl Looks {
                     self.check_stream(stream, *expect, &mut looked_at).await?
                 }
                 Condition::NoMatch { query, after } => {
-                    self.check_query(shared, home, query, after).await?
+                    self.check_query(shared, Some(home), query, after).await?
                 }
             };
             if let Err(error) = checked {
@@ -167,7 +229,7 @@ impl Looks {
     async fn check_query(
         &self,
         shared: &Shared,
-        home: PartitionId,
+        home: Option<PartitionId>,
         query: &Query,
         after: &Cut,
     ) -> Result<Result<(), AppendError>, AppendError> {
@@ -179,7 +241,7 @@ impl Looks {
             let after = after.clone();
             return Ok(Err(Rejection::CutBeyondHead { after, head }.into()));
         }
-        for partition in self.layout.ids().filter(|&partition| partition != home) {
+        for partition in self.layout.ids().filter(|&id| Some(id) != home) {
             let part = &self.parts[partition.0 as usize];
             let from = Cut::at(after.get(partition));
             let mut events = part.read(&from, narrowed(query), ReadMode::ToHead);
@@ -217,12 +279,5 @@ fn narrowed(query: &Query) -> Filter {
             ..Filter::all()
         },
         _ => Filter::all(),
-    }
-}
-
-fn unavailable(error: ReadError) -> AppendError {
-    AppendError::Unavailable {
-        reason: error.to_string(),
-        retry_after: None,
     }
 }

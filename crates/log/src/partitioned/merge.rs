@@ -4,7 +4,8 @@
 //! closed after each batch, if the cut that the reader began with was: of a held batch only as
 //! much is given as depends on nothing beyond that cut. So the reader needs to know of no other
 //! dependencies than its own place. A partition whose next event waits for another one stands
-//! alone; the others go on.
+//! alone; the others go on. What waits for one another, because it came into the log together, is
+//! given in one batch.
 //!
 //! A filter hides events, but neither what they depend on nor that they stand in the log:
 //!
@@ -140,7 +141,7 @@ impl Merge {
             lanes.push(MergeLane {
                 events: inner.read(&Cut::at(from), filter.clone(), mode),
                 from,
-                depends_on: shared.with_deltas(p, from, |deltas| deltas.before(from))?,
+                depends_on: shared.due_before(p, from)?,
             });
         }
         let until = (mode == ReadMode::ToHead).then_some(ends);
@@ -284,11 +285,82 @@ impl Merge {
                 at = Some(q);
             }
         }
-        // Who follows is told how far there is nothing, also where nothing waits for that.
+        Ok(None)
+    }
+
+    /// A partition of which there is nothing to give as far as it was read. Who follows is told so,
+    /// also where nothing waits for that.
+    fn choose_nothing(&self) -> Option<usize> {
         let passed = |&p: &usize| self.lanes[p].free_to > self.given[p];
-        Ok((0..self.lanes.len())
-            .find(passed)
-            .filter(|_| self.until.is_none()))
+        let mut lanes = 0..self.lanes.len();
+        lanes.find(passed).filter(|_| self.until.is_none())
+    }
+
+    /// How far to give of each partition so that what waits for one another is given in one batch, if
+    /// all of it was read. The smallest such batch has nothing else: what waits for it comes later.
+    fn choose_together(&self) -> Result<Option<Counts>, ReadError> {
+        let mut smallest = None;
+        for (p, lane) in self.lanes.iter().enumerate() {
+            if lane.waits_for.is_some()
+                && lane.free_to < lane.looked_to
+                && let Some(to) = self.closed_with(p)?
+            {
+                let count: u64 = to
+                    .iter()
+                    .zip(&self.given)
+                    .map(|(to, given)| to - given)
+                    .sum();
+                if smallest.as_ref().is_none_or(|(least, _)| count < *least) {
+                    smallest = Some((count, to));
+                }
+            }
+        }
+        Ok(smallest.map(|(_, to)| to))
+    }
+
+    /// The least that has the next event of this partition with all that it waits for.
+    fn closed_with(&self, p: usize) -> Result<Option<Counts>, ReadError> {
+        let mut to = self.given.clone();
+        to[p] = self.lanes[p].free_to + 1;
+        loop {
+            let mut is_closed = true;
+            for (r, lane) in self.lanes.iter().enumerate() {
+                if to[r] <= lane.free_to {
+                    continue;
+                }
+                if to[r] > lane.looked_to {
+                    return Ok(None);
+                }
+                for (q, &base) in lane.base.iter().enumerate() {
+                    if q != r && to[q] < base {
+                        to[q] = base;
+                        is_closed = false;
+                    }
+                }
+                while let Some(entry) = self.index.first_beyond(r, lane.free_to..to[r], &to)? {
+                    to[entry.partition.0 as usize] = entry.count;
+                    is_closed = false;
+                }
+            }
+            if is_closed {
+                break;
+            }
+        }
+        // What came into the log together says of each part how far it goes: these are whole appends.
+        Ok(Some(to))
+    }
+
+    fn give_together(&mut self, to: &[u64]) -> Result<EventBatch, ReadError> {
+        let mut batches = Vec::new();
+        for (p, &to) in to.iter().enumerate() {
+            if to > self.given[p] {
+                let lane = &mut self.lanes[p];
+                lane.free_to = to.max(lane.free_to);
+                lane.waits_for = None;
+                batches.push(self.give(p)?);
+            }
+        }
+        Ok(EventBatch::together(batches))
     }
 
     /// Gives of a partition as much as may be.
@@ -319,6 +391,12 @@ impl Merge {
                 }
             }
             if let Some(p) = self.choose()? {
+                return Ok(Poll::Ready(Some(self.give(p)?)));
+            }
+            if let Some(to) = self.choose_together()? {
+                return Ok(Poll::Ready(Some(self.give_together(&to)?)));
+            }
+            if let Some(p) = self.choose_nothing() {
                 return Ok(Poll::Ready(Some(self.give(p)?)));
             }
             if moved {
@@ -360,9 +438,7 @@ impl CausalIndex for Shared {
         offsets: Range<u64>,
         given: &[u64],
     ) -> Result<Option<Dependency>, ReadError> {
-        let Range { start, end } = offsets;
-        let look = |deltas: &super::deltas::Deltas| deltas.first_beyond(start, end, given);
-        let beyond = self.with_deltas(partition, end, look)?;
+        let beyond = self.first_due(partition, offsets, given)?;
         Ok(beyond.map(|entry| Dependency {
             offset: entry.offset,
             partition: entry.partition,

@@ -2,6 +2,7 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
+//! | `at_once.rs` | what is asked of partitions that answer without waiting |
 //! | `causes.rs` | the rule of causes for appends: no I/O |
 //! | `clock.rs` | the time of all partitions |
 //! | `deltas.rs` | what the events of a partition say of their causes, by offset |
@@ -10,7 +11,11 @@
 //! | `kept.rs` | the same in a file, so that opening reads no history |
 //! | `merge.rs` | a forward read over all partitions, never an effect before its cause |
 //! | `reads.rs` | the other reads |
+//! | `together.rs` | what is written to several partitions, and how that is decided |
+//! | `shared.rs` | what the log and its readers have in common |
+//! | `writing.rs` | how an append to several partitions is made |
 
+mod at_once;
 mod causes;
 mod clock;
 mod deltas;
@@ -21,13 +26,15 @@ mod looks;
 mod merge;
 mod reads;
 mod shared;
+mod together;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use anabranch_env::{Env, File};
-use anabranch_model::{Cut, EventId, Filter, PartitionId, StreamId};
+use anabranch_model::{Cut, EventId, Filter, NewEvent, PartitionId, StreamId};
 
 pub use self::clock::CausalClock;
 pub use self::merge::{CausalIndex, Dependency, MergeLane, merged};
@@ -35,11 +42,12 @@ pub use self::reads::{in_order_of_time, merged_backward};
 
 use self::causes::to_cut;
 use self::deltas::Known;
-use self::errors::{append_error, placed, read_error};
+use self::errors::{append_error, placed, read_error, unavailable};
 use self::held::Hold;
 use self::looks::Looks;
 use self::reads::{Reading, Relabelled, Start};
 use self::shared::Shared;
+use self::together::Together;
 use crate::contract::{
     Append, Appended, Capabilities, Condition, Log, Order, Placed, ReadMode, Scope, VersionRange,
 };
@@ -63,6 +71,10 @@ pub struct PartitionedLog {
     capabilities: Capabilities,
     shared: Arc<Shared>,
     looks: Looks,
+    /// Where appends to several partitions are decided on; `None`: nothing outlives this process.
+    decisions: Option<Arc<dyn Log>>,
+    /// What another log says of causes is taken as it is.
+    is_copy: bool,
 }
 
 /// Appends to one partition: which they are of all, and what goes with them.
@@ -89,12 +101,17 @@ impl PartitionedLog {
     /// A partition cannot be read, there are more or fewer than the layout has, or an event
     /// depends on what is not there: a partition was lost, or is older than the others.
     pub fn open(layout: Layout, parts: Vec<Arc<dyn Log>>) -> Result<Self, ReadError> {
-        Self::open_kept(layout, parts, Vec::new())
+        Self::open_kept(layout, parts, Vec::new(), None)
     }
 
     /// As [`PartitionedLog::open`], with a file for each partition that keeps what its events
     /// say of causes: then only what came after it was last written is read. The files need not
     /// outlive anything: what is missing or wrong in them is made again.
+    ///
+    /// `decisions` is a log of one partition that has nothing else: where appends to several
+    /// partitions are decided on. It has to outlive what the partitions do. What was decided on
+    /// before is written when the log is first written or asked for its head. Partitions that
+    /// outlive this process take no such appends without it.
     ///
     /// # Errors
     ///
@@ -103,6 +120,31 @@ impl PartitionedLog {
         layout: Layout,
         parts: Vec<Arc<dyn Log>>,
         files: Vec<Arc<dyn File>>,
+        decisions: Option<Arc<dyn Log>>,
+    ) -> Result<Self, ReadError> {
+        Self::open_with(layout, parts, files, decisions, false)
+    }
+
+    /// As [`PartitionedLog::open_kept`], for a copy of another log: what events say of causes is taken
+    /// as it is, and may come later. So parts of an append to several partitions are copied one by one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PartitionedLog::open_kept`].
+    pub fn open_for_copy(
+        layout: Layout,
+        parts: Vec<Arc<dyn Log>>,
+        files: Vec<Arc<dyn File>>,
+    ) -> Result<Self, ReadError> {
+        Self::open_with(layout, parts, files, None, true)
+    }
+
+    fn open_with(
+        layout: Layout,
+        parts: Vec<Arc<dyn Log>>,
+        files: Vec<Arc<dyn File>>,
+        decisions: Option<Arc<dyn Log>>,
+        is_copy: bool,
     ) -> Result<Self, ReadError> {
         if parts.len() != layout.partitions() as usize {
             return Err(ReadError::Invalid(format!(
@@ -113,21 +155,33 @@ impl PartitionedLog {
         }
         let is_one = layout.is_one();
         let each = parts[0].capabilities();
-        let shared = Shared::open(&parts, files)?;
+        let undone = match &decisions {
+            Some(decisions) => Together::undone(&**decisions, &parts)?,
+            None => Vec::new(),
+        };
+        let shared = Shared::open(&parts, files, &undone, is_copy)?;
+        let looks = Looks::new(layout.clone(), parts.clone());
+        undone
+            .into_iter()
+            .for_each(|undone| looks.is_decided(undone));
+        let may_batch = decisions.is_some() || !each.survives_restart;
         Ok(Self {
             capabilities: Capabilities {
                 partitions: layout.partitions(),
                 batches: match is_one {
                     true => each.batches,
+                    false if each.batches >= Scope::Partition && may_batch => Scope::Log,
                     false => each.batches.min(Scope::Partition),
                 },
                 total_order: is_one,
                 ..each
             },
-            looks: Looks::new(layout.clone(), parts.clone()),
+            looks,
             layout,
             parts,
             shared: Arc::new(shared),
+            decisions,
+            is_copy,
         })
     }
 
@@ -157,28 +211,38 @@ impl PartitionedLog {
         }
     }
 
-    /// The partition of an append.
-    fn place(&self, append: &Append) -> Result<PartitionId, Rejection> {
+    /// The partitions of an append, ascending: one as a rule.
+    fn place(&self, append: &Append) -> Result<Vec<PartitionId>, Rejection> {
         let place = |stream| self.layout.partition_of(stream);
         let mut streams = append.events.iter().map(|event| &event.stream);
         let Some(first) = streams.next() else {
-            return Ok(PartitionId(0));
+            return Ok(vec![PartitionId(0)]);
         };
         let home = place(first);
-        // What the partitions cannot keep others from writing is not looked at over partitions.
-        let conditions = append
-            .conditions
-            .iter()
-            .filter_map(|condition| match condition {
-                Condition::Stream(stream, _) => Some(stream),
-                Condition::NoMatch { .. } => None,
-            });
-        let conditions = conditions.filter(|_| self.capabilities.conditions < Scope::Log);
-        match streams
-            .chain(conditions)
-            .find(|stream| place(stream) != home)
-        {
-            None => Ok(home),
+        let mut homes = vec![home];
+        let mut apart = None;
+        for stream in streams {
+            let partition = place(stream);
+            if !homes.contains(&partition) {
+                homes.push(partition);
+                apart = apart.or(Some(stream));
+            }
+        }
+        homes.sort_unstable();
+        if apart.is_none() || self.capabilities.batches == Scope::Log {
+            apart = None;
+            // What the partitions cannot keep others from writing is not looked at over partitions.
+            if self.capabilities.conditions < Scope::Log {
+                let named = append.conditions.iter();
+                let mut named = named.filter_map(|condition| match condition {
+                    Condition::Stream(stream, _) => Some(stream),
+                    Condition::NoMatch { .. } => None,
+                });
+                apart = named.find(|stream| place(stream) != home);
+            }
+        }
+        match apart {
+            None => Ok(homes),
             Some(second) => Err(Rejection::Apart {
                 first: first.clone(),
                 first_in: home,
@@ -197,13 +261,7 @@ impl PartitionedLog {
         looked_at: Cut,
     ) -> Result<Sent, AppendError> {
         let mut causes = looked_at;
-        for meta in append
-            .events
-            .iter()
-            .filter_map(|event| event.meta.as_deref())
-        {
-            causes.join(&meta.causes);
-        }
+        causes.join(&causes_of(append));
         // There is one: the append was checked.
         let last = append.events.last().map(|event| event.id);
         let last = last.unwrap_or(EventId::from_u128(0));
@@ -217,28 +275,17 @@ impl PartitionedLog {
                 last,
             });
         }
-        let unavailable = |error: ReadError| AppendError::Unavailable {
-            reason: error.to_string(),
-            retry_after: None,
-        };
-        let beyond = self.shared.causes().beyond(&causes);
-        for (q, _) in beyond.iter() {
-            if (q.0 as usize) < self.parts.len() {
-                let asked = self.shared.ask_end(q.0 as usize).await;
-                asked.map_err(unavailable)?;
-            }
+        if self.is_copy {
+            let delta = self.shared.causes().send_part(home, &causes);
+            store(&mut append.events, &delta);
+            return Ok(Sent {
+                causes,
+                delta,
+                last,
+            });
         }
-        let (beyond, news) = {
-            let known = self.shared.causes();
-            let beyond = known.beyond(&causes);
-            if beyond != Cut::start() {
-                let head = to_cut(&known.ends());
-                let causes = beyond;
-                return Err(Rejection::FutureCause { causes, head }.into());
-            }
-            (beyond, known.news(home, &causes))
-        };
-        debug_assert_eq!(beyond, Cut::start());
+        self.check_causes(&causes).await?;
+        let news = self.shared.causes().news(home, &causes);
         // A cause brings what it depends on itself; a token has that already.
         for (q, count) in news.iter() {
             let before = self
@@ -247,12 +294,30 @@ impl PartitionedLog {
             causes.join(&to_cut(&before.map_err(unavailable)?));
         }
         let delta = self.shared.causes().send(home, &causes);
-        store(append, &delta);
+        store(&mut append.events, &delta);
         Ok(Sent {
             causes,
             delta,
             last,
         })
+    }
+
+    /// Refuses causes that are not in the log, after a fresh look.
+    async fn check_causes(&self, causes: &Cut) -> Result<(), AppendError> {
+        let beyond = self.shared.causes().beyond(causes);
+        for (q, _) in beyond.iter() {
+            if (q.0 as usize) < self.parts.len() {
+                let asked = self.shared.ask_end(q.0 as usize).await;
+                asked.map_err(unavailable)?;
+            }
+        }
+        let known = self.shared.causes();
+        let causes = known.beyond(causes);
+        if causes == Cut::start() {
+            return Ok(());
+        }
+        let head = to_cut(&known.ends());
+        Err(Rejection::FutureCause { causes, head }.into())
     }
 
     /// What became of an append, in the whole log.
@@ -307,7 +372,7 @@ impl PartitionedLog {
             Err(wants) => {
                 // Who waits holds nothing.
                 self.write_groups(groups, answers).await;
-                self.looks.hold(wants).await?
+                self.take(wants).await?
             }
         };
         let looked_at = self.looks.look(&self.shared, home, append, looks).await?;
@@ -324,7 +389,14 @@ impl PartitionedLog {
     ) -> Result<(), AppendError> {
         let limits = &self.capabilities.limits;
         append.check(limits).map_err(Rejection::from)?;
-        let home = self.place(&append)?;
+        let home = match *self.place(&append)?.as_slice() {
+            [home] => home,
+            ref homes => {
+                self.write_groups(groups, answers).await;
+                answers[at] = Some(self.write_together(append, homes).await);
+                return Ok(());
+            }
+        };
         let (hold, looked_at) = self.hold(home, &mut append, groups, answers).await?;
         let sent = self.send(home.0 as usize, &mut append, looked_at).await?;
         let (sents, appends) = groups.entry(home).or_default();
@@ -373,7 +445,10 @@ impl PartitionedLog {
     async fn write(&self, mut append: Append) -> Result<Appended, AppendError> {
         let limits = &self.capabilities.limits;
         append.check(limits).map_err(Rejection::from)?;
-        let home = self.place(&append)?;
+        let home = match *self.place(&append)?.as_slice() {
+            [home] => home,
+            ref homes => return self.write_together(append, homes).await,
+        };
         let (mut groups, mut answers) = (Groups::new(), Answers::new());
         let held = self.hold(home, &mut append, &mut groups, &mut answers);
         let (mut hold, looked_at) = held.await?;
@@ -387,6 +462,25 @@ impl PartitionedLog {
         }
         answer
     }
+}
+
+/// What was decided on cannot be written: then nobody knows how far the log goes.
+fn unwritten(error: AppendError) -> ReadError {
+    ReadError::Io {
+        what: "writing an append to several partitions that was decided on".to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+/// What the events of an append are said to depend on.
+fn causes_of(append: &Append) -> Cut {
+    let mut causes = Cut::start();
+    let metas = append
+        .events
+        .iter()
+        .filter_map(|event| event.meta.as_deref());
+    metas.for_each(|meta| causes.join(&meta.causes));
+    causes
 }
 
 /// Whether it is known what became of an append.
@@ -403,9 +497,9 @@ impl Drop for PartitionedLog {
 }
 
 /// Stores the delta with the first event, and nothing of causes with the others.
-fn store(append: &mut Append, delta: &Cut) {
+fn store(events: &mut [NewEvent], delta: &Cut) {
     let mut delta = Some(delta);
-    for event in &mut append.events {
+    for event in events {
         let delta = delta.take().cloned().unwrap_or_default();
         let has = event.meta.as_ref().map(|meta| &meta.causes);
         if *has.unwrap_or(&Cut::start()) != delta {
@@ -457,6 +551,7 @@ impl Log for PartitionedLog {
 
     fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
         Box::pin(async move {
+            self.finish().await.map_err(unwritten)?;
             let asked = self.parts.iter().map(|part| part.find(id));
             let answers = all_of(asked).await;
             for (p, answer) in answers.into_iter().enumerate() {
@@ -474,7 +569,10 @@ impl Log for PartitionedLog {
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
-        Box::pin(async { Ok(to_cut(&self.shared.ask_ends().await?)) })
+        Box::pin(async {
+            self.finish().await.map_err(unwritten)?;
+            Ok(to_cut(&self.shared.ask_ends().await?))
+        })
     }
 
     fn takes_appends(&self) -> Result<(), AppendError> {

@@ -1,13 +1,14 @@
-use std::pin::pin;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
 
 use anabranch_env::File;
-use anabranch_model::{Cut, Event, Filter, PartitionId};
+use anabranch_model::{Cut, Event, Filter, PartitionId, Position};
 
+use super::at_once::{at_once, not_here};
 use super::causes::{Causes, Counts};
 use super::deltas::Deltas;
-use super::kept::{Kept, Mark};
+use super::kept::{Entry, Kept, Mark};
+use super::together::{Part, Together};
 use crate::contract::{Log, ReadMode};
 use crate::error::{AppendError, ReadError, Rejection};
 use crate::stream::malformed;
@@ -18,17 +19,26 @@ pub(super) struct Shared {
     /// Another process writes. It does not stop while partitions are asked, one after another, how
     /// far they go, so what they answer is no closed cut.
     reads_only: bool,
+    /// It is a copy at work: what events depend on may come later, and readers do not wait for it.
+    is_copy: bool,
     causes: Mutex<Causes>,
     deltas: Vec<Mutex<Deltas>>,
 }
 
 impl Shared {
     /// Reads what is not known of the partitions: all of them, but for what `files` have kept,
-    /// one for each partition or none at all.
-    pub fn open(logs: &[Arc<dyn Log>], files: Vec<Arc<dyn File>>) -> Result<Self, ReadError> {
+    /// one for each partition or none at all. What is `undone` is yet to be written. Of a copy at
+    /// work anything may be missing.
+    pub fn open(
+        logs: &[Arc<dyn Log>],
+        files: Vec<Arc<dyn File>>,
+        undone: &[Arc<Together>],
+        is_copy: bool,
+    ) -> Result<Self, ReadError> {
         let mut shared = Self {
             logs: logs.iter().map(Arc::downgrade).collect(),
             reads_only: is_read_only(&*logs[0]),
+            is_copy,
             causes: Mutex::new(Causes::new(Vec::new())),
             deltas: (0..logs.len())
                 .map(|p| Mutex::new(Deltas::new(PartitionId(p as u32), logs.len())))
@@ -45,10 +55,19 @@ impl Shared {
         let mut ends = ends?;
         for (p, &end) in ends.iter().enumerate() {
             let causes = shared.with_deltas(p, end, |deltas| deltas.before(end))?;
-            let short = (0..ends.len()).find(|&q| causes[q] > ends[q]);
-            // It may have been written since it was asked.
+            let comes = |q: usize| {
+                let parts = undone.iter().flat_map(|together| &together.parts);
+                parts
+                    .filter(|part| part.partition == q)
+                    .map(Part::end)
+                    .max()
+            };
+            let short = (0..ends.len()).find(|&q| causes[q] > ends[q].max(comes(q).unwrap_or(0)));
+            // It may have been written since it was asked, or be on its way.
             if let Some(q) = short
+                && !is_copy
                 && end_of(&logs[q])? < causes[q]
+                && !(shared.reads_only && shared.ends_halfway(p, &ends)?)
             {
                 return Err(ReadError::Invalid(format!(
                     "events of partition {p} depend on the first {} events of partition {q}, which has {} only: a part of the log was lost, or an older copy of it was put back; put all partitions back as they were at one time",
@@ -56,7 +75,9 @@ impl Shared {
                 )));
             }
         }
-        shared.close(&vec![0; ends.len()], &mut ends)?;
+        if !is_copy {
+            shared.close(&vec![0; ends.len()], &mut ends)?;
+        }
         let mut parts = Vec::new();
         for (p, &end) in ends.iter().enumerate() {
             parts.push((
@@ -64,8 +85,32 @@ impl Shared {
                 shared.with_deltas(p, end, |deltas| deltas.before(end))?,
             ));
         }
-        shared.causes = Mutex::new(Causes::new(parts));
+        let mut causes = Causes::new(parts);
+        for part in undone.iter().flat_map(|together| &together.parts) {
+            causes.begins_together(part.partition, part.start);
+        }
+        shared.causes = Mutex::new(causes);
         Ok(shared)
+    }
+
+    /// Whether what a partition lacks causes of is its last append: one to several partitions, of
+    /// which a reader that has no writer beside it may not see all that was decided.
+    fn ends_halfway(&self, partition: usize, ends: &[u64]) -> Result<bool, ReadError> {
+        let end = ends[partition];
+        let look = |deltas: &Deltas| deltas.first_beyond(0, end, ends);
+        let Some(entry) = self.with_deltas(partition, end, look)? else {
+            return Ok(true);
+        };
+        let from = Cut::at(entry.offset);
+        let mut events = self
+            .log(partition)?
+            .read(&from, Filter::all(), ReadMode::ToHead);
+        let first = at_once(events.next_batch()).unwrap_or_else(|| Some(Err(not_here())));
+        let Some(batch) = first.transpose()? else {
+            return Ok(false);
+        };
+        let start = batch.append_start(Position::at(end - 1));
+        Ok(start.offset == entry.offset)
     }
 
     /// Takes what `file` has kept of a partition, if the events there agree; what comes is kept
@@ -113,6 +158,30 @@ impl Shared {
         let mut events = log.read(&from, Filter::all(), ReadMode::ToHead);
         let first = at_once(events.next()).unwrap_or_else(|| Some(Err(not_here())));
         first.transpose()
+    }
+
+    /// What has to be given before the events of a partition from an offset on.
+    pub fn due_before(&self, partition: usize, offset: u64) -> Result<Counts, ReadError> {
+        match self.is_copy {
+            true => Ok(vec![0; self.logs.len()]),
+            false => self.with_deltas(partition, offset, |deltas| deltas.before(offset)),
+        }
+    }
+
+    /// The first of these events that depends on more than `given`, if anybody waits for that.
+    pub fn first_due(
+        &self,
+        partition: usize,
+        offsets: Range<u64>,
+        given: &[u64],
+    ) -> Result<Option<Entry>, ReadError> {
+        if self.is_copy {
+            return Ok(None);
+        }
+        let Range { start, end } = offsets;
+        self.with_deltas(partition, end, |deltas| {
+            deltas.first_beyond(start, end, given)
+        })
     }
 
     pub fn causes(&self) -> MutexGuard<'_, Causes> {
@@ -204,23 +273,11 @@ impl Shared {
     }
 }
 
-/// The value of a future that does not wait for anything; `None` if it does.
-pub(super) fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
-    }
-}
-
 fn is_read_only(log: &dyn Log) -> bool {
     matches!(
         log.takes_appends(),
         Err(AppendError::Rejected(Rejection::ReadOnly))
     )
-}
-
-fn not_here() -> ReadError {
-    ReadError::Unsupported("have partitions that another process has")
 }
 
 /// What is behind these locks is changed only by code that does not panic midway.

@@ -164,10 +164,7 @@ impl Intake for EachEvent {
             })?;
             let poison = self.take(events).await;
             if let (None, Some(reach)) = (&poison, reach) {
-                let mut progress = self.lock();
-                if progress.cut.get(reach.partition) < reach.offsets.end {
-                    progress.cut.set(reach.partition, reach.offsets.end);
-                }
+                reach.pass(&mut self.lock().cut);
             }
             self.save().await?;
             Ok(poison)

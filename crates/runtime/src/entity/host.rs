@@ -23,8 +23,8 @@ use crate::time::Time;
 /// Entities of one category, hosted: what dispatchers and operators use. Their type is known to
 /// the kind alone.
 pub struct EntityHost {
-    kind: Arc<dyn Commanded>,
-    host: Host,
+    pub(crate) kind: Arc<dyn Commanded>,
+    pub(crate) host: Host,
 }
 
 /// Why entities cannot be hosted.

@@ -116,7 +116,7 @@ impl Shard {
 }
 
 /// What the sender of a command sees of the events that it has recorded.
-fn recorded(events: &[NewEvent], places: &[Placed]) -> Vec<Recorded> {
+pub fn recorded(events: &[NewEvent], places: &[Placed]) -> Vec<Recorded> {
     let recorded = events.iter().zip(places);
     let own = recorded.filter(|(e, _)| Note::version_of(e.event_type.as_str()).is_none());
     own.map(|(event, place)| Recorded {

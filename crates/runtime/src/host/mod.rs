@@ -1,9 +1,8 @@
 //! The keyed host: many state machines, each with a key and a stream, on a few tasks.
 //!
-//! A *shard* is one task that owns the machines of many keys. It decides over state in memory
-//! and does not wait for the log: while one batch of a machine's events becomes durable, the
-//! next is decided and gathered. What follows from a batch is answered and sent when it is
-//! durable.
+//! A *shard* is one task that owns the machines of many keys. It decides over state in memory and
+//! does not wait for the log: while one batch of a machine's events becomes durable, the next is
+//! decided and gathered. What follows from a batch is answered and sent when it is durable.
 //!
 //! Three rules keep this right:
 //!
@@ -19,9 +18,8 @@
 //!   again is recorded too, beside the entity's stream if nothing has happened to it, and in it
 //!   if a saga has to rely on it.
 //!
-//! Entities, processes and sagas are *kinds* of such machines. A kind is a [`Kind`] and a
-//! [`Machine`]: all that the host knows of a user's types. So this code is compiled once, and
-//! not in the crate of each service.
+//! Entities, processes and sagas are *kinds* of machines: a [`Kind`] and a [`Machine`] are all that
+//! the host knows of a user's types. So this code is not compiled in the crate of each service.
 
 mod append;
 mod commands;
@@ -40,11 +38,15 @@ mod slot;
 mod status;
 mod timers;
 
+pub use commands::recorded;
 pub use desk::{Desk, Made, Verdict, drafts};
-pub use item::{Ask, Input, Item, Out, Outbox, SendOptions};
+pub use item::{Ask, Input, Item, Key, Out, Outbox, SendOptions};
 pub use kind::{About, Drive, Kind, Machine, Standing};
 pub use load::{LoadError, load_from_events, load_newest};
 pub use mailbox::Host;
-pub use shard::{Shard, Touched};
+pub use recall::{first_outcome, nothing_new};
+pub use send::decide;
+pub use shard::{Done, Shard, Touched};
 pub use shared::{HostOptions, HostParts, Shared};
+pub use slot::{Live, State};
 pub use status::{Accepted, Description, HeldEvent, InstanceStatus, Recorded, Status};

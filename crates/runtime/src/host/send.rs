@@ -156,7 +156,7 @@ impl Shard {
 }
 
 /// Decides one input into the open batch; gives it back if that cannot be now.
-fn decide(
+pub fn decide(
     shared: &Shared,
     live: &mut Live,
     stream: &StreamId,

@@ -107,7 +107,7 @@ impl Shared {
         let about = kind.about();
         let types = about.events.iter().map(|kind| EventType::new(kind.name));
         let capabilities = parts.log.capabilities();
-        let is_whole = |scope: Scope| scope.is_whole(capabilities.partitions);
+        let is_whole = |scope| capabilities.partitions == 1 && scope >= Scope::Partition;
         Ok(Self {
             writer: Writer {
                 source: parts.source,

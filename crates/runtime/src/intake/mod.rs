@@ -126,8 +126,7 @@ impl ProcessIntake {
             self.last_at.store(last_at, Ordering::Relaxed);
         }
         if let Some(reach) = reach {
-            let reached = reach.offsets.end.max(at.get(reach.partition));
-            at.set(reach.partition, reached);
+            reach.pass(&mut at);
             feed.pass(&at, round);
         }
         Ok(None)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anabranch_domain::{Event, HandleError, Lowered, Newer, Poison, Reader, SchemaError, View};
-use anabranch_model::{EventBatch, EventRef, EventType, Filter, Position, content_hash};
+use anabranch_model::{EventBatch, EventRef, EventType, Filter, Position, Reach, content_hash};
 
 use super::{ParkedStream, PoisonEvent, Progress, StoreError};
 use crate::panics::contain;
@@ -168,6 +168,11 @@ impl<S: 'static> ViewCode<S> {
         batch: &EventBatch,
         end: Option<Position>,
     ) -> Result<(), Box<PoisonEvent>> {
+        let is_in = |end| batch.reach().is_some_and(|reach| reach.has(end));
+        if batch.parts().len() > 1 && end.is_some_and(is_in) {
+            // What came into the log together is not taken in by halves.
+            return Ok(());
+        }
         let span = telemetry::view(self.name);
         let _inside = span.enter();
         let before = progress.events;
@@ -205,11 +210,11 @@ impl<S: 'static> ViewCode<S> {
         }
         span.record("messaging.batch.message_count", progress.events - before);
         // Up to here there is nothing else for the view.
-        if let Some(reach) = batch.reach() {
-            let ends = end.filter(|end| end.partition == reach.partition);
-            let to = ends.map_or(reach.offsets.end, |end| end.offset.min(reach.offsets.end));
-            if progress.cut.get(reach.partition) < to {
-                progress.cut.set(reach.partition, to);
+        for (partition, offsets) in batch.reach().iter().flat_map(Reach::parts) {
+            let ends = end.filter(|end| end.partition == partition);
+            let to = ends.map_or(offsets.end, |end| end.offset.min(offsets.end));
+            if progress.cut.get(partition) < to {
+                progress.cut.set(partition, to);
             }
         }
         Ok(())

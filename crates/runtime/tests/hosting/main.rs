@@ -17,5 +17,6 @@ mod promises;
 mod support;
 mod take_over;
 mod telemetry;
+mod together;
 mod told;
 mod versions;

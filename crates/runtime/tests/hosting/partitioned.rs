@@ -5,9 +5,10 @@ use std::process::Command;
 use crate::support::PARTITIONS;
 
 /// What is about a log of one partition: its one order, or that it takes any streams at once.
-const OF_ONE_PARTITION: [&str; 7] = [
+const OF_ONE_PARTITION: [&str; 8] = [
     "on_one_partition_nothing_says_what_it_depends_on",
     "what_several_entities_record_at_once_is_one_append",
+    "all_of_them_take_effect_in_one_append",
     // An id is unique in its partition.
     "an_id_of_another_entitys_command_is_refused",
     "a_command_whose_published_event_has_an_id_that_is_taken_is_refused_at_once",
@@ -28,6 +29,7 @@ fn entities_processes_and_sagas_keep_their_promises_on_eight_partitions() {
         "one_host::",
         "faults::",
         "causes::",
+        "together::",
         "told::",
         "versions::",
     ]);

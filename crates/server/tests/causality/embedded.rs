@@ -112,9 +112,7 @@ impl BatchSource for LateRead {
         if let Poll::Ready(Some(Ok(batch))) = &polled
             && let Some(reach) = batch.reach()
         {
-            let mut place = Cut::start();
-            place.set(reach.partition, reach.offsets.end);
-            self.reached.join(&place);
+            reach.pass(&mut self.reached);
         }
         polled
     }

@@ -4,8 +4,7 @@
 //! without its cause, and a session never goes back. Each is run on an engine by [`engine`], and
 //! again on [`minimal`] engines that lack one protection each, where it has to fail.
 //!
-//! Not here yet, because they need appends over several partitions or another layout: 10, 11, 12
-//! and 15 (several entities at once), 16 (a log that gets another layout).
+//! Not here yet, because it needs another layout: 16 (a log that gets another layout).
 
 mod embedded;
 mod engine;
@@ -18,4 +17,5 @@ mod scenarios;
 mod session;
 mod slow;
 mod stores;
+mod together;
 mod world;

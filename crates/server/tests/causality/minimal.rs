@@ -1,15 +1,15 @@
 //! A small log of several partitions in memory with each protection once, so that one of them can
 //! be left out. A reader looks at the partitions that it reads from, and at no others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use anabranch_env::Env;
 use anabranch_log::{
-    Append, AppendError, Appended, BatchSource, BoxFuture, Capabilities, CausalClock, EventStream,
-    Layout, Log, MemoryLog, Order, Placed, ReadError, ReadMode, Scope, VersionRange,
+    Append, AppendError, Appended, BatchSource, BoxFuture, Capabilities, CausalClock, Condition,
+    EventStream, Layout, Log, MemoryLog, Order, Placed, ReadError, ReadMode, Scope, VersionRange,
 };
 use anabranch_model::{Cut, Event, EventBatch, EventId, Filter, PartitionId, Reach, StreamId};
 
@@ -27,6 +27,8 @@ pub struct Protections {
     pub transitive: bool,
     /// What the filter leaves out says of its causes.
     pub hidden: bool,
+    /// What came into the log together is given together.
+    pub siblings: bool,
 }
 
 impl Protections {
@@ -35,6 +37,7 @@ impl Protections {
         history: true,
         transitive: true,
         hidden: true,
+        siblings: true,
     };
 }
 
@@ -130,11 +133,63 @@ impl State {
         EventStream::new(Once((!events.is_empty()).then(|| events.into())))
     }
 
-    fn append(&self, mut append: Append) -> Result<Appended, AppendError> {
-        let mut known = self.known.lock().unwrap();
-        let home = self.layout.partition_of(&append.events[0].stream);
+    /// Whatever its events stand in. That a part of an append is refused and another is not does not
+    /// come: the scenarios have one writer.
+    fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        let known = &mut *self.known.lock().unwrap();
+        let home = |stream: &StreamId| self.layout.partition_of(stream);
+        let mut parts: BTreeMap<PartitionId, (Append, Vec<usize>)> = BTreeMap::new();
+        for (number, event) in append.events.into_iter().enumerate() {
+            let (part, numbers) = parts.entry(home(&event.stream)).or_default();
+            part.events.push(event);
+            numbers.push(number);
+        }
+        for condition in append.conditions {
+            if let Condition::Stream(stream, _) = &condition {
+                let (part, _) = parts.get_mut(&home(stream)).unwrap();
+                part.conditions.push(condition);
+            }
+        }
+        let mut siblings = Cut::start();
+        if parts.len() > 1 && self.protections.siblings {
+            let head = self.head();
+            for (&id, (part, _)) in &parts {
+                let before = head.get(id) as usize;
+                let said = known.before[id.0 as usize][..before].last().cloned();
+                siblings.join(&said.unwrap_or_default());
+                siblings.set(id, before as u64 + part.events.len() as u64);
+            }
+        }
+        let mut whole: Option<(Vec<(usize, Placed)>, Appended)> = None;
+        for (id, (part, numbers)) in parts {
+            let appended = self.append_part(known, id, part, &siblings)?;
+            let places = numbers.into_iter().zip(appended.places.clone());
+            match &mut whole {
+                None => whole = Some((places.collect(), appended)),
+                Some((all, answer)) => {
+                    all.extend(places);
+                    answer.closure.join(&appended.closure);
+                }
+            }
+        }
+        let (mut places, mut answer) = whole.unwrap();
+        places.sort_unstable_by_key(|(number, _)| *number);
+        answer.places = places.into_iter().map(|(_, place)| place).collect();
+        for waiting in known.waiting.drain(..) {
+            waiting.wake();
+        }
+        Ok(answer)
+    }
+
+    fn append_part(
+        &self,
+        known: &mut Known,
+        home: PartitionId,
+        mut append: Append,
+        siblings: &Cut,
+    ) -> Result<Appended, AppendError> {
         let index = home.0 as usize;
-        let mut causes = Cut::start();
+        let mut causes = siblings.clone();
         for event in &append.events {
             causes.join(
                 &event
@@ -178,9 +233,6 @@ impl State {
             appended.closure.join(&known.before[index][last]);
             appended.closure.set(home, own);
         }
-        for waiting in known.waiting.drain(..) {
-            waiting.wake();
-        }
         Ok(appended)
     }
 }
@@ -207,10 +259,7 @@ impl Merge {
         if at >= limit {
             return None;
         }
-        let reach = |to| Reach {
-            partition: id,
-            offsets: at..to,
-        };
+        let reach = |to| Reach::of(id, at..to);
         if !self.sub.contains(&id) {
             return Some(EventBatch::of_run(Vec::new(), reach(limit), Vec::new()));
         }
@@ -238,6 +287,71 @@ impl Merge {
     }
 }
 
+impl Merge {
+    fn event(&self, id: PartitionId, offset: u64) -> Event {
+        let part = &self.state.parts[id.0 as usize];
+        let mut events = part.read(&Cut::at(offset), Filter::all(), ReadMode::ToHead);
+        let mut event = now(events.next()).unwrap().unwrap();
+        event.position.partition = id;
+        event
+    }
+
+    /// The least that has the next event of a partition with all that it depends on, if that may be
+    /// given: events that depend on one another.
+    fn closed_with(&self, id: PartitionId, cx: &Context<'_>) -> Option<Cut> {
+        let mut to = self.given.clone();
+        to.set(id, to.get(id) + 1);
+        loop {
+            let mut is_closed = true;
+            for &id in &self.sub {
+                let end = now(self.state.parts[id.0 as usize].head()).unwrap();
+                let until = self.until.as_ref().map_or(u64::MAX, |until| until.get(id));
+                let limit = self
+                    .slow
+                    .limit(id, cx)
+                    .min(end.get(PartitionId(0)))
+                    .min(until);
+                if to.get(id) > self.given.get(id) && to.get(id) > limit {
+                    return None;
+                }
+                for offset in self.given.get(id)..to.get(id) {
+                    for (q, count) in causes_of(&self.event(id, offset)).iter() {
+                        if self.sub.contains(&q) && q != id && to.get(q) < count {
+                            to.set(q, count);
+                            is_closed = false;
+                        }
+                    }
+                }
+            }
+            if is_closed {
+                return (to.get(id) <= self.slow.limit(id, cx) && self.sub.contains(&id))
+                    .then_some(to);
+            }
+        }
+    }
+
+    fn up_to(&self, to: &Cut) -> EventBatch {
+        let mut batches = Vec::new();
+        for (id, end) in to.iter() {
+            let from = self.given.get(id);
+            if from < end {
+                self.slow.took(id, end);
+                let events = (from..end).map(|offset| self.event(id, offset));
+                let events: Vec<_> = events
+                    .filter(|event| self.filter.matches(&event.as_ref()))
+                    .collect();
+                let appends = events.iter().map(|event| event.position.offset).collect();
+                batches.push(EventBatch::of_run(
+                    events,
+                    Reach::of(id, from..end),
+                    appends,
+                ));
+            }
+        }
+        EventBatch::together(batches)
+    }
+}
+
 impl BatchSource for Merge {
     fn poll_next_batch(
         &mut self,
@@ -257,6 +371,13 @@ impl BatchSource for Merge {
                 return Poll::Ready(Some(Ok(batch)));
             }
         }
+        for id in self.state.layout.ids() {
+            if let Some(to) = self.closed_with(id, cx) {
+                let batch = self.up_to(&to);
+                self.given = to;
+                return Poll::Ready(Some(Ok(batch)));
+            }
+        }
         Poll::Pending
     }
 }
@@ -265,7 +386,7 @@ impl Log for Handle {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             partitions: self.state.layout.partitions(),
-            batches: Scope::Partition,
+            batches: Scope::Log,
             conditions: Scope::Stream,
             no_match: None,
             total_order: false,

@@ -113,3 +113,21 @@ async fn a_filter_that_drops_the_causes_of_what_it_hides_loses_those_of_what_it_
         "a return of an order that does not exist",
     );
 }
+
+#[tokio::test]
+async fn what_came_into_the_log_together_is_seen_by_halves_where_its_parts_do_not_name_one_another()
+{
+    let world = async || without(|all| all.siblings = false).await;
+    seen(
+        all::b11_10_of_a_transfer_nobody_sees_one_half(&world().await).await,
+        "one half of a transfer",
+    );
+    seen(
+        all::b11_11_a_view_that_is_not_given_one_half_does_not_show_the_other(&world().await).await,
+        "a hop as it was before the note that was seen",
+    );
+    seen(
+        all::b11_15_nobody_writes_about_one_half_that_is_shown_alone(&world().await).await,
+        "an answer to one half without the other",
+    );
+}

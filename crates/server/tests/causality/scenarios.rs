@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_model::{Cut, PartitionId, Session as Done, TokenKey, TokenSeal};
+use anabranch_model::{Cut, PartitionId, Session as Done, StreamId, TokenKey, TokenSeal};
 use anabranch_runtime::snapshot::MemorySnapshots;
 use tokio::sync::oneshot;
 
@@ -11,6 +11,7 @@ use crate::embedded::Embedded;
 use crate::items::Rows;
 use crate::session::{Refused, Session, position};
 use crate::slow::Slow;
+pub use crate::together::*;
 use crate::world::{World, seal};
 
 /// What was seen that must not be.
@@ -25,7 +26,7 @@ pub fn forbid(is_seen: bool, what: &str, shown: &Rows) -> Outcome {
 }
 
 /// The text of an item.
-fn text<'a>(shown: &'a Rows, item: &anabranch_model::StreamId) -> &'a str {
+pub fn text<'a>(shown: &'a Rows, item: &StreamId) -> &'a str {
     shown.get(item.key()).map_or("", |row| &row.text)
 }
 
@@ -402,7 +403,7 @@ pub async fn b11_13_a_shipment_is_shown_once_and_not_without_its_payment(world: 
     reader.hold(&paid).await;
     let mut alice = world.session();
     let once = [("idempotency-key", "pay-1")];
-    let body = |item: &anabranch_model::StreamId| format!(r#"{{"text":"{}"}}"#, item.key());
+    let body = |item: &StreamId| format!(r#"{{"text":"{}"}}"#, item.key());
     for _ in 0..2 {
         let sent = alice.command(world, &paid, "Write", &once, body(&shipment));
         position(&sent.await);
@@ -601,8 +602,12 @@ macro_rules! on {
             b11_09_a_cause_counts_that_is_said_by_what_a_view_leaves_out_of_a_partition,
             b11_09_a_cause_counts_that_only_the_history_of_an_entity_has,
             b11_09_what_an_answer_depends_on_was_seen_though_its_view_does_not_show_it,
+            b11_10_of_a_transfer_nobody_sees_one_half,
+            b11_11_who_has_seen_one_half_in_one_view_sees_the_other_in_another,
+            b11_12_transfers_that_cross_are_seen_whole_and_no_view_is_stuck,
             b11_13_a_shipment_is_shown_once_and_not_without_its_payment,
             b11_14_what_two_have_made_of_something_is_not_shown_without_it,
+            b11_15_what_depends_on_one_half_is_not_shown_without_the_other,
             b11_17_a_restored_view_does_not_answer_who_has_seen_more,
             b11_18_a_token_that_is_not_good_is_an_error_and_nobody_waits_for_it,
             b11_control_a_long_fork_is_allowed,
@@ -615,6 +620,13 @@ mod on_embedded {
     use super::*;
 
     on!(Embedded::new());
+
+    // The small log looks at the partitions only that a view reads from.
+    on! {
+        Embedded::new(),
+        b11_11_a_view_that_is_not_given_one_half_does_not_show_the_other,
+        b11_15_nobody_writes_about_one_half_that_is_shown_alone,
+    }
 
     #[tokio::test]
     async fn a_view_passes_what_it_does_not_read_while_another_partition_is_held_up() {

@@ -3,7 +3,7 @@
 use anabranch_model::{Position, StreamId};
 use anabranch_server::client::{Method, Reply, path};
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::items::Rows;
 use crate::world::{Reader, World};
@@ -46,6 +46,44 @@ impl Session {
         let body = json!({ "text": text }).to_string();
         let reply = self.command(world, item, "Write", &[], body).await;
         position(&reply)
+    }
+
+    /// Writes several items together; gives where they stand.
+    pub async fn write_together(
+        &mut self,
+        world: &World,
+        items: &[(&StreamId, &str)],
+    ) -> Vec<Position> {
+        let list = items.iter().map(
+            |(item, text)| json!({"to": item.to_string(), "type": "Write", "data": {"text": text}}),
+        );
+        let reply = self.list(world, list.collect()).await;
+        let told = reply.json();
+        assert!(reply.status.is_success(), "{told}");
+        let outcomes = told["outcomes"].as_array().unwrap().iter();
+        let position = |told: &Value| {
+            told["events"][0]["position"]
+                .as_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        };
+        outcomes.map(position).collect()
+    }
+
+    /// Sends commands together, whatever becomes of them.
+    pub async fn list(&mut self, world: &World, list: Vec<Value>) -> Reply {
+        let headers: Vec<_> = self
+            .token
+            .iter()
+            .map(|token| ("anabranch-token", &**token))
+            .collect();
+        let client = &world.writers.client;
+        let body = Bytes::from(json!(list).to_string());
+        let sent = client.send(Method::Post, "/commands", &headers, body);
+        let reply = sent.await.unwrap();
+        self.hears(&reply);
+        reply
     }
 
     /// Takes an item away; gives where that stands.

@@ -14,4 +14,5 @@ mod registry;
 mod serving;
 mod strangers;
 mod support;
+mod together;
 mod views;

@@ -198,7 +198,7 @@ mod several_partitions {
 
     anabranch_log::conformance_tests!(
         place,
-        lacking: [AtomicBatches, TotalOrder, SurvivesRestart, ReadOnly]
+        lacking: [TotalOrder, SurvivesRestart, ReadOnly]
     );
 }
 

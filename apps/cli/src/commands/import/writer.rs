@@ -76,29 +76,22 @@ impl<'a> Writer<'a> {
     /// Appends one batch and prints its acknowledgements.
     ///
     /// A batch of which an earlier run wrote a part, because the file has grown or changed
-    /// since, is parted until each part is wholly new or wholly written; one of several partitions
-    /// where the next line stands in another one.
+    /// since, is parted until each part is wholly new or wholly written. Lines of several partitions
+    /// are no batch: they would have to be written together, which takes longer.
     pub async fn write(&mut self, batch: Vec<Line>) -> Outcome {
-        let mut parts = vec![&batch[..]];
+        let place = |line: &Line| self.layout.partition_of(&line.event.stream);
+        let runs = batch.chunk_by(|one, next| place(one) == place(next));
+        let mut parts: Vec<_> = runs.rev().collect();
         while let Some(lines) = parts.pop() {
             let conditions = conditions(lines);
             match self.append(lines, &conditions).await {
                 Ok(done) => self.acknowledge(lines, &done)?,
-                Err(AppendError::Rejected(Rejection::PartlyWritten { .. })) if lines.len() > 1 => {
+                // A log need not say which streams stand apart.
+                Err(AppendError::Rejected(
+                    Rejection::PartlyWritten { .. } | Rejection::Apart { .. },
+                )) if lines.len() > 1 => {
                     let (first, second) = lines.split_at(lines.len() / 2);
                     parts.extend([second, first]);
-                }
-                Err(AppendError::Rejected(Rejection::Apart { .. })) if lines.len() > 1 => {
-                    let place = |line: &Line| self.layout.partition_of(&line.event.stream);
-                    let runs = lines.chunk_by(|one, next| place(one) == place(next));
-                    let before = parts.len();
-                    parts.extend(runs);
-                    if let [whole] = parts[before..] {
-                        // A log that does not say where they stand.
-                        let (first, second) = whole.split_at(whole.len() / 2);
-                        parts.splice(before.., [first, second]);
-                    }
-                    parts[before..].reverse();
                 }
                 Err(error) => return Err(self.refused(lines, &conditions, error).into()),
             }

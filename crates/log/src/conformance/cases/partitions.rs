@@ -117,8 +117,7 @@ fn reached(at: &mut Cut, batch: &EventBatch) {
         at.join(&Cut::including(event.position));
     }
     if let Some(reach) = batch.reach() {
-        let end = reach.offsets.end.max(at.get(reach.partition));
-        at.set(reach.partition, end);
+        reach.pass(at);
     }
 }
 
