@@ -1,8 +1,11 @@
 //! What is said to the function `append` of `schema.sql`, and what it answers.
 
+use std::collections::BTreeMap;
+
 use anabranch_log::{Append, AppendError, Appended, Condition, Expect, Layout, Placed, Rejection};
 use anabranch_model::{
-    Cut, EventId, Meta, PartitionId, Position, Query, StreamId, Version, record::encode_meta,
+    Cut, EventId, Meta, NewEvent, PartitionId, Position, Query, StreamId, Version,
+    record::encode_meta,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -13,6 +16,24 @@ use crate::pool::Value;
 
 /// What became of an append.
 pub type Answer = Result<Appended, AppendError>;
+
+/// What of an append stands in one partition.
+pub struct Part {
+    pub home: PartitionId,
+    /// Which events of the append.
+    pub numbers: Vec<usize>,
+}
+
+/// The parts of an append, by ascending partition: one as a rule.
+pub fn parts_of(append: &Append, layout: &Layout) -> Vec<Part> {
+    let mut parts: BTreeMap<PartitionId, Vec<usize>> = BTreeMap::new();
+    for (number, event) in append.events.iter().enumerate() {
+        let home = layout.partition_of(&event.stream);
+        parts.entry(home).or_default().push(number);
+    }
+    let part = |(home, numbers)| Part { home, numbers };
+    parts.into_iter().map(part).collect()
+}
 
 /// The arguments of one call, by column.
 #[derive(Default)]
@@ -35,6 +56,8 @@ pub struct Call<'a> {
     cause_lasts: Vec<i32>,
     cause_partitions: Vec<i32>,
     cause_counts: Vec<i64>,
+    /// Only of an append to several partitions.
+    numbers: Vec<i32>,
 }
 
 impl<'a> Call<'a> {
@@ -44,7 +67,7 @@ impl<'a> Call<'a> {
         let is_causal = !layout.is_one();
         for &(home, append) in appends {
             call.homes.push(home.0 as i32);
-            call.put_events(append, is_causal);
+            call.put_events(append.events.iter(), is_causal);
             for (_, check) in checks(append, layout) {
                 call.put_check(check);
             }
@@ -57,14 +80,46 @@ impl<'a> Call<'a> {
                 call.cause_lasts.push(call.cause_counts.len() as i32);
             }
         }
-        call.locks = call.homes.iter().chain(&call.places).copied().collect();
-        call.locks.sort_unstable();
-        call.locks.dedup();
+        call.lock();
         call
     }
 
-    fn put_events(&mut self, append: &'a Append, is_causal: bool) {
-        for event in &append.events {
+    /// Of one append to several partitions, whose parts are `parts`.
+    pub fn together(append: &'a Append, parts: &[Part], layout: &Layout) -> Self {
+        let mut call = Self::default();
+        for (number, part) in parts.iter().enumerate() {
+            call.homes.push(part.home.0 as i32);
+            call.put_events(
+                part.numbers.iter().map(|&event| &append.events[event]),
+                true,
+            );
+            let numbers = part.numbers.iter().map(|&number| number as i32);
+            call.numbers.extend(numbers);
+            // They are those of the whole append.
+            if number == 0 {
+                for (_, check) in checks(append, layout) {
+                    call.put_check(check);
+                }
+            }
+            call.condition_lasts.push(call.kinds.len() as i32);
+            for (partition, count) in causes_of(append).iter() {
+                call.cause_partitions.push(partition.0 as i32);
+                call.cause_counts.push(as_count(count));
+            }
+            call.cause_lasts.push(call.cause_counts.len() as i32);
+        }
+        call.lock();
+        call
+    }
+
+    fn lock(&mut self) {
+        self.locks = self.homes.iter().chain(&self.places).copied().collect();
+        self.locks.sort_unstable();
+        self.locks.dedup();
+    }
+
+    fn put_events(&mut self, events: impl Iterator<Item = &'a NewEvent>, is_causal: bool) {
+        for event in events {
             self.ids.push(Uuid::from_u128(event.id.as_u128()));
             self.streams.push(event.stream.as_str());
             self.types.push(event.event_type.as_str());
@@ -87,8 +142,8 @@ impl<'a> Call<'a> {
     }
 
     /// In the order of the function's parameters.
-    pub fn values(&self) -> [Value<'_>; 18] {
-        [
+    pub fn values(&self) -> Vec<Value<'_>> {
+        let mut values: Vec<Value<'_>> = vec![
             (&self.locks, Type::INT4_ARRAY),
             (&self.homes, Type::INT4_ARRAY),
             (&self.lasts, Type::INT4_ARRAY),
@@ -107,7 +162,11 @@ impl<'a> Call<'a> {
             (&self.cause_lasts, Type::INT4_ARRAY),
             (&self.cause_partitions, Type::INT4_ARRAY),
             (&self.cause_counts, Type::INT8_ARRAY),
-        ]
+        ];
+        if !self.numbers.is_empty() {
+            values.push((&self.numbers, Type::INT4_ARRAY));
+        }
+        values
     }
 }
 
@@ -239,6 +298,49 @@ pub fn answers_of(
             .ok_or_else(|| "the answer to an append is not understood".to_owned())
     });
     answers.collect()
+}
+
+/// What the function said of an append to several partitions.
+pub fn answer_together(
+    append: &Append,
+    parts: &[Part],
+    rows: &[Row],
+    layout: &Layout,
+) -> Result<Answer, String> {
+    let not_understood = || "the answer to an append is not understood".to_owned();
+    let failed = |error: tokio_postgres::Error| Fault::of(&error).to_string();
+    let mut places: Vec<Option<Placed>> = vec![None; append.events.len()];
+    let (mut closure, mut repeated) = (causes_of(append), false);
+    for row in rows {
+        let said = Said::of(row).map_err(failed)?;
+        let number: i32 = row.try_get(6).map_err(failed)?;
+        let part = parts.get(number as usize).ok_or_else(not_understood)?;
+        if said.outcome > 1 {
+            let answer = said.answer(part.home, append, layout);
+            return answer.ok_or_else(not_understood);
+        }
+        repeated |= said.outcome == 1;
+        closure.join(&cut_of(&said.closure));
+        let found = said.offsets.iter().zip(&said.versions);
+        for (&event, (&offset, &version)) in part.numbers.iter().zip(found) {
+            let position = Position {
+                partition: part.home,
+                offset: offset as u64,
+            };
+            closure.join(&Cut::including(position));
+            places[event] = Some(Placed {
+                position,
+                version: version as Version,
+            });
+        }
+    }
+    let places: Vec<_> = places.into_iter().flatten().collect();
+    if places.len() != append.events.len() {
+        return Err(not_understood());
+    }
+    let mut appended = Appended::new(places, repeated);
+    appended.closure = closure;
+    Ok(Ok(appended))
 }
 
 /// A row of the answer.

@@ -34,13 +34,14 @@ use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Layout, Log, OpenError,
     Order, Placed, ReadError, ReadMode, Rejection, Scope, VersionRange,
 };
-use anabranch_model::{Cut, EventId, Filter, Limits, PartitionId, StreamId};
+use anabranch_model::{Cut, EventId, Filter, Limits, StreamId};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::address::{Address, Durability};
+use crate::call::parts_of;
 use crate::fault::Fault;
 use crate::heads::Heads;
 use crate::open::Described;
@@ -176,28 +177,6 @@ impl PostgresLog {
         }
     }
 
-    /// The partition of an append, whose events all stand in one.
-    fn place(&self, append: &Append) -> Result<PartitionId, Rejection> {
-        let layout = &self.described.layout;
-        let mut first: Option<(&StreamId, PartitionId)> = None;
-        for stream in append.events.iter().map(|event| &event.stream) {
-            let partition = layout.partition_of(stream);
-            match first {
-                None => first = Some((stream, partition)),
-                Some((_, same)) if same == partition => {}
-                Some((first, first_in)) => {
-                    return Err(Rejection::Apart {
-                        first: first.clone(),
-                        first_in,
-                        second: stream.clone(),
-                        second_in: partition,
-                    });
-                }
-            }
-        }
-        Ok(first.map_or(PartitionId(0), |(_, partition)| partition))
-    }
-
     /// Carries out on the thread of the database what is asked of it.
     async fn ask<T, F>(&self, work: F) -> Result<T, ReadError>
     where
@@ -219,7 +198,7 @@ pub fn capabilities_of(layout: &Layout) -> Capabilities {
     Capabilities {
         engine: "postgres",
         partitions: layout.partitions(),
-        batches: if is_one { Scope::Log } else { Scope::Partition },
+        batches: Scope::Log,
         conditions: Scope::Log,
         no_match: Some(Scope::Log),
         total_order: is_one,
@@ -251,8 +230,8 @@ impl Log for PostgresLog {
             let limits = &self.options.limits;
             append.check(limits).map_err(Rejection::from)?;
             check_ids_differ(&append)?;
-            let home = self.place(&append)?;
-            self.writer.append(append, home).await
+            let parts = parts_of(&append, &self.described.layout);
+            self.writer.append(append, parts).await
         })
     }
 

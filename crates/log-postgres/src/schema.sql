@@ -85,12 +85,16 @@ $fn$;
 -- outcome: 0 written, 1 written before, 2 an id is taken, 3 partly written, 4 a stream is not as
 -- expected, 5 an event matches, 6 a condition looks beyond the head, 7 a cause is not in the log.
 -- `which` is the event or condition of the append that it is about, from 0.
+--
+-- `siblings`, if there are any, has for each partition how far it goes behind all of these appends, or
+-- 0 where they write nothing: then they are the parts of one, see `append_together`.
 CREATE FUNCTION SCHEMA.append(
     locks integer[], homes integer[], lasts integer[],
     ids uuid[], streams text[], types text[], schema_versions bigint[],
     datas bytea[], metas bytea[], tag_lists text[],
     condition_lasts integer[], kinds integer[], about text[], places integer[], counts bigint[],
-    cause_lasts integer[], cause_partitions integer[], cause_counts bigint[]
+    cause_lasts integer[], cause_partitions integer[], cause_counts bigint[],
+    siblings bigint[] DEFAULT NULL
 ) RETURNS TABLE (outcome integer, which integer, at bigint, offsets bigint[], versions bigint[], closure bigint[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
 #variable_conflict use_variable
@@ -101,7 +105,7 @@ DECLARE
     c_lo integer; c_hi integer := 0;
     q_lo integer; q_hi integer := 0;
     ending bigint; last_time bigint; this_time bigint; cause_time bigint;
-    knows bigint[]; joined bigint[];
+    knows bigint[]; joined bigint[]; befores bigint[];
     found_count integer; first_found integer; first_taken integer;
     all_q integer[]; all_c bigint[]; q integer; c_count bigint;
     is_repeat boolean; actual bigint; found_in integer; found_at bigint; item text; item_types text[]; item_tags text[];
@@ -109,6 +113,9 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'appends need the isolation level READ COMMITTED, and this transaction has another'
             USING HINT = 'ALTER ROLE … SET default_transaction_isolation = ''read committed''';
+    END IF;
+    IF siblings IS NOT NULL THEN
+        befores := SCHEMA.heads();
     END IF;
     IF current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
@@ -212,6 +219,15 @@ BEGIN
             END LOOP;
         END LOOP;
 
+        IF siblings IS NOT NULL THEN
+            -- Each part depends on the others, and on what stands before them.
+            FOR k IN 1 .. cardinality(siblings) LOOP
+                IF siblings[k] > 0 AND k - 1 <> home THEN
+                    all_q := all_q || (k - 1);
+                    all_c := all_c || befores[k];
+                END IF;
+            END LOOP;
+        END IF;
         joined := knows;
         IF is_causal THEN
             -- A cause brings what it depends on itself; a token has that already.
@@ -224,6 +240,11 @@ BEGIN
                         INTO joined FROM SCHEMA.partitions p;
                 END IF;
                 joined[q + 1] := greatest(joined[q + 1], c_count);
+            END LOOP;
+            FOR k IN 1 .. coalesce(cardinality(siblings), 0) LOOP
+                IF k - 1 <> home THEN
+                    joined[k] := greatest(joined[k], siblings[k]);
+                END IF;
             END LOOP;
         END IF;
         closure := joined; at := NULL;
@@ -243,28 +264,7 @@ BEGIN
                 FROM generate_subscripts(joined, 1) k JOIN SCHEMA.events e
                     ON e.partition = k - 1 AND e."offset" = joined[k] - 1
                 WHERE joined[k] > knows[k];
-            joined := knows;
-        IF is_causal THEN
-            -- A cause brings what it depends on itself; a token has that already.
-            FOR k IN 1 .. cardinality(all_q) LOOP
-                q := all_q[k]; c_count := all_c[k];
-                IF q <> home AND c_count > knows[q + 1] THEN
-                    SELECT array_agg(greatest(joined[p.partition + 1], coalesce((SELECT c.count FROM SCHEMA.causes c
-                            WHERE c.partition = q AND c.other = p.partition AND c."offset" < c_count
-                            ORDER BY c."offset" DESC LIMIT 1), 0)) ORDER BY p.partition)
-                        INTO joined FROM SCHEMA.partitions p;
-                END IF;
-                joined[q + 1] := greatest(joined[q + 1], c_count);
-            END LOOP;
-        END IF;
-        closure := joined; at := NULL;
-        IF is_repeat THEN
-            outcome := 1; which := NULL;
-            RETURN NEXT;
-            CONTINUE appends;
-        END IF;
-
-        this_time := greatest(this_time, cause_time);
+            this_time := greatest(this_time, cause_time);
         END IF;
         WITH news AS (
             SELECT * FROM unnest(ids[lo:hi], streams[lo:hi], types[lo:hi], schema_versions[lo:hi],
@@ -299,6 +299,80 @@ BEGIN
     END LOOP;
 END $fn$;
 REVOKE ALL ON FUNCTION SCHEMA.append FROM PUBLIC;
+
+-- Takes one append to several partitions: its parts, by ascending partition, as `append` takes appends. The
+-- conditions are those of the first part. All parts are written, or none is.
+--
+-- It answers as `append` does, a row for each part, or one row that says why nothing was written. `part`
+-- says which part it is about, from 0. `numbers` says which event of the append each is, from 0; of an
+-- event that was written before, `which` is that number.
+CREATE FUNCTION SCHEMA.append_together(
+    locks integer[], homes integer[], lasts integer[],
+    ids uuid[], streams text[], types text[], schema_versions bigint[],
+    datas bytea[], metas bytea[], tag_lists text[],
+    condition_lasts integer[], kinds integer[], about text[], places integer[], counts bigint[],
+    cause_lasts integer[], cause_partitions integer[], cause_counts bigint[],
+    numbers integer[]
+) RETURNS TABLE (outcome integer, which integer, at bigint, offsets bigint[], versions bigint[], closure bigint[], part integer)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
+#variable_conflict use_variable
+DECLARE
+    siblings bigint[]; said record; number integer := -1; repeated boolean := false;
+    found_count integer; first_found integer; first_taken integer;
+BEGIN
+    PERFORM set_config('lock_timeout', '20s', true);
+    PERFORM 1 FROM SCHEMA.partitions p WHERE p.partition = ANY (locks) ORDER BY p.partition FOR UPDATE;
+    siblings := array_fill(0::bigint, ARRAY[cardinality(SCHEMA.heads())]);
+    FOR i IN 1 .. cardinality(homes) LOOP
+        siblings[homes[i] + 1] := (SCHEMA.heads())[homes[i] + 1]
+            + lasts[i] - CASE WHEN i = 1 THEN 0 ELSE lasts[i - 1] END;
+    END LOOP;
+    -- What was written before is no matter of conditions.
+    SELECT count(*), min(numbers[k]), min(numbers[k]) FILTER (WHERE NOT (e.stream = streams[k]
+            AND e.event_type = types[k] AND e.data = datas[k]))
+        INTO found_count, first_found, first_taken
+        FROM generate_series(1, cardinality(ids)) k JOIN SCHEMA.events e ON e.id = ids[k] AND e.partition =
+            homes[(SELECT min(i) FROM generate_subscripts(lasts, 1) i WHERE lasts[i] >= k)];
+    IF first_taken IS NOT NULL OR found_count > 0 AND found_count < cardinality(ids) THEN
+        outcome := CASE WHEN first_taken IS NOT NULL THEN 2 ELSE 3 END;
+        which := coalesce(first_taken, first_found);
+        SELECT min(i) - 1 INTO part FROM generate_subscripts(lasts, 1) i
+            WHERE lasts[i] >= array_position(numbers, which);
+        SELECT e."offset" INTO at FROM SCHEMA.events e
+            WHERE e.partition = homes[part + 1] AND e.id = ids[array_position(numbers, which)];
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    BEGIN
+        FOR said IN SELECT * FROM SCHEMA.append(locks, homes, lasts, ids, streams, types, schema_versions,
+                datas, metas, tag_lists, condition_lasts, kinds, about, places, counts,
+                cause_lasts, cause_partitions, cause_counts, siblings) LOOP
+            number := number + 1;
+            IF said.outcome > 1 THEN
+                outcome := said.outcome; which := said.which; at := said.at; closure := said.closure;
+                part := number;
+                RAISE EXCEPTION USING ERRCODE = 'AB001';
+            END IF;
+            repeated := repeated OR said.outcome = 1;
+        END LOOP;
+    EXCEPTION WHEN SQLSTATE 'AB001' THEN
+        RETURN NEXT;
+        RETURN;
+    END;
+    -- Where they stand: what was written just now is the same when it is asked again.
+    FOR i IN 1 .. cardinality(homes) LOOP
+        part := i - 1; outcome := repeated::integer; which := NULL; at := NULL;
+        SELECT array_agg(e."offset" ORDER BY k), array_agg(e.version ORDER BY k) INTO offsets, versions
+            FROM generate_series(CASE WHEN i = 1 THEN 1 ELSE lasts[i - 1] + 1 END, lasts[i]) k
+            JOIN SCHEMA.events e ON e.partition = homes[i] AND e.id = ids[k];
+        SELECT array_agg(coalesce((SELECT c.count FROM SCHEMA.causes c
+                WHERE c.partition = homes[i] AND c.other = p.partition
+                ORDER BY c."offset" DESC LIMIT 1), 0) ORDER BY p.partition)
+            INTO closure FROM SCHEMA.partitions p;
+        RETURN NEXT;
+    END LOOP;
+END $fn$;
+REVOKE ALL ON FUNCTION SCHEMA.append_together FROM PUBLIC;
 
 -- Waits until no append is under way that began before, and says where the event is.
 CREATE FUNCTION SCHEMA.settled(wanted uuid)

@@ -17,7 +17,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::call::{Answer, Call, answers_of};
+use crate::call::{Answer, Call, Part, answer_together, answers_of};
 use crate::fault::Fault;
 use crate::heads::Heads;
 use crate::open::weakness_of;
@@ -50,10 +50,17 @@ enum Job {
 /// An append and who waits for it.
 struct Waiting {
     append: Append,
-    home: PartitionId,
+    /// By ascending partition: one as a rule.
+    parts: Vec<Part>,
     size: usize,
     reply: oneshot::Sender<Answer>,
     _room: OwnedSemaphorePermit,
+}
+
+impl Waiting {
+    fn home(&self) -> PartitionId {
+        self.parts.first().map_or(PartitionId(0), |part| part.home)
+    }
 }
 
 impl Writer {
@@ -75,8 +82,8 @@ impl Writer {
         }
     }
 
-    /// Appends to the partition `home`, where all of its streams stand.
-    pub async fn append(&self, append: Append, home: PartitionId) -> Answer {
+    /// Appends to the partitions of its streams.
+    pub async fn append(&self, append: Append, parts: Vec<Part>) -> Answer {
         let size = append.events.iter().map(|event| event.data.len() + 256);
         let size = size.sum::<usize>();
         let kib = 1 + (size >> 10).min(ROOM_KIB - 1);
@@ -88,7 +95,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting {
             append,
-            home,
+            parts,
             size,
             reply,
             _room: room.map_err(|_| closed())?,
@@ -144,19 +151,32 @@ impl Worker {
 
     /// Writes a group and answers it.
     async fn write(&mut self, mut group: Vec<Waiting>) {
+        if let [waiting] = group.as_slice()
+            && waiting.parts.len() > 1
+        {
+            let answer = self.ask_together(&waiting.append, &waiting.parts).await;
+            let answer = answer.unwrap_or_else(|failed| Err(failed.error()));
+            if let Ok(appended) = &answer {
+                self.heads.reach(&appended.cut());
+            }
+            for waiting in group {
+                drop(waiting.reply.send(answer.clone()));
+            }
+            return;
+        }
         let looks_elsewhere = |waiting: &Waiting| {
             let mut looks = waiting.append.conditions.iter();
             looks.any(|condition| match condition {
-                Condition::Stream(stream, _) => self.layout.partition_of(stream) != waiting.home,
+                Condition::Stream(stream, _) => self.layout.partition_of(stream) != waiting.home(),
                 Condition::NoMatch { .. } => true,
             })
         };
         // The appends of a partition keep their order. Those of several too, where one may look at
         // what another has written.
         if !group.iter().any(looks_elsewhere) {
-            group.sort_by_key(|waiting| waiting.home);
+            group.sort_by_key(Waiting::home);
         }
-        let appends: Vec<_> = group.iter().map(|it| (it.home, &it.append)).collect();
+        let appends: Vec<_> = group.iter().map(|it| (it.home(), &it.append)).collect();
         let mut answers = self.ask(&appends).await;
         if let Err(Failed::Refused(_)) = &answers
             && appends.len() > 1
@@ -184,20 +204,35 @@ impl Worker {
     /// One transaction, again and again until it is known what became of it.
     async fn ask(&mut self, appends: &[(PartitionId, &Append)]) -> Result<Vec<Answer>, Failed> {
         let call = Call::new(appends, &self.layout);
-        let sql = format!(
-            "SELECT * FROM {}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
-            self.pool.schema()
-        );
+        let rows = self.call("append", &call).await?;
+        answers_of(appends, &rows, &self.layout).map_err(Failed::Refused)
+    }
+
+    /// The same of an append to several partitions.
+    async fn ask_together(&mut self, append: &Append, parts: &[Part]) -> Result<Answer, Failed> {
+        let call = Call::together(append, parts, &self.layout);
+        let rows = self.call("append_together", &call).await?;
+        answer_together(append, parts, &rows, &self.layout).map_err(Failed::Refused)
+    }
+
+    async fn call(
+        &mut self,
+        function: &str,
+        call: &Call<'_>,
+    ) -> Result<Vec<tokio_postgres::Row>, Failed> {
+        let places: Vec<_> = (1..=call.values().len()).map(|n| format!("${n}")).collect();
+        let (schema, places) = (self.pool.schema(), places.join(", "));
+        let sql = format!("SELECT * FROM {schema}.{function}({places})");
         let mut again = Again::new(match self.is_away {
             true => Duration::ZERO,
             false => self.pool.patience(),
         });
         let mut may_be_written = false;
         loop {
-            let fault = match self.try_once(&sql, &call).await {
+            let fault = match self.try_once(&sql, call).await {
                 Ok(rows) => {
                     self.is_away = false;
-                    return answers_of(appends, &rows, &self.layout).map_err(Failed::Refused);
+                    return Ok(rows);
                 }
                 Err(fault) => fault,
             };
@@ -320,13 +355,16 @@ fn gather(
     jobs: &mut mpsc::UnboundedReceiver<Job>,
 ) -> Vec<Waiting> {
     let mut bytes = first.size;
+    let is_alone = first.parts.len() > 1;
     let mut group = vec![first];
-    while group.len() < GROUP_APPENDS_MAX && bytes < GROUP_BYTES {
+    while !is_alone && group.len() < GROUP_APPENDS_MAX && bytes < GROUP_BYTES {
         let Some(job) = ready.pop_front().or_else(|| jobs.try_recv().ok()) else {
             break;
         };
         match job {
-            Job::Append(waiting) if bytes + waiting.size <= GROUP_BYTES => {
+            Job::Append(waiting)
+                if bytes + waiting.size <= GROUP_BYTES && waiting.parts.len() == 1 =>
+            {
                 bytes += waiting.size;
                 group.push(waiting);
             }

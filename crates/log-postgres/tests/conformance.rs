@@ -69,5 +69,5 @@ fn a_log_of_one_partition_does_what_every_log_must() {
 #[test]
 fn a_log_of_several_partitions_does_what_every_log_must() {
     let layout = Layout::new(Vec::new(), 8).unwrap();
-    check(&layout, &[Need::AtomicBatches, Need::TotalOrder]);
+    check(&layout, &[Need::TotalOrder]);
 }
