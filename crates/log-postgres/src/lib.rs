@@ -36,7 +36,7 @@ use anabranch_log::{
 };
 use anabranch_model::{Cut, EventId, Filter, Limits, StreamId};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{RwLock, oneshot};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -86,6 +86,8 @@ pub struct PostgresLog {
     address: Address,
     options: Options,
     handle: Handle,
+    /// Reads hold it until they know where the log ends; appends that come later wait for them.
+    beginning: Arc<RwLock<()>>,
     /// Dropped with the log, which ends the thread and all that runs on it.
     _stop: oneshot::Sender<()>,
 }
@@ -145,6 +147,7 @@ impl PostgresLog {
             address,
             options,
             handle,
+            beginning: Arc::default(),
             _stop: stop,
         })
     }
@@ -230,6 +233,8 @@ impl Log for PostgresLog {
             let limits = &self.options.limits;
             append.check(limits).map_err(Rejection::from)?;
             check_ids_differ(&append)?;
+            // A read that was asked for before ends before this.
+            drop(self.beginning.write().await);
             let parts = parts_of(&append, &self.described.layout);
             self.writer.append(append, parts).await
         })
@@ -244,11 +249,13 @@ impl Log for PostgresLog {
 
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
         let (pool, heads, from) = (self.pool.clone(), self.heads.clone(), from.clone());
+        // An append that is about to be written is not later than this.
+        let begins = self.beginning.clone().try_read_owned().ok();
         if !self.described.layout.is_one() {
-            return several::all(&self.handle, pool, heads, from, filter, mode);
+            return several::all(&self.handle, (pool, heads), from, filter, mode, begins);
         }
         read::stream(&self.handle, |to| {
-            read::all(pool, heads, from, filter, mode, to)
+            read::all((pool, heads), from, filter, mode, begins, to)
         })
     }
 

@@ -8,6 +8,7 @@ use anabranch_log::{
 };
 use anabranch_model::{Cut, EventBatch, Filter, PartitionId, StreamId};
 use tokio::runtime::Handle;
+use tokio::sync::OwnedRwLockReadGuard;
 use tokio::sync::{mpsc, watch};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -100,16 +101,20 @@ pub fn check_cut(from: &Cut, head: &Cut) -> Result<(), ReadError> {
     }
 }
 
+/// While it is there, what is appended later waits.
+pub type Begins = Option<OwnedRwLockReadGuard<()>>;
+
 /// Reads the only partition.
 pub async fn all(
-    pool: Arc<Pool>,
-    heads: Arc<Heads>,
+    (pool, heads): (Arc<Pool>, Arc<Heads>),
     from: Cut,
     filter: Filter,
     mode: ReadMode,
+    begins: Begins,
     to: To,
 ) -> Result<(), Ended> {
     let head = ask(&pool).await?;
+    drop(begins);
     check_cut(&from, &head)?;
     heads.reach(&head);
     let partition = PartitionId(0);

@@ -17,7 +17,7 @@ use tokio_postgres::types::Type;
 use crate::fault::Fault;
 use crate::heads::{Heads, ask};
 use crate::pool::{Pool, Value};
-use crate::read::{self, Item, Lane, check_cut};
+use crate::read::{self, Begins, Item, Lane, check_cut};
 
 /// What the tasks of a read have learned of the causes of what they give.
 struct Learned(Vec<Mutex<VecDeque<Dependency>>>);
@@ -87,16 +87,16 @@ impl BatchSource for Reading {
 /// Reads all partitions.
 pub fn all(
     handle: &Handle,
-    pool: Arc<Pool>,
-    heads: Arc<Heads>,
+    (pool, heads): (Arc<Pool>, Arc<Heads>),
     from: Cut,
     filter: Filter,
     mode: ReadMode,
+    begins: Begins,
 ) -> EventStream {
     let (to, start) = oneshot::channel();
     let inside = handle.clone();
     handle.spawn(async move {
-        let begun = begin(&inside, pool, heads, from, filter, mode).await;
+        let begun = begin(&inside, (pool, heads), from, filter, mode, begins).await;
         // The reader may have gone.
         drop(to.send(begun));
     });
@@ -105,13 +105,14 @@ pub fn all(
 
 async fn begin(
     handle: &Handle,
-    pool: Arc<Pool>,
-    heads: Arc<Heads>,
+    (pool, heads): (Arc<Pool>, Arc<Heads>),
     from: Cut,
     filter: Filter,
     mode: ReadMode,
+    begins: Begins,
 ) -> Result<Box<dyn BatchSource>, ReadError> {
     let head = ask(&pool).await.map_err(Fault::of_read)?;
+    drop(begins);
     check_cut(&from, &head)?;
     heads.reach(&head);
     let partitions = heads.partitions();

@@ -7,13 +7,13 @@ use std::fmt::Debug;
 use anabranch_wire::{
     AppendedEvent, CallLetter, Category, Circuit, CommandBody, CommandLetter, CommandOutcome,
     CopyId, CopyStatus, DeadLetter, Delivery, Diagnostic, Edited, Entity, EventsAppended, Expected,
-    HeldEvent, History, Instance, LetterDone, LettersRetried, LiveMessage, LiveRequest, LogFiles,
-    OperatorName, Parked, ParkedStream, PeerAnswer, PeerCommand, PeerDelivered, PeerField,
-    PeerForget, PeerHeard, PeerOutcome, PeerPolicy, PeerQuery, PeerQuestion, PeerRole, PoisonEvent,
-    Problem, ProblemParts, Process, ProcessDone, QueryAnswer, RecordedEvent, Registration,
-    Rejection, ResumeStep, Retried, RetryLetters, SagaEnded, SagaOutcome, SagaState, SagaStep,
-    Service, ServiceCircuit, ServiceLetter, ServiceView, SettleStep, StreamDone, Undo, Unparked,
-    Version, View, ViewDone, Why, openapi,
+    HeldEvent, History, Instance, LetterDone, LettersRetried, ListOutcome, ListedCommand,
+    LiveMessage, LiveRequest, LogFiles, OperatorName, Parked, ParkedStream, PeerAnswer,
+    PeerCommand, PeerDelivered, PeerField, PeerForget, PeerHeard, PeerOutcome, PeerPolicy,
+    PeerQuery, PeerQuestion, PeerRole, PoisonEvent, Problem, ProblemParts, Process, ProcessDone,
+    QueryAnswer, RecordedEvent, Registration, Rejection, ResumeStep, Retried, RetryLetters,
+    SagaEnded, SagaOutcome, SagaState, SagaStep, Service, ServiceCircuit, ServiceLetter,
+    ServiceView, SettleStep, StreamDone, Undo, Unparked, Version, View, ViewDone, Why, openapi,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -161,7 +161,7 @@ macro_rules! tried {
 
 const TRIED: &[Tried] = &tried![
     AppendedEvent CallLetter Category Circuit CommandBody CommandLetter CommandOutcome CopyId CopyStatus
-    DeadLetter Delivery Diagnostic Edited Entity EventsAppended HeldEvent History Instance LetterDone LettersRetried LogFiles
+    DeadLetter Delivery Diagnostic Edited Entity EventsAppended HeldEvent History Instance LetterDone LettersRetried ListOutcome ListedCommand LogFiles
     OperatorName Parked ParkedStream PoisonEvent Problem Process ProcessDone QueryAnswer
     RecordedEvent Registration Rejection ResumeStep Retried RetryLetters SagaEnded SagaOutcome SagaState SagaStep Service
     ServiceCircuit ServiceLetter ServiceView SettleStep StreamDone Undo Unparked Version View ViewDone Why

@@ -65,9 +65,18 @@ impl Causes {
         self.0[partition].until = Some(start);
     }
 
-    /// Nothing of such an append is on its way to a partition any more.
-    pub fn ends_together(&mut self, partition: usize) {
-        self.0[partition].until = None;
+    /// Nothing of such an append, which begins at `start`, is on its way to a partition any more.
+    pub fn ends_together(&mut self, partition: usize, start: u64) {
+        let until = &mut self.0[partition].until;
+        // Who is late must not end the next one.
+        if *until == Some(start) {
+            *until = None;
+        }
+    }
+
+    /// Where such an append begins in a partition, if one is on its way.
+    pub fn until(&self, partition: usize) -> Option<u64> {
+        self.0.get(partition).and_then(|part| part.until)
     }
 
     /// The causes that are not known to be in the log.

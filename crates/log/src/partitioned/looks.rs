@@ -93,6 +93,14 @@ impl Looks {
         self.held.is_decided(wants);
     }
 
+    /// Whether this event is of what was decided on and nobody writes.
+    pub fn is_undone(&self, id: EventId) -> bool {
+        let undone = self.held.undone();
+        let decided = undone.iter().filter_map(|lost| lost.decided.as_ref());
+        let mut parts = decided.flat_map(|together| &together.parts);
+        parts.any(|part| part.events.iter().any(|event| event.id == id))
+    }
+
     /// What was decided on and nobody writes.
     pub fn undone(&self) -> Vec<Lost> {
         self.held.undone()

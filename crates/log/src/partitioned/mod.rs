@@ -530,8 +530,14 @@ impl Log for PartitionedLog {
 
     fn read_stream(&self, stream: &StreamId, range: VersionRange, order: Order) -> EventStream {
         let partition = self.layout.partition_of(stream);
-        let events = self.parts[partition.0 as usize].read_stream(stream, range, order);
-        EventStream::new(Relabelled { events, partition })
+        let p = partition.0 as usize;
+        let until = self.shared.causes().until(p);
+        let events = self.parts[p].read_stream(stream, range, order);
+        EventStream::new(Relabelled {
+            events,
+            partition,
+            until,
+        })
     }
 
     fn read(&self, from: &Cut, filter: Filter, mode: ReadMode) -> EventStream {
@@ -551,7 +557,11 @@ impl Log for PartitionedLog {
 
     fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Placed>, ReadError>> {
         Box::pin(async move {
-            self.finish().await.map_err(unwritten)?;
+            if let Err(error) = self.finish().await
+                && self.looks.is_undone(id)
+            {
+                return Err(unwritten(error));
+            }
             let asked = self.parts.iter().map(|part| part.find(id));
             let answers = all_of(asked).await;
             for (p, answer) in answers.into_iter().enumerate() {
@@ -570,7 +580,8 @@ impl Log for PartitionedLog {
 
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         Box::pin(async {
-            self.finish().await.map_err(unwritten)?;
+            // What cannot be finished now is not in the head, nor is any half of it.
+            drop(self.finish().await);
             Ok(to_cut(&self.shared.ask_ends().await?))
         })
     }

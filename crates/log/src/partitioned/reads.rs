@@ -12,7 +12,7 @@ use super::merge::Merge;
 use super::shared::Shared;
 use crate::contract::{Log, Order, ReadMode};
 use crate::error::ReadError;
-use crate::stream::{BatchSource, BoxFuture, EventStream};
+use crate::stream::{BatchSource, BoxFuture, EventStream, malformed};
 
 type Polled = Poll<Option<Result<EventBatch, ReadError>>>;
 
@@ -212,10 +212,27 @@ impl BatchSource for ByTime {
     }
 }
 
+/// The events of a batch before an offset.
+fn whole(batch: EventBatch, until: Option<u64>) -> Result<EventBatch, ReadError> {
+    let Some(until) = until else {
+        return Ok(batch);
+    };
+    let mut events = Vec::new();
+    for event in batch {
+        let event = event.map_err(malformed)?;
+        if event.position.offset < until {
+            events.push(event);
+        }
+    }
+    Ok(events.into())
+}
+
 /// The events of one partition, in the whole log.
 pub(super) struct Relabelled {
     pub events: EventStream,
     pub partition: PartitionId,
+    /// What stands here or behind is not whole yet: a part of an append to several partitions.
+    pub until: Option<u64>,
 }
 
 impl BatchSource for Relabelled {
@@ -223,7 +240,7 @@ impl BatchSource for Relabelled {
         let partition = self.partition;
         self.events.poll_batch(cx).map(|batch| {
             batch.map(|batch| match batch {
-                Ok(batch) => Ok(batch.of_partition(partition)),
+                Ok(batch) => whole(batch, self.until).map(|batch| batch.of_partition(partition)),
                 Err(error) => Err(read_error(error, partition)),
             })
         })

@@ -180,6 +180,7 @@ impl Together {
             let Some(together) = Self::last_of(decisions, first)? else {
                 continue;
             };
+            let (mut there, mut missing, mut fits) = (false, false, true);
             for part in &together.parts {
                 let log = parts.get(part.partition).ok_or_else(|| {
                     ReadError::Invalid(format!(
@@ -187,14 +188,18 @@ impl Together {
                         part.partition
                     ))
                 })?;
-                if at_once(log.find(part.last()))
-                    .transpose()?
-                    .flatten()
-                    .is_none()
-                {
-                    undone.push(Arc::new(together));
-                    break;
+                let found = at_once(log.find(part.last())).transpose()?.flatten();
+                if found.is_some() {
+                    there = true;
+                    continue;
                 }
+                let head = at_once(log.head()).unwrap_or_else(|| Err(not_here()))?;
+                missing = true;
+                fits &= head.get(PartitionId(0)) == part.start;
+            }
+            // The partitions may be an older copy than the decision: then it is of no use to them.
+            if missing && (there || fits) {
+                undone.push(Arc::new(together));
             }
         }
         Ok(undone)

@@ -1,8 +1,9 @@
 //! How an append to several partitions is made, and finished by whoever comes next.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_model::{Cut, EventId, NewEvent, PartitionId, Position};
+use anabranch_model::{Cut, EventId, LimitError, NewEvent, PartitionId, Position};
 
 use super::causes::to_cut;
 use super::deltas::Known;
@@ -85,6 +86,12 @@ impl PartitionedLog {
         mut append: Append,
         homes: &[PartitionId],
     ) -> Result<Appended, AppendError> {
+        let mut ids = BTreeMap::new();
+        for (second, event) in append.events.iter().enumerate() {
+            if let Some(first) = ids.insert(event.id, second) {
+                return Err(Rejection::from(LimitError::RepeatedId { first, second }).into());
+            }
+        }
         let (wants, looks) = self.looks.split_together(homes, &mut append);
         let mut hold = match self.looks.try_hold(wants) {
             Ok(hold) => hold,
@@ -103,6 +110,14 @@ impl PartitionedLog {
         }
         let numbers: Vec<Vec<usize>> = splits.iter().map(|split| split.numbers.clone()).collect();
         let together = Arc::new(self.decide(causes, splits).await?);
+        // What a part refuses has to be refused before anything is decided.
+        let limits = &self.capabilities.limits;
+        let mut parts = together.parts.iter();
+        if let Err(error) = parts.try_for_each(|part| limits.check(&part.events)) {
+            self.is_off(&together);
+            hold.answered(true);
+            return Err(Rejection::from(error).into());
+        }
         hold.is_decided(together.clone());
         match self.write_decided(&together).await {
             Ok(written) => {
@@ -111,11 +126,7 @@ impl PartitionedLog {
                 Ok(self.whole(parts, count, &together.closure, false))
             }
             Err(Undecided::Decision(error)) if error.did_not_happen() => {
-                let mut causes = self.shared.causes();
-                for part in &together.parts {
-                    causes.ends_together(part.partition);
-                }
-                drop(causes);
+                self.is_off(&together);
                 hold.answered(true);
                 Err(error)
             }
@@ -125,6 +136,14 @@ impl PartitionedLog {
                     reason: error.to_string(),
                 })
             }
+        }
+    }
+
+    /// Nothing of it was written, or will be.
+    fn is_off(&self, together: &Together) {
+        let mut causes = self.shared.causes();
+        for part in &together.parts {
+            causes.ends_together(part.partition, part.start);
         }
     }
 
@@ -304,7 +323,7 @@ async fn write_parts(
     }
     let mut causes = shared.causes();
     for part in &together.parts {
-        causes.ends_together(part.partition);
+        causes.ends_together(part.partition, part.start);
         causes.stored(part.partition, &part.delta, part.end());
     }
     drop(causes);
