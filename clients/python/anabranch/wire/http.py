@@ -96,6 +96,34 @@ class EventsAppended(s.Record):
 
 
 @dataclass(frozen=True)
+class ListOutcome(s.Record):
+    """What has become of several commands that were sent together: all of them took effect."""
+
+    list: str = s.part("list", s.text(), required=True)
+    """The id of the list."""
+
+    outcomes: List[CommandOutcome] = s.part("outcomes", s.many(s.ref(lambda: CommandOutcome)), required=True)
+    """What has become of each, in their order."""
+
+
+@dataclass(frozen=True)
+class ListedCommand(s.Record):
+    """One of several commands that are sent together."""
+
+    to: str = s.part("to", s.text(), required=True)
+    """The entity, as category/key."""
+
+    type: str = s.part("type", s.text(), required=True)
+    """What is asked for, for example `Withdraw`."""
+
+    data: Optional[Any] = s.part("data", s.optional(s.raw()))
+    """What the command holds."""
+
+    expect: Optional[Any] = s.part("expect", s.optional(s.raw()))
+    """The state that the entity is expected to be in; any, if it is not given."""
+
+
+@dataclass(frozen=True)
 class Problem(s.Record):
     """Why a request was not done, as RFC 9457 has it."""
 

@@ -561,6 +561,11 @@ class ReadResponse(s.Record):
     packed: Optional[Packed] = s.part("packed", s.optional(s.ref(lambda: Packed)))
     """Events in another form, for who has asked for it; then `events` is empty."""
 
+    together: List[ReadResponse] = s.part("together", s.many(s.ref(lambda: ReadResponse)))
+    """Events of several partitions that came into the log together: a message for each partition,
+    with its reach, and none of its own here. Who takes them in takes in all, or none.
+    """
+
 
 @dataclass(frozen=True)
 class ReadStreamRequest(s.Record):

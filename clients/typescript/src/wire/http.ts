@@ -104,6 +104,36 @@ export type Happened =
   | "yes";
 export const Happened: Shape<Happened> = choice(["no", "maybe", "yes"]);
 
+/** What has become of several commands that were sent together: all of them took effect. */
+export interface ListOutcome {
+  /** The id of the list. */
+  list: string;
+  /** What has become of each, in their order. */
+  outcomes: CommandOutcome[];
+}
+export const ListOutcome: RecordShape<ListOutcome> = record(() => [
+  ["list", "list", text()],
+  ["outcomes", "outcomes", many(ref(() => CommandOutcome))],
+]);
+
+/** One of several commands that are sent together. */
+export interface ListedCommand {
+  /** What the command holds. */
+  data?: Json | undefined;
+  /** The state that the entity is expected to be in; any, if it is not given. */
+  expect?: Json | undefined;
+  /** The entity, as category/key. */
+  to: string;
+  /** What is asked for, for example `Withdraw`. */
+  type: string;
+}
+export const ListedCommand: RecordShape<ListedCommand> = record(() => [
+  ["data", "data", optional(raw()), true],
+  ["expect", "expect", optional(raw()), true],
+  ["to", "to", text()],
+  ["type", "type", text()],
+]);
+
 /** Why a request was not done, as RFC 9457 has it. */
 export interface Problem {
   /** With `version-mismatch`: the version of the entity's last event; absent if it has none. */

@@ -587,6 +587,12 @@ export interface ReadResponse {
   problem?: ReadProblem | undefined;
   /** Events in another form, for who has asked for it; then `events` is empty. */
   packed?: Packed | undefined;
+  /**
+   * Events of several partitions that came into the log together: a message for each
+   * partition, with its reach, and none of its own here. Who takes them in takes in all, or
+   * none.
+   */
+  together: ReadResponse[];
 }
 export const ReadResponse: RecordShape<ReadResponse> = record(() => [
   ["events", "events", many(ref(() => Event)), true],
@@ -595,6 +601,7 @@ export const ReadResponse: RecordShape<ReadResponse> = record(() => [
   ["until", "until", optional(ref(() => Cut)), true],
   ["problem", "problem", optional(ref(() => ReadProblem)), true],
   ["packed", "packed", optional(ref(() => Packed)), true],
+  ["together", "together", many(ref(() => ReadResponse)), true],
 ]);
 
 export interface ReadStreamRequest {
