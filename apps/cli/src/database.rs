@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anabranch::DatabaseAddress;
+use anabranch::log::copy::TimedLog;
 use anabranch::log::{Layout, Log};
 
 use crate::context::Context;
@@ -12,6 +13,8 @@ use crate::failure::Failure;
 pub struct Database {
     /// The log.
     pub log: Arc<dyn Log>,
+    /// Another way into it, for events that keep when they were recorded.
+    pub timed: Arc<dyn TimedLog>,
     /// Its id.
     pub id: u128,
     /// Whether it was made just now.
@@ -46,13 +49,14 @@ pub fn open(
     options.read_only = wanted == Use::Read;
     options.make = wanted == Use::Append;
     options.layout = layout;
-    let log = PostgresLog::open(address.reveal(), options)?;
+    let log = Arc::new(PostgresLog::open(address.reveal(), options)?);
     Ok(Database {
+        timed: log.clone(),
         id: log.id(),
         is_new: log.is_new(),
         durability: log.durability(),
         token_key: log.token_key(),
-        log: Arc::new(log),
+        log,
     })
 }
 

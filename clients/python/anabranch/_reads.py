@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Iterator, Optional, Protocol, Tuple
+from typing import Iterator, List, Optional, Protocol, Tuple
 
 from . import _retry, _rpc
 from ._rpc import Caller
@@ -193,25 +193,41 @@ class Reader:
         if message.until is not None and self._until is None:
             self._until = dict(message.until.counts)
             is_new = True
+        for part in parts_of(message):
+            for event in self._take_part(part):
+                is_new = True
+                yield event, dict(self.cut)
+            is_new = self._reached(part) or is_new
+        self._pace.came(is_new)
+
+    def _take_part(self, part: wire.ReadResponse) -> Iterator[Event]:
         is_backward = self._mode == "READ_MODE_BACKWARD"
-        for event in map(Event.of, message.events):
-            part, offset = event.position.partition, event.position.offset
-            if self._until is not None and offset >= self._until.get(part, 0):
+        for event in map(Event.of, part.events):
+            partition, offset = event.position.partition, event.position.offset
+            if self._until is not None and offset >= self._until.get(partition, 0):
                 continue
-            count = self.cut.get(part, 0)
+            count = self.cut.get(partition, 0)
             if offset >= count if is_backward else offset < count:
                 # It was given before. No server of ours does so.
                 continue
-            self.cut[part] = offset if is_backward else offset + 1
+            self.cut[partition] = offset if is_backward else offset + 1
             self._pace.came(True)
-            is_new = True
-            yield event, dict(self.cut)
-        if message.reach is not None and not is_backward:
-            part, to = message.reach.partition, message.reach.to
-            if to > self.cut.get(part, 0):
-                self.cut[part] = to
-                is_new = True
-        self._pace.came(is_new)
+            yield event
+
+    def _reached(self, part: wire.ReadResponse) -> bool:
+        """Goes on to where the log says that this part reaches; whether that is further than before."""
+        if part.reach is None or self._mode == "READ_MODE_BACKWARD":
+            return False
+        partition, to = part.reach.partition, part.reach.to
+        if to <= self.cut.get(partition, 0):
+            return False
+        self.cut[partition] = to
+        return True
+
+
+def parts_of(message: wire.ReadResponse) -> List[wire.ReadResponse]:
+    """The message itself, or one for each partition of events that came together."""
+    return message.together or [message]
 
 
 def read_failed(problem: wire.ReadProblem) -> AnabranchError:
@@ -257,7 +273,7 @@ class StreamReader:
         if message.problem is not None:
             raise read_failed(message.problem)
         is_new = False
-        for event in map(Event.of, message.events):
+        for event in (Event.of(event) for part in parts_of(message) for event in part.events):
             version = event.version
             if version < self._start or (self._end is not None and version >= self._end):
                 # It was given before, or was not asked for. No server of ours does so.

@@ -158,7 +158,7 @@ export async function* readAll(
       until = message.until.counts;
       isNew = true;
     }
-    for (const one of message.events) {
+    for (const one of eventsOf(message)) {
       const event = new Event(one);
       const { partition, offset } = event.position;
       if (until !== undefined && offset >= (until[partition] ?? 0n)) {
@@ -174,13 +174,23 @@ export async function* readAll(
       isNew = true;
       yield [event, { ...cut }];
     }
-    const { reach } = message;
-    if (reach !== undefined && !isBackward && reach.to > (cut[reach.partition] ?? 0n)) {
-      cut[reach.partition] = reach.to;
-      isNew = true;
+    for (const { reach } of partsOf(message)) {
+      if (reach !== undefined && !isBackward && reach.to > (cut[reach.partition] ?? 0n)) {
+        cut[reach.partition] = reach.to;
+        isNew = true;
+      }
     }
     patience.came(isNew);
   }
+}
+
+/** The message itself, or one for each partition of events that came together. */
+function partsOf(message: wire.ReadResponse): wire.ReadResponse[] {
+  return message.together.length > 0 ? message.together : [message];
+}
+
+function eventsOf(message: wire.ReadResponse): wire.Event[] {
+  return partsOf(message).flatMap((part) => part.events);
 }
 
 /** A read of one stream. */
@@ -201,7 +211,7 @@ export async function* readOne(
   });
   for await (const message of messages(caller, READ_STREAM, request, patience)) {
     let isNew = false;
-    for (const one of message.events) {
+    for (const one of eventsOf(message)) {
       const event = new Event(one);
       const { version } = event;
       if (version < start || (end !== undefined && version >= end)) {

@@ -58,6 +58,8 @@ pub struct Call<'a> {
     cause_counts: Vec<i64>,
     /// Only of an append to several partitions.
     numbers: Vec<i32>,
+    /// Only of appends that are copied.
+    times: Vec<i64>,
 }
 
 impl<'a> Call<'a> {
@@ -82,6 +84,16 @@ impl<'a> Call<'a> {
         }
         call.lock();
         call
+    }
+
+    /// Of appends that were recorded elsewhere at these times.
+    pub fn recorded(
+        appends: &[(PartitionId, &'a Append)],
+        times: Vec<i64>,
+        layout: &Layout,
+    ) -> Self {
+        let call = Self::new(appends, layout);
+        Self { times, ..call }
     }
 
     /// Of one append to several partitions, whose parts are `parts`.
@@ -165,6 +177,11 @@ impl<'a> Call<'a> {
         ];
         if !self.numbers.is_empty() {
             values.push((&self.numbers, Type::INT4_ARRAY));
+        }
+        if !self.times.is_empty() {
+            // None of them has parts elsewhere, as far as the function need know.
+            values.push((&None::<Vec<i64>>, Type::INT8_ARRAY));
+            values.push((&self.times, Type::INT8_ARRAY));
         }
         values
     }

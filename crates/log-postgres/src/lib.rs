@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use anabranch_log::copy::{Recorded, TimedLog};
 use anabranch_log::{
     Append, AppendError, Appended, BoxFuture, Capabilities, EventStream, Layout, Log, OpenError,
     Order, Placed, ReadError, ReadMode, Rejection, Scope, VersionRange,
@@ -291,6 +292,31 @@ impl Log for PostgresLog {
             let pool = self.pool.clone();
             self.ask(async move { heads::ask(&pool).await.map_err(Fault::of_read) })
                 .await
+        })
+    }
+}
+
+impl TimedLog for PostgresLog {
+    fn append_recorded(
+        &self,
+        appends: Vec<Recorded>,
+    ) -> BoxFuture<'_, Vec<Result<Appended, AppendError>>> {
+        Box::pin(async move {
+            for recorded in &appends {
+                let append = &recorded.append;
+                let checked = append
+                    .check(&self.options.limits)
+                    .map_err(Rejection::from)
+                    .and_then(|()| check_ids_differ(append));
+                if let Err(rejection) = checked {
+                    return vec![Err(rejection.into())];
+                }
+            }
+            if self.options.read_only {
+                return vec![Err(Rejection::ReadOnly.into())];
+            }
+            drop(self.beginning.write().await);
+            self.writer.append_recorded(appends).await
         })
     }
 }

@@ -88,13 +88,16 @@ $fn$;
 --
 -- `siblings`, if there are any, has for each partition how far it goes behind all of these appends, or
 -- 0 where they write nothing: then they are the parts of one, see `append_together`.
+--
+-- `times`, if there are any, has when each append was recorded in the log that it is copied from. What it
+-- depends on may be copied after it. Only whoever owns the log may give them.
 CREATE FUNCTION SCHEMA.append(
     locks integer[], homes integer[], lasts integer[],
     ids uuid[], streams text[], types text[], schema_versions bigint[],
     datas bytea[], metas bytea[], tag_lists text[],
     condition_lasts integer[], kinds integer[], about text[], places integer[], counts bigint[],
     cause_lasts integer[], cause_partitions integer[], cause_counts bigint[],
-    siblings bigint[] DEFAULT NULL
+    siblings bigint[] DEFAULT NULL, times bigint[] DEFAULT NULL
 ) RETURNS TABLE (outcome integer, which integer, at bigint, offsets bigint[], versions bigint[], closure bigint[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
 #variable_conflict use_variable
@@ -113,6 +116,10 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'appends need the isolation level READ COMMITTED, and this transaction has another'
             USING HINT = 'ALTER ROLE … SET default_transaction_isolation = ''read committed''';
+    END IF;
+    IF times IS NOT NULL AND NOT pg_has_role(session_user, current_user, 'MEMBER') THEN
+        RAISE EXCEPTION 'only the role that owns a log may copy events into it'
+            USING HINT = format('copy as %I, or as a member of it', current_user);
     END IF;
     IF siblings IS NOT NULL THEN
         befores := SCHEMA.heads();
@@ -145,7 +152,7 @@ BEGIN
         IF is_causal THEN
             q_lo := q_hi + 1; q_hi := cause_lasts[i];
             all_q := cause_partitions[q_lo:q_hi]; all_c := cause_counts[q_lo:q_hi];
-            IF q_lo <= q_hi THEN
+            IF q_lo <= q_hi AND times IS NULL THEN
                 closure := SCHEMA.heads();
                 FOR k IN q_lo .. q_hi LOOP
                     IF cause_counts[k] > coalesce(closure[cause_partitions[k] + 1], 0) THEN
@@ -266,6 +273,7 @@ BEGIN
                 WHERE joined[k] > knows[k];
             this_time := greatest(this_time, cause_time);
         END IF;
+        this_time := coalesce(times[i], this_time);
         WITH news AS (
             SELECT * FROM unnest(ids[lo:hi], streams[lo:hi], types[lo:hi], schema_versions[lo:hi],
                     datas[lo:hi], metas[lo:hi], tag_lists[lo:hi])

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_log::copy::Recorded;
 use anabranch_log::{Append, AppendError, Condition, Layout, Placed, ReadError};
 use anabranch_model::{EventId, PartitionId, Position};
 use tokio::runtime::Handle;
@@ -43,6 +44,8 @@ type Found = Result<Option<Placed>, ReadError>;
 
 enum Job {
     Append(Waiting),
+    /// Appends that were recorded elsewhere.
+    Recorded(Vec<Recorded>, oneshot::Sender<Vec<Answer>>),
     /// Where an event stands, once all that came before has been answered.
     Find(EventId, oneshot::Sender<Found>),
 }
@@ -109,6 +112,20 @@ impl Writer {
         })
     }
 
+    /// Appends what was recorded elsewhere, in one transaction.
+    pub async fn append_recorded(&self, appends: Vec<Recorded>) -> Vec<Answer> {
+        let (reply, answers) = oneshot::channel();
+        // The thread ends with the log; so below.
+        let closed = || {
+            let reason = "the log was closed while the append was under way".to_owned();
+            vec![Err(AppendError::Unknown { reason })]
+        };
+        match self.to.send(Job::Recorded(appends, reply)) {
+            Ok(()) => answers.await.unwrap_or_else(|_| closed()),
+            Err(_) => closed(),
+        }
+    }
+
     /// Where an event stands, when no append is under way any more that began before.
     pub async fn find(&self, id: EventId) -> Found {
         let (reply, answer) = oneshot::channel();
@@ -138,6 +155,10 @@ impl Worker {
                     let found = self.find(id).await;
                     // Whoever asked may have given up; so below.
                     drop(reply.send(found));
+                }
+                Job::Recorded(appends, reply) => {
+                    let answers = self.write_recorded(&appends).await;
+                    drop(reply.send(answers));
                 }
                 Job::Append(first) => {
                     // Who was answered just now comes again at once, if others let them.
@@ -199,6 +220,28 @@ impl Worker {
         for (waiting, answer) in group.into_iter().zip(answers) {
             drop(waiting.reply.send(answer));
         }
+    }
+
+    async fn write_recorded(&mut self, recorded: &[Recorded]) -> Vec<Answer> {
+        let home = |append: &Append| {
+            let first = append.events.first();
+            first.map_or(PartitionId(0), |event| {
+                self.layout.partition_of(&event.stream)
+            })
+        };
+        let appends = recorded.iter().map(|it| (home(&it.append), &it.append));
+        let appends: Vec<_> = appends.collect();
+        let times = recorded.iter().map(|it| it.recorded_at as i64).collect();
+        let call = Call::recorded(&appends, times, &self.layout);
+        let answers = match self.call("append", &call).await {
+            Ok(rows) => answers_of(&appends, &rows, &self.layout).map_err(Failed::Refused),
+            Err(failed) => Err(failed),
+        };
+        let answers = answers.unwrap_or_else(|failed| vec![Err(failed.error())]);
+        for answer in answers.iter().flatten() {
+            self.heads.reach(&answer.cut());
+        }
+        answers
     }
 
     /// One transaction, again and again until it is known what became of it.

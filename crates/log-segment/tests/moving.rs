@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anabranch_env::Env;
 use anabranch_env::sim::{self, SimDisk, Survival};
-use anabranch_log::copy::{Copy, GivenClock, digests};
+use anabranch_log::copy::{Clocked, Copy, GivenClock, digests};
 use anabranch_log::{Append, Layout, Log, OpenError, ReadMode};
 use anabranch_log_segment::{
     Background, EmbeddedLog, Moving, Options, SegmentLog, WriteMethod, create, info, layout_of,
@@ -85,7 +85,11 @@ fn copy(env: &Env) -> Result<(), String> {
     };
     let target = EmbeddedLog::open(timed, "/new", options).map_err(words)?;
     let copied = block_on(async {
-        let mut copy = Copy::start(&source, &target, Some(&clock), ReadMode::ToHead).await?;
+        let timed = Clocked {
+            log: &target,
+            clock: &clock,
+        };
+        let mut copy = Copy::start(&source, &target, Some(&timed), ReadMode::ToHead).await?;
         while copy.next().await?.is_some() {}
         Ok(())
     });

@@ -17,10 +17,10 @@ use anabranch_model::{
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::contract::{Append, Log, ReadMode};
+use crate::contract::{Append, Appended, Log, Placed, ReadMode};
 use crate::error::{AppendError, ReadError};
 use crate::layout::Layout;
-use crate::stream::{EventStream, malformed};
+use crate::stream::{BoxFuture, EventStream, malformed};
 
 /// No event is recorded then.
 const NONE: u64 = u64::MAX;
@@ -51,6 +51,56 @@ impl Clock for GivenClock {
 
     fn monotonic(&self) -> Duration {
         self.wall.monotonic()
+    }
+}
+
+/// An append as it stands in the log that is copied.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Its events, all of one partition.
+    pub append: Append,
+    /// When it was recorded there, in microseconds of the Unix epoch.
+    pub recorded_at: u64,
+}
+
+/// A log whose events can keep the times at which they were recorded where they are copied from.
+pub trait TimedLog: Send + Sync {
+    /// Takes these appends in their order. What they depend on may come behind them. It answers each,
+    /// up to the first that is refused.
+    fn append_recorded(
+        &self,
+        appends: Vec<Recorded>,
+    ) -> BoxFuture<'_, Vec<Result<Appended, AppendError>>>;
+}
+
+/// A log that has [`GivenClock`] as its clock.
+#[derive(Clone, Copy)]
+pub struct Clocked<'a> {
+    /// The log.
+    pub log: &'a dyn Log,
+    /// Its clock.
+    pub clock: &'a GivenClock,
+}
+
+impl TimedLog for Clocked<'_> {
+    fn append_recorded(
+        &self,
+        appends: Vec<Recorded>,
+    ) -> BoxFuture<'_, Vec<Result<Appended, AppendError>>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(appends.len());
+            for recorded in appends {
+                let given = &self.clock.given;
+                given.store(recorded.recorded_at, Ordering::Release);
+                let answer = self.log.append(recorded.append).await;
+                let is_refused = answer.is_err();
+                answers.push(answer);
+                if is_refused {
+                    break;
+                }
+            }
+            answers
+        })
     }
 }
 
@@ -104,14 +154,14 @@ anabranch_model::debug_is_words!(CopyError);
 /// A copy at work.
 pub struct Copy<'a> {
     target: &'a dyn Log,
-    clock: Option<&'a GivenClock>,
+    timed: Option<&'a dyn TimedLog>,
     events: EventStream,
     at: Cut,
 }
 
 impl<'a> Copy<'a> {
     /// Goes on where `target` ends: to the head of `source`, or on for ever
-    /// ([`ReadMode::Follow`]). Where `clock` is the clock of `target`, events keep the times at
+    /// ([`ReadMode::Follow`]). With `timed`, another way into the same log, events keep the times at
     /// which they were recorded.
     ///
     /// # Errors
@@ -121,7 +171,7 @@ impl<'a> Copy<'a> {
     pub async fn start(
         source: &dyn Log,
         target: &'a dyn Log,
-        clock: Option<&'a GivenClock>,
+        timed: Option<&'a dyn TimedLog>,
         mode: ReadMode,
     ) -> Result<Self, CopyError> {
         let (source_layout, target_layout) = (source.layout(), target.layout());
@@ -143,7 +193,7 @@ impl<'a> Copy<'a> {
                     position: Position { partition, offset },
                 });
             }
-            let is_timed = clock.is_some();
+            let is_timed = timed.is_some();
             let theirs = line_at(source, &head, position, is_timed)
                 .await
                 .map_err(CopyError::Source)?;
@@ -157,7 +207,7 @@ impl<'a> Copy<'a> {
         let events = source.read(&at, Filter::all(), mode);
         Ok(Self {
             target,
-            clock,
+            timed,
             events,
             at,
         })
@@ -178,13 +228,29 @@ impl<'a> Copy<'a> {
             return Ok(None);
         };
         let batch = batch.map_err(CopyError::Source)?;
-        if batch.parts().len() > 1 && self.clock.is_none() {
+        if batch.parts().len() > 1 && self.timed.is_none() {
             return self.write_together(&batch).await.map(Some);
         }
-        let mut copied = 0;
-        for (begin, recorded_at, append) in appends_of(&batch).map_err(source_error)? {
-            copied += append.len() as u64;
-            self.write(begin, recorded_at, append).await?;
+        let appends = appends_of(&batch).map_err(source_error)?;
+        let copied = appends.iter().map(|(_, _, append)| append.len() as u64);
+        let copied = copied.sum();
+        let Some(timed) = self.timed else {
+            for append in appends {
+                let (expected, recorded) = self.expect(append)?;
+                let answer = self.target.append(recorded.append).await;
+                self.check(&expected, answer)?;
+            }
+            return Ok(Some(copied));
+        };
+        let (mut expected, mut recorded) = (Vec::new(), Vec::new());
+        for append in appends {
+            let (places, append) = self.expect(append)?;
+            expected.push(places);
+            recorded.push(append);
+        }
+        let answers = timed.append_recorded(recorded).await;
+        for (expected, answer) in expected.iter().zip(answers) {
+            self.check(expected, answer)?;
         }
         Ok(Some(copied))
     }
@@ -232,12 +298,11 @@ impl<'a> Copy<'a> {
         Ok(written.places.len() as u64)
     }
 
-    async fn write(
+    /// What is to be written, and where its events have to stand then.
+    fn expect(
         &mut self,
-        begin: Position,
-        recorded_at: u64,
-        append: Vec<(NewEvent, Version)>,
-    ) -> Result<(), CopyError> {
+        (begin, recorded_at, append): Written,
+    ) -> Result<(Vec<Placed>, Recorded), CopyError> {
         let next = self.at.get(begin.partition);
         if begin.offset != next {
             let position = Position {
@@ -246,25 +311,39 @@ impl<'a> Copy<'a> {
             };
             return Err(CopyError::Hidden { position });
         }
-        if let Some(clock) = self.clock {
-            clock.given.store(recorded_at, Ordering::Release);
-        }
         let (events, versions): (Vec<NewEvent>, Vec<Version>) = append.into_iter().unzip();
-        let written = self.target.append(Append::events(events)).await;
-        let written = written.map_err(|error| CopyError::Append {
-            position: begin,
+        let places = (begin.offset..).zip(versions).map(|(offset, version)| {
+            let position = Position { offset, ..begin };
+            Placed { position, version }
+        });
+        let places: Vec<_> = places.collect();
+        self.at.set(begin.partition, next + places.len() as u64);
+        let append = Append::events(events);
+        let recorded = Recorded {
+            append,
+            recorded_at,
+        };
+        Ok((places, recorded))
+    }
+
+    /// Whether an append stands where it has to.
+    fn check(
+        &self,
+        expected: &[Placed],
+        answer: Result<Appended, AppendError>,
+    ) -> Result<(), CopyError> {
+        let begin = expected.first().map(|placed| placed.position);
+        let written = answer.map_err(|error| CopyError::Append {
+            position: begin.unwrap_or_default(),
             error,
         })?;
-        for (offset, (placed, version)) in (begin.offset..).zip(written.places.iter().zip(versions))
-        {
-            let position = Position { offset, ..begin };
-            if placed.position != position || placed.version != version {
-                return Err(CopyError::Differs { position });
-            }
+        let differs = |(placed, expected): &(&Placed, &Placed)| placed != expected;
+        match written.places.iter().zip(expected).find(differs) {
+            None => Ok(()),
+            Some((_, Placed { position, .. })) => Err(CopyError::Differs {
+                position: *position,
+            }),
         }
-        self.at
-            .set(begin.partition, next + written.places.len() as u64);
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anabranch_env::{Clock, Env, SplitMix64, sim};
-use anabranch_log::copy::{Copy, CopyError, GivenClock, digests};
+use anabranch_log::copy::{Clocked, Copy, CopyError, GivenClock, digests};
 use anabranch_log::{Append, Layout, Log, MemoryLog, PartitionedLog, ReadMode};
 use anabranch_model::{Cut, Event, EventId, Filter, NewEvent, PartitionId, Position, StreamId};
 use futures_executor::block_on;
@@ -107,7 +107,11 @@ fn copy(
     batches: usize,
 ) -> Result<u64, CopyError> {
     block_on(async {
-        let mut copy = Copy::start(source, &*to.0, Some(&to.1), ReadMode::ToHead).await?;
+        let timed = Clocked {
+            log: &*to.0,
+            clock: &to.1,
+        };
+        let mut copy = Copy::start(source, &*to.0, Some(&timed), ReadMode::ToHead).await?;
         let mut copied = 0;
         for _ in 0..batches {
             match copy.next().await? {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anabranch::Address;
 use anabranch::env::Env;
-use anabranch::log::copy::{Copy, CopyError, GivenClock, digests};
-use anabranch::log::{Log, OpenError, ReadMode};
+use anabranch::log::copy::{Clocked, Copy, CopyError, GivenClock, TimedLog, digests};
+use anabranch::log::{Layout, Log, OpenError, ReadMode};
 use anabranch::model::Cut;
 use anabranch::segment::{self, Durability, EmbeddedLog, Moving, Options};
 use clap::Args;
@@ -18,7 +18,7 @@ use serde_json::json;
 use super::backup::check_target;
 use super::text::events;
 use crate::commands::Context;
-use crate::database::{self, Use};
+use crate::database::{self, Database, Use};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs;
 use crate::output::{Form, Output, Progress, note};
@@ -40,17 +40,18 @@ refuses appends in words that name the new one; it can still be read. Both are d
 program has the log, all is copied and the command says so: stop the program, run the command again,
 and start the program on the new directory.
 
-A server's log gives times of its own.
+In PostgreSQL the role has to own the log. A server's log gives times of its own.
 
 Examples:
   anabranch log copy ./orders ./copy
   anabranch log copy http://127.0.0.1:7400 ./mirror --follow
+  anabranch log copy ./orders 'postgres://owner@db/shop?schema=orders'
   anabranch log copy ./orders /mnt/new/orders --move")]
 pub struct CopyArgs {
     /// The address of the log
     #[arg(value_name = "SRC")]
     source: Address,
-    /// The address of the copy: a directory, made if there is none, or a server
+    /// The address of the copy: a directory or a database, made if there is none, or a server
     #[arg(value_name = "DST")]
     target: Address,
     /// Copy what comes too, until stopped
@@ -82,7 +83,7 @@ pub async fn run(args: CopyArgs, context: &Context) -> Outcome {
             segment::create(&context.env, to, &source.layout())?;
         }
     }
-    let target = Target::open(&args.target, context)?;
+    let target = Target::open(&args.target, &source.layout(), context)?;
     let mode = match args.follow {
         true => ReadMode::Follow,
         false => ReadMode::ToHead,
@@ -96,7 +97,7 @@ pub async fn run(args: CopyArgs, context: &Context) -> Outcome {
             "the next copy compares all events",
         );
     }
-    let is_timed = matches!(args.target, Address::Directory(_));
+    let is_timed = !matches!(args.target, Address::Server(_));
     work.compare(&*source, &args.target, &at, is_timed).await?;
     let said = match is_timed {
         true => "both logs say the same",
@@ -124,14 +125,17 @@ fn no_copy(address: &Address) -> Failure {
 }
 
 /// The log that the events go to.
-struct Target {
-    log: Arc<dyn Log>,
-    /// Its clock, and what closes it, where it is a directory.
-    own: Option<(Arc<GivenClock>, Arc<EmbeddedLog>)>,
+enum Target {
+    /// In a directory, with the clock that tells when they were recorded.
+    Directory(Arc<EmbeddedLog>, Arc<GivenClock>),
+    Database(Database),
+    /// Whose times are its own.
+    Server(Arc<dyn Log>),
 }
 
 impl Target {
-    fn open(address: &Address, context: &Context) -> Result<Self, Failure> {
+    /// Opens it; a database gets a log of this layout if it has none.
+    fn open(address: &Address, layout: &Layout, context: &Context) -> Result<Self, Failure> {
         match address {
             Address::Directory(dir) => {
                 let clock = Arc::new(GivenClock::new(context.env.clock.clone()));
@@ -146,15 +150,14 @@ impl Target {
                     ..context.settings.options.clone()
                 };
                 let log = Arc::new(EmbeddedLog::open(env, dir, options)?);
-                Ok(Self {
-                    log: log.clone(),
-                    own: Some((clock, log)),
-                })
+                Ok(Self::Directory(log, clock))
             }
-            Address::Server(url) => Ok(Self {
-                log: logs::served(context, url, None)?.log,
-                own: None,
-            }),
+            Address::Database(address) => {
+                let layout = Some(layout.clone());
+                let opened = database::open(address, Use::Append, layout, context)?;
+                Ok(Self::Database(opened))
+            }
+            Address::Server(url) => Ok(Self::Server(logs::served(context, url, None)?.log)),
             other => Err(no_copy(other)),
         }
     }
@@ -176,15 +179,22 @@ impl Work<'_> {
         target: Target,
         mode: ReadMode,
     ) -> Result<Cut, Failure> {
-        let clock = target.own.as_ref().map(|(clock, _)| &**clock);
-        let start = Copy::start(source, &*target.log, clock, mode).await;
-        let copied = match start {
+        let clocked = match &target {
+            Target::Directory(log, clock) => Some(Clocked { log: &**log, clock }),
+            Target::Database(_) | Target::Server(_) => None,
+        };
+        let (log, timed): (&dyn Log, Option<&dyn TimedLog>) = match &target {
+            Target::Directory(log, _) => (&**log, clocked.as_ref().map(|it| it as &dyn TimedLog)),
+            Target::Database(opened) => (&*opened.log, Some(&*opened.timed)),
+            Target::Server(log) => (&**log, None),
+        };
+        let copied = match Copy::start(source, log, timed, mode).await {
             Ok(copy) => self.copy_from(source, copy, mode).await,
             Err(error) => Err(failure(error)),
         };
-        let closed = match &target.own {
-            Some((_, log)) => log.close(),
-            None => Ok(()),
+        let closed = match &target {
+            Target::Directory(log, _) => log.close(),
+            Target::Database(_) | Target::Server(_) => Ok(()),
         };
         let at = copied?;
         closed?;
@@ -292,7 +302,7 @@ impl Work<'_> {
             segment::seal_moved(env, &moving)?;
         }
         let log = open_source(&source, self.context)?;
-        let into = Target::open(&target, self.context)?;
+        let into = Target::open(&target, &log.layout(), self.context)?;
         let at = self.copy(&*log, into, ReadMode::ToHead).await?;
         self.compare(&*log, &target, &at, true).await?;
         for name in BESIDE {
@@ -312,7 +322,7 @@ impl Work<'_> {
         from: &Path,
     ) -> Result<(), Failure> {
         let log = open_source(source, self.context)?;
-        let into = Target::open(target, self.context)?;
+        let into = Target::open(target, &log.layout(), self.context)?;
         self.copy(&*log, into, ReadMode::ToHead).await?;
         drop(log);
         let (env, options) = (
