@@ -11,9 +11,8 @@ use anabranch_log::{Append, AppendError, Expect, Layout, Log, OpenError, Placed,
 use anabranch_log_postgres::{Options, PostgresLog};
 use anabranch_model::{Cut, Event, EventId, Filter, NewEvent, PartitionId};
 use futures_executor::block_on;
-use tokio_postgres::NoTls;
 
-use support::Server;
+use support::{Server, Stranger};
 
 fn open(address: &str, partitions: u32) -> PostgresLog {
     let mut options = Options::default();
@@ -39,30 +38,6 @@ fn read_all(log: &dyn Log) -> Vec<Event> {
     std::iter::from_fn(|| block_on(events.next()))
         .map(Result::unwrap)
         .collect()
-}
-
-/// A connection of somebody else, and what it runs on.
-struct Stranger {
-    runtime: tokio::runtime::Runtime,
-    client: tokio_postgres::Client,
-}
-
-impl Stranger {
-    fn connect(address: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
-        let (client, connection) = runtime
-            .block_on(tokio_postgres::connect(address, NoTls))
-            .unwrap();
-        runtime.spawn(async move { drop(connection.await) });
-        Self { runtime, client }
-    }
-
-    fn run(&self, sql: &str) {
-        self.runtime
-            .block_on(self.client.batch_execute(sql))
-            .unwrap();
-    }
 }
 
 /// Stops the writers, also when what watches them fails.

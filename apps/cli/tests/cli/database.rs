@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anabranch_backends::{Postgres, PostgresPrograms};
 use serde_json::Value;
 
-use crate::support::{Done, Scratch, done};
+use crate::support::{Done, Scratch, done, lines};
 
 /// A server that ends with this value; `None` where there is no PostgreSQL, which is said.
 struct Server {
@@ -88,6 +88,53 @@ fn a_log_in_postgres_is_made_appended_to_read_and_described() {
     assert!(place.contains("(trade)"), "{place}");
     let files = server.run("log verify").fails(2);
     assert!(files.contains("PostgreSQL keeps its events"), "{files}");
+}
+
+#[test]
+fn a_log_goes_into_the_database_and_comes_back_with_the_same_export() {
+    let Some(server) = Server::start("database-copy") else {
+        return;
+    };
+    let scratch = &server.scratch;
+    let create = "log create ./log --group trade=order,payment:5 --group stock=stock:2";
+    scratch.run(create).ok();
+    for (number, category) in
+        (0..12).zip(["order", "payment", "stock", "price"].into_iter().cycle())
+    {
+        let file = lines(
+            &format!("{category}/{number}"),
+            number * 10..number * 10 + 10,
+        );
+        scratch.run_with("import - --log ./log", file).ok();
+    }
+    let database = format!("{}&schema=copy", server.address());
+    for (from, to) in [
+        ("./log", &*database),
+        (&database, "./back"),
+        ("./back", "./again"),
+    ] {
+        let said = scratch.run(&format!("log copy {from} {to}"));
+        assert!(
+            said.stderr.contains("both logs say the same\n"),
+            "{}",
+            said.stderr
+        );
+        said.ok();
+    }
+    let export = |log: &str| scratch.run(&format!("log export - --log {log}")).ok();
+    let first = export("./log");
+    assert_eq!(first.lines().count(), 120);
+    for log in [&*database, "./back", "./again"] {
+        assert_eq!(export(log), first, "{log}");
+    }
+    let more = scratch.run(&format!("log copy ./log {database}")).ok();
+    assert!(more.ends_with("; 0 events copied now\n"), "{more}");
+    let other = scratch.run("log create ./other --rest 3");
+    other.ok();
+    let refused = scratch
+        .run(&format!("log copy ./other {database}"))
+        .fails(4);
+    assert!(refused.contains("copy to where no log is yet"), "{refused}");
 }
 
 #[test]

@@ -47,6 +47,30 @@ impl Drop for Server {
     }
 }
 
+/// A connection of somebody else, and what it runs on.
+pub struct Stranger {
+    pub runtime: tokio::runtime::Runtime,
+    pub client: tokio_postgres::Client,
+}
+
+impl Stranger {
+    pub fn connect(address: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+        let (client, connection) = runtime
+            .block_on(tokio_postgres::connect(address, tokio_postgres::NoTls))
+            .unwrap();
+        runtime.spawn(async move { drop(connection.await) });
+        Self { runtime, client }
+    }
+
+    pub fn run(&self, sql: &str) {
+        self.runtime
+            .block_on(self.client.batch_execute(sql))
+            .unwrap();
+    }
+}
+
 fn fresh_dir() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
