@@ -19,7 +19,7 @@ use crate::format::{LogIdentity, Mark};
 use crate::layout_file::{self, Kept, folder, folder_name, of_partition};
 use crate::moved;
 use crate::open::{Probe, check_private, first_mark, make_dir, put_mark, take_lock};
-use crate::options::{Background, Durability, Options, WriteMethod};
+use crate::options::{Background, Durability, ForCopy, Options, WriteMethod};
 use crate::part::write_file;
 use crate::survey::{MARK_FILE, Survey, io_open};
 use crate::sync::lock;
@@ -125,13 +125,13 @@ impl EmbeddedLog {
         };
         check_private(&env, dir)?;
         let held = take_lock(&env, dir)?;
-        moved::refuse(&env, dir, options.for_copy)?;
+        moved::refuse(&env, dir, options.for_copy.is_some())?;
         guard(&env, dir, &kept)?;
         // One clock of all, so that by time too nothing stands before its cause.
         let clock = Arc::new(CausalClock::new(env.clock.clone()));
         let env = match options.for_copy {
-            true => env,
-            false => Env {
+            Some(_) => env,
+            None => Env {
                 clock: clock.clone(),
                 ..env
             },
@@ -189,7 +189,7 @@ impl EmbeddedLog {
         let parts = kept.layout.ids().map(open).collect::<Result<_, _>>()?;
         let decisions = decisions::open_read_only(&env, dir, &kept, options.clone(), &crew)?;
         let logs = (parts, decisions);
-        let how = (options.background, false);
+        let how = (options.background, None);
         Self::of_parts(dir, kept.layout, logs, None, how)
     }
 
@@ -212,7 +212,7 @@ impl EmbeddedLog {
         layout: Layout,
         (parts, decisions): (Vec<SegmentLog>, Option<SegmentLog>),
         writing: Option<(Box<dyn DiskLock>, Arc<CausalClock>)>,
-        (background, for_copy): (Background, bool),
+        (background, for_copy): (Background, Option<ForCopy>),
     ) -> Result<Self, OpenError> {
         let parts: Vec<Arc<SegmentLog>> = parts.into_iter().map(Arc::new).collect();
         let decisions = decisions.map(Arc::new);
@@ -224,7 +224,7 @@ impl EmbeddedLog {
         let files = files.map_err(|e| io_open("opening what is kept of causes", e))?;
         let (held, clock) = writing.unzip();
         let kept_with = (files, decisions.clone());
-        let clock = clock.as_deref().filter(|_| !for_copy);
+        let clock = clock.as_deref().filter(|_| for_copy.is_none());
         let log = together(&layout, &parts, kept_with, clock, for_copy)?;
         Ok(Self {
             layout,
@@ -345,14 +345,16 @@ fn together(
     parts: &[Arc<SegmentLog>],
     (files, decisions): (Vec<Arc<dyn File>>, Option<Arc<SegmentLog>>),
     clock: Option<&CausalClock>,
-    for_copy: bool,
+    for_copy: Option<ForCopy>,
 ) -> Result<Arc<dyn Log>, OpenError> {
     let parts = parts.iter().map(|part| part.clone() as Arc<dyn Log>);
     let decisions = decisions.map(|log| log as Arc<dyn Log>);
     let (layout, parts) = (layout.clone(), parts.collect());
     let opened = match for_copy {
-        true => PartitionedLog::open_for_copy(layout, parts, files),
-        false => PartitionedLog::open_kept(layout, parts, files, decisions),
+        Some(ForCopy::SamePlaces) => PartitionedLog::open_for_copy(layout, parts, files),
+        None | Some(ForCopy::OtherPlaces) => {
+            PartitionedLog::open_kept(layout, parts, files, decisions)
+        }
     };
     let opened = opened.and_then(|log| match clock {
         Some(clock) => log.go_on(clock).map(|()| log),

@@ -72,7 +72,7 @@ pub use embedded::{EmbeddedLog, create};
 pub use layout_file::{folder_names, layout_of};
 pub use moved::moved_to;
 pub use moving::{Moving, seal_moved, settle_moved};
-pub use options::{Background, Durability, Options, WriteMethod};
+pub use options::{Background, Durability, ForCopy, Options, WriteMethod};
 #[cfg(not(feature = "sabotage"))]
 use sabotage::Bug;
 #[cfg(feature = "sabotage")]

@@ -43,7 +43,7 @@ pub(crate) fn open_writer(
     check_private(&env, dir)?;
     let held = take_lock(&env, dir)?;
     // Behind the lock: who moves a log has it too.
-    crate::moved::refuse(&env, dir, options.for_copy)?;
+    crate::moved::refuse(&env, dir, options.for_copy.is_some())?;
 
     // Names that a killed process left may not be durable; what follows builds on them.
     disk.sync_dir(dir)

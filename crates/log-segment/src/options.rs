@@ -62,7 +62,7 @@ pub struct Options {
     /// Whether the log is opened to copy the events of another one into it: then it may still be on
     /// its way here ([`crate::Moving`]), and its clock, which says when each was recorded, is taken
     /// as it is.
-    pub for_copy: bool,
+    pub for_copy: Option<ForCopy>,
     /// A planted bug, for testing the tests.
     #[cfg(feature = "sabotage")]
     pub sabotage: Option<crate::Bug>,
@@ -82,7 +82,7 @@ impl Default for Options {
             reserve_bytes: 64 << 20,
             limits: Limits::default(),
             background: Background::Threads,
-            for_copy: false,
+            for_copy: None,
             #[cfg(feature = "sabotage")]
             sabotage: None,
         }
@@ -97,4 +97,13 @@ impl Options {
             self.sabotage,
         )
     }
+}
+
+/// What is copied into a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForCopy {
+    /// Events to the places that they have in a log of the same layout.
+    SamePlaces,
+    /// Events of a log of another layout, each behind all that it depends on.
+    OtherPlaces,
 }

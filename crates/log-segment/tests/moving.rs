@@ -8,8 +8,8 @@ use anabranch_env::sim::{self, SimDisk, Survival};
 use anabranch_log::copy::{Clocked, Copy, GivenClock, digests};
 use anabranch_log::{Append, Layout, Log, OpenError, ReadMode};
 use anabranch_log_segment::{
-    Background, EmbeddedLog, Moving, Options, SegmentLog, WriteMethod, create, info, layout_of,
-    moved_to, seal_moved, settle_moved, verify,
+    Background, EmbeddedLog, ForCopy, Moving, Options, SegmentLog, WriteMethod, create, info,
+    layout_of, moved_to, seal_moved, settle_moved, verify,
 };
 use anabranch_model::{EventId, NewEvent, StreamId};
 use futures_executor::block_on;
@@ -80,7 +80,7 @@ fn copy(env: &Env) -> Result<(), String> {
         ..env.clone()
     };
     let options = Options {
-        for_copy: true,
+        for_copy: Some(ForCopy::SamePlaces),
         ..simulated()
     };
     let target = EmbeddedLog::open(timed, "/new", options).map_err(words)?;

@@ -117,6 +117,24 @@ pub enum CopyError {
         /// Of what it was to be copied to.
         target_layout: Box<Layout>,
     },
+    /// The logs are laid out alike, and one was to be laid out anew.
+    #[error(
+        "the log has the layout {layout} already; a copy of the same layout needs none to be named"
+    )]
+    SameLayout {
+        /// Of both.
+        layout: Box<Layout>,
+    },
+    /// An event says a place of the old layout.
+    #[error(
+        "the event at {position}, of {stream}, says that a process began behind some events of this layout; in another layout there is no such place, so the log cannot be laid out anew"
+    )]
+    NamesPlace {
+        /// The event.
+        position: Position,
+        /// Its stream.
+        stream: String,
+    },
     /// The other log is no copy of this one.
     #[error(
         "at {position} stands another event than in the log that is copied: it is no copy of that log, or was written to meanwhile; copy to where no log is yet"
@@ -371,7 +389,7 @@ fn appends_of(batch: &EventBatch) -> Result<Vec<Written>, RecordError> {
 /// What a log has taken as a name is one.
 const NO_NAME: RecordError = RecordError("a stored name is none");
 
-fn as_new(event: &EventRef<'_>) -> Result<NewEvent, RecordError> {
+pub(crate) fn as_new(event: &EventRef<'_>) -> Result<NewEvent, RecordError> {
     let meta = match event.meta.is_empty() {
         true => None,
         false => Some(Arc::new(event.meta.decode()?)),
@@ -386,7 +404,7 @@ fn as_new(event: &EventRef<'_>) -> Result<NewEvent, RecordError> {
     })
 }
 
-fn source_error(error: RecordError) -> CopyError {
+pub(crate) fn source_error(error: RecordError) -> CopyError {
     CopyError::Source(malformed(error))
 }
 

@@ -62,6 +62,7 @@ mod expect;
 mod layout;
 mod memory;
 mod partitioned;
+pub mod relayout;
 mod stream;
 
 pub use contract::{

@@ -8,6 +8,7 @@
 
 mod batch;
 mod command_id;
+mod cut_map;
 mod event;
 mod filter;
 mod json;
@@ -23,6 +24,7 @@ mod words;
 
 pub use batch::{Block, BlockEntry, EventBatch, EventBatchIntoIter, EventBatchIter, Reach};
 pub use command_id::{CommandId, content_hash};
+pub use cut_map::CutMap;
 pub use event::{Event, EventRef, NewEvent};
 pub use filter::{Filter, Query, QueryItem};
 pub use json::{

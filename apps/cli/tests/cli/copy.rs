@@ -192,3 +192,73 @@ fn a_log_that_is_moved_keeps_its_id_and_the_seal_of_its_tokens_and_the_old_one_r
         assert!(elsewhere.starts_with("error[moved]"), "{elsewhere}");
     }
 }
+
+/// What an export says of each event in every layout: all but where it stands, and the places it names.
+fn said_of_events(scratch: &Scratch, dir: &str) -> Vec<String> {
+    let mut said: Vec<String> = export(scratch, dir)
+        .iter()
+        .map(|line| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            let members = event.as_object_mut().unwrap();
+            members.retain(|name, _| !name.contains("position") && !name.contains("causes"));
+            event.to_string()
+        })
+        .collect();
+    said.sort_unstable();
+    said
+}
+
+#[test]
+fn a_copy_with_a_layout_has_the_same_events_in_it_and_goes_on_where_it_stopped() {
+    const WIDE: &str = "log copy ./log ./wide --group goods=stock,order:4 --rest 3";
+    for create in ["log create ./log", CREATE] {
+        let scratch = Scratch::new("copy-layout");
+        scratch.run(create).ok();
+        fill(&scratch, 0);
+        let said = scratch.run(WIDE);
+        assert!(
+            said.stderr.contains("positions are others"),
+            "{}",
+            said.stderr
+        );
+        assert_eq!(said.ok(), "40 events in ./wide; 40 events copied now\n");
+        fill(&scratch, 100);
+        let said = scratch.run(WIDE).ok();
+        assert_eq!(said, "80 events in ./wide; 40 events copied now\n");
+        // Without what says how far it has come, it finds that by the ids.
+        std::fs::remove_file(scratch.path("wide/cuts-1")).unwrap();
+        let said = scratch.run(WIDE).ok();
+        assert_eq!(said, "80 events in ./wide; 0 events copied now\n");
+        assert_eq!(
+            said_of_events(&scratch, "./wide"),
+            said_of_events(&scratch, "./log")
+        );
+        let verified = scratch.run("log verify --log ./wide").ok();
+        assert!(!verified.contains("cuts-1"), "{verified}");
+        let info = scratch.run("log info --log ./wide").ok();
+        assert!(info.contains("goods"), "{info}");
+        assert_ne!(id(&scratch, "./wide"), id(&scratch, "./log"));
+    }
+}
+
+#[test]
+fn a_copy_with_a_layout_is_refused_where_it_cannot_be() {
+    let scratch = Scratch::new("copy-layout-words");
+    scratch.run(CREATE).ok();
+    fill(&scratch, 0);
+    let same = CREATE.replace("log create ./log", "log copy ./log ./same");
+    let refused = scratch.run(&same).fails(4);
+    assert!(refused.contains("has the layout"), "{refused}");
+    assert!(!scratch.path("same").exists());
+    for more in ["--move", "--follow"] {
+        let refused = scratch.run(&format!("log copy ./log ./new --rest 2 {more}"));
+        let refused = refused.fails(2);
+        assert!(refused.contains("not with --follow or --move"), "{refused}");
+    }
+    scratch.run("log copy ./log ./two --rest 2").ok();
+    let refused = scratch.run("log copy ./log ./two --rest 3").fails(4);
+    assert!(refused.contains("another layout"), "{refused}");
+    scratch.run("append order/0 --type Stray --log ./two").ok();
+    let at = scratch.run("log copy ./log ./two --rest 2").fails(4);
+    assert!(at.contains("the events of the copy are not those"), "{at}");
+}

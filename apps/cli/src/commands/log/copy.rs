@@ -9,13 +9,14 @@ use std::time::Duration;
 use anabranch::Address;
 use anabranch::env::Env;
 use anabranch::log::copy::{Clocked, Copy, CopyError, GivenClock, TimedLog, digests};
-use anabranch::log::{Layout, Log, OpenError, ReadMode};
+use anabranch::log::{Layout, Log, OpenError, PARTITIONS_MAX, ReadMode};
 use anabranch::model::Cut;
-use anabranch::segment::{self, Durability, EmbeddedLog, Moving, Options};
+use anabranch::segment::{self, Durability, EmbeddedLog, ForCopy, Moving, Options};
 use clap::Args;
 use serde_json::json;
 
 use super::backup::check_target;
+use super::create::LayoutArgs;
 use super::text::events;
 use crate::commands::Context;
 use crate::database::{self, Database, Use};
@@ -24,6 +25,8 @@ use crate::logs;
 use crate::output::{Form, Output, Progress, note};
 use crate::stop::StopSignal;
 
+/// What one partition of what an event depends on counts, in bytes.
+const CAUSE_BYTES: usize = 16;
 /// What a log's server keeps beside its events: what seals its tokens, and its first key.
 const BESIDE: [&str; 2] = ["token.key", "admin.key"];
 
@@ -40,12 +43,16 @@ refuses appends in words that name the new one; it can still be read. Both are d
 program has the log, all is copied and the command says so: stop the program, run the command again,
 and start the program on the new directory.
 
+With --group or --rest the copy, a directory, has another layout, so other positions; all else stays,
+and each event stands behind all that it depended on. For --move the log keeps its layout.
+
 In PostgreSQL the role has to own the log. A server's log gives times of its own.
 
 Examples:
   anabranch log copy ./orders ./copy
   anabranch log copy http://127.0.0.1:7400 ./mirror --follow
   anabranch log copy ./orders 'postgres://owner@db/shop?schema=orders'
+  anabranch log copy ./orders ./wide --group trade=order,payment:8 --rest 2
   anabranch log copy ./orders /mnt/new/orders --move")]
 pub struct CopyArgs {
     /// The address of the log
@@ -60,6 +67,8 @@ pub struct CopyArgs {
     /// Move the log: the old directory takes no appends any more
     #[arg(long = "move")]
     moves: bool,
+    #[command(flatten)]
+    layout: LayoutArgs,
 }
 
 /// Copies the log.
@@ -69,6 +78,17 @@ pub async fn run(args: CopyArgs, context: &Context) -> Outcome {
         stop: StopSignal::new()?,
         copied: 0,
     };
+    let layout = args.layout.layout()?;
+    if let Some(layout) = &layout {
+        if args.moves || args.follow {
+            return Err(Failure::usage(
+                "a log gets another layout in a copy that ends, not with --follow or --move",
+            )
+            .remedy("leave that away, or leave --group and --rest away")
+            .into());
+        }
+        return work.run_layout(&args.source, &args.target, layout).await;
+    }
     if args.moves {
         return work.run_move(&args.source, &args.target).await;
     }
@@ -107,7 +127,7 @@ pub async fn run(args: CopyArgs, context: &Context) -> Outcome {
 }
 
 /// The log that is copied, for reading.
-fn open_source(address: &Address, context: &Context) -> Result<Arc<dyn Log>, Failure> {
+pub(super) fn open_source(address: &Address, context: &Context) -> Result<Arc<dyn Log>, Failure> {
     match address {
         Address::Directory(dir) => {
             logs::check_directory(dir, "a log")?;
@@ -138,18 +158,7 @@ impl Target {
     fn open(address: &Address, layout: &Layout, context: &Context) -> Result<Self, Failure> {
         match address {
             Address::Directory(dir) => {
-                let clock = Arc::new(GivenClock::new(context.env.clock.clone()));
-                let env = Env {
-                    clock: clock.clone(),
-                    ..context.env.clone()
-                };
-                let options = Options {
-                    // What a power cut takes away is copied again.
-                    durability: Durability::Interval(Duration::from_secs(1)),
-                    for_copy: true,
-                    ..context.settings.options.clone()
-                };
-                let log = Arc::new(EmbeddedLog::open(env, dir, options)?);
+                let (log, clock) = open_directory(dir, ForCopy::SamePlaces, context)?;
                 Ok(Self::Directory(log, clock))
             }
             Address::Database(address) => {
@@ -163,12 +172,39 @@ impl Target {
     }
 }
 
+/// The log in this directory, for what is copied into it, with the clock that tells when that was
+/// recorded.
+pub(super) fn open_directory(
+    dir: &Path,
+    how: ForCopy,
+    context: &Context,
+) -> Result<(Arc<EmbeddedLog>, Arc<GivenClock>), Failure> {
+    let clock = Arc::new(GivenClock::new(context.env.clock.clone()));
+    let env = Env {
+        clock: clock.clone(),
+        ..context.env.clone()
+    };
+    let mut options = Options {
+        // What a power cut takes away is copied again.
+        durability: Durability::Interval(Duration::from_secs(1)),
+        for_copy: Some(how),
+        ..context.settings.options.clone()
+    };
+    if how == ForCopy::OtherPlaces {
+        // What an event depends on may be longer to say than it was.
+        let causes_bytes = CAUSE_BYTES * PARTITIONS_MAX as usize;
+        options.limits.headers_bytes_max += causes_bytes;
+        options.limits.batch_bytes_max += causes_bytes;
+    }
+    Ok((Arc::new(EmbeddedLog::open(env, dir, options)?), clock))
+}
+
 /// A command at work.
-struct Work<'a> {
-    context: &'a Context,
-    stop: StopSignal,
+pub(super) struct Work<'a> {
+    pub context: &'a Context,
+    pub stop: StopSignal,
     /// Events, by this command.
-    copied: u64,
+    pub copied: u64,
 }
 
 impl Work<'_> {
@@ -354,18 +390,19 @@ fn keep_beside(from: &PathBuf, to: &PathBuf) -> io::Result<()> {
     fs::rename(&fresh, to)
 }
 
-fn interrupted() -> Failure {
+pub(super) fn interrupted() -> Failure {
     Failure::new(Exit::Failed, "interrupted", "asked to stop before the end")
         .safe("what was copied stays")
         .remedy("run the same command again: it goes on where it stopped")
 }
 
-fn failure(error: CopyError) -> Failure {
+pub(super) fn failure(error: CopyError) -> Failure {
     let what = error.to_string();
     let failure = match error {
-        CopyError::Layout { .. } | CopyError::Differs { .. } => {
-            Failure::new(Exit::Conflict, "no-copy", what)
-        }
+        CopyError::Layout { .. }
+        | CopyError::SameLayout { .. }
+        | CopyError::NamesPlace { .. }
+        | CopyError::Differs { .. } => Failure::new(Exit::Conflict, "no-copy", what),
         CopyError::Hidden { .. } => Failure::new(Exit::Failed, "hidden", what),
         CopyError::Source(error) | CopyError::Target(error) => {
             let exit = Failure::from(error);
@@ -379,7 +416,7 @@ fn failure(error: CopyError) -> Failure {
     failure.safe("the log is as it was, and what was copied before stays")
 }
 
-fn print(work: &Work<'_>, place: &str, at: &Cut, said: &str) -> Outcome {
+pub(super) fn print(work: &Work<'_>, place: &str, at: &Cut, said: &str) -> Outcome {
     let total = at.iter().map(|(_, count)| count).sum::<u64>();
     let text = match work.context.settings.form {
         Form::Text => format!(

@@ -32,6 +32,13 @@ Examples:
 pub struct CreateArgs {
     /// Where the log is: a directory that is empty or not there yet, or postgres://…
     directory: Option<PathBuf>,
+    #[command(flatten)]
+    layout: LayoutArgs,
+}
+
+/// A layout of several partitions.
+#[derive(Debug, Args)]
+pub struct LayoutArgs {
     /// Categories that share partitions, and how many; may be given several times
     #[arg(long, value_name = "NAME=CATEGORY,…:COUNT")]
     group: Vec<Group>,
@@ -40,15 +47,21 @@ pub struct CreateArgs {
     rest: Option<u32>,
 }
 
+impl LayoutArgs {
+    /// The layout; `None` if nothing says one.
+    pub fn layout(self) -> Result<Option<Layout>, Failure> {
+        match (self.group.is_empty(), self.rest) {
+            (true, None) => Ok(None),
+            (_, rest) => Layout::new(self.group, rest.unwrap_or(1))
+                .map(Some)
+                .map_err(|error| Failure::usage(error.to_string()).safe("nothing was made")),
+        }
+    }
+}
+
 /// Makes the log.
 pub fn run(args: CreateArgs, context: &Context) -> Outcome {
-    let layout = match (args.group.is_empty(), args.rest) {
-        (true, None) => None,
-        (_, rest) => Some(
-            Layout::new(args.group, rest.unwrap_or(1))
-                .map_err(|error| Failure::usage(error.to_string()).safe("nothing was made"))?,
-        ),
-    };
+    let layout = args.layout.layout()?;
     let address = args
         .directory
         .as_ref()

@@ -10,6 +10,7 @@ mod copy;
 mod create;
 mod export;
 pub mod info;
+mod relayout;
 mod repair;
 pub mod text;
 mod upgrade;

@@ -36,9 +36,10 @@ pub async fn run(_args: &VerifyArgs, context: &Context) -> Outcome {
     })?;
     drop(progress);
     // What a server keeps beside the log is no part of it, and no surprise.
-    report
-        .remarks
-        .retain(|remark| !anabranch_server::FILES.contains(&remark.file.as_str()));
+    report.remarks.retain(|remark| {
+        let file = remark.file.as_str();
+        !anabranch_server::FILES.contains(&file) && !anabranch_server::is_cuts_file(file)
+    });
     let mut out = Output::stdout();
     match form {
         Form::Text => print_text(&report, &mut out)?,
