@@ -41,3 +41,20 @@ impl Config {
         }
     }
 }
+
+/// What to measure of the log in PostgreSQL.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatabaseConfig {
+    /// Of this the clients and the batch are the measurement's own.
+    pub workload: Workload,
+    /// Partitions of the log besides that of system streams; 0: one alone.
+    pub partitions: u32,
+    /// How long each contender appends, over all rounds.
+    pub seconds: Duration,
+    /// How many rounds.
+    pub rounds: usize,
+    /// Below which directory to write. The measurement makes one of its own there.
+    pub dir: PathBuf,
+    /// Whether that directory stays.
+    pub keep: bool,
+}

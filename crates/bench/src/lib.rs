@@ -21,6 +21,8 @@ mod category;
 mod child;
 mod config;
 mod counting;
+#[cfg_attr(not(feature = "peers"), path = "database_absent.rs")]
+mod database;
 mod dir;
 mod drive;
 mod engine;
@@ -50,7 +52,8 @@ use std::process::Command;
 
 pub use anabranch_log_segment::Durability;
 pub use child::run_child;
-pub use config::Config;
+pub use config::{Config, DatabaseConfig};
+pub use database::measure_database;
 pub use engine::{Engine, OpenLog, Partitions, Segments};
 pub use error::BenchError;
 pub use figures::{Figures, Ratio};

@@ -134,7 +134,7 @@ impl Reach {
 }
 
 impl Row {
-    fn new(work: &str, figure: &str, value: Option<f64>, reach: Reach) -> Self {
+    pub(crate) fn new(work: &str, figure: &str, value: Option<f64>, reach: Reach) -> Self {
         Self {
             work: work.to_owned(),
             figure: figure.to_owned(),
@@ -438,7 +438,7 @@ fn streams_row(compared: &ManyStreams) -> Row {
 }
 
 impl Suite {
-    fn run(&mut self, name: &str, run: &impl Serialize) {
+    pub(crate) fn run(&mut self, name: &str, run: &impl Serialize) {
         self.runs.insert(name.to_owned(), json!(run));
     }
 

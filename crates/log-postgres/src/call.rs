@@ -235,7 +235,7 @@ fn checks(append: &Append, layout: &Layout) -> Vec<(usize, Check)> {
 }
 
 /// What the events of an append are said to depend on.
-fn causes_of(append: &Append) -> Cut {
+pub fn causes_of(append: &Append) -> Cut {
     let mut causes = Cut::start();
     for event in &append.events {
         if let Some(meta) = &event.meta {
@@ -247,7 +247,7 @@ fn causes_of(append: &Append) -> Cut {
 
 /// Metadata as it is kept: of several partitions without the causes, which the database finds
 /// out. `None`: it says nothing.
-fn encoded(meta: &Meta, is_causal: bool) -> Option<Vec<u8>> {
+pub fn encoded(meta: &Meta, is_causal: bool) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     if is_causal && meta.causes != Cut::start() {
         let mut meta = meta.clone();
@@ -284,7 +284,7 @@ fn items_of(query: &Query) -> String {
 }
 
 /// As the database counts. More than that has no log.
-fn as_count(count: u64) -> i64 {
+pub fn as_count(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 

@@ -20,6 +20,7 @@ mod call;
 mod fault;
 mod heads;
 mod open;
+mod plain;
 mod pool;
 mod read;
 mod rows;
@@ -270,8 +271,8 @@ impl Log for PostgresLog {
             let found = self.ask(async move {
                 let schema = pool.schema();
                 let sql = format!(
-                    r#"SELECT e.partition, e."offset", e.version FROM {schema}.partitions p
-                    JOIN {schema}.events e ON e.partition = p.partition AND e.id = $1 LIMIT 1"#
+                    r#"SELECT partition, "offset", version FROM {schema}.events
+                    WHERE id = $1 ORDER BY partition LIMIT 1"#
                 );
                 let id = Uuid::from_u128(id.as_u128());
                 let rows = pool.query(&sql, &[(&id, Type::UUID)]).await;

@@ -189,7 +189,7 @@ impl Lane {
         };
         let sql = format!(
             r#"SELECT "offset", other, count FROM {}.causes
-            WHERE partition = $1 AND "offset" >= $2 AND "offset" < $3 ORDER BY "offset""#,
+            WHERE partition + 0 = $1 AND "offset" >= $2 AND "offset" < $3 ORDER BY "offset""#,
             self.pool.schema()
         );
         let partition = self.partition.0 as i32;

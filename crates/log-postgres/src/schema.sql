@@ -15,7 +15,8 @@ CREATE TABLE SCHEMA.partitions (
     partition integer PRIMARY KEY
 );
 
--- The events. `append` is the offset of the first event of the same append, and `appended` says
+-- The events. Only the primary key begins with the partition, so no plan that was made for a small table looks
+-- for an id or a category by it. `append` is the offset of the first event of the same append, and `appended` says
 -- how many that has. `causes` has the delta of an append, at its first event: partition, count, …
 CREATE TABLE SCHEMA.events (
     partition integer NOT NULL,
@@ -34,10 +35,10 @@ CREATE TABLE SCHEMA.events (
     meta bytea,
     data bytea NOT NULL,
     PRIMARY KEY (partition, "offset"),
-    UNIQUE (partition, id),
+    UNIQUE (id, partition),
     UNIQUE (stream, version)
 );
-CREATE INDEX events_of_category ON SCHEMA.events (partition, category, "offset");
+CREATE INDEX events_of_category ON SCHEMA.events (category, partition, "offset");
 CREATE INDEX events_of_tags ON SCHEMA.events USING gin (tags) WHERE tags IS NOT NULL;
 
 -- What the events of a partition depend on in another one: the newest entry before an offset says
@@ -49,7 +50,8 @@ CREATE TABLE SCHEMA.causes (
     count bigint NOT NULL,
     PRIMARY KEY (partition, other, "offset")
 );
-CREATE INDEX causes_by_offset ON SCHEMA.causes (partition, "offset");
+-- By an expression, so that the newest entry of two partitions is looked for by the key alone.
+CREATE INDEX causes_by_offset ON SCHEMA.causes ((partition + 0), "offset");
 
 -- What nobody may do, whoever asks: events stay as they are.
 CREATE FUNCTION SCHEMA.refuse() RETURNS trigger LANGUAGE plpgsql AS $fn$
@@ -99,7 +101,8 @@ CREATE FUNCTION SCHEMA.append(
     cause_lasts integer[], cause_partitions integer[], cause_counts bigint[],
     siblings bigint[] DEFAULT NULL, times bigint[] DEFAULT NULL
 ) RETURNS TABLE (outcome integer, which integer, at bigint, offsets bigint[], versions bigint[], closure bigint[])
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off SET lock_timeout = '20s' AS $fn$
 #variable_conflict use_variable
 DECLARE
     is_causal boolean := cardinality(cause_lasts) > 0;
@@ -127,7 +130,6 @@ BEGIN
     IF current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    PERFORM set_config('lock_timeout', '20s', true);
     PERFORM 1 FROM SCHEMA.partitions p WHERE p.partition = ANY (locks) ORDER BY p.partition FOR UPDATE;
     <<appends>>
     FOR i IN 1 .. cardinality(homes) LOOP
@@ -167,17 +169,19 @@ BEGIN
         -- Whether they were written before.
         SELECT count(*), min(k), min(k) FILTER (WHERE NOT (e.stream = streams[k] AND e.event_type = types[k] AND e.data = datas[k]))
             INTO found_count, first_found, first_taken
-            FROM generate_series(lo, hi) k JOIN SCHEMA.events e ON e.partition = home AND e.id = ids[k];
+            FROM generate_series(lo, hi) k, LATERAL (SELECT * FROM SCHEMA.events e
+                WHERE e.id = ids[k] AND e.partition + 0 = home LIMIT 1) e;
         IF found_count > 0 THEN
             which := coalesce(first_taken, first_found) - lo;
-            SELECT e."offset" INTO at FROM SCHEMA.events e WHERE e.partition = home AND e.id = ids[lo + which];
+            SELECT e."offset" INTO at FROM SCHEMA.events e WHERE e.id = ids[lo + which] AND e.partition + 0 = home;
             IF first_taken IS NOT NULL OR found_count < hi - lo + 1 THEN
                 outcome := CASE WHEN first_taken IS NOT NULL THEN 2 ELSE 3 END;
                 RETURN NEXT;
                 CONTINUE appends;
             END IF;
             SELECT array_agg(e."offset" ORDER BY k), array_agg(e.version ORDER BY k) INTO offsets, versions
-                FROM generate_series(lo, hi) k JOIN SCHEMA.events e ON e.partition = home AND e.id = ids[k];
+                FROM generate_series(lo, hi) k, LATERAL (SELECT * FROM SCHEMA.events e
+                WHERE e.id = ids[k] AND e.partition + 0 = home LIMIT 1) e;
         END IF;
         is_repeat := found_count > 0;
 
@@ -275,18 +279,17 @@ BEGIN
         END IF;
         this_time := coalesce(times[i], this_time);
         WITH news AS (
-            SELECT * FROM unnest(ids[lo:hi], streams[lo:hi], types[lo:hi], schema_versions[lo:hi],
+            SELECT u.*, coalesce((SELECT e.version + 1 FROM SCHEMA.events e WHERE e.stream = u.stream
+                    ORDER BY e.version DESC LIMIT 1), 0)
+                    + row_number() OVER (PARTITION BY u.stream ORDER BY u.n) - 1 AS version
+                FROM unnest(ids[lo:hi], streams[lo:hi], types[lo:hi], schema_versions[lo:hi],
                     datas[lo:hi], metas[lo:hi], tag_lists[lo:hi])
                 WITH ORDINALITY AS u (id, stream, event_type, schema_version, data, meta, tag_list, n)
-        ), heads AS (
-            SELECT s.stream, coalesce((SELECT e.version + 1 FROM SCHEMA.events e
-                    WHERE e.stream = s.stream ORDER BY e.version DESC LIMIT 1), 0) AS version
-                FROM (SELECT DISTINCT u.stream FROM news u) s
         ), written AS (
             INSERT INTO SCHEMA.events (partition, "offset", append, appended, version, recorded_at,
                 schema_version, id, stream, category, event_type, tags, causes, meta, data)
             SELECT home, ending + u.n - 1, ending, hi - lo + 1,
-                h.version + row_number() OVER (PARTITION BY u.stream ORDER BY u.n) - 1, this_time,
+                u.version, this_time,
                 u.schema_version, u.id, u.stream, split_part(u.stream, '/', 1), u.event_type,
                 (string_to_array(u.tag_list, U&'\001F'))[2:],
                 CASE WHEN u.n = 1 AND joined IS DISTINCT FROM knows THEN
@@ -294,7 +297,7 @@ BEGIN
                         LATERAL (VALUES (1, (k - 1)::bigint), (2, joined[k])) d (o, x)
                         WHERE k - 1 <> home AND joined[k] > knows[k]) END,
                 u.meta, u.data
-            FROM news u JOIN heads h ON h.stream = u.stream
+            FROM news u
             RETURNING "offset", version
         )
         SELECT array_agg(w."offset" ORDER BY w."offset"), array_agg(w.version ORDER BY w."offset")
@@ -307,6 +310,99 @@ BEGIN
     END LOOP;
 END $fn$;
 REVOKE ALL ON FUNCTION SCHEMA.append FROM PUBLIC;
+
+-- Takes appends as the caller has worked them out, all or none; `append` is for what this does not take.
+--
+-- `homes` are their partitions, ascending, and `ends` where each of them ends, as the caller believes. The
+-- rest is by event, in the order of `homes`: `numbers` says which append each belongs to, from 0, `times`
+-- when it was recorded at the earliest, `deltas` what it depends on more than the partition before it
+-- (at the first event of an append: partition, count, …), and `expected` which version it has to get, if that
+-- is asked for.
+--
+-- Nothing is written where a partition ends elsewhere (then there is no `at`), and where a version is not as
+-- expected. An id that is there is an error of its key. That offsets follow one another and nothing depends on
+-- what is not there is looked at here, whoever calls.
+CREATE FUNCTION SCHEMA.append_at(
+    homes integer[], ends bigint[],
+    event_homes integer[], offsets bigint[], numbers integer[], begins bigint[], lengths integer[], times bigint[],
+    ids uuid[], streams text[], types text[], schema_versions bigint[],
+    datas bytea[], metas bytea[], tag_lists text[], deltas text[], expected bigint[]
+) RETURNS TABLE (is_written boolean, at bigint, versions bigint[])
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off SET lock_timeout = '20s' AS $fn$
+#variable_conflict use_variable
+DECLARE
+    is_sound boolean;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'appends need the isolation level READ COMMITTED, and this transaction has another'
+            USING HINT = 'ALTER ROLE … SET default_transaction_isolation = ''read committed''';
+    END IF;
+    IF current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    PERFORM 1 FROM SCHEMA.partitions p WHERE p.partition = ANY (homes) ORDER BY p.partition FOR UPDATE;
+    FOR k IN 1 .. cardinality(homes) LOOP
+        IF ends[k] <> coalesce((SELECT e."offset" + 1 FROM SCHEMA.events e
+                WHERE e.partition = homes[k] ORDER BY e."offset" DESC LIMIT 1), 0) THEN
+            is_written := false;
+            RETURN NEXT;
+            RETURN;
+        END IF;
+    END LOOP;
+    at := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+    WITH news AS MATERIALIZED (
+        SELECT v.*, v.delta_text::bigint[] AS delta,
+            max(CASE WHEN v.rank = 1 THEN coalesce((SELECT e.version + 1 FROM SCHEMA.events e
+                WHERE e.stream = v.stream ORDER BY e.version DESC LIMIT 1), 0) END)
+                OVER (PARTITION BY v.stream) + v.rank - 1 AS version
+            FROM (
+                SELECT u.*, row_number() OVER (PARTITION BY u.stream ORDER BY u.n) AS rank
+                FROM unnest(event_homes, offsets, numbers, begins, lengths, times, ids, streams, types,
+                    schema_versions, datas, metas, tag_lists, deltas, expected)
+                WITH ORDINALITY AS u (home, "offset", number, begin, length, time, id, stream, event_type,
+                    schema_version, data, meta, tag_list, delta_text, expected, n)
+            ) v
+    ), whole AS (
+        SELECT min(u.home) AS home, min(u."offset") AS begin, count(*) AS events,
+            bool_and(u.home IS NOT NULL AND u.begin + u.length - 1 >= u."offset")
+                AND min(u.home) = max(u.home) AND min(u.begin) = min(u."offset") AND max(u.begin) = min(u.begin)
+                AND min(u.length) = count(*) AND max(u.length) = count(*) AS is_whole
+            FROM news u GROUP BY u.number
+    ), dense AS (
+        SELECT bool_and(w.is_whole) AND min(w.begin) = ends[array_position(homes, w.home)]
+                AND sum(w.events) = max(w.begin + w.events) - min(w.begin) AS is_dense
+            FROM whole w GROUP BY w.home
+    ), raises AS MATERIALIZED (
+        SELECT u.home, u.delta[2 * i - 1]::integer AS other, u."offset", u.delta[2 * i] AS count
+            FROM news u, generate_series(1, cardinality(u.delta) / 2) i WHERE u.delta IS NOT NULL
+    ), sound AS MATERIALIZED (
+        SELECT (SELECT coalesce(bool_and(coalesce(d.is_dense, false)), false) FROM dense d)
+            AND NOT EXISTS (SELECT FROM raises r WHERE r.other = r.home OR r.count > coalesce((
+                SELECT e."offset" + 1 FROM SCHEMA.events e
+                WHERE e.partition = r.other ORDER BY e."offset" DESC LIMIT 1), 0)) AS is_sound
+    ), fine AS MATERIALIZED (
+        SELECT s.is_sound AND coalesce((SELECT bool_and(u.version = u.expected) FROM news u), true) AS is_fine
+            FROM sound s
+    ), written AS (
+        INSERT INTO SCHEMA.events (partition, "offset", append, appended, version, recorded_at,
+            schema_version, id, stream, category, event_type, tags, causes, meta, data)
+        SELECT u.home, u."offset", u.begin, u.length, u.version, greatest(u.time, at + u.number),
+            u.schema_version, u.id, u.stream, split_part(u.stream, '/', 1), u.event_type,
+            (string_to_array(u.tag_list, U&'\001F'))[2:], u.delta, u.meta, u.data
+        FROM news u, fine WHERE fine.is_fine ORDER BY u.n
+    ), raised AS (
+        INSERT INTO SCHEMA.causes (partition, other, "offset", count)
+        SELECT r.home, r.other, r."offset", r.count FROM raises r, fine WHERE fine.is_fine
+    )
+    SELECT (SELECT s.is_sound FROM sound s), (SELECT f.is_fine FROM fine f), array_agg(u.version ORDER BY u.n)
+        INTO is_sound, is_written, versions FROM news u;
+    IF is_sound IS NOT TRUE THEN
+        RAISE EXCEPTION 'the places of an append do not follow what is there';
+    END IF;
+    RETURN NEXT;
+END $fn$;
+REVOKE ALL ON FUNCTION SCHEMA.append_at FROM PUBLIC;
 
 -- Takes one append to several partitions: its parts, by ascending partition, as `append` takes appends. The
 -- conditions are those of the first part. All parts are written, or none is.
@@ -322,13 +418,13 @@ CREATE FUNCTION SCHEMA.append_together(
     cause_lasts integer[], cause_partitions integer[], cause_counts bigint[],
     numbers integer[]
 ) RETURNS TABLE (outcome integer, which integer, at bigint, offsets bigint[], versions bigint[], closure bigint[], part integer)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off SET lock_timeout = '20s' AS $fn$
 #variable_conflict use_variable
 DECLARE
     siblings bigint[]; said record; number integer := -1; repeated boolean := false;
     found_count integer; first_found integer; first_taken integer;
 BEGIN
-    PERFORM set_config('lock_timeout', '20s', true);
     PERFORM 1 FROM SCHEMA.partitions p WHERE p.partition = ANY (locks) ORDER BY p.partition FOR UPDATE;
     siblings := array_fill(0::bigint, ARRAY[cardinality(SCHEMA.heads())]);
     FOR i IN 1 .. cardinality(homes) LOOP
@@ -339,15 +435,16 @@ BEGIN
     SELECT count(*), min(numbers[k]), min(numbers[k]) FILTER (WHERE NOT (e.stream = streams[k]
             AND e.event_type = types[k] AND e.data = datas[k]))
         INTO found_count, first_found, first_taken
-        FROM generate_series(1, cardinality(ids)) k JOIN SCHEMA.events e ON e.id = ids[k] AND e.partition =
-            homes[(SELECT min(i) FROM generate_subscripts(lasts, 1) i WHERE lasts[i] >= k)];
+        FROM generate_series(1, cardinality(ids)) k, LATERAL (SELECT * FROM SCHEMA.events e
+            WHERE e.id = ids[k] AND e.partition + 0 =
+                homes[(SELECT min(i) FROM generate_subscripts(lasts, 1) i WHERE lasts[i] >= k)] LIMIT 1) e;
     IF first_taken IS NOT NULL OR found_count > 0 AND found_count < cardinality(ids) THEN
         outcome := CASE WHEN first_taken IS NOT NULL THEN 2 ELSE 3 END;
         which := coalesce(first_taken, first_found);
         SELECT min(i) - 1 INTO part FROM generate_subscripts(lasts, 1) i
             WHERE lasts[i] >= array_position(numbers, which);
         SELECT e."offset" INTO at FROM SCHEMA.events e
-            WHERE e.partition = homes[part + 1] AND e.id = ids[array_position(numbers, which)];
+            WHERE e.id = ids[array_position(numbers, which)] AND e.partition + 0 = homes[part + 1];
         RETURN NEXT;
         RETURN;
     END IF;
@@ -372,7 +469,8 @@ BEGIN
         part := i - 1; outcome := repeated::integer; which := NULL; at := NULL;
         SELECT array_agg(e."offset" ORDER BY k), array_agg(e.version ORDER BY k) INTO offsets, versions
             FROM generate_series(CASE WHEN i = 1 THEN 1 ELSE lasts[i - 1] + 1 END, lasts[i]) k
-            JOIN SCHEMA.events e ON e.partition = homes[i] AND e.id = ids[k];
+            , LATERAL (SELECT * FROM SCHEMA.events e
+                WHERE e.id = ids[k] AND e.partition + 0 = homes[i] LIMIT 1) e;
         SELECT array_agg(coalesce((SELECT c.count FROM SCHEMA.causes c
                 WHERE c.partition = homes[i] AND c.other = p.partition
                 ORDER BY c."offset" DESC LIMIT 1), 0) ORDER BY p.partition)
@@ -389,7 +487,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN
     PERFORM set_config('lock_timeout', '20s', true);
     PERFORM 1 FROM SCHEMA.partitions p ORDER BY p.partition FOR UPDATE;
-    RETURN QUERY SELECT e.partition, e."offset", e.version FROM SCHEMA.partitions p
-        JOIN SCHEMA.events e ON e.partition = p.partition AND e.id = wanted LIMIT 1;
+    RETURN QUERY SELECT e.partition, e."offset", e.version FROM SCHEMA.events e
+        WHERE e.id = wanted ORDER BY e.partition LIMIT 1;
 END $fn$;
 REVOKE ALL ON FUNCTION SCHEMA.settled FROM PUBLIC;

@@ -22,7 +22,8 @@ use crate::call::{Answer, Call, Part, answer_together, answers_of};
 use crate::fault::Fault;
 use crate::heads::Heads;
 use crate::open::weakness_of;
-use crate::pool::{Again, Pool, ask};
+use crate::plain::{Ends, Not};
+use crate::pool::{Again, Pool, Value, ask};
 
 /// How much is under way at a time, in KiB; each append counts one more. Who comes meanwhile
 /// waits.
@@ -30,6 +31,11 @@ const ROOM_KIB: usize = 64 << 10;
 /// The most appends of one transaction, and about how many bytes of data.
 const GROUP_APPENDS_MAX: usize = 512;
 const GROUP_BYTES: usize = 4 << 20;
+
+/// So often a group is tried by the short way: once more after another program has written.
+const PLAIN_TRIES: usize = 3;
+/// What the server says where a key is there already.
+const UNIQUE_VIOLATION: &str = "23505";
 
 /// How often it is looked at whether the server keeps what it acknowledges.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
@@ -75,6 +81,7 @@ impl Writer {
             heads,
             layout: layout.clone(),
             client: None,
+            ends: Ends::default(),
             is_away: false,
             looked: None,
         };
@@ -140,6 +147,7 @@ struct Worker {
     heads: Arc<Heads>,
     layout: Layout,
     client: Option<Client>,
+    ends: Ends,
     /// Nobody has answered the last time: it is asked once, and who waits is told.
     is_away: bool,
     /// When the server was last looked at, whether it keeps what it acknowledges.
@@ -199,7 +207,9 @@ impl Worker {
         }
         let appends: Vec<_> = group.iter().map(|it| (it.home(), &it.append)).collect();
         let mut answers = self.ask(&appends).await;
-        if let Err(Failed::Refused(_)) = &answers
+        if let Err(failed) = &answers
+            && failed.is_refused
+            && !failed.may_be_written
             && appends.len() > 1
         {
             // One of them may be the reason: the others must not suffer for it.
@@ -233,8 +243,8 @@ impl Worker {
         let appends: Vec<_> = appends.collect();
         let times = recorded.iter().map(|it| it.recorded_at as i64).collect();
         let call = Call::recorded(&appends, times, &self.layout);
-        let answers = match self.call("append", &call).await {
-            Ok(rows) => answers_of(&appends, &rows, &self.layout).map_err(Failed::Refused),
+        let answers = match self.call("append", &call.values()).await {
+            Ok(rows) => answers_of(&appends, &rows, &self.layout).map_err(Failed::refused),
             Err(failed) => Err(failed),
         };
         let answers = answers.unwrap_or_else(|failed| vec![Err(failed.error())]);
@@ -246,24 +256,78 @@ impl Worker {
 
     /// One transaction, again and again until it is known what became of it.
     async fn ask(&mut self, appends: &[(PartitionId, &Append)]) -> Result<Vec<Answer>, Failed> {
+        if let Some(answers) = self.ask_plain(appends).await? {
+            return Ok(answers);
+        }
         let call = Call::new(appends, &self.layout);
-        let rows = self.call("append", &call).await?;
-        answers_of(appends, &rows, &self.layout).map_err(Failed::Refused)
+        let rows = self.call("append", &call.values()).await?;
+        answers_of(appends, &rows, &self.layout).map_err(Failed::refused)
+    }
+
+    /// The same by the short way; `None`: nothing was written, and the long way has to be gone.
+    async fn ask_plain(
+        &mut self,
+        appends: &[(PartitionId, &Append)],
+    ) -> Result<Option<Vec<Answer>>, Failed> {
+        let homes = || appends.iter().map(|(home, _)| *home);
+        for _ in 0..PLAIN_TRIES {
+            let plan = match self.ends.plan(appends, &self.layout) {
+                Ok(plan) => plan,
+                Err(Not::Plain) => return Ok(None),
+                Err(Not::Known(wanted)) => {
+                    // Who does not answer now is asked by the long way, which waits and says so.
+                    match self.ends.ask(&self.pool, &self.layout, &wanted).await {
+                        Ok(()) => continue,
+                        Err(_) => return Ok(None),
+                    }
+                }
+            };
+            let rows = match self.call("append_at", &plan.values()).await {
+                Ok(rows) => rows,
+                Err(failed) if failed.code == UNIQUE_VIOLATION => {
+                    // An id is there, or somebody writes past the lock.
+                    self.ends.forget(homes());
+                    return Ok(None);
+                }
+                Err(failed) => {
+                    self.ends.forget(homes());
+                    return Err(failed);
+                }
+            };
+            let strange = || Failed::refused("the answer to appends is not understood".to_owned());
+            let is_written = rows.first().map(|row| row.try_get::<_, bool>(0));
+            match is_written {
+                Some(Ok(true)) => {
+                    return self
+                        .ends
+                        .written(&plan, &rows)
+                        .ok_or_else(strange)
+                        .map(Some);
+                }
+                Some(Ok(false)) => self.ends.forget(homes()),
+                None | Some(Err(_)) => return Err(strange()),
+            }
+            let is_refused = rows.first().map(|row| row.try_get::<_, Option<i64>>(1));
+            if let Some(Ok(Some(_))) = is_refused {
+                return Ok(None);
+            }
+        }
+        Ok(None)
     }
 
     /// The same of an append to several partitions.
     async fn ask_together(&mut self, append: &Append, parts: &[Part]) -> Result<Answer, Failed> {
         let call = Call::together(append, parts, &self.layout);
-        let rows = self.call("append_together", &call).await?;
-        answer_together(append, parts, &rows, &self.layout).map_err(Failed::Refused)
+        let rows = self.call("append_together", &call.values()).await?;
+        answer_together(append, parts, &rows, &self.layout).map_err(Failed::refused)
     }
 
     async fn call(
         &mut self,
         function: &str,
-        call: &Call<'_>,
+        values: &[Value<'_>],
     ) -> Result<Vec<tokio_postgres::Row>, Failed> {
-        let places: Vec<_> = (1..=call.values().len()).map(|n| format!("${n}")).collect();
+        let places: Vec<_> = (1..=values.len()).map(|n| format!("${n}")).collect();
         let (schema, places) = (self.pool.schema(), places.join(", "));
         let sql = format!("SELECT * FROM {schema}.{function}({places})");
         let mut again = Again::new(match self.is_away {
@@ -272,25 +336,25 @@ impl Worker {
         });
         let mut may_be_written = false;
         loop {
-            let fault = match self.try_once(&sql, call).await {
+            let fault = match self.try_once(&sql, values).await {
                 Ok(rows) => {
                     self.is_away = false;
                     return Ok(rows);
                 }
                 Err(fault) => fault,
             };
-            if let Fault::Refused { text, .. } = &fault {
-                return Err(match may_be_written {
-                    true => Failed::Unknown(text.clone()),
-                    false => Failed::Refused(text.clone()),
-                });
-            }
+            let code = match &fault {
+                Fault::Refused { code, .. } => Some(code.clone()),
+                Fault::Away(_) | Fault::Lost(_) | Fault::Busy(_) => None,
+            };
             may_be_written |= matches!(fault, Fault::Lost(_));
-            if !again.wait().await {
-                self.is_away = true;
-                return Err(match may_be_written {
-                    true => Failed::Unknown(fault.to_string()),
-                    false => Failed::Unavailable(fault.to_string()),
+            if code.is_some() || !again.wait().await {
+                self.is_away = code.is_none();
+                return Err(Failed {
+                    is_refused: code.is_some(),
+                    may_be_written,
+                    code: code.unwrap_or_default(),
+                    reason: fault.to_string(),
                 });
             }
         }
@@ -299,14 +363,14 @@ impl Worker {
     async fn try_once(
         &mut self,
         sql: &str,
-        call: &Call<'_>,
+        values: &[Value<'_>],
     ) -> Result<Vec<tokio_postgres::Row>, Fault> {
         let client = match self.client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
             None => self.pool.connect().await?,
         };
         self.look(&client).await?;
-        let asked = ask(&client, sql, &call.values(), self.pool.patience()).await;
+        let asked = ask(&client, sql, values, self.pool.patience()).await;
         if !matches!(asked, Err(Fault::Lost(_))) {
             self.client = Some(client);
         }
@@ -363,23 +427,34 @@ pub fn placed_of(row: &tokio_postgres::Row) -> Result<Placed, ReadError> {
 }
 
 /// Why a transaction has no answers.
-enum Failed {
-    /// The server refuses it as it is.
-    Refused(String),
-    Unavailable(String),
-    Unknown(String),
+struct Failed {
+    /// The server refuses it as it is, and says so by this code.
+    is_refused: bool,
+    code: String,
+    /// An earlier try may have been done.
+    may_be_written: bool,
+    reason: String,
 }
 
 impl Failed {
+    /// Nobody can make anything of it.
+    fn refused(reason: String) -> Self {
+        Self {
+            is_refused: true,
+            code: String::new(),
+            may_be_written: false,
+            reason,
+        }
+    }
+
     fn error(&self) -> AppendError {
-        match self {
-            Self::Refused(reason) | Self::Unavailable(reason) => AppendError::Unavailable {
-                reason: format!("PostgreSQL: {reason}"),
+        let reason = format!("PostgreSQL: {}", self.reason);
+        match self.may_be_written {
+            false => AppendError::Unavailable {
+                reason,
                 retry_after: None,
             },
-            Self::Unknown(reason) => AppendError::Unknown {
-                reason: format!("PostgreSQL: {reason}"),
-            },
+            true => AppendError::Unknown { reason },
         }
     }
 }

@@ -261,6 +261,45 @@ fn events_cannot_be_changed_or_taken_out_by_statements() {
 }
 
 #[test]
+fn who_may_append_leaves_no_gap_and_depends_on_nothing_that_is_not_there() {
+    let Some(server) = Server::start("appends by statements") else {
+        return;
+    };
+    let address = server.log();
+    let log = open(&address, 3);
+    block_on(log.append(Append::event(event("order/1", 1)))).unwrap();
+    let schema = address.split_once("schema=").unwrap().1;
+    let schema = schema.split('&').next().unwrap();
+    let stranger = Stranger::connect(&server.address);
+    let call = |offset: i64, begin: i64, delta: &str| {
+        format!(
+            "SELECT {schema}.append_at(ARRAY[1], (SELECT ARRAY[count(*)] FROM {schema}.events
+                WHERE partition = 1), ARRAY[1], ARRAY[{offset}::bigint], ARRAY[0],
+                ARRAY[{begin}::bigint], ARRAY[1], ARRAY[0::bigint], ARRAY[gen_random_uuid()],
+                ARRAY['load/1'], ARRAY['T'], ARRAY[1::bigint], ARRAY[''::bytea], ARRAY[NULL::bytea],
+                ARRAY[NULL::text], ARRAY['{delta}'], ARRAY[NULL::bigint])"
+        )
+    };
+    let head = block_on(log.head()).unwrap();
+    let end = head.get(PartitionId(1)) as i64;
+    let wrong = [
+        call(end + 1, end + 1, "{}"),
+        call(end, end + 1, "{}"),
+        call(end, end, "{2,7}"),
+        call(end, end, "{1,1}"),
+    ];
+    for sql in wrong {
+        let runtime = &stranger.runtime;
+        let refused = runtime.block_on(stranger.client.batch_execute(&sql));
+        let refused = refused.unwrap_err();
+        let said = refused.as_db_error().unwrap().message().to_owned();
+        assert!(said.contains("do not follow"), "{said}: {sql}");
+    }
+    stranger.run(&call(end, end, "{}"));
+    assert_eq!(read_all(&log).len(), 2);
+}
+
+#[test]
 fn a_log_that_is_not_there_is_not_made_by_who_only_reads() {
     let Some(server) = Server::start("opening a log in PostgreSQL that is not there") else {
         return;

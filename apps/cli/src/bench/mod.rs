@@ -1,5 +1,6 @@
 //! `anabranch bench log`.
 
+pub mod database;
 pub mod hosted;
 
 use std::path::PathBuf;

@@ -6,12 +6,13 @@ use anabranch::Address;
 use clap::Subcommand;
 
 use super::Context;
+use crate::bench::database::{self, BenchDatabase};
 use crate::bench::hosted::{self, BenchEntity, BenchSaga, BenchView};
 use crate::bench::{self, BenchLog, ResultForm};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Form, Output, note};
 
-/// Measure speed and size: log, remote, entity, saga, view
+/// Measure speed and size: log, remote, database, entity, saga, view
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     Log(Box<BenchLog>),
@@ -24,6 +25,7 @@ Examples:
   anabranch bench remote
   anabranch bench remote --clients 16 --batch 100 --peer redis")]
     Remote(Box<BenchLog>),
+    Database(BenchDatabase),
     Entity(BenchEntity),
     Saga(BenchSaga),
     View(BenchView),
@@ -50,6 +52,9 @@ pub fn run(command: &BenchCommand, context: &Context) -> Outcome {
         }
         BenchCommand::Remote(args) => {
             bench::run(args, true, beside, durability, result_form, &progress)
+        }
+        BenchCommand::Database(args) => {
+            database::run(args, beside, durability, result_form, &progress)
         }
         BenchCommand::Entity(args) => {
             hosted::run_entity(args, beside, durability, result_form, &progress)

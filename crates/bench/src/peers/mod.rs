@@ -10,7 +10,7 @@ mod fake;
 #[cfg(feature = "peers")]
 mod nats;
 #[cfg(feature = "peers")]
-mod postgres;
+pub(crate) mod postgres;
 #[cfg(feature = "peers")]
 mod redis;
 mod served;
@@ -83,10 +83,16 @@ async fn ready(peer: Peer, dir: &BenchDir, workload: &Workload) -> Result<ReadyP
 
 #[cfg(not(feature = "peers"))]
 async fn ready(peer: Peer, _: &BenchDir, _: &Workload) -> Result<ReadyPeer, BenchError> {
-    Err(BenchError::Peer {
-        peer: peer.name(),
+    Err(absent(peer.name()))
+}
+
+/// Why a program that was built without other systems measures none.
+#[cfg(not(feature = "peers"))]
+pub(crate) fn absent(peer: &'static str) -> BenchError {
+    BenchError::Peer {
+        peer,
         reason: "this program was built without other systems; build one that has them with \
                  `cargo build --release -p anabranch-cli --features peers`"
             .to_owned(),
-    })
+    }
 }
