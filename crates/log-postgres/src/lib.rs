@@ -19,6 +19,7 @@ mod address;
 mod call;
 mod fault;
 mod heads;
+mod holds;
 mod open;
 mod plain;
 mod pool;
@@ -46,6 +47,8 @@ use crate::address::{Address, Durability};
 use crate::call::parts_of;
 use crate::fault::Fault;
 use crate::heads::Heads;
+#[doc(hidden)]
+pub use crate::holds::Holds;
 use crate::open::Described;
 use crate::pool::Pool;
 use crate::writer::{Writer, placed_of};
@@ -65,6 +68,9 @@ pub struct Options {
     pub limits: Limits,
     /// Whether appends are refused.
     pub read_only: bool,
+    /// What holds back reads of partitions, in tests.
+    #[doc(hidden)]
+    pub holds: Option<Arc<dyn Holds>>,
 }
 
 impl Default for Options {
@@ -75,6 +81,7 @@ impl Default for Options {
             layout: None,
             limits: Limits::default(),
             read_only: false,
+            holds: None,
         }
     }
 }
@@ -254,7 +261,16 @@ impl Log for PostgresLog {
         // An append that is about to be written is not later than this.
         let begins = self.beginning.clone().try_read_owned().ok();
         if !self.described.layout.is_one() {
-            return several::all(&self.handle, (pool, heads), from, filter, mode, begins);
+            let holds = self.options.holds.clone();
+            return several::all(
+                &self.handle,
+                (pool, heads),
+                from,
+                filter,
+                mode,
+                begins,
+                holds,
+            );
         }
         read::stream(&self.handle, |to| {
             read::all((pool, heads), from, filter, mode, begins, to)

@@ -16,6 +16,7 @@ use tokio_postgres::types::Type;
 use crate::call::list;
 use crate::fault::Fault;
 use crate::heads::{Heads, ask};
+use crate::holds::Holds;
 use crate::pool::{Pool, Value};
 use crate::rows::{COLUMNS, Stored, block, events};
 
@@ -139,6 +140,7 @@ pub struct Lane {
     condition: String,
     /// Who is told what the events depend on in other partitions, before they are given.
     learn: Option<Learn>,
+    pub holds: Option<Arc<dyn Holds>>,
 }
 
 type Learn = Box<dyn Fn(Vec<Dependency>) + Send + Sync>;
@@ -174,6 +176,7 @@ impl Lane {
             rest,
             condition,
             learn: None,
+            holds: None,
         }
     }
 
@@ -239,10 +242,26 @@ impl Lane {
     /// Gives what stands before `until`, which is where an append ends.
     pub async fn forward(&mut self, until: u64, to: &To) -> Result<(), Ended> {
         while self.at < until {
-            let batch = self.next(until).await?;
+            let allowed = until.min(self.allowed().await);
+            let batch = self.next(allowed).await?;
+            if let Some(holds) = &self.holds {
+                holds.took(self.partition, self.at);
+            }
             give(to, batch).await?;
         }
         Ok(())
+    }
+
+    /// Waits until something more may be given, and says up to where.
+    async fn allowed(&self) -> u64 {
+        let Some(holds) = &self.holds else {
+            return u64::MAX;
+        };
+        std::future::poll_fn(|cx| match holds.limit(self.partition, cx) {
+            limit if limit > self.at => Poll::Ready(limit),
+            _ => Poll::Pending,
+        })
+        .await
     }
 
     /// Gives what there is and what comes.

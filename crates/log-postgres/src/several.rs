@@ -16,6 +16,7 @@ use tokio_postgres::types::Type;
 
 use crate::fault::Fault;
 use crate::heads::{Heads, ask};
+use crate::holds::Holds;
 use crate::pool::{Pool, Value};
 use crate::read::{self, Begins, Item, Lane, check_cut};
 
@@ -92,11 +93,12 @@ pub fn all(
     filter: Filter,
     mode: ReadMode,
     begins: Begins,
+    holds: Option<Arc<dyn Holds>>,
 ) -> EventStream {
     let (to, start) = oneshot::channel();
     let inside = handle.clone();
     handle.spawn(async move {
-        let begun = begin(&inside, (pool, heads), from, filter, mode, begins).await;
+        let begun = begin(&inside, (pool, heads), from, filter, mode, begins, holds).await;
         // The reader may have gone.
         drop(to.send(begun));
     });
@@ -110,6 +112,7 @@ async fn begin(
     filter: Filter,
     mode: ReadMode,
     begins: Begins,
+    holds: Option<Arc<dyn Holds>>,
 ) -> Result<Box<dyn BatchSource>, ReadError> {
     let head = ask(&pool).await.map_err(Fault::of_read)?;
     drop(begins);
@@ -136,6 +139,7 @@ async fn begin(
         let mut lane = Lane::new(pool.clone(), partition, at, filter.clone());
         let learned = learned.clone();
         lane.learn(move |news| learned.of(p).extend(news));
+        lane.holds.clone_from(&holds);
         let until = (mode == ReadMode::ToHead).then(|| head.get(partition));
         let ends = heads.follow();
         let events = read::stream(handle, |to| async move {

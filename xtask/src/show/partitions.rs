@@ -30,7 +30,7 @@ pub const ITEMS: [Item; 8] = [
         run: Run::Once(conformance),
     },
     Item {
-        says: "each scenario of causality holds through HTTP with tokens, on eight partitions",
+        says: "each scenario of causality holds through HTTP with tokens, on an embedded log of eight partitions and in PostgreSQL",
         run: Run::Once(scenarios),
     },
     Item {
@@ -42,7 +42,7 @@ pub const ITEMS: [Item; 8] = [
         run: Run::Once(judged),
     },
     Item {
-        says: "a log of 14 partitions is copied and moved: its export stays the same, byte for byte",
+        says: "a log of 14 partitions is copied, into PostgreSQL and back, and moved: its export stays the same, byte for byte",
         run: Run::Once(moved),
     },
     Item {
@@ -159,23 +159,35 @@ fn causality(name: &str) -> Vec<&str> {
 const SCENARIOS: u32 = 18;
 
 fn scenarios(workspace: &Workspace) -> Outcome<String> {
-    let passed = tests_pass(workspace, &causality("on_embedded::b11_"))?;
+    let server = Server::start("scenarios")?;
+    let address = server.0.address()?;
+    let mut figures = Vec::new();
     let mut missing = Vec::new();
-    for number in 1..=SCENARIOS {
-        let name = format!("on_embedded::b11_{number:02}_");
-        if tests_pass(workspace, &causality(&name)).is_err() {
-            missing.push(number.to_string());
+    for (module, engine) in ENGINES {
+        let tests = |name: String| {
+            let tests = causality(&name);
+            tests_pass_beside(workspace, &tests, Some(&address))
+        };
+        let passed = tests(format!("{module}::b11_"))?;
+        figures.push(format!("{passed} tests {engine}"));
+        for number in 1..=SCENARIOS {
+            if tests(format!("{module}::b11_{number:02}_")).is_err() {
+                missing.push(format!("{number} {engine}"));
+            }
         }
     }
-    let figure = format!("{passed} tests on an embedded log of eight partitions");
+    let figure = figures.join(", ");
     match missing.is_empty() {
         true => Ok(figure),
-        false => Err(format!(
-            "{figure}; no test of scenario {}",
-            missing.join(", ")
-        )),
+        false => Err(format!("{figure}; no test of {}", missing.join(", "))),
     }
 }
+
+/// The modules of the scenarios, and what they run on.
+const ENGINES: [(&str, &str); 2] = [
+    ("on_embedded", "on an embedded log of eight partitions"),
+    ("on_postgres", "in PostgreSQL"),
+];
 
 fn ablations(workspace: &Workspace) -> Outcome<String> {
     let seen = tests_pass(workspace, &causality("protections::"))?;
@@ -199,8 +211,7 @@ fn judged(workspace: &Workspace) -> Outcome<String> {
         let first = verdict(&program, &examples.join(name), code)?;
         told.push(format!("{name}: {first}"));
     }
-    let place = std::env::temp_dir().join(format!("anabranch-show-boards-{}", std::process::id()));
-    let server = Server(Postgres::start(&place)?);
+    let server = Server::start("boards")?;
     let boards = causality("histories::");
     let wrong = tests_pass_beside(workspace, &boards, Some(&server.0.address()?))? - 1;
     let ours = workspace.target()?.join("tmp/histories");
@@ -251,12 +262,15 @@ fn moved(workspace: &Workspace) -> Outcome<String> {
         .chain(["--listen", "127.0.0.1:0"])
         .collect();
     run(&demo)?;
-    run(&["log", "copy", "./log", "./copy"])?;
+    let server = Server::start("copies")?;
+    let database = format!("{}?durability=unchecked", server.0.address()?);
+    run(&["log", "copy", "./log", &database])?;
+    run(&["log", "copy", &database, "./copy"])?;
     run(&["log", "copy", "./copy", "./again"])?;
     run(&["log", "copy", "./log", "./moved", "--move"])?;
     let export = |log: &str| run(&["--log", log, "log", "export"]);
     let first = export("./log")?;
-    for other in ["./copy", "./again", "./moved"] {
+    for other in [&*database, "./copy", "./again", "./moved"] {
         if export(other)? != first {
             return Err(format!("the export of {other} is not that of ./log"));
         }
@@ -304,6 +318,15 @@ const DATABASE_RUNS: Duration = Duration::from_secs(20);
 
 /// A server of PostgreSQL that is stopped, and whose data is removed, at the end.
 struct Server(Postgres);
+
+impl Server {
+    /// One that keeps nothing beyond a power cut: for tests.
+    fn start(name: &str) -> Outcome<Self> {
+        // The server's user may not be able to get below the target directory.
+        let name = format!("anabranch-show-{name}-{}", std::process::id());
+        Ok(Self(Postgres::start(&std::env::temp_dir().join(name))?))
+    }
+}
 
 impl Drop for Server {
     fn drop(&mut self) {

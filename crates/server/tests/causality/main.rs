@@ -1,8 +1,8 @@
 //! What causality promises a user: through HTTP with tokens, on a log of several partitions.
 //!
 //! The tests are called as the scenarios of the table that they are of: an effect is never seen
-//! without its cause, and a session never goes back. Each is run on an engine by [`engine`], and
-//! again on [`minimal`] engines that lack one protection each, where it has to fail.
+//! without its cause, and a session never goes back. Each is run on engines by [`engine`], one embedded and
+//! one in PostgreSQL, and again on [`minimal`] engines that lack one protection each, where it has to fail.
 //!
 //! Not here yet, because it needs another layout: 16 (a log that gets another layout).
 
@@ -12,6 +12,7 @@ mod explicit;
 mod histories;
 mod items;
 mod minimal;
+mod postgres;
 mod protections;
 mod scenarios;
 mod session;

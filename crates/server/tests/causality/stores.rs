@@ -1,8 +1,9 @@
 //! The board again, kept in SQLite and in PostgreSQL.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::Mutex;
 
 use anabranch_domain::{EventRef, HandleError, Query, View};
 use anabranch_env::Env;
@@ -92,7 +93,7 @@ impl Stores {
         let name = format!("anabranch-boards-{:032x}", Env::os().rng.next_u128());
         Self {
             dir: std::env::temp_dir().join(name),
-            database: address(),
+            database: address("histories of views in PostgreSQL"),
         }
     }
 
@@ -125,9 +126,9 @@ impl Drop for Stores {
     }
 }
 
-/// Where PostgreSQL is. Without a server the tests say so.
-fn address() -> Option<String> {
-    static SAID: Once = Once::new();
+/// Where PostgreSQL is. Without a server the tests say what is skipped.
+pub fn address(what: &str) -> Option<String> {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let from_environment = std::env::var("ANABRANCH_TEST_POSTGRES").ok();
     let found = from_environment.or_else(|| {
         // What `cargo xtask backends up` leaves beside the directory of this test's files.
@@ -135,13 +136,11 @@ fn address() -> Option<String> {
         #[expect(clippy::disallowed_methods, reason = "xtask has written it")]
         std::fs::read_to_string(file).ok()
     });
-    if found.is_none() {
-        SAID.call_once(|| {
-            let text = "skipped: histories of views in PostgreSQL: there is no server; \
-                        `cargo xtask backends up` starts one\n";
-            // Not by a macro, whose output a passing test keeps to itself.
-            std::io::stderr().write_all(text.as_bytes()).unwrap();
-        });
+    if found.is_none() && SAID.lock().unwrap().insert(what.to_owned()) {
+        let text =
+            format!("skipped: {what}: there is no server; `cargo xtask backends up` starts one\n");
+        // Not by a macro, whose output a passing test keeps to itself.
+        std::io::stderr().write_all(text.as_bytes()).unwrap();
     }
     found
 }
