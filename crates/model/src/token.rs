@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
+use crate::cut_map::CutMap;
 use crate::place::{Cut, PartitionId};
 
 /// What a client has done so far, as two cuts of the log; `deps` is never beyond `seen`.
@@ -87,6 +90,8 @@ pub struct TokenSeal {
     domain: u64,
     epoch: u32,
     keys: Vec<TokenKey>,
+    /// How the cuts of each earlier layout are read in the one after it, the oldest first; or none.
+    earlier: Arc<[CutMap]>,
 }
 
 /// A secret that tokens are sealed with, and the number that says which one it is.
@@ -142,6 +147,16 @@ pub enum TokenError {
         /// The newest map known here.
         known: u32,
     },
+    /// Made when the log had another layout, and nothing here says how its cuts are read now.
+    #[error(
+        "the token is of an earlier layout of the log ({found}, now {known}), whose positions mean nothing here; go on without it"
+    )]
+    OlderEpoch {
+        /// The layout that the token knows.
+        found: u32,
+        /// The layout of the log.
+        known: u32,
+    },
     /// It has seen what the log does not have.
     #[error(
         "the token has seen {count} events of partition {}, but there are {head}: events were lost, or it belongs to another log",
@@ -171,7 +186,22 @@ impl TokenSeal {
             domain,
             epoch,
             keys: vec![key],
+            earlier: Arc::default(),
         }
+    }
+
+    /// Accepts tokens of earlier layouts of the log too. These say how the cuts of each are read in the
+    /// one after it, the oldest first; so the layout of today has their count as its number.
+    #[must_use]
+    pub fn after(mut self, earlier: Vec<CutMap>) -> Self {
+        self.epoch = earlier.len() as u32;
+        self.earlier = earlier.into();
+        self
+    }
+
+    /// The number of the layout of its tokens: how many the log had before.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// The log whose tokens it seals.
@@ -204,8 +234,49 @@ impl TokenSeal {
         to_base64(&bytes)
     }
 
-    /// The session of a token.
+    /// The session of a token. One of an earlier layout has seen at least what it had seen there.
+    ///
+    /// # Errors
+    ///
+    /// It is no token of this log, or nothing here says how to read it.
     pub fn open(&self, token: &str) -> Result<Session, TokenError> {
+        let (found, Session { deps, seen }) = self.read(token)?;
+        let (deps, seen) = (self.now(found, deps)?, self.now(found, seen)?);
+        Ok(Session { deps, seen })
+    }
+
+    /// The session of a token of the layout that the log has now: where somebody reads on from it,
+    /// more than it had seen would be passed over.
+    ///
+    /// # Errors
+    ///
+    /// It is no token of this log, or is of an earlier layout.
+    pub fn open_place(&self, token: &str) -> Result<Session, TokenError> {
+        let (found, session) = self.read(token)?;
+        match found == self.epoch {
+            true => Ok(session),
+            false => Err(self.older(found)),
+        }
+    }
+
+    fn older(&self, found: u32) -> TokenError {
+        let known = self.epoch;
+        TokenError::OlderEpoch { found, known }
+    }
+
+    /// A cut of the layout with this number, as one of the layout of now.
+    fn now(&self, found: u32, mut cut: Cut) -> Result<Cut, TokenError> {
+        if found < self.epoch && self.earlier.is_empty() {
+            return Err(self.older(found));
+        }
+        for map in self.earlier.iter().skip(found as usize) {
+            cut = map.round_up(&cut)?;
+        }
+        Ok(cut)
+    }
+
+    /// Which layout a token knows, and its session in that.
+    fn read(&self, token: &str) -> Result<(u32, Session), TokenError> {
         if token.len() > TOKEN_CHARS_MAX {
             return Err(TokenError::Malformed("it is too long"));
         }
@@ -243,7 +314,7 @@ impl TokenSeal {
         if !rest.is_empty() || !seen.covers(&deps) {
             return Err(TokenError::Malformed("its parts do not fit together"));
         }
-        Ok(Session { deps, seen })
+        Ok((found, Session { deps, seen }))
     }
 }
 
@@ -447,10 +518,63 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_an_earlier_key_or_map_is_taken() {
-        let old = TokenSeal::new(7, 2, key(1)).seal(&session());
+    fn a_token_of_an_earlier_key_is_taken() {
+        let old = TokenSeal::new(7, 3, key(1)).seal(&session());
         let new = TokenSeal::new(7, 3, key(2)).also_accepting(key(1));
         assert_eq!(new.open(&old), Ok(session()));
+    }
+
+    /// A layout that came after another: of each old partition so many events, which all went to
+    /// partition 9.
+    fn after(count: u64) -> CutMap {
+        let mut map = CutMap::new(8);
+        for partition in [0, 1, 3, 9, 70_000] {
+            map.note(
+                PartitionId(partition),
+                count,
+                &Cut::start(),
+                &cut(&[(9, count + 1)]),
+            );
+        }
+        map
+    }
+
+    #[test]
+    fn a_token_of_an_earlier_layout_has_seen_at_least_as_much() {
+        let plain = TokenSeal::new(7, 0, key(1));
+        let old = plain.seal(&session());
+        let once = plain.clone().after(vec![after(300)]);
+        let opened = once.open(&old).unwrap();
+        assert_eq!(
+            (opened.seen(), opened.deps()),
+            (&cut(&[(9, 301)]), &cut(&[(9, 301)]))
+        );
+        let twice = plain.clone().after(vec![after(300), after(400)]);
+        assert_eq!(twice.open(&old).unwrap().seen(), &cut(&[(9, 401)]));
+        let between = once.seal(&opened);
+        assert_eq!(twice.open(&between).unwrap().seen(), &cut(&[(9, 401)]));
+        assert_eq!(
+            plain.open(&between),
+            Err(TokenError::NewerEpoch { found: 1, known: 0 })
+        );
+        // What came to the old log behind the copy is not in the new one.
+        let short = plain.clone().after(vec![after(299)]);
+        assert!(matches!(
+            short.open(&old),
+            Err(TokenError::BeyondHead { .. })
+        ));
+        assert_eq!(once.open(&plain.seal(&Session::new())), Ok(Session::new()));
+    }
+
+    #[test]
+    fn a_token_of_an_earlier_layout_is_no_place_to_read_on_from() {
+        let plain = TokenSeal::new(7, 0, key(1));
+        let older = Err(TokenError::OlderEpoch { found: 0, known: 1 });
+        let once = plain.clone().after(vec![after(300)]);
+        assert_eq!(once.open_place(&plain.seal(&session())), older);
+        assert_eq!(once.open_place(&once.seal(&session())), Ok(session()));
+        let unknown = TokenSeal::new(7, 1, key(1));
+        assert_eq!(unknown.open(&plain.seal(&session())), older);
     }
 
     #[test]

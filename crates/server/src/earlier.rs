@@ -12,6 +12,11 @@ const CUTS: &str = "cuts-";
 /// No such file is longer, in bytes.
 const BYTES_MAX: u64 = 1 << 30;
 
+/// What the file is called that says how cuts of the layout with this number, counted from 1, are read.
+pub fn cuts_file(number: u32) -> String {
+    format!("{CUTS}{number}")
+}
+
 /// Whether a file of this name says how cuts of an earlier layout are read.
 pub fn is_cuts_file(name: &str) -> bool {
     let number = name.strip_prefix(CUTS);
@@ -25,7 +30,7 @@ pub fn is_cuts_file(name: &str) -> bool {
 ///
 /// The disk refuses, or the file is damaged.
 pub fn read_cuts(env: &Env, dir: &Path, number: u32) -> io::Result<Option<CutMap>> {
-    let path = dir.join(format!("{CUTS}{number}"));
+    let path = dir.join(cuts_file(number));
     if !env.disk.exists(&path)? {
         return Ok(None);
     }
@@ -50,7 +55,7 @@ pub fn read_cuts(env: &Env, dir: &Path, number: u32) -> io::Result<Option<CutMap
 ///
 /// The disk refuses; the file is as it was then.
 pub fn write_cuts(env: &Env, dir: &Path, number: u32, map: &CutMap) -> io::Result<()> {
-    let path = dir.join(format!("{CUTS}{number}"));
+    let path = dir.join(cuts_file(number));
     let fresh = path.with_extension("new");
     if env.disk.exists(&fresh)? {
         env.disk.remove(&fresh)?;

@@ -105,7 +105,7 @@ pub use anabranch_tls::{Certificate, CertificateError, Versions};
 pub use anabranch_wire::{LOG_HEADER, POLICY_HEADER, STALE_HEADER, TOKEN_HEADER};
 pub use askers::{RegisteredBy, Registrations};
 pub use audit::Reports;
-pub use earlier::{is_cuts_file, read_cuts, write_cuts};
+pub use earlier::{cuts_file, is_cuts_file, read_cuts, write_cuts};
 pub use files::LogFiles;
 pub use keys::{FirstKeyError, first_key, key_append, read_keys};
 pub use present::{FILES, Presence, PresenceError, Present};

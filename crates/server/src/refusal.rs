@@ -136,6 +136,7 @@ impl From<TokenError> for Refusal {
         let code = match &error {
             TokenError::BeyondHead { .. } => "token-beyond-head",
             TokenError::NewerEpoch { .. } => "token-newer-map",
+            TokenError::OlderEpoch { .. } => "token-older-map",
             _ => "bad-token",
         };
         Self::bad_request(code, format!("Anabranch-Token: {error}"))

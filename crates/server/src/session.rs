@@ -57,7 +57,8 @@ pub(crate) fn place_of(
         ("head", _) => return Ok(head.clone()),
         (_, Some(cut)) => cut,
         (token, None) => {
-            let session = shared.seal.open(token);
+            // Rounded up, it would pass over events.
+            let session = shared.seal.open_place(token);
             let session = session.map_err(|error| wrong("bad-place", error.to_string()))?;
             session.seen().clone()
         }

@@ -1,5 +1,8 @@
 //! `log copy`: copies, mirrors and moves.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use serde_json::Value;
 
 use crate::support::{Running, Scratch, lines};
@@ -261,4 +264,62 @@ fn a_copy_with_a_layout_is_refused_where_it_cannot_be() {
     scratch.run("append order/0 --type Stray --log ./two").ok();
     let at = scratch.run("log copy ./log ./two --rest 2").fails(4);
     assert!(at.contains("the events of the copy are not those"), "{at}");
+}
+
+/// What a server answers to an event that is sent with these headers.
+fn append_to(url: &str, id: &str, headers: &str) -> String {
+    let authority = url.trim_start_matches("http://");
+    let body = format!(
+        r#"{{"specversion":"1.0","id":"{id}","source":"/tills","type":"Opened","subject":"till/1","data":{{}}}}"#
+    );
+    let len = body.len();
+    let request = format!(
+        "POST /events HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {len}\r\n\
+         Content-Type: application/cloudevents+json\r\n{headers}\r\n{body}"
+    );
+    let mut stream = TcpStream::connect(authority).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_server_of_a_copy_that_keeps_tokens_takes_those_of_the_old_log_and_one_that_does_not_refuses() {
+    let scratch = Scratch::new("copy-tokens");
+    scratch.run(CREATE).ok();
+    fill(&scratch, 0);
+    let keeps = "log copy ./log ./kept --rest 2 --keep-tokens";
+    let refused = scratch.run(keeps).fails(2);
+    assert!(refused.contains("no server has given tokens"), "{refused}");
+    let (server, url) = serve(&scratch, "./log");
+    let appended = append_to(&url, "A-1", "");
+    let token = appended
+        .lines()
+        .find_map(|line| line.strip_prefix("anabranch-token: "))
+        .unwrap_or_else(|| panic!("{appended}"));
+    server.terminate();
+    server.finish().ok();
+
+    scratch.run(keeps).ok();
+    scratch.run("log copy ./log ./other --rest 2").ok();
+    // A later move takes along what reads the old tokens.
+    scratch.run("log copy ./kept ./moved --move").ok();
+    for (dir, status) in [("./moved", "20"), ("./other", "400")] {
+        let (server, url) = serve(&scratch, dir);
+        let sent = format!("Anabranch-Token: {token}\r\n");
+        let answer = append_to(&url, "A-2", &sent);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{dir}: {answer}"
+        );
+        server.terminate();
+        server.finish().ok();
+    }
+    let again = "log copy ./log ./other --rest 2 --keep-tokens";
+    let refused = scratch.run(again).fails(4);
+    assert!(
+        refused.contains("a server has given tokens of the copy"),
+        "{refused}"
+    );
 }

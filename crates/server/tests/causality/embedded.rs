@@ -19,26 +19,45 @@ use crate::slow::{Slow, SlowPart};
 
 /// A log in a directory of its own, which is removed at the end.
 pub struct Embedded {
-    log: Arc<EmbeddedLog>,
+    pub log: Arc<EmbeddedLog>,
     dir: PathBuf,
+    stays: bool,
 }
 
 impl Embedded {
     pub fn new() -> Self {
+        Self::open(Self::make(&layout()))
+    }
+
+    /// Makes an empty log of this layout; gives where.
+    pub fn make(layout: &Layout) -> PathBuf {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("anabranch-causality-{}-{number}", std::process::id());
         let dir = std::env::temp_dir().join(name);
-        create(&Env::os(), &dir, &layout()).unwrap();
+        create(&Env::os(), &dir, layout).unwrap();
+        dir
+    }
+
+    /// The log that is there.
+    pub fn open(dir: PathBuf) -> Self {
         let log = EmbeddedLog::open(Env::os(), &dir, small()).unwrap();
         Self {
             log: Arc::new(log),
             dir,
+            stays: false,
         }
+    }
+
+    /// The same, of which the directory stays.
+    pub fn open_for_now(dir: PathBuf) -> Self {
+        let mut opened = Self::open(dir);
+        opened.stays = true;
+        opened
     }
 }
 
-fn small() -> Options {
+pub fn small() -> Options {
     Options {
         segment_bytes: 256 << 10,
         first_segment_bytes: Some(64 << 10),
@@ -49,8 +68,10 @@ fn small() -> Options {
 impl Drop for Embedded {
     #[expect(clippy::disallowed_methods, reason = "a test cleans up after itself")]
     fn drop(&mut self) {
-        // The system clears what is left here.
-        drop(std::fs::remove_dir_all(&self.dir));
+        if !self.stays {
+            // The system clears what is left here.
+            drop(std::fs::remove_dir_all(&self.dir));
+        }
     }
 }
 
@@ -60,7 +81,8 @@ impl Engine for Embedded {
     }
 
     fn behind(&self, slow: &Arc<Slow>) -> Arc<dyn Log> {
-        let names = folder_names(&layout());
+        let layout = self.log.layout();
+        let names = folder_names(&layout);
         let part = |(partition, name): (_, String)| -> Arc<dyn Log> {
             let log = SegmentLog::open_read_only(Env::os(), self.dir.join(name), small());
             Arc::new(SlowPart {
@@ -69,10 +91,10 @@ impl Engine for Embedded {
                 slow: slow.clone(),
             })
         };
-        let parts = layout().ids().zip(names).map(part).collect();
+        let parts = layout.ids().zip(names).map(part).collect();
         Arc::new(Behind {
             log: self.log(),
-            late: Arc::new(PartitionedLog::open(layout(), parts).unwrap()),
+            late: Arc::new(PartitionedLog::open(layout, parts).unwrap()),
         })
     }
 }

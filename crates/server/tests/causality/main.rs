@@ -3,8 +3,6 @@
 //! The tests are called as the scenarios of the table that they are of: an effect is never seen
 //! without its cause, and a session never goes back. Each is run on engines by [`engine`], one embedded and
 //! one in PostgreSQL, and again on [`minimal`] engines that lack one protection each, where it has to fail.
-//!
-//! Not here yet, because it needs another layout: 16 (a log that gets another layout).
 
 mod embedded;
 mod engine;
@@ -14,6 +12,7 @@ mod items;
 mod minimal;
 mod postgres;
 mod protections;
+mod relayout;
 mod scenarios;
 mod session;
 mod slow;

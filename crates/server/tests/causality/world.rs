@@ -12,7 +12,7 @@ use anabranch_server::Server;
 use anabranch_server::client::Client;
 use tokio::sync::oneshot;
 
-use crate::engine::{Engine, layout};
+use crate::engine::Engine;
 use crate::items::{AllOfBoard, AllOfHops, Aside, Board, Hop, Hops, Note, Payment, Shipper};
 use crate::session::Session;
 use crate::slow::Slow;
@@ -22,6 +22,7 @@ use crate::stores::Stores;
 pub struct World {
     engine: Box<dyn Engine>,
     pub layout: Layout,
+    seal: TokenSeal,
     pub writers: Site,
     /// Whether clients lose the tokens that they are given.
     pub forgets_tokens: bool,
@@ -51,12 +52,17 @@ pub fn seal() -> TokenSeal {
 }
 
 impl Site {
-    async fn open(log: Arc<dyn Log>, fleet: Arc<Fleet>, service: Service) -> Self {
+    async fn open(
+        log: Arc<dyn Log>,
+        fleet: Arc<Fleet>,
+        service: Service,
+        seal: &TokenSeal,
+    ) -> Self {
         fleet.join(service);
         let time = Time::of(&Env::os());
         let listener = Server::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = Server::new(fleet.clone(), log.clone(), time.clone()).seal(seal());
+        let server = Server::new(fleet.clone(), log.clone(), time.clone()).seal(seal.clone());
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {
             let until = async { drop(stopped.await) };
@@ -83,13 +89,19 @@ impl Site {
 
 impl World {
     pub async fn new(engine: impl Engine + 'static) -> Self {
+        Self::sealed(engine, seal()).await
+    }
+
+    /// One whose tokens are sealed with this.
+    pub async fn sealed(engine: impl Engine + 'static, seal: TokenSeal) -> Self {
         let log = engine.log();
         let fleet = Arc::new(Fleet::new());
         let service = desk(&log, &fleet).await;
         Self {
-            writers: Site::open(log, fleet, service).await,
+            layout: log.layout(),
+            writers: Site::open(log, fleet, service, &seal).await,
             engine: Box::new(engine),
-            layout: layout(),
+            seal,
             forgets_tokens: false,
         }
     }
@@ -139,7 +151,7 @@ impl World {
             .port(fleet.port());
         let service = adds(service).start().await.unwrap();
         Reader {
-            site: Site::open(log, fleet, service).await,
+            site: Site::open(log, fleet, service, &self.seal).await,
             slow,
             time,
             layout: self.layout.clone(),

@@ -12,6 +12,7 @@ use anabranch::log::copy::{Clocked, Copy, CopyError, GivenClock, TimedLog, diges
 use anabranch::log::{Layout, Log, OpenError, PARTITIONS_MAX, ReadMode};
 use anabranch::model::Cut;
 use anabranch::segment::{self, Durability, EmbeddedLog, ForCopy, Moving, Options};
+use anabranch_server::cuts_file;
 use clap::Args;
 use serde_json::json;
 
@@ -28,7 +29,9 @@ use crate::stop::StopSignal;
 /// What one partition of what an event depends on counts, in bytes.
 const CAUSE_BYTES: usize = 16;
 /// What a log's server keeps beside its events: what seals its tokens, and its first key.
-const BESIDE: [&str; 2] = ["token.key", "admin.key"];
+const BESIDE: [&str; 2] = [TOKEN_KEY, "admin.key"];
+/// What seals the tokens.
+pub(super) const TOKEN_KEY: &str = "token.key";
 
 /// Copy the events of a log into another one, to the same places
 #[derive(Debug, Args)]
@@ -44,7 +47,8 @@ program has the log, all is copied and the command says so: stop the program, ru
 and start the program on the new directory.
 
 With --group or --rest the copy, a directory, has another layout, so other positions; all else stays,
-and each event stands behind all that it depended on. For --move the log keeps its layout.
+and each event stands behind all that it depended on. With --keep-tokens it is for going over to: its
+server takes tokens of the old log's, as far as the copy goes. For --move the log keeps its layout.
 
 In PostgreSQL the role has to own the log. A server's log gives times of its own.
 
@@ -69,6 +73,9 @@ pub struct CopyArgs {
     moves: bool,
     #[command(flatten)]
     layout: LayoutArgs,
+    /// With another layout: take the tokens of the old log, a directory, too
+    #[arg(long)]
+    keep_tokens: bool,
 }
 
 /// Copies the log.
@@ -87,7 +94,26 @@ pub async fn run(args: CopyArgs, context: &Context) -> Outcome {
             .remedy("leave that away, or leave --group and --rest away")
             .into());
         }
-        return work.run_layout(&args.source, &args.target, layout).await;
+        let sealed_as = match (&args.source, args.keep_tokens) {
+            (_, false) => None,
+            (Address::Directory(from), true) => Some(from.as_path()),
+            (_, true) => {
+                return Err(Failure::usage(
+                    "what seals the tokens of a log is copied from its directory",
+                )
+                .remedy("name the directory as SRC, or leave --keep-tokens away")
+                .into());
+            }
+        };
+        let (source, target) = (&args.source, &args.target);
+        return work.run_layout(source, target, layout, sealed_as).await;
+    }
+    if args.keep_tokens {
+        return Err(
+            Failure::usage("--keep-tokens is for a copy of another layout")
+                .remedy("add --group or --rest; --move keeps the tokens by itself")
+                .into(),
+        );
     }
     if args.moves {
         return work.run_move(&args.source, &args.target).await;
@@ -341,10 +367,7 @@ impl Work<'_> {
         let into = Target::open(&target, &log.layout(), self.context)?;
         let at = self.copy(&*log, into, ReadMode::ToHead).await?;
         self.compare(&*log, &target, &at, true).await?;
-        for name in BESIDE {
-            keep_beside(&from.join(name), &to.join(name))
-                .map_err(|error| Failure::file("copy", name, &error))?;
-        }
+        keep_seal(&from, &to)?;
         segment::settle_moved(env, &to)?;
         let said = format!("{} refuses appends and names it", from.display());
         print(self, &to.display().to_string(), &at, &said)
@@ -377,6 +400,17 @@ impl Work<'_> {
             Err(other) => Err(other.into()),
         }
     }
+}
+
+/// Copies what seals the tokens of a log, what reads those of its earlier layouts, and its first key.
+pub(super) fn keep_seal(from: &Path, to: &Path) -> Result<(), Failure> {
+    let cuts = (1..).map(cuts_file);
+    let cuts = cuts.take_while(|name| from.join(name).exists());
+    for name in BESIDE.map(str::to_owned).into_iter().chain(cuts) {
+        keep_beside(&from.join(&name), &to.join(&name))
+            .map_err(|error| Failure::file("copy", &name, &error))?;
+    }
+    Ok(())
 }
 
 /// Copies a file of a few bytes, if it is there: whole or not at all, for its owner alone as it is.

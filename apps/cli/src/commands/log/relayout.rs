@@ -1,5 +1,7 @@
 //! `anabranch log copy` with another layout.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use anabranch::Address;
@@ -8,24 +10,27 @@ use anabranch::log::relayout::{Relayout, sum};
 use anabranch::log::{Layout, Log, OpenError};
 use anabranch::model::{Cut, CutMap};
 use anabranch::segment::{self, ForCopy};
-use anabranch_server::{read_cuts, write_cuts};
+use anabranch_server::{cuts_file, read_cuts, write_cuts};
 
 use super::backup::check_target;
-use super::copy::{Work, failure, interrupted, open_directory, open_source, print};
+use super::copy::{
+    TOKEN_KEY, Work, failure, interrupted, keep_seal, open_directory, open_source, print,
+};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::logs;
 use crate::output::Progress;
 
-/// The number of the map of a copy: its log had one layout before.
+/// The number of the map of a copy, of which nothing older is known.
 const FIRST: u32 = 1;
 
 impl Work<'_> {
-    /// Copies a log to where it has this layout.
+    /// Copies a log to where it has this layout, and the tokens of the log in `sealed_as`.
     pub(super) async fn run_layout(
         &mut self,
         source: &Address,
         target: &Address,
         layout: &Layout,
+        sealed_as: Option<&Path>,
     ) -> Outcome {
         let Address::Directory(to) = target else {
             return Err(Failure::usage("a copy of another layout is a directory")
@@ -40,9 +45,19 @@ impl Work<'_> {
             let layout = Box::new(layout.clone());
             return Err(failure(CopyError::SameLayout { layout }).into());
         }
+        if let Some(from) = sealed_as {
+            check_seal(from, to)?;
+        }
         self.make(to, layout)?;
-        let (at, target_at) = self.copy_anew(&*log, to).await?;
+        let number = match sealed_as {
+            Some(from) => FIRST + layouts_before(from),
+            None => FIRST,
+        };
+        let (at, target_at) = self.copy_anew(&*log, to, number).await?;
         self.compare_sums(&*log, &at, to, &target_at).await?;
+        if let Some(from) = sealed_as {
+            keep_seal(from, to)?;
+        }
         let said = "each stream has the same events in both logs; positions are others";
         print(self, &to.display().to_string(), &target_at, said)
     }
@@ -69,10 +84,15 @@ impl Work<'_> {
     }
 
     /// Copies what `to` lacks; gives how far both logs go.
-    async fn copy_anew(&mut self, source: &dyn Log, to: &Path) -> Result<(Cut, Cut), Failure> {
+    async fn copy_anew(
+        &mut self,
+        source: &dyn Log,
+        to: &Path,
+        number: u32,
+    ) -> Result<(Cut, Cut), Failure> {
         let env = self.context.env.clone();
         let damaged = |error| Failure::file("read", &to.display().to_string(), &error);
-        let kept = read_cuts(&env, to, FIRST).map_err(damaged)?;
+        let kept = read_cuts(&env, to, number).map_err(damaged)?;
         let (log, clock) = open_directory(to, ForCopy::OtherPlaces, self.context)?;
         let timed = Clocked {
             log: &*log,
@@ -94,7 +114,7 @@ impl Work<'_> {
             Ok(map) | Err((_, map)) => map,
         };
         if map.reached() != Cut::start() {
-            write_cuts(&env, to, FIRST, map)
+            write_cuts(&env, to, number, map)
                 .map_err(|error| Failure::file("write", &to.display().to_string(), &error))?;
         }
         let map = copied.map_err(|(error, _)| error)?;
@@ -139,5 +159,35 @@ impl Work<'_> {
             .safe("the log is as it was")
             .remedy("look at both with `anabranch log verify`; copy again to where no log is yet")),
         }
+    }
+}
+
+/// How many layouts the log in this directory had before.
+fn layouts_before(dir: &Path) -> u32 {
+    let is_there = |number: &u32| dir.join(cuts_file(*number)).exists();
+    (FIRST..).take_while(is_there).count() as u32
+}
+
+/// Refuses a copy that has given tokens of its own, or a log that has given none.
+fn check_seal(from: &Path, to: &Path) -> Result<(), Failure> {
+    let read = |dir: &Path| match fs::read(dir.join(TOKEN_KEY)) {
+        Ok(key) => Ok(Some(key)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::file("read", TOKEN_KEY, &error)),
+    };
+    match (read(from)?, read(to)?) {
+        (None, _) => Err(Failure::usage(format!(
+            "no server has given tokens of the log in {}",
+            from.display()
+        ))
+        .remedy("leave --keep-tokens away")),
+        (Some(theirs), Some(ours)) if theirs != ours => Err(Failure::new(
+            Exit::Conflict,
+            "own-tokens",
+            format!("a server has given tokens of the copy in {}", to.display()),
+        )
+        .safe("both logs are as they were")
+        .remedy("copy to where no log is yet")),
+        _ => Ok(()),
     }
 }
