@@ -306,8 +306,8 @@ impl Log for PostgresLog {
 
     fn head(&self) -> BoxFuture<'_, Result<Cut, ReadError>> {
         Box::pin(async move {
-            let pool = self.pool.clone();
-            self.ask(async move { heads::ask(&pool).await.map_err(Fault::of_read) })
+            let (pool, heads) = (self.pool.clone(), self.heads.clone());
+            self.ask(async move { heads.ask(&pool).await.map_err(Fault::of_read) })
                 .await
         })
     }

@@ -354,13 +354,13 @@ impl Ends {
         Some(answers.collect())
     }
 
-    /// Asks how far these partitions go, and what they depend on.
+    /// Asks how far these partitions go, and what they depend on; gives how far they go.
     pub async fn ask(
         &mut self,
         pool: &Pool,
         layout: &Layout,
         wanted: &BTreeSet<u32>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Vec<(PartitionId, u64)>, Fault> {
         let schema = pool.schema();
         let sql = format!(
             r#"SELECT p.partition, x.ending, x.recorded_at, (
@@ -375,6 +375,7 @@ impl Ends {
         );
         let partitions: Vec<i32> = wanted.iter().map(|&it| it as i32).collect();
         let rows = pool.query(&sql, &[(&partitions, Type::INT4_ARRAY)]).await?;
+        let mut found = Vec::new();
         for row in rows {
             let said = |error: tokio_postgres::Error| Fault::of(&error);
             let partition: i32 = row.try_get(0).map_err(said)?;
@@ -393,8 +394,9 @@ impl Ends {
                 depends_on: vector,
             };
             self.0.insert(partition as u32, known);
+            found.push((PartitionId(partition as u32), end));
         }
-        Ok(())
+        Ok(found)
     }
 
     /// These have to be asked for before they are written to again.

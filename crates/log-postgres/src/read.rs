@@ -15,7 +15,7 @@ use tokio_postgres::types::Type;
 
 use crate::call::list;
 use crate::fault::Fault;
-use crate::heads::{Heads, ask};
+use crate::heads::{Heads, Known};
 use crate::holds::Holds;
 use crate::pool::{Pool, Value};
 use crate::rows::{COLUMNS, Stored, block, events};
@@ -114,7 +114,7 @@ pub async fn all(
     begins: Begins,
     to: To,
 ) -> Result<(), Ended> {
-    let head = ask(&pool).await?;
+    let head = heads.ask(&pool).await?;
     drop(begins);
     check_cut(&from, &head)?;
     heads.reach(&head);
@@ -267,14 +267,18 @@ impl Lane {
     /// Gives what there is and what comes.
     pub async fn follow(
         &mut self,
-        mut ends: watch::Receiver<Vec<u64>>,
+        mut known: watch::Receiver<Known>,
         to: &To,
     ) -> Result<(), Ended> {
         loop {
-            let end = ends.borrow_and_update()[self.partition.0 as usize];
+            let end = {
+                let known = known.borrow_and_update();
+                known.check()?;
+                known.ends[self.partition.0 as usize]
+            };
             if end > self.at {
                 self.forward(end, to).await?;
-            } else if ends.changed().await.is_err() {
+            } else if known.changed().await.is_err() {
                 return Err(ReadError::Closed.into());
             }
         }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::types::Type;
 
 use crate::fault::Fault;
-use crate::heads::{Heads, ask};
+use crate::heads::Heads;
 use crate::holds::Holds;
 use crate::pool::{Pool, Value};
 use crate::read::{self, Begins, Item, Lane, check_cut};
@@ -114,7 +114,7 @@ async fn begin(
     begins: Begins,
     holds: Option<Arc<dyn Holds>>,
 ) -> Result<Box<dyn BatchSource>, ReadError> {
-    let head = ask(&pool).await.map_err(Fault::of_read)?;
+    let head = heads.ask(&pool).await.map_err(Fault::of_read)?;
     drop(begins);
     check_cut(&from, &head)?;
     heads.reach(&head);

@@ -180,6 +180,12 @@ impl Worker {
 
     /// Writes a group and answers it.
     async fn write(&mut self, mut group: Vec<Waiting>) {
+        if let Err(changed) = self.heads.check() {
+            for waiting in group {
+                drop(waiting.reply.send(Err(stops(&changed))));
+            }
+            return;
+        }
         if let [waiting] = group.as_slice()
             && waiting.parts.len() > 1
         {
@@ -276,8 +282,18 @@ impl Worker {
                 Err(Not::Plain) => return Ok(None),
                 Err(Not::Known(wanted)) => {
                     // Who does not answer now is asked by the long way, which waits and says so.
+                    let before = self.heads.ends();
                     match self.ends.ask(&self.pool, &self.layout, &wanted).await {
-                        Ok(()) => continue,
+                        Ok(found) => {
+                            for (partition, end) in found {
+                                let before = before[partition.0 as usize];
+                                self.heads.found(partition, before, end);
+                            }
+                            if let Err(changed) = self.heads.check() {
+                                return Err(Failed::refused(changed.to_string()));
+                            }
+                            continue;
+                        }
                         Err(_) => return Ok(None),
                     }
                 }
@@ -424,6 +440,11 @@ pub fn placed_of(row: &tokio_postgres::Row) -> Result<Placed, ReadError> {
         },
         version: row.try_get::<_, i64>(2).map_err(strange)? as u64,
     })
+}
+
+/// Nothing is appended behind what may be another history than that which the program knows.
+fn stops(changed: &ReadError) -> AppendError {
+    Failed::refused(changed.to_string()).error()
 }
 
 /// Why a transaction has no answers.

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anabranch_backends::Keeps;
-use anabranch_log::{Append, AppendError, Expect, Layout, Log, OpenError, Placed, ReadMode};
+use anabranch_log::{
+    Append, AppendError, Expect, Layout, Log, OpenError, Placed, ReadError, ReadMode,
+};
 use anabranch_log_postgres::{Options, PostgresLog};
 use anabranch_model::{Cut, Event, EventId, Filter, NewEvent, PartitionId};
 use futures_executor::block_on;
@@ -121,6 +123,41 @@ fn a_server_that_is_killed_under_appends_loses_nothing_acknowledged_and_writes_n
         assert_eq!(placed, Some(position), "of {}", event.id);
     }
     assert_eq!(read.len(), acknowledged.len());
+}
+
+#[test]
+fn an_older_copy_of_the_database_that_is_put_back_stops_who_reads_and_who_writes() {
+    let Some(server) = Server::start("an older copy of a database put back") else {
+        return;
+    };
+    for partitions in [1, 3] {
+        let log = open(&server.log(), partitions);
+        let append = |id| block_on(log.append(Append::event(event("order/1", id))));
+        append(1).unwrap();
+        let mut follower = log.read(&Cut::start(), Filter::all(), ReadMode::Follow);
+        block_on(follower.next()).unwrap().unwrap();
+        server.server.kill().unwrap();
+        server.server.keep_copy().unwrap();
+        server.server.start_again().unwrap();
+        append(2).unwrap();
+        block_on(follower.next()).unwrap().unwrap();
+        server.server.kill().unwrap();
+        server.server.put_back_copy().unwrap();
+        server.server.start_again().unwrap();
+        let refused = append(3).unwrap_err();
+        let AppendError::Unavailable { reason, .. } = &refused else {
+            panic!("{refused}")
+        };
+        assert!(reason.contains("an older copy"), "{reason}");
+        let told = block_on(follower.next()).unwrap().unwrap_err();
+        assert!(
+            matches!(told, ReadError::HistoryChanged { from: 1, .. }),
+            "{told}"
+        );
+        // Who begins anew reads what there is, and only who opens the log anew appends to it.
+        assert_eq!(read_all(&log).len(), 1);
+        append(4).unwrap_err();
+    }
 }
 
 #[test]

@@ -167,6 +167,20 @@ impl Postgres {
         told(std::fs::remove_file(&file), &file)
     }
 
+    /// Keeps a copy of its data as they are. It must not run.
+    pub fn keep_copy(&self) -> Outcome {
+        copy(&self.data(), &self.older())
+    }
+
+    /// Puts the copy in the place of its data. It must not run.
+    pub fn put_back_copy(&self) -> Outcome {
+        copy(&self.older(), &self.data())
+    }
+
+    fn older(&self) -> PathBuf {
+        self.dir.join("older")
+    }
+
     fn run(&self, programs: &PostgresPrograms, account: &Account) -> Outcome {
         let file = self.dir.join("options");
         let options = told(std::fs::read_to_string(&file), &file)?;
@@ -294,6 +308,20 @@ fn random_word() -> Outcome<String> {
     let read = std::fs::File::open(source).and_then(|mut file| file.read_exact(&mut bytes));
     told(read, source)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Makes `to` the same as `from`, owners and all.
+fn copy(from: &Path, to: &Path) -> Outcome {
+    if to.exists() {
+        told(std::fs::remove_dir_all(to), to)?;
+    }
+    let mut copy = Command::new("cp");
+    let status = copy.arg("-a").arg(from).arg(to).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("cp -a {} ended with {status}", from.display())),
+        Err(error) => Err(format!("cp: {error}")),
+    }
 }
 
 #[cfg(test)]
