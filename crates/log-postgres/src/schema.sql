@@ -111,7 +111,7 @@ DECLARE
     c_lo integer; c_hi integer := 0;
     q_lo integer; q_hi integer := 0;
     ending bigint; last_time bigint; this_time bigint; cause_time bigint;
-    knows bigint[]; joined bigint[]; befores bigint[];
+    knows bigint[]; joined bigint[]; befores bigint[]; given bigint[];
     found_count integer; first_found integer; first_taken integer;
     all_q integer[]; all_c bigint[]; q integer; c_count bigint;
     is_repeat boolean; actual bigint; found_in integer; found_at bigint; item text; item_types text[]; item_tags text[];
@@ -278,6 +278,11 @@ BEGIN
             this_time := greatest(this_time, cause_time);
         END IF;
         this_time := coalesce(times[i], this_time);
+        IF times IS NOT NULL THEN
+            -- As it stands there: of appends that were under way together each may say what the others say.
+            SELECT array_agg(d.x ORDER BY all_q[k], d.o) INTO given FROM generate_subscripts(all_q, 1) k,
+                LATERAL (VALUES (1, all_q[k]::bigint), (2, all_c[k])) d (o, x);
+        END IF;
         WITH news AS (
             SELECT u.*, coalesce((SELECT e.version + 1 FROM SCHEMA.events e WHERE e.stream = u.stream
                     ORDER BY e.version DESC LIMIT 1), 0)
@@ -292,7 +297,9 @@ BEGIN
                 u.version, this_time,
                 u.schema_version, u.id, u.stream, split_part(u.stream, '/', 1), u.event_type,
                 (string_to_array(u.tag_list, U&'\001F'))[2:],
-                CASE WHEN u.n = 1 AND joined IS DISTINCT FROM knows THEN
+                CASE WHEN u.n > 1 THEN NULL
+                WHEN times IS NOT NULL THEN given
+                WHEN joined IS DISTINCT FROM knows THEN
                     (SELECT array_agg(d.x ORDER BY k, d.o) FROM generate_subscripts(joined, 1) k,
                         LATERAL (VALUES (1, (k - 1)::bigint), (2, joined[k])) d (o, x)
                         WHERE k - 1 <> home AND joined[k] > knows[k]) END,

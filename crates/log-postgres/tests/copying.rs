@@ -2,11 +2,12 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_env::{SplitMix64, sim};
 use anabranch_log::copy::{Copy, CopyError, TimedLog, digests};
-use anabranch_log::{Append, AppendError, Layout, Log, PartitionedLog, ReadMode};
+use anabranch_log::{Append, AppendError, Layout, Log, MemoryLog, PartitionedLog, ReadMode};
 use anabranch_log_postgres::{Options, PostgresLog};
 use anabranch_model::{Cut, EventId, NewEvent, StreamId};
 use futures_executor::block_on;
@@ -94,6 +95,35 @@ fn a_copy_in_the_database_has_the_places_times_and_causes_of_its_log() {
     assert_same(&source, &first);
     copy(&first, &second, Some(&second), usize::MAX).unwrap();
     assert_same(&source, &second);
+}
+
+#[test]
+fn what_appends_say_that_were_under_way_together_is_copied_as_it_is() {
+    let Some(server) = Server::start("copies of causes in PostgreSQL") else {
+        return;
+    };
+    let layout = layout();
+    // A log that takes causes as they are is one like that.
+    let (env, _, _) = sim::env(3);
+    let parts = layout
+        .ids()
+        .map(|_| -> Arc<dyn Log> { Arc::new(MemoryLog::new(env.clone())) });
+    let source =
+        PartitionedLog::open_for_copy(layout.clone(), parts.collect(), Vec::new()).unwrap();
+    let mut said = Cut::start();
+    for (id, category) in (1..).zip(["stock", "order", "order"]) {
+        let stream = StreamId::of(category, "1").unwrap();
+        let kind = "Happened".parse().unwrap();
+        let mut event = NewEvent::new(EventId::from_u128(id), stream, kind, "{}");
+        event.meta_mut().causes = said.clone();
+        let appended = block_on(source.append(Append::event(event))).unwrap();
+        if category == "stock" {
+            said = appended.cut();
+        }
+    }
+    let target = open(&server.log());
+    copy(&source, &target, Some(&target), usize::MAX).unwrap();
+    assert_same(&source, &target);
 }
 
 #[test]

@@ -163,6 +163,31 @@ fn a_copy_that_is_interrupted_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn what_appends_say_that_were_under_way_together_is_copied_as_it_is() {
+    // A log that takes causes as they are is one like that.
+    let (source, _) = target(&several());
+    let mut said = Cut::start();
+    let [stock, order] = ["stock/1", "order/1"].map(|name| StreamId::new(name).unwrap());
+    for (id, stream) in (1..).zip([&stock, &order, &order]) {
+        let kind = "Happened".parse().unwrap();
+        let mut event = NewEvent::new(EventId::from_u128(id), stream.clone(), kind, "{}");
+        event.meta_mut().causes = said.clone();
+        let appended = block_on(source.append(Append::event(event))).unwrap();
+        if *stream == stock {
+            said = appended.cut();
+        }
+    }
+    let to = target(&several());
+    copy(&*source, &to, usize::MAX).unwrap();
+    assert_same(&*source, &*to.0);
+    let causes: Vec<Cut> = all(&*to.0)
+        .iter()
+        .map(|(_, event, _)| event.as_ref().meta.decode().unwrap().causes)
+        .collect();
+    assert_eq!(causes.iter().filter(|causes| **causes == said).count(), 2);
+}
+
+#[test]
 fn a_copy_takes_what_has_come_since() {
     let (env, _, clock) = sim::env(1);
     let source = PartitionedLog::in_memory(&env, several());

@@ -16,7 +16,7 @@ use crate::process::output_of;
 use crate::workspace::Workspace;
 
 /// The items, in their order.
-pub const ITEMS: [Item; 8] = [
+pub const ITEMS: [Item; 9] = [
     Item {
         says: "the split shop on 14 partitions keeps what must hold while a process is killed every 2 s; no event lacks a cause",
         run: Run::Once(embedded),
@@ -48,6 +48,10 @@ pub const ITEMS: [Item; 8] = [
     Item {
         says: "the guide tells which engine to take, of partitions and causes, and how to write an engine",
         run: Run::Once(guide),
+    },
+    Item {
+        says: "behind a network that loses, delays and doubles messages each acknowledged append is there once, at its place",
+        run: Run::Once(hostile),
     },
 ];
 
@@ -170,18 +174,24 @@ fn scenarios(workspace: &Workspace) -> Outcome<String> {
         };
         let passed = tests(format!("{module}::b11_"))?;
         figures.push(format!("{passed} tests {engine}"));
-        for number in 1..=SCENARIOS {
+        for number in (1..=SCENARIOS).filter(|number| *number != RELAYOUT) {
             if tests(format!("{module}::b11_{number:02}_")).is_err() {
                 missing.push(format!("{number} {engine}"));
             }
         }
     }
+    let relayout = causality("relayout::b11_16_");
+    let passed = tests_pass_beside(workspace, &relayout, Some(&address))?;
+    figures.push(format!("{passed} of a log that gets another layout"));
     let figure = figures.join(", ");
     match missing.is_empty() {
         true => Ok(figure),
         false => Err(format!("{figure}; no test of {}", missing.join(", "))),
     }
 }
+
+/// The scenario of a log that gets another layout, which makes a log of its own.
+const RELAYOUT: u32 = 16;
 
 /// The modules of the scenarios, and what they run on.
 const ENGINES: [(&str, &str); 2] = [
@@ -191,7 +201,13 @@ const ENGINES: [(&str, &str); 2] = [
 
 fn ablations(workspace: &Workspace) -> Outcome<String> {
     let seen = tests_pass(workspace, &causality("protections::"))?;
-    let wrong = ["-p", "anabranch-log", "--all-features", "--", "wrong"];
+    let wrong = [
+        "-p",
+        "anabranch-log",
+        "--all-features",
+        "--test",
+        "wrong_engines",
+    ];
     let wrong = tests_pass(workspace, &wrong)?;
     Ok(format!(
         "{seen} tests without a protection each, through HTTP; {wrong} tests of wrong engines"
@@ -311,6 +327,17 @@ fn guide(workspace: &Workspace) -> Outcome<String> {
         )),
         false => Err(format!("no page {}", missing.join(", "))),
     }
+}
+
+/// How many simulated runs behind a hostile network.
+const HOSTILE_RUNS: &str = "2000";
+
+fn hostile(workspace: &Workspace) -> Outcome<String> {
+    let crash = released(workspace, "anabranch-crash", "anabranch-crash")?;
+    let text = output_of(Command::new(crash).args(["--hostile", "--runs", HOSTILE_RUNS]))?;
+    let lines = text.lines().map(str::trim);
+    let told: Vec<_> = lines.filter(|line| line.contains(';')).collect();
+    Ok(told.join("\n           "))
 }
 
 /// How long the database runs before it is killed.

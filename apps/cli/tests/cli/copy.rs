@@ -136,6 +136,7 @@ fn a_log_is_not_copied_into_itself_or_to_where_it_cannot_be() {
     scratch.run("log copy ./log ./log").fails(2);
     scratch.run("log copy ./log memory:").fails(2);
     scratch.run("log copy ./nothing ./copy").fails(3);
+    scratch.run("log copy ./log ./copy --layout").fails(2);
     scratch
         .run("log copy ./log ./copy --follow --move")
         .fails(2);
@@ -213,7 +214,7 @@ fn said_of_events(scratch: &Scratch, dir: &str) -> Vec<String> {
 
 #[test]
 fn a_copy_with_a_layout_has_the_same_events_in_it_and_goes_on_where_it_stopped() {
-    const WIDE: &str = "log copy ./log ./wide --group goods=stock,order:4 --rest 3";
+    const WIDE: &str = "log copy ./log ./wide --layout --group goods=stock,order:4 --rest 3";
     for create in ["log create ./log", CREATE] {
         let scratch = Scratch::new("copy-layout");
         scratch.run(create).ok();

@@ -276,8 +276,10 @@ impl PartitionedLog {
             });
         }
         if self.is_copy {
-            let delta = self.shared.causes().send_part(home, &causes);
-            store(&mut append.events, &delta);
+            // They stay as they stand there: of appends that were under way together each says what the others
+            // say, too.
+            self.shared.causes().send_part(home, &causes);
+            let delta = causes.clone();
             return Ok(Sent {
                 causes,
                 delta,

@@ -116,7 +116,13 @@ impl World {
     /// A reader that has seen all there is.
     pub async fn reader(&self, name: &str) -> Reader {
         let slow = Slow::new();
-        self.reader_with(name, slow, Arc::default()).await
+        let reader = self.reader_with(name, slow, Arc::default()).await;
+        // Until they have read what there is its boards answer nobody: what is held back from now on is later.
+        for view in ["board", "hops"] {
+            let reply = self.session().reply_of(&reader, view, "wait=5s").await;
+            assert!(reply.status.is_success(), "{}", reply.json());
+        }
+        reader
     }
 
     /// A reader whose boards are restored from what is kept of them.

@@ -56,7 +56,7 @@ Examples:
   anabranch log copy ./orders ./copy
   anabranch log copy http://127.0.0.1:7400 ./mirror --follow
   anabranch log copy ./orders 'postgres://owner@db/shop?schema=orders'
-  anabranch log copy ./orders ./wide --group trade=order,payment:8 --rest 2
+  anabranch log copy ./orders ./wide --layout --group trade=order,payment:8 --rest 2
   anabranch log copy ./orders /mnt/new/orders --move")]
 pub struct CopyArgs {
     /// The address of the log
@@ -71,6 +71,9 @@ pub struct CopyArgs {
     /// Move the log: the old directory takes no appends any more
     #[arg(long = "move")]
     moves: bool,
+    /// Give the copy another layout, as --group and --rest say, which also do so alone
+    #[arg(long = "layout")]
+    lays_out: bool,
     #[command(flatten)]
     layout: LayoutArgs,
     /// With another layout: take the tokens of the old log, a directory, too
@@ -107,6 +110,11 @@ pub async fn run(args: CopyArgs, context: &Context) -> Outcome {
         };
         let (source, target) = (&args.source, &args.target);
         return work.run_layout(source, target, layout, sealed_as).await;
+    }
+    if args.lays_out {
+        return Err(Failure::usage("--layout is for another layout")
+            .remedy("say which one by --group and --rest")
+            .into());
     }
     if args.keep_tokens {
         return Err(
