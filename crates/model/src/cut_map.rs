@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::command_id::content_hash;
 use crate::place::{Cut, PartitionId};
-use crate::token::TokenError;
+use crate::token_error::TokenError;
 use crate::varint::{Cursor, RecordError, put_varint};
 
 /// What the bytes of a map begin with: its name, and the version of its form.

@@ -19,6 +19,7 @@ mod name;
 mod place;
 pub mod record;
 mod token;
+mod token_error;
 mod varint;
 mod words;
 
@@ -36,4 +37,5 @@ pub use limits::{LimitError, Limits};
 pub use meta::{Meta, MetaRef};
 pub use name::{EventId, EventType, NameError, StreamId};
 pub use place::{Cut, ParsePositionError, PartitionId, Position, Version};
-pub use token::{Session, TOKEN_CHARS_MAX, TokenError, TokenKey, TokenSeal};
+pub use token::{Session, TOKEN_CHARS_MAX, TokenKey, TokenSeal};
+pub use token_error::TokenError;
